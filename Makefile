@@ -1,0 +1,74 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The Python that makes the environments: `make install PYTHON=python3.12`.
+PYTHON ?= python3
+# The lowest-versions environment may use an older one, down to requires-python.
+PYTHON_LOWEST ?= $(PYTHON)
+
+VENV := .venv
+VENV_LOWEST := .venv-lowest
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip --disable-pip-version-check -q install
+PYTEST_FAST := -m pytest -n 2 --dist loadfile
+
+.PHONY: help install train test test-slow test-gpu test-lowest lint format types bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(VENV)/.installed ## make .venv with the pinned development set and this package, editable
+
+train: install ## train a small demo model into runs/wimbert-demo
+	$(BIN)/python examples/train_wimbert.py --demo --output_dir runs/wimbert-demo
+
+test: install ## run the fast tests
+	$(BIN)/python $(PYTEST_FAST)
+
+test-slow: install ## run the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: install ## run the tests marked gpu, on a machine that has one
+	$(BIN)/python -m pytest -m gpu
+
+test-lowest: $(VENV_LOWEST)/.installed ## run the fast tests with the lowest supported versions, in .venv-lowest
+	$(VENV_LOWEST)/bin/python $(PYTEST_FAST)
+
+lint: install ## check style and formatting (ruff)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install ## sort the imports and format the code (ruff)
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+types: install ## check the types (mypy)
+	$(BIN)/mypy
+
+bench: install ## run every benchmarks/*.py
+	@shopt -s nullglob; scripts=(benchmarks/*.py); \
+	if ((! $${#scripts[@]})); then echo "benchmarks/ holds no script yet."; fi; \
+	for script in "$${scripts[@]}"; do \
+	  printf '\n== %s ==\n' "$$script"; \
+	  $(BIN)/python "$$script"; \
+	done
+
+clean: ## remove caches and build output; .venv, .venv-lowest and runs stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . \( -name '.venv*' -o -name .git -o -name runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# The stamps: an environment is brought up to date when what it is made from has changed.
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned development set needs Python 3.11 or newer: make install PYTHON=python3.11")'
+	@echo "Installing the pinned development set into $(VENV): some minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) -c .ci/constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV_LOWEST)/.installed: pyproject.toml .ci/lowest.txt
+	@echo "Installing the lowest supported versions into $(VENV_LOWEST): some minutes and, with a CUDA build of torch, several GB."
+	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
+	$(VENV_LOWEST)/bin/python $(PIP_INSTALL) -c .ci/lowest.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,70 @@
+"""One pretrained encoder, any number of named classification heads, trained with the Hugging Face Trainer.
+
+The model room loads with the package, so that `AutoModel` and `pipeline` know multi-head models; the rooms for data,
+training and evaluation load on first use of one of their names, so inference imports neither datasets nor accelerate.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .model.configuration_multihead import MultiHeadConfig
+from .model.decoding_multihead import HeadPrediction
+from .model.head_multihead import HeadConfig
+from .model.modeling_multihead import TASK, MultiHeadModel, MultiHeadOutput
+from .model.pipeline_multihead import MultiHeadPipeline
+
+if TYPE_CHECKING:
+    from .data.collator import MultiHeadDataCollator
+    from .data.encoding import prepare_dataset
+    from .data.heads import infer_heads
+    from .evaluation.metric import MultiHeadMetric
+    from .training.arguments import MultiHeadTrainingArguments
+    from .training.trainer import MultiHeadTrainer
+
+__version__ = "0.1.0.dev0"
+
+_LAZY = {
+    "MultiHeadDataCollator": "data.collator",
+    "prepare_dataset": "data.encoding",
+    "infer_heads": "data.heads",
+    "MultiHeadMetric": "evaluation.metric",
+    "MultiHeadTrainingArguments": "training.arguments",
+    "MultiHeadTrainer": "training.trainer",
+}
+
+__all__ = [
+    "HeadConfig",
+    "HeadPrediction",
+    "MultiHeadConfig",
+    "MultiHeadDataCollator",
+    "MultiHeadMetric",
+    "MultiHeadModel",
+    "MultiHeadOutput",
+    "MultiHeadPipeline",
+    "MultiHeadTrainer",
+    "MultiHeadTrainingArguments",
+    "infer_heads",
+    "prepare_dataset",
+]
+
+# the first two make the classes known to transformers here, the next two let saved folders carry their code
+AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig)
+AutoModel.register(MultiHeadConfig, MultiHeadModel)
+MultiHeadConfig.register_for_auto_class()
+MultiHeadModel.register_for_auto_class("AutoModel")
+PIPELINE_REGISTRY.register_pipeline(TASK, MultiHeadPipeline, pt_model=AutoModel, type="text")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,267 @@
+"""From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
+from ..model.head_multihead import HeadConfig, near_names
+from ..model.losses_multihead import MISSING
+from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
+from ..model.pipeline_multihead import encode_texts, token_limit
+from .heads import check_column, class_name, feature_of, is_list, is_missing
+
+logger = logging.get_logger(__name__)
+
+
+def prepare_dataset(
+    dataset: Dataset | DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
+    *,
+    text_columns: str | Sequence[str] | None = None,
+    label_columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    require_labels: bool = True,
+    num_proc: int | None = None,
+) -> Dataset | DatasetDict:
+    """Tokenise texts and encode labels, for `MultiHeadDataCollator`.
+
+    Args:
+        dataset: rows with a text column (two for text pairs) and a column for some or all heads.
+        tokenizer: the encoder's tokenizer.
+        heads: the model or its configuration (then also its `max_length`, `text_columns` and `text_prefix` count), or
+            the heads by name.
+        text_columns: one or two columns; by default the configuration's, else `"text"`.
+        label_columns: head → column. By default the column with the head's name, or with `_labels` or `_label` after
+            it; a head without a column is not labelled in this dataset.
+        max_length: tokens after which a text is cut; by default the configuration's, else the tokenizer's limit.
+        require_labels: refuse a dataset without a column for any head; `False` for texts to predict.
+        num_proc: processes.
+
+    Returns:
+        rows with `input_ids`, `attention_mask` and what else the tokenizer gives, `length` (tokens), and `labels`: a
+        dict with every head → id (single-label), list of 0/1 with −100 in unknown cells (multi-label), or `None` (not
+        labelled).
+
+    Raises:
+        ValueError: an empty dataset, a missing column, a text that is not a string, or a label that is not the head's;
+            names head, column and row.
+    """
+    if isinstance(dataset, DatasetDict):
+        options: dict[str, Any] = {
+            "text_columns": text_columns,
+            "label_columns": label_columns,
+            "max_length": max_length,
+            "require_labels": require_labels,
+            "num_proc": num_proc,
+        }
+        parts = {part: prepare_dataset(rows, tokenizer, heads, **options) for part, rows in dataset.items()}
+        return DatasetDict(parts)
+    config = config_of(heads)
+    by_name = heads_of(heads)
+    if not len(dataset):
+        raise ValueError("the dataset is empty: there is no row to prepare")
+    texts = find_text_columns(dataset.features, text_columns or (config and config.text_columns))
+    encoders = label_encoders(dataset.features, by_name, label_columns, require_labels)
+    if max_length is None:
+        max_length = token_limit(config, tokenizer)
+    prefix = config.text_prefix if config is not None else None
+
+    def prepare(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
+        for column in texts:
+            _check_texts(batch[column], column, rows)
+        encoded = encode_texts(tokenizer, *(batch[column] for column in texts), max_length=max_length, prefix=prefix)
+        # every head of the model, so that mixed datasets have equal columns
+        columns = {
+            name: encoders[name].encode(batch[encoders[name].column], rows) if name in encoders else None
+            for name in by_name
+        }
+        labels = [
+            {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
+        ]
+        return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
+
+    first = prepare(dataset.with_format(None)[:1], [0])
+    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels")})
+    features["length"] = Value("int64")
+    features["labels"] = {
+        name: List(Value("float32")) if head.multi_label else Value("int64") for name, head in by_name.items()
+    }
+    return dataset.with_format(None).map(
+        prepare,
+        batched=True,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        features=features,
+        num_proc=num_proc,
+        desc="Preparing",
+    )
+
+
+def is_prepared(dataset: Any) -> bool:
+    """Whether a dataset holds tokens already."""
+    return "input_ids" in (getattr(dataset, "column_names", None) or [])
+
+
+def find_text_columns(features: Features, columns: str | Sequence[str] | None) -> list[str]:
+    """The one or two text columns.
+
+    Raises:
+        ValueError: they do not exist or are not text; says which columns are.
+    """
+    names = [columns] if isinstance(columns, str) else list(columns or ["text"])
+    strings = [name for name, feature in features.items() if _is_text(feature)]
+    for name in names:
+        if name not in features:
+            raise ValueError(
+                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}; columns of "
+                f"text: {strings}. Name yours with text_columns=[...]"
+            )
+        if name not in strings:
+            raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")
+    if len(names) > 2:
+        raise ValueError(f"text_columns {names}: give one column, or two for text pairs")
+    return names
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _check_texts(texts: Sequence[Any], column: str, rows: Sequence[int]) -> None:
+    for row, text in zip(rows, texts, strict=True):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"row {row}, column {column!r}: the text is {text!r}; every row needs a text (it may be empty: '')"
+            )
+
+
+class LabelEncoder(NamedTuple):
+    """Turns the values of one label column into a head's targets."""
+
+    name: str
+    head: HeadConfig
+    column: str
+    feature: Any  # of the values, also those in lists
+    ids: dict[str, int]
+
+    def encode(self, values: Sequence[Any], rows: Sequence[int]) -> list[int | list[float] | None]:
+        """Targets of a batch; `None` where a row is not labelled.
+
+        Raises:
+            ValueError: a value that is not one of the head's labels; names head, column and row.
+        """
+        encode_row = self._multi_label if self.head.multi_label else self._single_label
+        return [None if is_missing(value) else encode_row(value, row) for value, row in zip(values, rows, strict=True)]
+
+    def _single_label(self, value: Any, row: int) -> int:
+        if isinstance(value, (list, tuple)):
+            raise self._error(row, f"{value!r} is a list, and this single-label head takes one label a row")
+        if isinstance(self.feature, ClassLabel):
+            if value == -1:
+                return MISSING  # how datasets marks a missing class
+            value = self.feature.int2str(value)
+        return self._id(class_name(value), row)
+
+    def _multi_label(self, value: Any, row: int) -> list[float]:
+        if not isinstance(value, (list, tuple)):
+            raise self._error(row, f"{value!r} is one label, and this multi-label head takes a list of labels")
+        if not isinstance(self.feature, ClassLabel) and self._is_multi_hot():
+            return self._multi_hot(value, row)
+        targets = [0.0] * self.head.num_labels
+        for label in value:
+            if is_missing(label):
+                raise self._error(row, f"{value!r} holds a missing label; leave it out, or leave the whole list out")
+            targets[self._label_id(label, row)] = 1.0
+        return targets
+
+    def _label_id(self, label: Any, row: int) -> int:
+        if isinstance(self.feature, ClassLabel):
+            return self._id(self.feature.int2str(label), row)
+        if isinstance(label, str):
+            return self._id(label, row)
+        if not 0 <= label < self.head.num_labels:
+            last = self.head.num_labels - 1
+            raise self._error(row, f"label id {label} is out of range: the head's ids are 0 to {last}")
+        return int(label)
+
+    def _is_multi_hot(self) -> bool:
+        return self.feature.dtype == "bool" or self.feature.dtype.startswith("float")
+
+    def _multi_hot(self, cells: Sequence[Any], row: int) -> list[float]:
+        if len(cells) != self.head.num_labels:
+            raise self._error(
+                row, f"a multi-hot list of {len(cells)} cells, and the head has {self.head.num_labels} labels"
+            )
+        targets = [float(MISSING) if is_missing(cell) else float(cell) for cell in cells]
+        for label, target in zip(self.head.labels, targets, strict=True):
+            if target != MISSING and not 0.0 <= target <= 1.0:
+                raise self._error(row, f"cell {label!r} is {target}; cells are 0, 1, between them (soft), or None")
+        return targets
+
+    def _id(self, label: str, row: int) -> int:
+        if label not in self.ids:
+            known = ", ".join(repr(name) for name in self.head.labels[:8]) + (", …" if self.head.num_labels > 8 else "")
+            near = near_names(label, self.head.labels)
+            raise self._error(
+                row, f"{label!r} is not one of the head's {self.head.num_labels} labels.{near} Labels: {known}"
+            )
+        return self.ids[label]
+
+    def _error(self, row: int, problem: str) -> ValueError:
+        return ValueError(f"head {self.name!r}, column {self.column!r}, row {row}: {problem}")
+
+
+def label_encoders(
+    features: Features,
+    heads: Mapping[str, HeadConfig],
+    label_columns: Mapping[str, str] | None = None,
+    require_labels: bool = True,
+) -> dict[str, LabelEncoder]:
+    """Head → encoder, for the heads that have a column.
+
+    Raises:
+        ValueError: a named column or head does not exist, a column cannot be this head's, or no head has a column.
+    """
+    encoders = {}
+    for name in label_columns or {}:
+        if name not in heads:
+            raise ValueError(
+                f"label_columns: the model has no head {name!r}.{near_names(name, heads)} Heads: {list(heads)}"
+            )
+    for name, head in heads.items():
+        column = _label_column(features, name, label_columns)
+        if column is None:
+            continue
+        feature = feature_of(features, column, f"head {name!r}")
+        if is_list(features[column]) != head.multi_label:
+            kind = "lists" if is_list(features[column]) else "one label a row"
+            expected = "a list of labels" if head.multi_label else "one label"
+            raise ValueError(
+                f"head {name!r}, column {column!r}: the column holds {kind}, and this {head.problem_type} head takes "
+                f"{expected} in each row"
+            )
+        encoders[name] = LabelEncoder(name, head, column, feature, {label: i for i, label in enumerate(head.labels)})
+    if not encoders and require_labels:
+        raise ValueError(
+            f"no column holds labels of the heads {list(heads)}: columns are {list(features)}. A head's column has its "
+            "name (or its name and '_labels'); name others with label_columns={head: column}"
+        )
+    unlabelled = [name for name in heads if name not in encoders]
+    if unlabelled and require_labels:
+        logger.warning(
+            f"no column for the heads {unlabelled}: they are not labelled in this dataset. Columns: {list(features)}. "
+            "If one of them holds the labels, name it with label_columns={head: column}"
+        )
+    return encoders
+
+
+def _label_column(features: Features, name: str, label_columns: Mapping[str, str] | None) -> str | None:
+    if label_columns and name in label_columns:
+        check_column(features, label_columns[name], f"head {name!r}")
+        return label_columns[name]
+    return next((column for column in (name, f"{name}_labels", f"{name}_label") if column in features), None)

@@ -1,0 +1,1 @@
+"""Metrics, thresholds, reports and plots of a multi-head model."""

@@ -1,0 +1,386 @@
+"""The figures of every head, from arrays alone: no model, no Trainer, no `evaluate`.
+
+Count-based figures come from counts over the known cells, areas under curves from scikit-learn's `roc_curve`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import auc, roc_curve
+
+logger = logging.getLogger(__name__)
+
+MISSING = -100
+"""Marks a row (single-label) or a cell (multi-label) of the references that is not known."""
+
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+
+_MEANS = ("micro", "macro", "macro_present", "samples")
+MULTI_LABEL_METRICS = (
+    *(f"{ratio}_{mean}" for ratio in ("f1", "precision", "recall") for mean in _MEANS),
+    "accuracy",
+    "accuracy_cells",
+    *(f"{area}_{mean}" for area in ("roc_auc", "average_precision") for mean in ("micro", "macro")),
+)
+SINGLE_LABEL_METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "mcc")
+POSITIVE_LABEL_METRICS = ("precision", "recall", "f1")
+
+# Averaged float32 probabilities may exceed 1 by a rounding error; logits exceed it by far more.
+_PROBABILITY_SLACK = 1e-6
+
+_said: set[str] = set()
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Counts: TypeAlias = npt.NDArray[np.int64]
+Shape: TypeAlias = tuple[int | str, ...]
+
+
+class MetricHead(Protocol):
+    """What the metrics need to know of a head; `HeadConfig` has it."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    @property
+    def problem_type(self) -> str: ...
+
+    @property
+    def positive_label(self) -> str | None: ...
+
+
+def metric_names(problem_type: str, positive_label: str | None = None) -> tuple[str, ...]:
+    """The metrics of a head, in the order in which they are reported.
+
+    Raises:
+        ValueError: the problem type is not one of the two.
+    """
+    if problem_type == MULTI_LABEL:
+        return MULTI_LABEL_METRICS
+    if problem_type == SINGLE_LABEL:
+        return SINGLE_LABEL_METRICS if positive_label is None else SINGLE_LABEL_METRICS + POSITIVE_LABEL_METRICS
+    raise ValueError(f"problem_type {problem_type!r} is neither {SINGLE_LABEL!r} nor {MULTI_LABEL!r}")
+
+
+def main_score_name(problem_type: str, positive_label: str | None = None) -> str:
+    """The metric that stands for a head in the mean over heads (`f1`).
+
+    Raises:
+        ValueError: the problem type is not one of the two.
+    """
+    names = metric_names(problem_type, positive_label)
+    return next(name for name in ("f1_micro", "f1", "f1_macro") if name in names)
+
+
+def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
+    """Every key that `compute_metrics` or a loss may report for these heads, each with a description of its owner.
+
+    Raises:
+        ValueError: two metrics would have one key; names the key and both owners.
+    """
+    owners = {"f1": "the mean of the heads' main scores", "loss": "the combined loss"}
+    for name, head in heads.items():
+        for metric in (*metric_names(head.problem_type, head.positive_label), "loss"):
+            key, owner = f"{name}_{metric}", f"{metric!r} of head {name!r}"
+            if key in owners:
+                raise ValueError(f"two metrics have the key {key!r}: {owners[key]} and {owner}; rename a head")
+            owners[key] = owner
+    return owners
+
+
+def compute_metrics(
+    heads: Mapping[str, MetricHead],
+    scores: Mapping[str, npt.ArrayLike],
+    decisions: Mapping[str, npt.ArrayLike],
+    references: Mapping[str, npt.ArrayLike],
+) -> dict[str, float]:
+    """The metrics of all heads, and the mean of their main scores.
+
+    Args:
+        heads: name → labels, problem type and positive label of a head.
+        scores: name → probabilities, float (rows, labels). Read for multi-label heads; single-label heads need none.
+        decisions: name → 0/1 (rows, labels) of a multi-label head, label ids (rows,) of a single-label head.
+        references: name → the true labels in the same shape as the decisions, -100 (or NaN) where they are not known.
+            Heads that are absent here are skipped.
+
+    Returns:
+        `<head>_<metric>` for the heads in their order, then `f1`: the mean of `main_score_name` over the heads with
+        labelled rows. What is undefined is left out, so that no value is NaN.
+
+    Raises:
+        ValueError: two metrics have one key, a head is unknown or lacks its decisions or scores, or an array is not
+            as `multi_label_metrics` and `single_label_metrics` ask; the message names the head.
+    """
+    metric_keys(heads)
+    for argument, arrays in (("scores", scores), ("decisions", decisions), ("references", references)):
+        check_known_heads(heads, arrays, argument)
+    result: dict[str, float] = {}
+    main_scores = []
+    for name, head in heads.items():
+        if name not in references:
+            continue
+        figures = _head_metrics(name, head, scores, decisions, references[name])
+        result.update({f"{name}_{metric}": figure for metric, figure in figures.items()})
+        if figures:
+            main_scores.append(figures[main_score_name(head.problem_type, head.positive_label)])
+    if main_scores:
+        result["f1"] = sum(main_scores) / len(main_scores)
+    return result
+
+
+def multi_label_metrics(
+    scores: npt.ArrayLike, decisions: npt.ArrayLike, references: npt.ArrayLike, *, head: str | None = None
+) -> dict[str, float]:
+    """The metrics of one multi-label head.
+
+    Micro figures run over all known cells, macro figures are means over all labels, `macro_present` over the labels
+    that occur in the references, `samples` over the labelled rows; a ratio with denominator 0 counts as 0.
+    `accuracy` is the share of labelled rows whose known cells are all right, `accuracy_cells` the share of known cells.
+    The macro areas are means over the labels that have both classes among their known cells.
+
+    Args:
+        scores: probabilities, float (rows, labels).
+        decisions: 0/1 (rows, labels).
+        references: (rows, labels) in [0, 1], -100 or NaN in cells that are not known; a row of only such cells is not
+            labelled. Soft targets count as positive from 0.5 on.
+        head: the name to use in messages.
+
+    Returns:
+        `MULTI_LABEL_METRICS` → figure in [0, 1], without those that are undefined; empty without labelled rows.
+
+    Raises:
+        ValueError: shapes differ, or a value is none of the above; names the first row that is wrong.
+    """
+    given = check_cell_references(references, ("rows", "labels"), head)
+    score_array = check_scores(scores, given.shape, head)
+    chosen = _array(decisions, "decisions", "buif", given.shape, head)
+    _check_cells((chosen != 0) & (chosen != 1), chosen, "decision", "0 or 1", head)
+    known = _known(given)
+    labelled = known.any(axis=1)  # (rows,)
+    if not labelled.any():
+        _leave_out(head, MULTI_LABEL_METRICS, "no row is labelled")
+        return {}
+    known = known[labelled]  # (labelled rows, labels), as the next two
+    decided, positive = (chosen[labelled] == 1) & known, (given[labelled] >= 0.5) & known
+    figures = _multi_label_counts(decided, positive, known, head)
+    figures |= _ranking_metrics(score_array[labelled], positive, known, head)
+    return {name: figures[name] for name in MULTI_LABEL_METRICS if name in figures}
+
+
+def single_label_metrics(
+    decisions: npt.ArrayLike,
+    references: npt.ArrayLike,
+    labels: Sequence[str],
+    positive_label: str | None = None,
+    *,
+    head: str | None = None,
+) -> dict[str, float]:
+    """The metrics of one single-label head.
+
+    Macro figures are means over all labels of the head, whether they occur or not; a ratio with denominator 0 counts
+    as 0, and so does a Matthews correlation (`mcc`) whose decisions or references all have one label.
+
+    Args:
+        decisions: label ids, int (rows,).
+        references: label ids, int (rows,), -100 in rows that are not labelled.
+        labels: the names of the labels; a label's id is its position.
+        positive_label: the label that `precision`, `recall` and `f1` speak of; without it they are not reported.
+        head: the name to use in messages.
+
+    Returns:
+        `SINGLE_LABEL_METRICS` → figure (`mcc` in [-1, 1], the others in [0, 1]), with a positive label also
+        `POSITIVE_LABEL_METRICS`; empty without labelled rows.
+
+    Raises:
+        ValueError: shapes differ, an id is out of range, or the positive label is not one of the labels.
+    """
+    names = metric_names(SINGLE_LABEL, positive_label)
+    if positive_label is not None and positive_label not in labels:
+        raise ValueError(_message(head, f"positive_label {positive_label!r} is not one of the labels {list(labels)}"))
+    wanted = check_id_references(references, ("rows",), len(labels), head)
+    decided = _array(decisions, "decisions", "ui", wanted.shape, head).astype(np.int64)
+    _check_cells((decided < 0) | (decided >= len(labels)), decided, "decision", _ids(len(labels)), head)
+    labelled = wanted != MISSING
+    decided, wanted = decided[labelled], wanted[labelled]
+    if not wanted.size:
+        _leave_out(head, names, "no row is labelled")
+        return {}
+    hits, predicted, support = (
+        np.bincount(ids, minlength=len(labels)) for ids in (wanted[decided == wanted], decided, wanted)
+    )  # (labels,) each
+    precision, recall, f1 = _precision_recall_f1(hits, predicted, support)
+    means = (f1.mean(), np.average(f1, weights=support), precision.mean(), recall.mean())
+    figures = [hits.sum() / support.sum(), *means, _matthews(hits, predicted, support)]
+    if positive_label is not None:
+        figures += [ratio[list(labels).index(positive_label)] for ratio in (precision, recall, f1)]
+    return dict(zip(names, map(float, figures), strict=True))
+
+
+def check_known_heads(heads: Mapping[str, MetricHead], arrays: Mapping[str, npt.ArrayLike], argument: str) -> None:
+    """Raise a ValueError if `arrays`, the argument called `argument`, has a head that `heads` has not."""
+    for name in arrays:
+        if name not in heads:
+            raise ValueError(f"{argument} have the unknown head {name!r}; the heads are {list(heads)}")
+
+
+def check_scores(scores: npt.ArrayLike, shape: Shape, head: str | None = None) -> Floats:
+    """Scores as float64 of the given shape (rows, labels), or a ValueError about the first that is no probability."""
+    # float64 whatever came in: areas are then the same for any batching and storage of the scores.
+    array = _array(scores, "scores", "f", shape, head).astype(np.float64, copy=False)
+    bad = ~((array >= -_PROBABILITY_SLACK) & (array <= 1 + _PROBABILITY_SLACK))  # NaN is bad, too
+    _check_cells(bad, array, "score", "a probability in [0, 1] (the sigmoid or softmax of a logit)", head)
+    return array
+
+
+def check_cell_references(references: npt.ArrayLike, shape: Shape, head: str | None = None) -> np.ndarray:
+    """Multi-label references of the given shape (rows, labels), or a ValueError about the first bad cell."""
+    array = _array(references, "references", "buif", shape, head)
+    bad = _known(array) & ~((array >= 0) & (array <= 1))
+    _check_cells(bad, array, "reference", f"in [0, 1] (or {MISSING} for unknown)", head)
+    return array
+
+
+def check_id_references(references: npt.ArrayLike, shape: Shape, labels: int, head: str | None = None) -> Counts:
+    """Single-label references of the given shape (rows,) as int64, or a ValueError about the first bad id."""
+    array = _array(references, "references", "ui", shape, head).astype(np.int64)
+    bad = (array != MISSING) & ((array < 0) | (array >= labels))
+    _check_cells(bad, array, "reference", f"{_ids(labels)} (or {MISSING} for missing)", head)
+    return array
+
+
+def _head_metrics(
+    name: str,
+    head: MetricHead,
+    scores: Mapping[str, npt.ArrayLike],
+    decisions: Mapping[str, npt.ArrayLike],
+    references: npt.ArrayLike,
+) -> dict[str, float]:
+    if name not in decisions:
+        raise ValueError(_message(name, "has references but no decisions"))
+    if head.problem_type == SINGLE_LABEL:
+        return single_label_metrics(decisions[name], references, head.labels, head.positive_label, head=name)
+    if name not in scores:
+        raise ValueError(_message(name, "has references but no scores, which the metrics of a multi-label head need"))
+    shape = np.shape(references)
+    if shape[1:] != (len(head.labels),):
+        raise ValueError(_message(name, f"references have shape {shape}, expected (rows, {len(head.labels)})"))
+    return multi_label_metrics(scores[name], decisions[name], references, head=name)
+
+
+def _known(references: np.ndarray) -> Bools:
+    """The known cells of multi-label references (rows, labels)."""
+    known: Bools = references != MISSING
+    return known & ~np.isnan(references) if references.dtype.kind == "f" else known
+
+
+def _ids(labels: int) -> str:
+    return f"one of the {labels} label ids 0..{labels - 1}"
+
+
+def _array(values: npt.ArrayLike, argument: str, kinds: str, shape: Shape, head: str | None) -> np.ndarray:
+    """Values as an array of one of the dtype kinds and of a shape, in which a word stands for any number."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in kinds:  # an empty list has nothing to show its dtype by
+        expected = {"f": "floats", "ui": "integers (label ids)", "buif": "numbers or booleans"}[kinds]
+        raise ValueError(_message(head, f"{argument} have dtype {array.dtype}, expected {expected}"))
+    fits = (isinstance(want, str) or want == size for want, size in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or not all(fits):
+        expected = str(shape).replace("'", "")
+        raise ValueError(_message(head, f"{argument} have shape {array.shape}, expected {expected}"))
+    return array
+
+
+def _check_cells(bad: Bools, values: np.ndarray, noun: str, expected: str, head: str | None) -> None:
+    """Raise for the first row with a bad cell; both arrays are (rows,) or (rows, labels)."""
+    if bad.any():
+        cell = np.unravel_index(bad.argmax(), bad.shape)
+        place = ", ".join(f"{axis} {position}" for axis, position in zip(("row", "label"), cell, strict=False))
+        raise ValueError(_message(head, f"{noun} {values[cell]} is not {expected}", place))
+
+
+def _message(head: str | None, text: str, place: str = "") -> str:
+    where = ", ".join(filter(None, (f"head {head!r}" if head is not None else "", place)))
+    return f"{where}: {text}" if where else text
+
+
+def _leave_out(head: str | None, metrics: Sequence[str], reason: str) -> None:
+    """Say why metrics of a head are not reported, once per process: evaluation runs many times while training."""
+    message = _message(head, f"{', '.join(metrics)} left out: {reason}")
+    if message not in _said:
+        _said.add(message)
+        logger.info(message)
+
+
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    """`part / whole`, 0 where the whole is 0 (scikit-learn's `zero_division=0`)."""
+    whole = np.asarray(whole, np.float64)
+    result = np.zeros_like(whole)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _precision_recall_f1(hits: Counts, predicted: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1, in the shape of the counts: TP, TP + FP and TP + FN."""
+    return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, predicted + support)
+
+
+def _matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
+    """Matthews correlation of several classes from the margins of the confusion matrix (Gorodkin 2004, R_K)."""
+    rows = support.sum()
+    covariance = hits.sum() * rows - predicted @ support
+    # The product in float: in int64 it overflows from some 50,000 rows on.
+    variance = float(rows**2 - predicted @ predicted) * float(rows**2 - support @ support)
+    return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def _multi_label_counts(decided: Bools, positive: Bools, known: Bools, head: str | None) -> dict[str, float]:
+    """The count-based figures; arrays (labelled rows, labels), unknown cells False in the first two."""
+    hit = decided & positive
+    label_counts = [np.count_nonzero(cells, axis=0) for cells in (hit, decided, positive)]  # (labels,) each
+    row_counts = [np.count_nonzero(cells, axis=1) for cells in (hit, decided, positive)]  # (labelled rows,) each
+    per_label, per_row = _precision_recall_f1(*label_counts), _precision_recall_f1(*row_counts)
+    overall = _precision_recall_f1(*(counts.sum() for counts in label_counts))
+    present = label_counts[2] > 0
+    figures: dict[str, float] = {}
+    for name, micro, by_label, by_row in zip(("precision", "recall", "f1"), overall, per_label, per_row, strict=True):
+        figures |= {f"{name}_micro": float(micro), f"{name}_macro": float(by_label.mean())}
+        figures[f"{name}_samples"] = float(by_row.mean())
+        if present.any():
+            figures[f"{name}_macro_present"] = float(by_label[present].mean())
+        else:
+            _leave_out(head, (f"{name}_macro_present",), "no label occurs in the references")
+    wrong = np.count_nonzero(decided != positive, axis=1)  # (labelled rows,)
+    figures["accuracy"] = float(np.mean(wrong == 0))
+    figures["accuracy_cells"] = float(1 - wrong.sum() / np.count_nonzero(known))
+    return figures
+
+
+def _ranking_metrics(scores: Floats, positive: Bools, known: Bools, head: str | None) -> dict[str, float]:
+    """The areas under the ROC and precision-recall curves; arrays (labelled rows, labels)."""
+    support, total = np.count_nonzero(positive, axis=0), np.count_nonzero(known, axis=0)  # (labels,) each
+    both_classes = np.flatnonzero((support > 0) & (support < total))
+    figures: dict[str, float] = {}
+    if 0 < support.sum() < total.sum():
+        figures["roc_auc_micro"], figures["average_precision_micro"] = _areas(scores[known], positive[known])
+    else:
+        _leave_out(head, ("roc_auc_micro", "average_precision_micro"), "the known cells are all of one class")
+    if both_classes.size:
+        areas = [_areas(scores[known[:, label], label], positive[known[:, label], label]) for label in both_classes]
+        figures["roc_auc_macro"], figures["average_precision_macro"] = map(float, np.mean(areas, axis=0))
+    else:
+        _leave_out(head, ("roc_auc_macro", "average_precision_macro"), "no label has known cells of both classes")
+    return figures
+
+
+def _areas(scores: Floats, positive: Bools) -> tuple[float, float]:
+    """Area under the ROC curve and average precision of one set of cells (cells,) that has both classes."""
+    # `roc_auc_score` and `average_precision_score` would each sort the cells: one curve has what both need.
+    false_rate, true_rate, _ = roc_curve(positive, scores, drop_intermediate=False)
+    support = np.count_nonzero(positive)
+    hits, false_alarms = true_rate * support, false_rate * (positive.size - support)
+    precision = _ratio(hits, hits + false_alarms)
+    return float(auc(false_rate, true_rate)), float(np.diff(true_rate) @ precision[1:])

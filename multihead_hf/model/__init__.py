@@ -1,0 +1,1 @@
+"""What travels with every saved model: torch, transformers and the standard library only."""

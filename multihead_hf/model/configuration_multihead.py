@@ -1,0 +1,242 @@
+"""Configuration of a multi-head model: one encoder, any number of named classification heads.
+
+This file travels with every saved model. It needs the standard library and transformers only.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from .head_multihead import LOSS_SETTINGS, HeadConfig, is_a, near_names, one_of
+
+FORMAT_VERSION = 1
+POOLINGS = ("cls", "mean", "max", "last")
+TRUNCATIONS = ("tail",)
+# What other code asks an encoder's config for; answered (and set) through the multi-head config.
+_ENCODER_SETTINGS = (
+    "hidden_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "cls_token_id",
+    "sep_token_id",
+)
+
+
+HeadsLike = Mapping[str, "HeadConfig | Mapping[str, Any]"] | Iterable[Mapping[str, Any]]
+
+
+def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadConfig]:
+    """Heads by name, in the user's order, each an independent copy.
+
+    Args:
+        heads: a dict name → `HeadConfig` or its settings, or a list of settings that hold the `name` as well.
+        saved: whether they come out of a `config.json`.
+
+    Raises:
+        ValueError: no heads, two heads of one name, an empty name, or wrong settings (with the head's name).
+    """
+    if not heads:
+        raise ValueError("a multi-head model needs heads: heads={'topic': HeadConfig(labels=['a', 'b'])}")
+    entries: list[tuple[Any, Any]] = []
+    if isinstance(heads, Mapping):
+        entries = list(heads.items())
+    else:
+        for entry in heads:
+            if not isinstance(entry, Mapping) or "name" not in entry:
+                raise ValueError(f"heads given as a list are dicts with a 'name' and 'labels', not {entry!r}")
+            entries.append((entry["name"], {key: value for key, value in entry.items() if key != "name"}))
+    read: dict[str, HeadConfig] = {}
+    for name, head in entries:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"head name {name!r}: a head's name is a text of at least one character")
+        if name in read:
+            raise ValueError(f"head {name!r}: two heads have this name; names are unique")
+        settings = head.to_dict() if is_a(head, HeadConfig) else head
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"head {name!r}: give a HeadConfig or a dict of its settings, not {type(head).__name__}")
+        try:
+            read[name] = HeadConfig.from_saved(settings) if saved or _keeps_loss(head) else HeadConfig(**settings)
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+    return read
+
+
+def _keeps_loss(head: Any) -> bool:
+    """A `HeadConfig` with an unknown loss can only come out of a saved config, and stays readable when copied."""
+    return is_a(head, HeadConfig) and head.loss not in LOSS_SETTINGS
+
+
+def _encoder_setting(name: str) -> property:
+    def read(self: "MultiHeadConfig") -> Any:
+        return getattr(self.encoder, name)
+
+    def write(self: "MultiHeadConfig", value: Any) -> None:
+        setattr(self.encoder, name, value)
+
+    return property(read, write, doc=f"`{name}` of the encoder; setting it here sets it there.")
+
+
+class MultiHeadConfig(PreTrainedConfig):
+    """Configuration of `MultiHeadModel`: an encoder's config, the heads, and what inference needs to repeat training.
+
+    Args:
+        encoder: config of the encoder (a `PreTrainedConfig` or its dict); it is copied.
+        heads: dict name → `HeadConfig` (or its settings as a dict), or a list of dicts with a `name`. In `config.json`
+            it is a list, because that file is written with sorted keys and the order of the heads matters.
+        pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` takes `"last"` for decoder-only encoders, `"mean"` for
+            T5-like ones (neither has a token that sums up the text at its start) and `"cls"` for all others.
+        max_length: tokens after which a text is cut; `None` is the encoder's own limit.
+        truncation: what is kept of a longer text; `"tail"` cuts the tail off.
+        text_columns: the columns that held the text (two for text pairs).
+        text_prefix: a text put before each text, such as `"query: "`.
+        heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.
+        format_version: version of this format, written on save. A newer one than this library's is refused.
+
+    Raises:
+        ValueError: a setting is wrong; for heads with the head's name.
+    """
+
+    model_type = "multihead"
+    sub_configs = {"encoder": AutoConfig}
+    keys_to_ignore_at_inference = ["losses", "loss_terms", "hidden_states", "attentions"]
+
+    encoder: Any = None
+    heads: Any = None
+    pooling: str | None = None
+    max_length: int | None = None
+    truncation: str = "tail"
+    text_columns: list[str] | None = None
+    text_prefix: str | None = None
+    heads_dtype: str | None = None
+    format_version: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._refuse_misspelt(kwargs)
+        saved = self.format_version is not None
+        if self.format_version is None:
+            self.format_version = FORMAT_VERSION
+        elif self.format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"this model was saved in format_version {self.format_version}, and this installation of multihead_hf "
+                f"reads up to {FORMAT_VERSION}: pip install -U multihead-hf"
+            )
+        self.encoder = _read_encoder(self.encoder)
+        self.heads = read_heads(self.heads, saved=saved)
+        if self.pooling is None:
+            self.pooling = default_pooling(self.encoder)
+        one_of("pooling", self.pooling, POOLINGS)
+        one_of("truncation", self.truncation, TRUNCATIONS)
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length {self.max_length!r}: give a whole number above 0, or None")
+        # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
+        attention = self.encoder._attn_implementation
+        asked = kwargs.get("attn_implementation") is not None
+        super().__post_init__(**kwargs)
+        if not asked:
+            self.encoder._attn_implementation = attention
+
+    def _refuse_misspelt(self, unknown: Mapping[str, Any]) -> None:
+        """transformers keeps any keyword as an attribute. One that is nearly ours is a mistake, not an attribute."""
+        ours = [name for name in MultiHeadConfig.__annotations__ if name != "format_version"]
+        of_a_head = [field.name for field in fields(HeadConfig)]
+        for name in unknown:
+            if name in _ENCODER_SETTINGS or hasattr(type(self), name):
+                continue
+            if name in of_a_head:
+                raise ValueError(f"{name!r} is a setting of a head: heads={{'name': HeadConfig(..., {name}=...)}}")
+            if matches := difflib.get_close_matches(name, ours + of_a_head, n=1, cutoff=0.8):
+                raise ValueError(f"unknown setting {name!r}. Did you mean {matches[0]!r}?")
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The encoder's config: it holds the vocabulary that `resize_token_embeddings` changes."""
+        return self.encoder.get_text_config(decoder=decoder, encoder=encoder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `PreTrainedConfig.to_dict`, with the heads as a list of plain dicts in their order."""
+        # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
+        shadow = copy.copy(self)
+        entries = [{"name": name, **head.to_dict()} for name, head in self.heads.items()]
+        shadow.__dict__.update(heads=entries)
+        return super(MultiHeadConfig, shadow).to_dict()
+
+    def check_saveable(self) -> None:
+        """
+        Raises:
+            ValueError: a head has `"balanced"` weights that nobody computed yet; names the head.
+        """
+        for name, head in self.heads.items():
+            for setting in ("label_weights", "pos_weight"):
+                if getattr(head, setting) == "balanced":
+                    raise ValueError(
+                        f"head {name!r}: {setting}='balanced' is not computed yet and cannot be saved: train first "
+                        "(MultiHeadTrainer computes it from the training data), or give the weights as numbers"
+                    )
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedConfig.save_pretrained`; raises like `check_saveable` before anything is written."""
+        self.check_saveable()
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As `PreTrainedConfig.from_dict`; the config of a plain encoder is refused.
+
+        Raises:
+            ValueError: `config_dict` is not the config of a multi-head model.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"this is a checkpoint of a plain {model_type!r} model without heads. To put heads on it: "
+                "MultiHeadModel.from_encoder(name_or_path, heads={'topic': HeadConfig(labels=[...])})"
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+
+for _name in _ENCODER_SETTINGS:
+    setattr(MultiHeadConfig, _name, _encoder_setting(_name))
+
+
+def _read_encoder(encoder: Any) -> PreTrainedConfig:
+    if isinstance(encoder, PreTrainedConfig):
+        return copy.deepcopy(encoder)
+    if not isinstance(encoder, Mapping):
+        raise ValueError("a multi-head model needs an encoder: encoder=AutoConfig.from_pretrained(name_or_path)")
+    model_type = encoder.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"encoder: model_type {model_type!r} is not one that this version of transformers knows."
+            f"{near_names(model_type, CONFIG_MAPPING.keys())}"
+        )
+    settings = {key: copy.deepcopy(value) for key, value in encoder.items() if key != "model_type"}
+    return CONFIG_MAPPING[model_type](**settings)
+
+
+def is_decoder_only(encoder: PreTrainedConfig) -> bool:
+    """Whether a text is read left to right only, so that its last token alone has seen all of it."""
+    model_type = encoder.model_type
+    return (
+        model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        and not encoder.is_encoder_decoder
+    )
+
+
+def default_pooling(encoder: PreTrainedConfig) -> str:
+    """The pooling that suits an encoder; see `MultiHeadConfig`."""
+    if is_decoder_only(encoder):
+        return "last"
+    return "mean" if encoder.model_type in ("t5", "mt5", "umt5", "t5gemma") else "cls"

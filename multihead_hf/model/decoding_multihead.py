@@ -1,0 +1,65 @@
+"""The library's one decision rule: logits → probabilities → predicted labels.
+
+This file travels with every saved model.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .head_multihead import HeadConfig
+
+
+def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
+    """Calibrated probabilities (rows, labels), float32 or better: sigmoid for multi-label, softmax for single-label."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if head.calibration_temperature is not None:
+        logits = logits / torch.tensor(head.calibration_temperature, dtype=logits.dtype, device=logits.device)
+    return torch.sigmoid(logits) if head.multi_label else torch.softmax(logits, dim=-1)
+
+
+def decide(
+    head: HeadConfig, scores: Tensor, threshold: float | Iterable[float] | Mapping[str, float] | None = None
+) -> Tensor:
+    """The library's one decision rule: bool (rows, labels) from probabilities (rows, labels).
+
+    A multi-label head predicts the labels with `score >= threshold` (`threshold`, else the head's `thresholds`, else
+    0.5); a single-label head its highest score, the first one on a tie.
+    """
+    values = head.thresholds if threshold is None else head.per_label_thresholds(threshold)
+    if not head.multi_label:
+        return nn.functional.one_hot(scores.argmax(-1), head.num_labels).bool()
+    return scores >= torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)
+
+
+@dataclass
+class HeadPrediction:
+    """What one head says of each row.
+
+    Args:
+        probabilities: (batch, labels), calibrated.
+        decisions: bool (batch, labels), the predicted labels.
+        labels: per row the names asked for (the predicted ones, or the `top_k` best), best first.
+        scores: per row their probabilities.
+    """
+
+    probabilities: Tensor
+    decisions: Tensor
+    labels: list[list[str]]
+    scores: list[list[float]]
+
+
+def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Any) -> HeadPrediction:
+    """Probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
+    scores = probabilities(head, logits)
+    decisions = decide(head, scores, threshold)
+    ranked, order = scores.sort(dim=-1, descending=True, stable=True)
+    wanted = decisions.gather(-1, order) if top_k is None else torch.arange(head.num_labels) < top_k
+    wanted = wanted.to(order.device).expand_as(order)
+    rows = list(zip(order.tolist(), ranked.tolist(), wanted.tolist(), strict=True))
+    labels = [[head.labels[i] for i, keep in zip(ids, kept, strict=True) if keep] for ids, _, kept in rows]
+    values = [[value for value, keep in zip(best, kept, strict=True) if keep] for _, best, kept in rows]
+    return HeadPrediction(scores, decisions, labels, values)

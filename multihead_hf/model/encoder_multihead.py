@@ -1,0 +1,62 @@
+"""Taking the encoder alone out of what transformers' Auto classes build.
+
+This file travels with every saved model.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from .configuration_multihead import MultiHeadConfig
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder with fresh weights, initialised as its own class would."""
+
+    def build(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
+        return model_class._from_config(config, **arguments)
+
+    return encoder_alone(config, build)
+
+
+def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]) -> PreTrainedModel:
+    """The encoder that `make(model_class, **arguments)` gives, without a decoder and without an unused pooler."""
+    # the class attribute: T5EncoderModel clears `is_encoder_decoder` on the config it is built from
+    encoder_decoder = type(config).is_encoder_decoder
+    if encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        model_class = MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)]
+    elif type(config) in MODEL_MAPPING:
+        model_class = MODEL_MAPPING[type(config)]
+    else:
+        raise ValueError(f"transformers has no encoder for a {type(config).__name__} ({config.model_type!r})")
+    if isinstance(model_class, (list, tuple)):
+        model_class = model_class[0]
+    takes_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    encoder = make(model_class, **({"add_pooling_layer": False} if takes_pooler else {}))
+    if encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        encoder = encoder.get_encoder()
+    pooler = getattr(encoder, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        pooler.requires_grad_(False)  # some classes always make one; without a gradient it would stop DDP
+    return encoder
+
+
+def refuse_remote_code(name_or_path: Any, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: the encoder runs code of its own repository; none of it has run then.
+    """
+    settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
+    has_own_code = "AutoModel" in settings.get("auto_map", {}) or "AutoConfig" in settings.get("auto_map", {})
+    native = settings.get("model_type") in CONFIG_MAPPING_NAMES
+    if has_own_code and settings.get("model_type") != MultiHeadConfig.model_type and (trust_remote_code or not native):
+        advice = "leave trust_remote_code out: transformers has this architecture itself" if native else "choose one"
+        raise ValueError(
+            f"{name_or_path}: this encoder runs code of its own repository ({settings['auto_map']}). A saved "
+            "multi-head model could not load it again, so it is refused: use an encoder whose architecture is part "
+            f"of transformers ({advice})"
+        )

@@ -1,0 +1,291 @@
+"""Configuration of one classification head, and its validation.
+
+This file travels with every saved model. It needs the standard library and transformers only.
+"""
+
+import copy
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeGuard, TypeVar
+
+from transformers.activations import ACT2FN
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+ARCHITECTURES = ("linear", "mlp")
+# loss → the problem type it is for and the settings of its `loss_kwargs`; the functions are in losses_multihead.py
+LOSS_SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cross_entropy": ("single_label_classification", ()),
+    "bce": ("multi_label_classification", ()),
+    "soft_f1": ("multi_label_classification", ("temperature", "epsilon")),
+    "soft_f1_bce": ("multi_label_classification", ("alpha", "temperature", "epsilon")),
+}
+
+
+def near_names(name: object, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
+    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+_Known = TypeVar("_Known")
+
+
+def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
+    """`isinstance`, also for a model or configuration whose class came out of a saved folder's custom code."""
+    return any(base.__name__ == known.__name__ for base in type(value).__mro__)
+
+
+@dataclass(init=False)
+class HeadConfig:
+    """One classification head.
+
+    Args:
+        labels: names of the labels, unique, in the order of the logits.
+        problem_type: `"single_label_classification"` (softmax, one label a row) or
+            `"multi_label_classification"` (sigmoid, any number of labels a row).
+        loss: name of the loss; `None` means `"cross_entropy"` for single-label and `"bce"` for multi-label heads.
+        loss_kwargs: settings of the loss, such as `{"alpha": 0.15, "temperature": 2.0}` for `"soft_f1_bce"`.
+        loss_weight: weight λ ≥ 0 of this head in the combined loss `Σ λ·L / Σ λ`.
+        label_weights: weight of each label in the loss: a list in label order, a dict by label name, or
+            `"balanced"` (n / (k·n_c), computed from the training data before the first step).
+        pos_weight: multi-label only: weight of the positives in `bce`, list or dict by label name.
+        architecture: `"linear"` (dropout → linear) or `"mlp"` (linear → dropout → activation → linear).
+        hidden_size: width of the `"mlp"` hidden layer; `None` is the encoder's hidden size.
+        activation: name of the activation of `"mlp"`, as in `transformers.activations.ACT2FN`.
+        dropout: dropout probability in [0, 1).
+        thresholds: probability from which on a label is predicted (`score >= threshold`), after calibration; a number,
+            a list in label order or a dict by label name; `None` is 0.5. Multi-label heads only.
+        learn_thresholds: initial probability of learned thresholds (one per label, in logit space), for `soft_f1*`.
+        calibration_temperature: number or list by which logits are divided before the sigmoid or softmax.
+        positive_label: for two-label single-label heads, the class that binary precision, recall and F1 speak of.
+
+    Raises:
+        ValueError: a setting is unknown or has a value that cannot be; the message says what was expected.
+    """
+
+    labels: list[str]
+    problem_type: str
+    loss: str
+    loss_kwargs: dict[str, Any]
+    loss_weight: float
+    label_weights: list[float] | str | None
+    pos_weight: list[float] | str | None
+    architecture: str
+    hidden_size: int | None
+    activation: str
+    dropout: float
+    thresholds: list[float] | None
+    learn_thresholds: float | None
+    calibration_temperature: float | list[float] | None
+    positive_label: str | None
+
+    def __init__(
+        self,
+        labels: Iterable[str] = (),
+        problem_type: str = "single_label_classification",
+        loss: str | None = None,
+        loss_kwargs: Mapping[str, Any] | None = None,
+        loss_weight: float = 1.0,
+        label_weights: Iterable[float] | Mapping[str, float] | str | None = None,
+        pos_weight: Iterable[float] | Mapping[str, float] | str | None = None,
+        architecture: str = "linear",
+        hidden_size: int | None = None,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        thresholds: float | Iterable[float] | Mapping[str, float] | None = None,
+        learn_thresholds: float | None = None,
+        calibration_temperature: float | Iterable[float] | None = None,
+        positive_label: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        for name in unknown:
+            known = [field.name for field in fields(self)]
+            raise ValueError(f"unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}")
+        self.labels = _label_names(labels)
+        self.problem_type = one_of("problem_type", problem_type, PROBLEM_TYPES)
+        self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
+        self.loss_kwargs = dict(loss_kwargs or {})
+        self.loss_weight = _number("loss_weight", loss_weight, low=0.0)
+        self.label_weights = self._per_label_weights("label_weights", label_weights)
+        self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
+        self.architecture = one_of("architecture", architecture, ARCHITECTURES)
+        self.hidden_size = hidden_size
+        self.activation = activation
+        self.dropout = _number("dropout", dropout, low=0.0, below=1.0)
+        self.thresholds = None
+        self.thresholds = None if thresholds is None else self.per_label_thresholds(thresholds)
+        self.learn_thresholds = learn_thresholds
+        self.calibration_temperature = self._calibration(calibration_temperature)
+        self.positive_label = positive_label
+        self._check_loss()
+        self._check_rest()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether several labels may apply to one row."""
+        return self.problem_type == "multi_label_classification"
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON values, an independent copy."""
+        return {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_saved(cls, settings: Mapping[str, Any]) -> "HeadConfig":
+        """A head out of a `config.json`. A loss that this installation does not know is kept: it is not needed for
+        inference, and training with it says what is missing."""
+        loss = settings.get("loss")
+        if loss is None or loss in LOSS_SETTINGS:
+            return cls(**settings)
+        head = cls(**{**settings, "loss": None, "loss_kwargs": None, "learn_thresholds": None})
+        head.loss, head.loss_kwargs = loss, dict(settings.get("loss_kwargs") or {})
+        head.learn_thresholds = settings.get("learn_thresholds")
+        return head
+
+    def per_label_thresholds(self, thresholds: float | Iterable[float] | Mapping[str, float]) -> list[float]:
+        """Thresholds in label order from a number, a list in label order or a dict by label name (others keep theirs).
+
+        Raises:
+            ValueError: a threshold outside (0, 1), a list of the wrong length or an unknown label.
+        """
+        if not self.multi_label:
+            raise ValueError("thresholds are for multi-label heads; a single-label head predicts its highest score")
+        if isinstance(thresholds, Mapping):
+            values = self._by_name("thresholds", thresholds, self.thresholds or [0.5] * self.num_labels)
+        elif isinstance(thresholds, (int, float)):
+            values = [float(thresholds)] * self.num_labels
+        else:
+            values = [float(value) for value in thresholds]
+        self._check_length("thresholds", values)
+        for label, value in zip(self.labels, values, strict=True):
+            if not 0.0 < value < 1.0:
+                raise ValueError(f"threshold {value} of label {label!r}: a threshold is a probability between 0 and 1")
+        return values
+
+    def _per_label_weights(
+        self, name: str, weights: Iterable[float] | Mapping[str, float] | str | None
+    ) -> list[float] | str | None:
+        if weights is None or weights == "balanced":
+            return weights
+        if isinstance(weights, str):
+            raise ValueError(f"{name} {weights!r}: give a list in label order, a dict by label name or 'balanced'")
+        default = [1.0] * self.num_labels
+        values = self._by_name(name, weights, default) if isinstance(weights, Mapping) else [float(w) for w in weights]
+        self._check_length(name, values)
+        for label, value in zip(self.labels, values, strict=True):
+            _number(f"{name} of label {label!r}", value, low=0.0)
+        return values
+
+    def _by_name(self, setting: str, values: Mapping[str, float], default: list[float]) -> list[float]:
+        for label in values:
+            if label not in self.labels:
+                raise ValueError(f"{setting}: {label!r} is not a label of this head.{near_names(label, self.labels)}")
+        return [float(values.get(label, other)) for label, other in zip(self.labels, default, strict=True)]
+
+    def _check_length(self, setting: str, values: list[float]) -> None:
+        if len(values) != self.num_labels:
+            raise ValueError(f"{setting}: {len(values)} values for {self.num_labels} labels; give one for each label")
+
+    def _calibration(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
+        if temperature is None:
+            return None
+        if isinstance(temperature, (int, float)):
+            values = [float(temperature)]
+        else:
+            values = [float(value) for value in temperature]
+            self._check_length("calibration_temperature", values)
+        for value in values:
+            if not (value > 0.0 and math.isfinite(value)):
+                raise ValueError(f"calibration_temperature {value}: a temperature is a finite number above 0")
+        return values[0] if isinstance(temperature, (int, float)) else values
+
+    def _check_loss(self) -> None:
+        if self.loss not in LOSS_SETTINGS:
+            known = [name for name, (kind, _) in LOSS_SETTINGS.items() if kind == self.problem_type]
+            raise ValueError(f"unknown loss {self.loss!r}.{near_names(self.loss, known)} Known: {', '.join(known)}")
+        problem_type, settings = LOSS_SETTINGS[self.loss]
+        if problem_type != self.problem_type:
+            raise ValueError(f"loss {self.loss!r} is for {problem_type}, and problem_type is {self.problem_type!r}")
+        for name, value in self.loss_kwargs.items():
+            if name not in settings:
+                known_settings = ", ".join(settings) or "none"
+                raise ValueError(
+                    f"loss {self.loss!r} has no setting {name!r}.{near_names(name, settings)} Known: {known_settings}"
+                )
+            _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name == "alpha" else math.inf)
+        if self.learn_thresholds is not None:
+            _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
+            if "temperature" not in settings:
+                raise ValueError(
+                    f"learn_thresholds needs a loss in which thresholds take part, soft_f1 or soft_f1_bce, not "
+                    f"{self.loss!r}"
+                )
+
+    def _check_rest(self) -> None:
+        if self.hidden_size is not None and (not isinstance(self.hidden_size, int) or self.hidden_size < 1):
+            raise ValueError(f"hidden_size {self.hidden_size!r}: give a whole number above 0, or None")
+        if self.activation not in ACT2FN:
+            near = near_names(self.activation, ACT2FN)
+            raise ValueError(f"unknown activation {self.activation!r}.{near} Known: {', '.join(ACT2FN)}")
+        if self.pos_weight is not None and not self.multi_label:
+            raise ValueError("pos_weight is for multi-label heads; a single-label head takes label_weights")
+        if self.label_weights == "balanced" and self.multi_label:
+            raise ValueError("label_weights 'balanced' is for single-label heads; a multi-label head takes pos_weight")
+        if self.positive_label is not None:
+            if self.multi_label or self.num_labels != 2:
+                raise ValueError("positive_label is for single-label heads with two labels")
+            if self.positive_label not in self.labels:
+                raise ValueError(
+                    f"positive_label {self.positive_label!r} is not one of the labels {self.labels}."
+                    f"{near_names(self.positive_label, self.labels)}"
+                )
+
+
+def _label_names(labels: Iterable[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels {labels!r}: give a list of names, not one string")
+    names = list(labels)
+    if not names:
+        raise ValueError("a head needs labels: give the list of their names")
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"label {name!r} is not a string: labels are names, such as {str(name)!r}")
+        if name in seen:
+            raise ValueError(f"label {name!r} is given twice; labels are unique")
+        seen.add(name)
+    return names
+
+
+def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
+    """`value` when it is one of the known ones.
+
+    Raises:
+        ValueError: it is not; names near ones.
+    """
+    if value not in known:
+        raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known)} Known: {', '.join(known)}")
+    return value
+
+
+def _number(
+    setting: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{setting} {value!r}: give a number")
+    if not (low <= value <= high and above < value < below):
+        floor = f"{low} or more" if low > above else f"above {above}"
+        ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
+        raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
+    return float(value)

@@ -1,0 +1,107 @@
+"""What stands between the encoder and the logits: pooling and the heads' modules.
+
+This file travels with every saved model.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from .configuration_multihead import MultiHeadConfig
+from .head_multihead import HeadConfig
+
+# ---- pooling: (batch, length, hidden) → (batch, hidden) ----
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One vector per row from the tokens' vectors.
+
+    Args:
+        hidden: (batch, length, hidden).
+        mask: (batch, length), 1 for tokens and 0 for padding, on either side.
+        pooling: `"cls"` (first token), `"last"` (last token), `"mean"` or `"max"` over the tokens.
+
+    Returns:
+        (batch, hidden); zeros for a row without any token under `"mean"` and `"max"`.
+    """
+    mask = mask.to(torch.bool)
+    if pooling in ("cls", "last"):
+        positions = torch.arange(hidden.shape[1], device=hidden.device)
+        if pooling == "cls":
+            index = torch.where(mask, positions, hidden.shape[1]).amin(1).clamp(max=hidden.shape[1] - 1)  # (batch,)
+        else:
+            index = torch.where(mask, positions, 0).amax(1)
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), index]
+    tokens = mask.unsqueeze(-1)  # (batch, length, 1)
+    if pooling == "mean":
+        # sums of half-precision vectors over long texts lose digits: float32 or better
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        total = (wide * tokens).sum(1)
+        return (total / tokens.sum(1).clamp(min=1)).to(hidden.dtype)
+    highest = hidden.masked_fill(~tokens, -math.inf).amax(1)
+    return torch.where(tokens.any(1), highest, torch.zeros_like(highest))
+
+
+# ---- heads: (batch, hidden) → (batch, labels) ----
+
+
+class ClassificationHead(nn.Module):
+    """One head: `linear` is dropout → linear, `mlp` is linear → dropout → activation → linear.
+
+    `threshold_logits` (labels,) are the learned thresholds in logit space, `None` unless the head learns them.
+    """
+
+    def __init__(self, head: HeadConfig, hidden_size: int, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        width = head.hidden_size or hidden_size
+        layers: list[nn.Module] = [nn.Dropout(head.dropout), nn.Linear(hidden_size, head.num_labels, dtype=dtype)]
+        if head.architecture == "mlp":
+            layers = [
+                nn.Linear(hidden_size, width, dtype=dtype),
+                nn.Dropout(head.dropout),
+                ACT2FN[head.activation],
+                nn.Linear(width, head.num_labels, dtype=dtype),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.initial_threshold = head.learn_thresholds or 0.5
+        self.threshold_logits: nn.Parameter | None = None
+        if head.learn_thresholds is not None:
+            self.threshold_logits = nn.Parameter(torch.empty(head.num_labels, dtype=torch.float32))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        output: nn.Linear = self.layers[-1]  # type: ignore[assignment]
+        return self.layers(pooled.to(output.weight.dtype))  # (batch, labels)
+
+
+class MultiHeads(nn.Module):
+    """All heads by name. A module of its own with a `forward`, which PEFT's `modules_to_save=["heads"]` needs."""
+
+    def __init__(self, config: MultiHeadConfig) -> None:
+        super().__init__()
+        self.names = list(config.heads)
+        dtype = torch.float32 if config.heads_dtype == "float32" else None
+        for name, head in config.heads.items():
+            self.add_module(module_key(name), ClassificationHead(head, config.hidden_size, dtype))
+
+    def __getitem__(self, name: str) -> ClassificationHead:
+        return self.get_submodule(module_key(name))  # type: ignore[return-value]
+
+    def forward(self, pooled: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+        """Logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads."""
+        heads = {name: self[name] for name in names}
+        logits = {name: head(pooled) for name, head in heads.items()}
+        return logits, {name: head.threshold_logits for name, head in heads.items()}
+
+
+def module_key(name: str) -> str:
+    """The module name of a head: any text, one to one, with nothing in it that torch or transformers interpret."""
+    return "head_" + re.sub(r"[^A-Za-z0-9]", lambda match: f"_{match[0].encode().hex()}_", name)
+
+
+def head_of_key(key: str, names: Iterable[str]) -> str | None:
+    """The head that a weight belongs to, from the weight's name in a state dict."""
+    return next((name for name in names if key.startswith(f"heads.{module_key(name)}.")), None)

@@ -1,0 +1,408 @@
+"""One encoder with any number of named classification heads.
+
+This file travels with every saved model, and so do the siblings that it imports.
+"""
+
+import inspect
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, logging
+
+from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
+from .decoding_multihead import HeadPrediction, predict
+from .encoder_multihead import build_encoder, encoder_alone, refuse_remote_code
+from .head_multihead import HeadConfig, is_a, near_names
+from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, pool
+from .losses_multihead import head_loss, loss_terms
+
+logger = logging.get_logger(__name__)
+
+TASK = "multi-head-text-classification"
+
+
+@dataclass
+class MultiHeadOutput(ModelOutput):
+    """Output of `MultiHeadModel`.
+
+    Args:
+        loss: combined loss `Σ λ·L / Σ λ` over the heads, when labels are given.
+        logits: head → (batch, labels).
+        losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
+        loss_terms: head → term → value, when labels are given.
+        hidden_states: the encoder's, (batch, length, hidden) each, when asked for.
+        attentions: the encoder's, (batch, attention heads, length, length) each, when asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: dict[str, Tensor] | None = None
+    losses: dict[str, Tensor] | None = None
+    loss_terms: dict[str, dict[str, Tensor]] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class MultiHeadModel(PreTrainedModel):
+    """One encoder (`model.encoder`) with any number of named classification heads (`model.heads`).
+
+    Example:
+        ```python
+        heads = {"topic": HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")}
+        model = MultiHeadModel.from_encoder("jhu-clsp/mmBERT-base", heads=heads)
+        model(**tokenizer(["Er ligt afval op straat"], return_tensors="pt")).logits["topic"]  # (1, 2)
+        ```
+    """
+
+    config_class = MultiHeadConfig
+    # no prefix: with "encoder" the weight renamings of some encoders would apply to the heads' weights as well
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    # what the outer class could run; the encoder's own class checks what it really supports
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules = ["MultiHeads"]
+    # quantisers leave these modules alone; `_get_dtype_plan` keeps it from meaning more than that
+    _keep_in_fp32_modules = ["heads"]
+    # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MultiHeadConfig, encoder: PreTrainedModel | None = None) -> None:
+        """A model with fresh weights.
+
+        Args:
+            config: the whole configuration.
+            encoder: an encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
+        """
+        super().__init__(config)
+        self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
+        self.config.encoder = self.encoder.config
+        self.heads = MultiHeads(config)
+        self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        name_or_path: str | os.PathLike,
+        heads: HeadsLike,
+        pooling: str | None = None,
+        *,
+        dtype: torch.dtype | str | None = torch.float32,
+        attn_implementation: str | None = None,
+        revision: str = "main",
+        token: str | bool | None = None,
+        trust_remote_code: bool | None = None,
+        **settings: Any,
+    ) -> "MultiHeadModel":
+        """Put fresh heads on a pretrained encoder.
+
+        Args:
+            name_or_path: Hub id or folder of the encoder.
+            heads: dict name → `HeadConfig`, as in `MultiHeadConfig`.
+            pooling: as in `MultiHeadConfig`.
+            dtype: precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
+            attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` takes the encoder's best.
+            revision: branch, tag or commit on the Hub.
+            token: Hub token for a private encoder.
+            trust_remote_code: whether to use code of the encoder's repository in place of transformers' own. Such an
+                encoder is refused (see Raises), with or without it.
+            settings: further fields of `MultiHeadConfig`, such as `max_length`.
+
+        Returns:
+            the model in evaluation mode; its heads are reproducible under `transformers.set_seed`.
+
+        Raises:
+            ValueError: wrong heads or settings; an encoder that runs code of its own repository, which could not be
+                loaded again from a saved multi-head model.
+        """
+        hub = {"revision": revision, "token": token}
+        read_heads(heads)  # before anything is downloaded
+        refuse_remote_code(name_or_path, trust_remote_code, hub)
+        encoder_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
+        if encoder_config.model_type == MultiHeadConfig.model_type:
+            raise ValueError(f"{name_or_path} is a multi-head model already: MultiHeadModel.from_pretrained(...)")
+        options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+
+        def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
+            return model_class.from_pretrained(
+                name_or_path, config=encoder_config, dtype=dtype, **hub, **options, **arguments
+            )
+
+        encoder = encoder_alone(encoder_config, load)
+        if os.path.isdir(name_or_path):
+            encoder.config.name_or_path = ""  # a path of this machine is nothing to publish
+        half = encoder.dtype in (torch.float16, torch.bfloat16)
+        config = MultiHeadConfig(
+            encoder=encoder.config, heads=heads, pooling=pooling, heads_dtype="float32" if half else None, **settings
+        )
+        return cls(config, encoder=encoder).eval()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: dict[str, Tensor] | None = None,
+        heads: list[str] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultiHeadOutput | tuple:
+        """Logits of all heads in one pass of the encoder.
+
+        Args:
+            input_ids: (batch, length).
+            attention_mask: (batch, length), 1 for tokens and 0 for padding on either side; `None` means no padding.
+            token_type_ids: (batch, length); passed on where the encoder takes it.
+            position_ids: (batch, length).
+            inputs_embeds: (batch, length, hidden) instead of `input_ids`.
+            labels: head → targets, for some or all heads. Single-label: int64 (batch,), −100 for a missing label.
+                Multi-label: float32 (batch, labels), −100 in unknown cells.
+            heads: names of the heads to compute; `None` is all of them.
+            num_items_in_batch: head → term → number of units of the whole optimiser step (see `head_loss`).
+
+        Raises:
+            ValueError: labels that are not a dict or of a wrong shape, or the name of a head that does not exist.
+        """
+        return_dict = kwargs.pop("return_dict", None)
+        denominators = kwargs.pop("num_items_in_batch", None)
+        names = self._head_names(heads)
+        self._check_labels(labels)
+
+        arguments: dict[str, Any] = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids if "token_type_ids" in self._encoder_arguments else None,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+            "use_cache": False if "use_cache" in self._encoder_arguments else None,
+            "output_hidden_states": self._asked("output_hidden_states", kwargs),
+            "output_attentions": self._asked("output_attentions", kwargs),
+            **kwargs,
+        }
+        encoded = self.encoder(
+            return_dict=True, **{key: value for key, value in arguments.items() if value is not None}
+        )
+        hidden = encoded.last_hidden_state  # (batch, length, hidden)
+        mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
+        logits, thresholds = self.heads(pool(hidden, mask, self.config.pooling), names)
+
+        loss, losses, parts = None, None, None
+        if labels is not None:
+            losses, parts = self._losses(logits, thresholds, labels, denominators)
+            loss = self.combine(losses)
+        output = MultiHeadOutput(
+            loss=loss,
+            logits=logits,
+            losses=losses,
+            loss_terms=parts,
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+        )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def _losses(
+        self,
+        logits: Mapping[str, Tensor],
+        thresholds: Mapping[str, Tensor | None],
+        labels: Mapping[str, Tensor],
+        denominators: Mapping[str, Mapping[str, Tensor]] | None,
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """Head → loss, and head → term → value. Every head stays in the graph: DDP needs a gradient for each."""
+        losses: dict[str, Tensor] = {}
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, head_logits in logits.items():
+            if labels.get(name) is None:
+                losses[name], parts[name] = head_logits.float().sum() * 0.0, {}
+            else:
+                terms = loss_terms(name, self.config.heads[name], thresholds[name])
+                counts = None if denominators is None else denominators[name]
+                losses[name], parts[name] = head_loss(terms, head_logits, labels[name], counts)
+            if (learned := thresholds[name]) is not None:
+                losses[name] = losses[name] + learned.sum() * 0.0
+        return losses, parts
+
+    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
+        weights = {name: self.config.heads[name].loss_weight for name in losses}
+        total = sum(weights.values()) or 1.0
+        return torch.stack([weights[name] / total * loss for name, loss in losses.items()]).sum()
+
+    def _asked(self, setting: str, kwargs: dict[str, Any]) -> bool | None:
+        value = kwargs.pop(setting, None)
+        return getattr(self.config, setting) if value is None else value
+
+    def _head_names(self, heads: Iterable[str] | None) -> list[str]:
+        if heads is None:
+            return list(self.config.heads)
+        names = [heads] if isinstance(heads, str) else list(heads)
+        for name in names:
+            self._check_head(name, "heads")
+        return names
+
+    def _check_head(self, name: str, argument: str) -> None:
+        if name not in self.config.heads:
+            known = list(self.config.heads)
+            raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
+
+    def _check_labels(self, labels: Any) -> None:
+        if labels is None:
+            return
+        if not isinstance(labels, Mapping):
+            raise ValueError(
+                f"labels is a dict head → tensor with some of the heads {list(self.config.heads)}, "
+                f"not a {type(labels).__name__}"
+            )
+        for name, targets in labels.items():
+            self._check_head(name, "labels")
+            head = self.config.heads[name]
+            dims = 2 if head.multi_label else 1
+            if targets is not None and (targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels)):
+                expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
+                raise ValueError(
+                    f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
+                    f"expects {expected}"
+                )
+
+    def decode(
+        self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
+    ) -> dict[str, HeadPrediction]:
+        """What the heads say: probabilities, decisions, and label names with scores.
+
+        Args:
+            logits: head → (batch, labels), as `model(...).logits`.
+            top_k: name the `top_k` best labels of each head instead of the predicted ones.
+            threshold: probability from which on a label is predicted, instead of the saved thresholds: a number for
+                all multi-label heads, or a dict head → number, list in label order or dict by label name.
+
+        Returns:
+            head → `HeadPrediction`.
+
+        Raises:
+            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1.
+        """
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
+        if isinstance(threshold, Mapping):
+            for name in threshold:
+                self._check_head(name, "threshold")
+        predictions = {}
+        for name, head_logits in logits.items():
+            self._check_head(name, "logits")
+            head = self.config.heads[name]
+            own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
+            try:
+                predictions[name] = predict(head, head_logits.detach(), top_k, own)
+            except ValueError as error:
+                raise ValueError(f"head {name!r}: {error}") from None
+        return predictions
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ClassificationHead) and module.threshold_logits is not None:
+            init.constant_(module.threshold_logits, math.log(module.initial_threshold / (1 - module.initial_threshold)))
+
+    def initialize_weights(self) -> None:
+        # transformers initialises the sub-models of custom code by module and so skips an encoder's rules for whole
+        # blocks (ModernBERT): the encoder initialises itself first
+        self.encoder.initialize_weights()
+        super().initialize_weights()
+
+    def _get_dtype_plan(self, dtype: torch.dtype) -> dict:
+        # heads are built in the precision they were saved in (`config.heads_dtype`)
+        plan = super()._get_dtype_plan(dtype)
+        plan.pop("heads", None)
+        return plan
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
+
+        Raises:
+            ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
+        kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
+        return (model, info) if wants_info else model
+
+    def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
+        strange = sorted(key.split(".")[1] for key in info["unexpected_keys"] if key.startswith("heads."))
+        if strange:
+            raise ValueError(
+                f"{source}: the checkpoint holds heads that its configuration does not name "
+                f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
+            )
+        for key, saved, expected in info["mismatched_keys"]:
+            if not ignore_sizes:
+                name = head_of_key(key, self.config.heads)
+                where = f"head {name!r}" if name is not None else "encoder"
+                raise ValueError(
+                    f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
+                    f"makes it {tuple(expected)}"
+                )
+        fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
+        fresh.pop(None, None)
+        if fresh:
+            logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.save_pretrained`, with everything the folder needs where `multihead_hf` is not installed.
+
+        Raises:
+            ValueError: a head's `"balanced"` weights are not computed yet; nothing is written.
+        """
+        # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
+        from .pipeline_multihead import MultiHeadPipeline
+
+        self.config.check_saveable()
+        self.sync_thresholds()
+        half = self.encoder.dtype in (torch.float16, torch.bfloat16)
+        heads_dtype = next(self.heads.parameters()).dtype
+        self.config.heads_dtype = "float32" if half and heads_dtype == torch.float32 else None
+        implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
+        self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+    @torch.no_grad()
+    def sync_thresholds(self) -> None:
+        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that `decode` reads."""
+        state = {key: value for key, value in self.named_parameters() if key.endswith("threshold_logits")}
+        for key, threshold_logits in state.items():
+            name = head_of_key(key, self.config.heads)
+            # PEFT keeps a frozen original beside the copy that trains, under another key
+            if name is not None:
+                values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
+                self.config.heads[name].thresholds = values.tolist()
+
+
+def config_of(source: object) -> MultiHeadConfig | None:
+    """The configuration, from a model or a configuration; `None` from anything else."""
+    if is_a(source, MultiHeadModel):
+        return source.config
+    return source if is_a(source, MultiHeadConfig) else None
+
+
+def heads_of(source: Any) -> dict[str, HeadConfig]:
+    """The heads by name, from a model, a configuration or the heads themselves (as `MultiHeadConfig` takes them)."""
+    config = config_of(source)
+    return read_heads(source) if config is None else config.heads

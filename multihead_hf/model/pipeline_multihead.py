@@ -1,0 +1,157 @@
+"""The pipeline `multi-head-text-classification`, and the one way in which texts become tokens.
+
+This file travels with every saved model. Decisions are `MultiHeadModel.decode`'s; there is no second decoder here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
+
+from .configuration_multihead import MultiHeadConfig
+from .modeling_multihead import MultiHeadModel
+
+# encoders whose positions start after the padding id, so that the last ones cannot be used
+_OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xmod",
+)
+
+
+def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens after which a text is cut: `config.max_length`, else what tokenizer and encoder take, else no limit.
+
+    Raises:
+        ValueError: `config.max_length` is more than the encoder has positions for.
+    """
+    positions = math.inf
+    if config is not None:
+        encoder = config.encoder
+        # rotary and relative positions have no last one; a learned table has
+        table = not (hasattr(encoder, "rope_parameters") or getattr(encoder, "relative_attention", False))
+        positions = getattr(encoder, "max_position_embeddings", None) or math.inf
+        if encoder.model_type in _OFFSET_POSITIONS:
+            positions -= (encoder.pad_token_id or 0) + 1
+        if config.max_length is not None:
+            if table and config.max_length > positions:
+                raise ValueError(f"max_length {config.max_length} is more than the encoder's {positions} positions")
+            return config.max_length
+    limit = min(tokenizer.model_max_length, positions)
+    return int(limit) if limit < 10**6 else None  # tokenizers without a limit say 10**30
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    max_length: int | None = None,
+    prefix: str | None = None,
+) -> BatchEncoding:
+    """Tokens of texts (or text pairs) as lists without padding, with `prefix` before each and cut after `max_length`.
+
+    A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
+    cannot read nothing.
+    """
+    texts = [prefix + text for text in texts] if prefix else list(texts)
+    second = None if pairs is None else list(pairs)
+    encoded = tokenizer(texts, second, truncation=max_length is not None, max_length=max_length)
+    for row, ids in enumerate(encoded["input_ids"]):
+        if not ids:
+            known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+            filler = {"input_ids": next((token for token in known if token is not None), 0), "attention_mask": 1}
+            for key in encoded:
+                encoded[key][row] = [filler.get(key, 0)]
+    return encoded
+
+
+class MultiHeadPipeline(Pipeline):
+    """`pipeline("multi-head-text-classification", model)`: the labels of every head, for one text or many.
+
+    Example:
+        ```python
+        pipe = pipeline("multi-head-text-classification", "me/wimbert", trust_remote_code=True)
+        pipe("De afvalbak is vol")  # [{'onderwerp': [{'label': 'Afval', 'score': 0.98}], 'channel': [{…}]}]
+        ```
+
+    Call parameters:
+        heads: names of the heads to compute; all by default.
+        top_k: the `top_k` best labels of each head instead of the predicted ones.
+        threshold: a number for all multi-label heads, or a dict head → number, list in label order or dict by label
+            name, instead of the saved thresholds.
+        return_all_scores: every label with its score, best first.
+
+    A text is a string, or a dict `{"text": …, "text_pair": …}`.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = True
+    model: MultiHeadModel
+
+    def _sanitize_parameters(
+        self,
+        heads: str | list[str] | None = None,
+        top_k: int | None = None,
+        threshold: Any = None,
+        return_all_scores: bool | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        forward = {} if heads is None else {"heads": heads}
+        given = {"top_k": top_k, "threshold": threshold, "return_all_scores": return_all_scores}
+        return {}, forward, {name: value for name, value in given.items() if value is not None}
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts."""
+        result = super().__call__(inputs, **kwargs)
+        return [result] if isinstance(inputs, (str, Mapping)) else result
+
+    def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
+        pair = None
+        if isinstance(text, Mapping):
+            text, pair = text.get("text"), text.get("text_pair")
+        if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
+            raise ValueError(
+                f"a text is a string, or a dict {{'text': …, 'text_pair': …}} of strings, not {type(text).__name__}: "
+                f"{text!r}"
+            )
+        config = self.model.config
+        encoded = encode_texts(
+            self.tokenizer,
+            [text],
+            None if pair is None else [pair],
+            max_length=token_limit(config, self.tokenizer),
+            prefix=config.text_prefix,
+        )
+        return {key: torch.tensor(value) for key, value in encoded.items()}
+
+    def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:
+        # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
+        return {f"logits {name}": logits for name, logits in self.model(**inputs, heads=heads).logits.items()}
+
+    def postprocess(
+        self,
+        outputs: dict[str, torch.Tensor],
+        top_k: int | None = None,
+        threshold: Any = None,
+        return_all_scores: bool = False,
+    ) -> dict[str, list[dict[str, Any]]]:
+        logits = {key.removeprefix("logits "): value for key, value in outputs.items()}
+        if return_all_scores:
+            top_k = max(value.shape[-1] for value in logits.values())
+        predictions = self.model.decode(logits, top_k=top_k, threshold=threshold)
+        return {
+            name: [
+                {"label": label, "score": score}
+                for label, score in zip(prediction.labels[0], prediction.scores[0], strict=True)
+            ]
+            for name, prediction in predictions.items()
+        }

@@ -1,0 +1,1 @@
+"""Training: arguments, optimiser groups and the Trainer."""

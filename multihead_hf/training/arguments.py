@@ -1,0 +1,59 @@
+"""Training arguments: `TrainingArguments` and what several heads need besides."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class MultiHeadTrainingArguments(TrainingArguments):
+    """Arguments of `MultiHeadTrainer`. New fields only; every default of `TrainingArguments` is unchanged.
+
+    Args:
+        text_columns: one column with the text, or two for text pairs; kept in the model's config.
+        label_columns: head → column, as a dict or its JSON text, where names differ.
+        max_length: tokens after which a text is cut; kept in the model's config.
+        encoder_learning_rate: peak learning rate of the encoder; `None` is `learning_rate`.
+        head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
+        threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
+            take no weight decay.
+
+    Raises:
+        ValueError: a learning rate or `max_length` that is not above 0.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns"]
+
+    # data
+    text_columns: list[str] | None = field(
+        default=None, metadata={"help": "Column with the text, or two columns for text pairs. Default: 'text'."}
+    )
+    label_columns: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Head → label column as JSON, where the column has not the head's name (with '_labels')."},
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
+    )
+    # optimisation
+    encoder_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the encoder. Default: learning_rate."}
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the heads. Default: learning_rate."}
+    )
+    threshold_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Peak learning rate of learned thresholds. Default: five times that of the encoder."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} {value}: give a number above 0")
+        if isinstance(self.label_columns, str):
+            raise ValueError(
+                f'label_columns {self.label_columns!r}: give a JSON object, head and column: {{"topic": "topic_label"}}'
+            )

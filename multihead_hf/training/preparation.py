@@ -1,0 +1,127 @@
+"""What must be true before training starts: arguments, data, weights and the model's precision."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub import get_token
+from torch import nn
+from transformers.utils import logging
+
+from ..data.encoding import is_prepared, prepare_dataset
+from ..data.heads import count_labels
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import is_a
+from ..model.modeling_multihead import MultiHeadModel
+from .arguments import MultiHeadTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+def multi_head_model(model: Any) -> MultiHeadModel:
+    """The `MultiHeadModel` inside what is trained: itself, or the base model of a PEFT model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if is_a(module, MultiHeadModel):
+            return module
+    raise ValueError(
+        f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "
+        "MultiHeadModel.from_encoder(name_or_path, heads={...})"
+    )
+
+
+def check_arguments(args: MultiHeadTrainingArguments) -> None:
+    """
+    Raises:
+        ValueError: arguments that cannot be right for several heads, DataParallel, or pushing without a token.
+    """
+    if not isinstance(args, MultiHeadTrainingArguments):
+        raise ValueError(f"args is a MultiHeadTrainingArguments, not {type(args).__name__}")
+    if args.label_smoothing_factor:
+        raise ValueError("label_smoothing_factor is for models with one head; it has no meaning for several heads")
+    if args.batch_eval_metrics or not args.eval_do_concat_batches:
+        raise ValueError("metrics of the heads need batch_eval_metrics=False and eval_do_concat_batches=True")
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
+            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
+        )
+    if args.push_to_hub:
+        check_token(args.hub_token)
+
+
+def check_token(token: str | None) -> None:
+    """
+    Raises:
+        ValueError: there is no token, neither this one nor a stored one.
+    """
+    if not token and not get_token():
+        raise ValueError(
+            "pushing to the Hub needs a token, and there is none: `hf auth login`, or set HF_TOKEN, or pass hub_token"
+        )
+
+
+def prepared(
+    dataset: Any,
+    config: MultiHeadConfig,
+    args: MultiHeadTrainingArguments,
+    tokenizer: Any,
+    what: str,
+    require_labels: bool = True,
+) -> Any:
+    """`dataset` with tokens and targets; anything that is prepared already, or not a `Dataset`, as it is.
+
+    Raises:
+        ValueError: the dataset cannot be prepared; says which it is.
+    """
+    if not isinstance(dataset, Dataset) or is_prepared(dataset):
+        if isinstance(dataset, Dataset) and not len(dataset):
+            raise ValueError(f"{what} is empty")
+        return dataset
+    if tokenizer is None:
+        raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
+    columns = args.label_columns if isinstance(args.label_columns, Mapping) else None
+    try:
+        with args.main_process_first(desc=f"preparing {what}"):
+            return prepare_dataset(dataset, tokenizer, config, label_columns=columns, require_labels=require_labels)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
+    """Make numbers of `"balanced"`: label_weights n / (k·n_c), pos_weight negatives / positives.
+
+    Raises:
+        ValueError: a label without an example, whose weight would be infinite.
+    """
+    wanted = {name: head for name, head in config.heads.items() if "balanced" in (head.label_weights, head.pos_weight)}
+    if not wanted:
+        return
+    for name, (positives, known) in count_labels(rows, wanted).items():
+        head = wanted[name]
+        empty = [label for label, count in zip(head.labels, positives, strict=True) if not count]
+        if empty:
+            raise ValueError(
+                f"head {name!r}: 'balanced' weights are infinite for labels without a training example: {empty}. Give "
+                "weights as numbers, or leave these labels out"
+            )
+        if head.label_weights == "balanced":
+            head.label_weights = [n / (head.num_labels * count) for count, n in zip(positives, known, strict=True)]
+        if head.pos_weight == "balanced":
+            head.pos_weight = [(n - count) / count for count, n in zip(positives, known, strict=True)]
+
+
+def upcast_trainable(model: nn.Module) -> None:
+    """Trainable parameters are float32: half-precision updates round away or overflow (autocast does the rest)."""
+    half = [p for p in model.parameters() if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16)]
+    for parameter in half:
+        parameter.data = parameter.data.float()
+    if half:
+        logger.warning(
+            f"{len(half)} trainable half-precision parameters were made float32. For mixed precision set bf16=True or "
+            "fp16=True; to keep a half-precision encoder, freeze it"
+        )

@@ -1,0 +1,372 @@
+"""The Trainer for multi-head models: named hooks of `Trainer`, never its loop."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from huggingface_hub import HfApi
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalPrediction, HubStrategy, SaveStrategy
+from transformers.utils import PushInProgress, logging
+
+from ..data.collator import MultiHeadDataCollator
+from ..evaluation.metrics import compute_metrics, metric_keys
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.decoding_multihead import decide, probabilities
+from ..model.losses_multihead import MISSING, head_loss, loss_terms, step_denominators
+from ..model.modeling_multihead import MultiHeadOutput
+from .arguments import MultiHeadTrainingArguments
+from .checkpoints import check_same_heads, copy_published_files, is_checkpoint
+from .optimizer import parameter_groups
+from .preparation import (
+    check_arguments,
+    check_token,
+    multi_head_model,
+    prepared,
+    resolve_balanced,
+    upcast_trainable,
+)
+
+logger = logging.get_logger(__name__)
+
+
+class MultiHeadTrainer(Trainer):
+    """`Trainer` for `MultiHeadModel`.
+
+    Takes raw datasets (a text column and label columns) or prepared ones (`prepare_dataset`), collates and scores every
+    head by default, logs each head's loss, and saves folders that load where `multihead_hf` is not installed.
+
+    The loss of an optimiser step does not depend on how its batch is split: each head's numerators and denominators are
+    summed over all micro-batches and processes of the step. Rows without a label for a head count on neither side.
+
+    Args:
+        model: a `MultiHeadModel`, also wrapped by PEFT.
+        args: `MultiHeadTrainingArguments`.
+        data_collator: default `MultiHeadDataCollator`.
+        train_dataset, eval_dataset: raw or prepared; `eval_dataset` may be a dict of several.
+        processing_class: the encoder's tokenizer.
+        compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
+        kwargs: as for `Trainer`.
+
+    Raises:
+        ValueError: data, labels or arguments that cannot be trained on; nothing has been written then.
+    """
+
+    # `compute_loss` divides by the denominators of the whole accumulated step, so the Trainer must not divide again
+    loss_is_scaled_for_ga = True
+
+    args: MultiHeadTrainingArguments
+    push_in_progress: PushInProgress | None
+    optimizer_cls_and_kwargs: Any
+    _signature_columns: list[str] | None
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: MultiHeadTrainingArguments | None = None,
+        data_collator: Callable | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else MultiHeadTrainingArguments("tmp_trainer")
+        check_arguments(args)
+        self._user_metrics = compute_metrics
+        self._metric_prefix = "eval"
+        self._step_losses: dict[str, Tensor] = {}
+        self._losses_since = 0
+        self._rates: dict[str, float] = {}
+        tokenizer = processing_class
+        if model is None and kwargs.get("model_init") is not None:
+            # the model comes out of `Trainer.__init__`, and the data can only be prepared for a model
+            super().__init__(None, args, data_collator, train_dataset, eval_dataset, tokenizer, **kwargs)
+            self.train_dataset, self.eval_dataset = self._ready(
+                self.model, args, tokenizer, train_dataset, eval_dataset
+            )
+        else:
+            train_dataset, eval_dataset = self._ready(model, args, tokenizer, train_dataset, eval_dataset)
+            super().__init__(model, args, data_collator, train_dataset, eval_dataset, tokenizer, **kwargs)
+        if data_collator is None and tokenizer is not None:
+            self.data_collator = MultiHeadDataCollator(tokenizer, self.config)
+        self.compute_metrics = self._compute_metrics
+
+    @property
+    def config(self) -> MultiHeadConfig:
+        """Configuration of the model that is trained."""
+        return multi_head_model(self.model).config
+
+    # ---- data ----
+
+    def _ready(
+        self, model: Any, args: MultiHeadTrainingArguments, tokenizer: Any, train: Any, evaluation: Any
+    ) -> tuple[Any, Any]:
+        """Both datasets prepared, and the model in a state to train on them."""
+        base = multi_head_model(model)
+        metric_keys(base.config.heads)  # two metrics of one name fail now, not after the first epoch
+        if args.text_columns is not None:
+            base.config.text_columns = list(args.text_columns)
+        if args.max_length is not None:
+            base.config.max_length = args.max_length
+        train = prepared(train, base.config, args, tokenizer, "train_dataset")
+        if isinstance(evaluation, (dict, DatasetDict)):
+            evaluation = {
+                name: prepared(rows, base.config, args, tokenizer, f"eval_dataset {name!r}")
+                for name, rows in evaluation.items()
+            }
+        else:
+            evaluation = prepared(evaluation, base.config, args, tokenizer, "eval_dataset")
+        if train is not None:
+            resolve_balanced(base.config, train)
+        upcast_trainable(model)
+        return train, evaluation
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            # for train_sampling_strategy
+            self._signature_columns = [*(self._signature_columns or []), self.args.length_column_name]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
+        multi_head_model(self.model).sync_thresholds()
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._prepared_for_evaluation(eval_dataset)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        sets = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(sets, dict):
+            scores = [metrics.get(f"{metric_key_prefix}_{name}_f1") for name in sets]
+            known = [score for score in scores if score is not None]
+            if known:
+                metrics[f"{metric_key_prefix}_f1"] = sum(known) / len(known)
+                self.log({f"{metric_key_prefix}_f1": metrics[f"{metric_key_prefix}_f1"]})
+        return metrics
+
+    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
+        """As `Trainer.predict`, for a raw or prepared dataset; predictions and label ids are dicts by head."""
+        multi_head_model(self.model).sync_thresholds()
+        rows = prepared(test_dataset, self.config, self.args, self.processing_class, "dataset", require_labels=False)
+        return super().predict(rows, ignore_keys, metric_key_prefix)
+
+    def _prepared_for_evaluation(self, dataset: Any) -> Any:
+        if isinstance(dataset, (dict, DatasetDict)):
+            return {name: self._prepared_for_evaluation(rows) for name, rows in dataset.items()}
+        return prepared(dataset, self.config, self.args, self.processing_class, "dataset")
+
+    # ---- loss ----
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, self._step_denominators(batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
+        # counted in `get_batch_samples`: this hook also runs for evaluation batches, which count for themselves
+        return None
+
+    def _step_denominators(self, batches: list, device: torch.device) -> dict[str, dict[str, Tensor]] | None:
+        """Head → term → units in the whole step, over micro-batches and processes; `None` if one batch is all of it."""
+        if self.args.world_size == 1 and len(batches) <= 1:
+            return None
+        heads = self.config.heads
+        counts = {name: {term.name: 0.0 for term in loss_terms(name, head)} for name, head in heads.items()}
+        keys = [(name, term) for name, terms in counts.items() for term in terms]
+        total = torch.zeros(len(keys), dtype=torch.float64)
+        for batch in batches:
+            units = step_denominators(heads, batch["labels"])
+            total += torch.stack([torch.as_tensor(units[name][term]).double().cpu() for name, term in keys])
+        if self.args.world_size > 1:
+            # float32 on the wire: counts are exact up to 2**24, and some accelerators have no float64
+            total = self.accelerator.reduce(total.float().to(device), reduction="sum").double().cpu()
+        summed: dict[str, dict[str, Tensor]] = {name: {} for name in heads}
+        for (name, term), value in zip(keys, total, strict=True):
+            summed[name][term] = value.float().to(device)
+        return summed
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's denominators."""
+        if self.compute_loss_func is not None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if num_items_in_batch is not None:
+            inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
+        outputs: MultiHeadOutput = model(**inputs)
+        if outputs.loss is None:
+            raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
+        loss = outputs.loss
+        if model.training:
+            self._note_losses(outputs)
+            if num_items_in_batch is not None:
+                # DDP and FSDP average gradients over processes, and these are shares of one sum
+                loss = loss * self.args.world_size
+        return (loss, outputs) if return_outputs else loss
+
+    def _note_losses(self, outputs: MultiHeadOutput) -> None:
+        """Add each head's loss, and its terms where there are several, to what the next log reports."""
+        self._rates = self._learning_rates()
+        noted = {f"{name}_loss": loss for name, loss in (outputs.losses or {}).items()}
+        for name, terms in (outputs.loss_terms or {}).items():
+            if len(terms) > 1:
+                noted.update({f"{name}_{term}": value for term, value in terms.items()})
+        for key, value in noted.items():
+            self._step_losses[key] = self._step_losses.get(key, 0.0) + value.detach().float()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer.log`, with each head's loss, learning rates by group and learned thresholds beside `loss`."""
+        logs = dict(logs)
+        steps = self.state.global_step - self._losses_since
+        if "loss" in logs and self._step_losses and steps > 0:
+            keys = list(self._step_losses)
+            values = torch.stack([self._step_losses[key] for key in keys])
+            if self.args.world_size > 1:
+                values = self.accelerator.reduce(values, reduction="sum")
+            if not self._counts_whole_steps:
+                values = values / self.args.world_size
+            logs.update(zip(keys, (values / steps).tolist(), strict=True))
+            self._step_losses, self._losses_since = {}, self.state.global_step
+            logs.update(self._rates)
+            logs.update(self._threshold_figures())
+        super().log(logs, start_time)
+
+    @property
+    def _counts_whole_steps(self) -> bool:
+        """Whether noted losses are shares of a step (they then sum over processes to its loss)."""
+        return self.compute_loss_func is None
+
+    def _learning_rates(self) -> dict[str, float]:
+        rates = {
+            f"learning_rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups if "name" in group
+        }
+        return {key: float(rate) for key, rate in rates.items()}
+
+    def _threshold_figures(self) -> dict[str, float]:
+        base = multi_head_model(self.model)
+        base.sync_thresholds()
+        figures = {}
+        for name, head in base.config.heads.items():
+            if head.learn_thresholds is not None and head.thresholds is not None:
+                values = head.thresholds
+                figures[f"{name}_threshold_mean"] = sum(values) / len(values)
+                figures[f"{name}_threshold_min"] = min(values)
+                figures[f"{name}_threshold_max"] = max(values)
+        return figures
+
+    # ---- evaluation ----
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._metric_prefix = kwargs.get("metric_key_prefix", "eval")
+        return super().evaluation_loop(*args, **kwargs)
+
+    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Every head's metrics and exact loss over all rows, and the user's metrics."""
+        heads = self.config.heads
+        scores, decisions, losses = {}, {}, {}
+        for name, targets in prediction.label_ids.items():
+            head = heads[name]
+            logits = torch.from_numpy(np.asarray(prediction.predictions[name]))
+            probs = probabilities(head, logits)
+            decided = decide(head, probs)
+            scores[name] = probs.numpy()
+            decisions[name] = (decided if head.multi_label else decided.int().argmax(-1)).numpy()
+            learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
+            losses[name], _ = head_loss(loss_terms(name, head, learned), logits, torch.from_numpy(np.asarray(targets)))
+        metrics = compute_metrics(heads, scores, decisions, prediction.label_ids)
+        labelled = {name for name, targets in prediction.label_ids.items() if (np.asarray(targets) != MISSING).any()}
+        metrics.update({f"{name}_loss": float(loss) for name, loss in losses.items() if name in labelled})
+        # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
+        metrics = {f"{self._metric_prefix}_{key}": value for key, value in metrics.items()}
+        # without: so that it replaces the Trainer's mean of batch means
+        metrics["loss"] = float(multi_head_model(self.model).combine(losses))
+        if self._user_metrics is not None:
+            metrics.update(self._user_metrics(prediction))
+        return metrics
+
+    # ---- optimiser ----
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        target = self.model if model is None else model
+        given = self.optimizer_cls_and_kwargs
+        optimizer_class, options = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
+        # some optimisers come with groups of their own; the base class takes ours through the same door
+        if not is_optimizer_factory(optimizer_class) and not {"params", "model", "optimizer_dict"} & options.keys():
+            groups = parameter_groups(target, self.args, self.get_decay_parameter_names(target))
+            options = {**options, "params": groups}
+        self.optimizer_cls_and_kwargs = (optimizer_class, options)
+        try:
+            return super().create_optimizer(model)
+        finally:
+            self.optimizer_cls_and_kwargs = given
+
+    # ---- saving, resuming, publishing ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        pickle = os.path.join(folder, TRAINING_ARGS_NAME)
+        # a checkpoint keeps the pickle for the Trainer; the folder that gets published must not hold one
+        if self.args.should_save and not is_checkpoint(folder) and os.path.isfile(pickle):
+            os.remove(pickle)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_same_heads(resume_from_checkpoint, self.config)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push a checkpoint as the base class does, but with the model's code and without the Trainer's pickles."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        running = [] if self.push_in_progress is None or self.push_in_progress.is_done() else self.push_in_progress.jobs
+        if running and not self.args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        copy_published_files(checkpoint_folder, self.args.output_dir)
+        by_steps = self.args.save_strategy == SaveStrategy.STEPS
+        progress = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
+        upload = {
+            "repo_id": self.hub_model_id,
+            "token": self.args.hub_token,
+            "revision": self.args.hub_revision,
+            "run_as_future": True,
+        }
+        message = f"Training in progress, {progress}"
+        ignored = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME]
+        api = HfApi()
+        jobs = [
+            api.upload_folder(
+                folder_path=self.args.output_dir, commit_message=message, ignore_patterns=ignored, **upload
+            )
+        ]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            path = "last-checkpoint" if last else os.path.basename(checkpoint_folder)
+            jobs.append(
+                api.upload_folder(
+                    folder_path=checkpoint_folder, path_in_repo=path, commit_message=f"{message}, checkpoint", **upload
+                )
+            )
+        self.push_in_progress = PushInProgress([*running, *jobs])
+
+    def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> Any:
+        """As `Trainer.push_to_hub`.
+
+        Raises:
+            ValueError: there is no token to push with.
+        """
+        check_token(token or self.args.hub_token)
+        return super().push_to_hub(*args, token=token, **kwargs)

@@ -1,0 +1,33 @@
+"""Tests run without the network and leave nothing behind: their Hub cache is a temporary folder."""
+
+import os
+import tempfile
+
+# before transformers is imported: it reads these once
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="multihead-hf-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.pop("HF_TOKEN", None)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers whose threads wait for each other take many times as long
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import transformers
+
+transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_hub_cache() -> Iterator[None]:
+    yield
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test writes by a relative path lands in its own folder."""
+    monkeypatch.chdir(tmp_path)

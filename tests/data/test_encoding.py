@@ -1,0 +1,165 @@
+"""Raw rows to prepared rows: every kind of value, missing ones, and bad ones."""
+
+import logging
+from typing import Any
+
+import pytest
+import tiny
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+
+from multihead_hf import HeadConfig, MultiHeadConfig, prepare_dataset
+
+MULTI = "multi_label_classification"
+
+
+def prepare(columns: dict[str, list], features: dict[str, Any], heads: Any = None, **options: Any) -> list[dict]:
+    rows = len(next(iter(columns.values())))
+    data = {"text": ["w1 w2"] * rows, **columns}
+    dataset = Dataset.from_dict(data, features=Features({"text": Value("string"), **features}))
+    return list(prepare_dataset(dataset, tiny.tokenizer(), heads or tiny.two_heads(), **options))
+
+
+def targets(head: HeadConfig, feature: Any, values: list) -> list:
+    return [row["labels"]["x"] for row in prepare({"x": values}, {"x": feature}, {"x": head})]
+
+
+def test_a_prepared_row() -> None:
+    (row,) = prepare_dataset(tiny.table(1), tiny.tokenizer(), tiny.two_heads())
+    assert set(row) == {"input_ids", "attention_mask", "length", "labels"}
+    assert row["length"] == len(row["input_ids"]) == len(row["attention_mask"])
+    assert list(row["labels"]) == ["topic", "mood"]
+    assert len(row["labels"]["topic"]) == 3
+    assert row["labels"]["mood"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "feature", "values", "expected"),
+    [
+        (["a", "b"], Value("string"), ["b", None, "a"], [1, None, 0]),
+        (["False", "True"], Value("bool"), [True, None, False], [1, None, 0]),
+        (["9", "10"], Value("int64"), [10, None, 9], [1, None, 0]),
+        (["9", "10"], Value("float64"), [10.0, float("nan"), None], [1, None, None]),
+        (["z", "a"], ClassLabel(names=["a", "z"]), [0, None, 1], [1, None, 0]),
+        (["a", "b"], ClassLabel(names=["a", "b"]), [-1, 1, 0], [-100, 1, 0]),
+    ],
+)
+def test_single_label_values(labels: list[str], feature: Any, values: list, expected: list) -> None:
+    assert targets(HeadConfig(labels=labels), feature, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "expected"),
+    [
+        (List(Value("string")), [["c", "a"], [], None], [[1, 0, 1], [0, 0, 0], None]),
+        (List(ClassLabel(names=["c", "b", "a"])), [[0], [], None], [[0, 0, 1], [0, 0, 0], None]),
+        (List(Value("int64")), [[0, 2], [], None], [[1, 0, 1], [0, 0, 0], None]),
+        (List(Value("bool")), [[True, False, None], None, [False] * 3], [[1, 0, -100], None, [0, 0, 0]]),
+        (List(Value("float32")), [[1, 0.25, -100], None, [0, 0, 0]], [[1, 0.25, -100], None, [0, 0, 0]]),
+    ],
+)
+def test_multi_label_values(feature: Any, values: list, expected: list) -> None:
+    assert targets(HeadConfig(labels=["a", "b", "c"], problem_type=MULTI), feature, values) == expected
+
+
+def test_columns_by_name_suffix_and_argument() -> None:
+    for column, options in (
+        ("mood", {}),
+        ("mood_label", {}),
+        ("mood_labels", {}),
+        ("feeling", {"label_columns": {"mood": "feeling"}}),
+    ):
+        rows = prepare(
+            {column: ["angry"]}, {column: Value("string")}, {"mood": HeadConfig(labels=tiny.MOODS)}, **options
+        )
+        assert rows[0]["labels"] == {"mood": 1}
+
+
+def test_a_head_without_a_column_is_not_labelled(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("multihead_hf").setLevel(logging.WARNING)
+    rows = prepare({"mood": ["angry"]}, {"mood": Value("string")})
+    assert rows[0]["labels"] == {"topic": None, "mood": 1}
+    unlabelled = prepare({"other": ["x"]}, {"other": Value("string")}, require_labels=False)
+    assert unlabelled[0]["labels"] == {"topic": None, "mood": None}
+
+
+def test_text_pairs_prefix_and_length() -> None:
+    config = MultiHeadConfig(
+        encoder=tiny.encoder_config(), heads=tiny.two_heads(), max_length=6, text_columns=["a", "b"], text_prefix="w9 "
+    )
+    data = Dataset.from_dict({"a": ["w1 w2"], "b": ["w3 w4 w5 w6"], "mood": ["calm"]})
+    types = tiny.tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    (row,) = prepare_dataset(data, types, config)
+    assert row["length"] == 6
+    assert row["input_ids"][1] == tiny.VOCAB["w9"]
+    assert row["token_type_ids"][-1] == 1
+    (longer,) = prepare_dataset(data, tiny.tokenizer(), config, max_length=8)
+    assert longer["length"] == 8
+
+
+def test_empty_texts_are_texts() -> None:
+    data = Dataset.from_dict({"text": ["", "w1"], "mood": ["calm", "angry"]})
+    rows = list(prepare_dataset(data, tiny.tokenizer(), tiny.two_heads()))
+    assert rows[0]["input_ids"] == [tiny.VOCAB["[CLS]"], tiny.VOCAB["[SEP]"]]
+    bare = tiny.tokenizer()
+    bare.backend_tokenizer.post_processor = None
+    rows = list(prepare_dataset(data, bare, tiny.two_heads()))
+    assert rows[0]["input_ids"] == [tiny.VOCAB["[SEP]"]]
+    assert rows[0]["attention_mask"] == [1]
+
+
+def test_a_dataset_dict_keeps_its_parts() -> None:
+    parts = DatasetDict(train=tiny.table(4), test=tiny.table(3, seed=1))
+    prepared = prepare_dataset(parts, tiny.tokenizer(), tiny.model())
+    assert {part: len(rows) for part, rows in prepared.items()} == {"train": 4, "test": 3}
+
+
+def test_max_length_beyond_the_encoders_positions() -> None:
+    config = MultiHeadConfig(encoder=tiny.encoder_config(), heads=tiny.two_heads(), max_length=600)
+    with pytest.raises(ValueError, match=r"max_length 600 is more than the encoder's 512 positions"):
+        prepare_dataset(tiny.table(2), tiny.tokenizer(), config)
+    rotary = MultiHeadConfig(encoder=tiny.encoder_config("modernbert"), heads=tiny.two_heads(), max_length=10**5)
+    assert len(prepare_dataset(tiny.table(2), tiny.tokenizer(), rotary)) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "message"),
+    [
+        ({"mood": ["calm", "angri"]}, {"mood": Value("string")}, r"head 'mood', column 'mood', row 1: 'angri' is not one.*Did you mean 'angry'"),
+        ({"mood": [3]}, {"mood": Value("int64")}, r"head 'mood', column 'mood', row 0: '3' is not one of the head's 2 labels"),
+        ({"mood": [["calm"]]}, {"mood": List(Value("string"))}, r"head 'mood', column 'mood': the column holds lists.*one label"),
+        ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label a row.*list"),
+        ({"topic": [[], ["rods"]]}, {"topic": List(Value("string"))}, r"head 'topic', column 'topic', row 1: 'rods'.*'roads'"),
+        ({"topic": [[], [3]]}, {"topic": List(Value("int64"))}, r"head 'topic', column 'topic', row 1: label id 3 is out of range.*0 to 2"),
+        ({"topic": [[-1]]}, {"topic": List(Value("int64"))}, r"row 0: label id -1 is out of range"),
+        ({"topic": [[1.0, 0.0]]}, {"topic": List(Value("float32"))}, r"row 0: a multi-hot list of 2 cells, and the head has 3"),
+        ({"topic": [[1.0, 0.0, 7.0]]}, {"topic": List(Value("float32"))}, r"row 0: cell 'noise' is 7.0"),
+        ({"topic": [["roads", None]]}, {"topic": List(Value("string"))}, r"row 0: .* holds a missing label"),
+        ({"moods": ["calm"]}, {"moods": Value("string")}, r"no column holds labels of the heads \['topic', 'mood'\]"),
+    ],
+)  # fmt: skip
+def test_bad_labels_name_head_column_and_row(columns: dict, features: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(columns, features)
+
+
+def test_rows_are_counted_over_the_whole_dataset() -> None:
+    values = ["calm"] * 1500 + ["clam"]
+    with pytest.raises(ValueError, match=r"row 1500: 'clam' is not"):
+        prepare({"mood": values}, {"mood": Value("string")})
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ({"tekst": ["a"], "mood": ["calm"]}, {}, r"there is no text column 'text'.*'tekst'"),
+        ({"text": [1], "mood": ["calm"]}, {}, r"text column 'text' is not text"),
+        ({"text": ["a", None], "mood": ["calm", "calm"]}, {}, r"row 1, column 'text': the text is None"),
+        ({"text": ["a"], "mood": ["calm"]}, {"text_columns": ["text"] * 3}, r"one column, or two for text pairs"),
+        ({"text": [], "mood": []}, {}, r"the dataset is empty"),
+        ({"text": ["a"], "mood": ["calm"]}, {"label_columns": {"moood": "mood"}}, r"no head 'moood'.*'mood'"),
+        ({"text": ["a"], "mood": ["calm"]}, {"label_columns": {"mood": "mod"}}, r"head 'mood': there is no column 'mod'.*'mood'"),
+    ],
+)  # fmt: skip
+def test_bad_tables(data: dict, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare_dataset(Dataset.from_dict(data), tiny.tokenizer(), tiny.two_heads(), **options)

@@ -1,0 +1,69 @@
+"""What kind of head a column is, and its labels."""
+
+import pytest
+import tiny
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+
+from multihead_hf import infer_heads
+from multihead_hf.data.heads import count_labels
+
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "labels", "problem_type"),
+    [
+        (Value("string"), ["b", None, "a", "b"], ["a", "b"], SINGLE),
+        (Value("bool"), [True, None, True, True], ["False", "True"], SINGLE),
+        (Value("int64"), [10, 9, None, -1], ["-1", "9", "10"], SINGLE),
+        (Value("float64"), [10.0, 9.0, None, 10.0], ["9", "10"], SINGLE),
+        (ClassLabel(names=["z", "a"]), [1, None, 1, 1], ["z", "a"], SINGLE),
+        (List(Value("string")), [["b"], [], None, ["c", "a"]], ["a", "b", "c"], MULTI),
+        (List(ClassLabel(names=["z", "a", "m"])), [[0], [], None, [2]], ["z", "a", "m"], MULTI),
+        (List(Value("int64")), [[2, 0], [], None, [2]], ["0", "1", "2"], MULTI),
+        (List(Value("bool")), [[True, False], None, [False, False], [True, True]], ["0", "1"], MULTI),
+        (List(Value("float32")), [[0.0, 1.0, 0.5], None, None, None], ["0", "1", "2"], MULTI),
+    ],
+)
+def test_every_kind_of_column(feature: object, values: list, labels: list[str], problem_type: str) -> None:
+    rows = Dataset.from_dict({"column": values}, features=Features({"column": feature}))
+    (head,) = infer_heads(rows, ["column"]).values()
+    assert head.labels == labels
+    assert head.problem_type == problem_type
+
+
+def test_heads_are_named_by_column_or_as_asked() -> None:
+    rows = tiny.table()
+    assert list(infer_heads(rows, ["mood", "topic_labels"])) == ["mood", "topic_labels"]
+    assert list(infer_heads(rows, {"topic": "topic_labels"})) == ["topic"]
+    assert infer_heads(rows, "mood")["mood"].labels == tiny.MOODS
+
+
+def test_a_dataset_dict_is_read_off_its_train_part() -> None:
+    parts = DatasetDict(test=Dataset.from_dict({"x": ["q"]}), train=Dataset.from_dict({"x": ["b", "a"]}))
+    assert infer_heads(parts, ["x"])["x"].labels == ["a", "b"]
+
+
+def test_errors_name_the_column() -> None:
+    rows = Dataset.from_dict(
+        {"text": ["a"], "label": [None]}, features=Features(text=Value("string"), label=Value("string"))
+    )
+    with pytest.raises(ValueError, match=r"head 'labl': there is no column 'labl'.*'label'.*Columns"):
+        infer_heads(rows, ["labl"])
+    with pytest.raises(ValueError, match=r"head 'label', column 'label': no row has a label"):
+        infer_heads(rows, ["label"])
+    images = Dataset.from_dict({"x": [b"1"]}, features=Features(x=Value("binary")))
+    with pytest.raises(ValueError, match=r"head 'x', column 'x': labels are strings"):
+        infer_heads(images, ["x"])
+
+
+def test_counts_leave_out_what_is_missing() -> None:
+    rows = [
+        {"labels": {"topic": [1.0, 0.0, -100], "mood": 1}},
+        {"labels": {"topic": [1.0, 0.5, None], "mood": -100}},
+        {"labels": {"topic": None, "mood": None}},
+        {},
+    ]
+    counts = count_labels(rows, tiny.two_heads())
+    assert counts["topic"] == ([2.0, 0.5, 0.0], [2.0, 2.0, 0.0])
+    assert counts["mood"] == ([0.0, 1.0], [1.0, 1.0])

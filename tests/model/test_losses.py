@@ -1,0 +1,198 @@
+"""Losses against independent references, missing labels, and numerics."""
+
+import math
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from multihead_hf import HeadConfig
+from multihead_hf.model.head_multihead import LOSS_SETTINGS
+from multihead_hf.model.losses_multihead import LOSSES, head_loss, loss_terms, step_denominators
+
+ROWS, LABELS = 7, 5
+
+
+def single(**settings: object) -> HeadConfig:
+    return HeadConfig(labels=list("abcde"), **settings)
+
+
+def multi(**settings: object) -> HeadConfig:
+    return HeadConfig(labels=list("abcde"), problem_type="multi_label_classification", **settings)
+
+
+def logits(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(ROWS, LABELS, dtype=dtype, generator=torch.Generator().manual_seed(0)) * 2
+
+
+def targets(missing: bool = False) -> Tensor:
+    cells = torch.randint(0, 2, (ROWS, LABELS), generator=torch.Generator().manual_seed(1)).float()
+    if missing:
+        cells[2] = -100
+        cells[4, 1] = cells[5, 3] = -100
+    return cells
+
+
+def loss_of(head: HeadConfig, z: Tensor, y: Tensor) -> Tensor:
+    return head_loss(loss_terms("head", head), z, y)[0]
+
+
+def wimbert_soft_f1(z: Tensor, y: Tensor, tau: Tensor | float, temperature: float) -> Tensor:
+    """W2, written out row by row."""
+    values = []
+    for row_z, row_y in zip(z, y.double(), strict=True):
+        p = 1 / (1 + torch.exp(-temperature * (row_z - tau)))
+        tp, fp, fn = (p * row_y).sum(), (p * (1 - row_y)).sum(), ((1 - p) * row_y).sum()
+        precision, recall = tp / (tp + fp + 1e-8), tp / (tp + fn + 1e-8)
+        values.append(1 - 2 * precision * recall / (precision + recall + 1e-8))
+    return torch.stack(values).mean()
+
+
+def test_the_table_of_settings_is_the_functions_signatures() -> None:
+    assert list(LOSSES) == list(LOSS_SETTINGS)
+    for name, (_, settings) in LOSS_SETTINGS.items():
+        defaults = LOSSES[name].__kwdefaults__ or {}
+        assert set(defaults) == set(settings), name
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.0, 3.0]])
+def test_cross_entropy_is_torchs(weights: list[float] | None) -> None:
+    y = torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    expected = F.cross_entropy(logits(), y, weight=None if weights is None else torch.tensor(weights).double())
+    torch.testing.assert_close(loss_of(single(label_weights=weights), logits(), y), expected)
+
+
+@pytest.mark.parametrize("pos_weight", [None, [0.5, 1.0, 2.0, 4.0, 8.0]])
+def test_bce_is_torchs_over_the_known_cells(pos_weight: list[float] | None) -> None:
+    y = targets(missing=True)
+    known = y != -100
+    weight = None if pos_weight is None else torch.tensor(pos_weight).double()
+    cells = F.binary_cross_entropy_with_logits(
+        logits(), torch.where(known, y, 0.0).double(), pos_weight=weight, reduction="none"
+    )
+    torch.testing.assert_close(loss_of(multi(pos_weight=pos_weight), logits(), y), cells[known].mean())
+
+
+def test_label_weights_of_bce_weigh_cells() -> None:
+    weights = torch.tensor([1.0, 0.0, 2.0, 1.0, 0.5]).double()
+    cells = F.binary_cross_entropy_with_logits(logits(), targets().double(), reduction="none")
+    expected = (cells * weights).sum() / weights.expand_as(cells).sum()
+    torch.testing.assert_close(loss_of(multi(label_weights=weights.tolist()), logits(), targets()), expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("threshold", [None, 0.565])
+def test_soft_f1_is_wimberts(temperature: float, threshold: float | None) -> None:
+    head = multi(loss="soft_f1", loss_kwargs={"temperature": temperature}, learn_thresholds=threshold)
+    tau = math.log(0.565 / 0.435) if threshold else 0.0
+    learned = torch.full((LABELS,), tau, dtype=torch.float64) if threshold else None
+    value, parts = head_loss(loss_terms("head", head, learned), logits(), targets())
+    expected = wimbert_soft_f1(logits(), targets(), tau, temperature)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(parts["soft_f1"], expected)
+
+
+def test_soft_f1_bce_mixes_with_bce_on_raw_logits() -> None:
+    head = multi(loss="soft_f1_bce", loss_kwargs={"alpha": 0.15, "temperature": 2.0}, learn_thresholds=0.565)
+    tau = torch.full((LABELS,), math.log(0.565 / 0.435), dtype=torch.float64)
+    value, parts = head_loss(loss_terms("head", head, tau), logits(), targets())
+    bce = F.binary_cross_entropy_with_logits(logits(), targets().double())
+    torch.testing.assert_close(parts["bce"], bce)
+    torch.testing.assert_close(value, 0.15 * wimbert_soft_f1(logits(), targets(), tau, 2.0) + 0.85 * bce)
+
+
+@pytest.mark.parametrize("loss", [name for name, (kind, _) in LOSS_SETTINGS.items() if kind.startswith("multi")])
+def test_missing_rows_and_cells_count_on_neither_side(loss: str) -> None:
+    head = multi(loss=loss)
+    whole = torch.tensor([0, 1, 3, 6])  # rows without missing cells
+    y = targets(missing=True)
+    y[4:6] = -100
+    torch.testing.assert_close(loss_of(head, logits(), y), loss_of(head, logits()[whole], targets()[whole]))
+    z = logits().requires_grad_()
+    loss_of(head, z, targets(missing=True)).backward()
+    assert z.grad is not None
+    assert z.grad[0].any()
+    assert not z.grad[2].any()
+    assert not z.grad[4, 1]
+    assert not z.grad[5, 3]
+
+
+@pytest.mark.parametrize("head", [single(), multi(), multi(loss="soft_f1"), multi(loss="soft_f1_bce")])
+def test_nothing_labelled_is_an_exact_zero_in_the_graph(head: HeadConfig) -> None:
+    z = logits().requires_grad_()
+    y = torch.full((ROWS, LABELS), -100.0) if head.multi_label else torch.full((ROWS,), -100)
+    value = loss_of(head, z, y)
+    assert value == 0
+    value.backward()
+    assert z.grad is not None
+    assert not z.grad.any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_in_float64(name: str) -> None:
+    is_multi = LOSS_SETTINGS[name][0].startswith("multi")
+    head = multi(loss=name) if is_multi else single(loss=name, label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
+    y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    z = logits().requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: loss_of(head, values, y), (z,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> None:
+    head = multi(loss="soft_f1_bce")
+    extreme = logits(dtype) * 20
+    value = loss_of(head, extreme, targets())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss_of(head, extreme.float(), targets()))
+
+
+def test_extreme_logits_stay_finite() -> None:
+    for name in LOSSES:
+        is_multi = LOSS_SETTINGS[name][0].startswith("multi")
+        head, y = (multi(loss=name), targets()) if is_multi else (single(), torch.arange(ROWS) % LABELS)
+        z = (logits(torch.float32) * 1e4).requires_grad_()
+        value = loss_of(head, z, y)
+        value.backward()
+        assert torch.isfinite(value), name
+        assert z.grad is not None
+        assert torch.isfinite(z.grad).all(), name
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shares_of_a_step_sum_to_its_loss(name: str) -> None:
+    is_multi = LOSS_SETTINGS[name][0].startswith("multi")
+    head = multi(loss=name) if is_multi else single(loss=name, label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
+    y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    counts = step_denominators({"head": head}, {"head": y})["head"]
+    shares = [
+        head_loss(loss_terms("head", head), logits()[rows], y[rows], counts)[0] for rows in ([0, 1, 2], [3], [4, 5, 6])
+    ]
+    torch.testing.assert_close(sum(shares), loss_of(head, logits(), y))
+
+
+def test_balanced_weights_that_nobody_computed() -> None:
+    with pytest.raises(
+        ValueError, match=r"head 'mood': label_weights='balanced' is not computed yet.*MultiHeadTrainer"
+    ):
+        loss_terms("mood", single(label_weights="balanced"))
+
+
+def test_a_saved_loss_that_this_installation_does_not_know() -> None:
+    head = HeadConfig.from_saved({**multi().to_dict(), "loss": "bse", "loss_kwargs": {"gamma": 2}})
+    assert head.loss == "bse"
+    model = tiny.model(heads={"topic": head})
+    assert list(model(**tiny.batch()).logits) == ["topic"]
+    with pytest.raises(
+        ValueError, match=r"head 'topic': its loss 'bse' is not known.*can predict but not train.*'bce'"
+    ):
+        model(**tiny.batch(), labels={"topic": torch.zeros(3, LABELS)})
+
+
+def test_heads_combine_by_their_weights() -> None:
+    heads = tiny.two_heads()
+    heads["topic"].loss_weight = 3.0
+    model = tiny.model(heads=heads)
+    output = model(**tiny.batch(), labels=tiny.labels())
+    torch.testing.assert_close(output.loss, (3 * output.losses["topic"] + output.losses["mood"]) / 4)

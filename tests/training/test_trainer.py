@@ -1,0 +1,511 @@
+"""MultiHeadTrainer on tiny models: losses, logs, metrics, checkpoints, and what it refuses."""
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadConfig,
+    MultiHeadDataCollator,
+    MultiHeadModel,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+    prepare_dataset,
+)
+
+
+def arguments(folder: Path, **settings: Any) -> MultiHeadTrainingArguments:
+    quiet = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1, "seed": 0}
+    return MultiHeadTrainingArguments(str(folder), **{**quiet, **settings})
+
+
+def still(**heads: Any) -> MultiHeadModel:
+    """A model without dropout."""
+    config = BertConfig(
+        vocab_size=len(tiny.VOCAB),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    made = heads or {
+        "topic": HeadConfig(
+            labels=tiny.TOPICS, problem_type="multi_label_classification", loss="soft_f1_bce", dropout=0.0
+        ),
+        "mood": HeadConfig(labels=tiny.MOODS, dropout=0.0, label_weights=[1.0, 3.0]),
+    }
+    set_seed(0)
+    return MultiHeadModel(MultiHeadConfig(encoder=config, heads=made))
+
+
+def trainer_for(folder: Path, model: Any = None, rows: int = 48, **settings: Any) -> MultiHeadTrainer:
+    table = tiny.table(rows + 16)
+    extra = {key: settings.pop(key) for key in ("compute_metrics", "callbacks", "data_collator") if key in settings}
+    return MultiHeadTrainer(
+        model=model if model is not None else still(),
+        args=arguments(folder, **settings),
+        processing_class=tiny.tokenizer(),
+        train_dataset=table.select(range(rows)),
+        eval_dataset=table.select(range(rows, rows + 16)),
+        **extra,
+    )
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+# ---- loss ----
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 4), (8, 2), (5, 4)])
+def test_accumulation_does_not_change_the_step(tmp_path: Path, batch: int, accumulation: int) -> None:
+    runs = []
+    for size, steps in ((batch * accumulation, 1), (batch, accumulation)):
+        trainer = trainer_for(
+            tmp_path,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps,
+            learning_rate=1e-2,
+            max_steps=6,
+            train_sampling_strategy="sequential",
+        )
+        before = weights(trainer.model)
+        trainer.train()
+        logs = [entry for entry in trainer.state.log_history if "mood_loss" in entry]
+        runs.append((weights(trainer.model), logs))
+        assert any(not torch.equal(before[key], runs[-1][0][key]) for key in before)
+    (one, logs_one), (other, logs_other) = runs
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], atol=2e-5, rtol=1e-4)
+    assert len(logs_one) == len(logs_other) == 6
+    for entry_one, entry_other in zip(logs_one, logs_other, strict=True):
+        for key in ("loss", "topic_loss", "mood_loss", "topic_soft_f1", "topic_bce"):
+            assert entry_one[key] == pytest.approx(entry_other[key], abs=1e-4), key
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_the_stock_trainer_multiplies_a_classifiers_loss(tmp_path: Path, accumulation: int) -> None:
+    """What is mended: the stock loss and gradient grow with the accumulation steps."""
+    rows = [{"input_ids": [2, 5 + i % 40, 6, 3], "attention_mask": [1] * 4, "labels": i % 2} for i in range(16)]
+    losses = []
+    for steps in (1, accumulation):
+        set_seed(0)
+        config = BertConfig(**{**still().config.encoder.to_dict(), "num_labels": 2})
+        args = TrainingArguments(
+            str(tmp_path),
+            per_device_train_batch_size=16 // steps,
+            gradient_accumulation_steps=steps,
+            max_steps=1,
+            logging_steps=1,
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+        )
+        trainer = Trainer(model=BertForSequenceClassification(config), args=args, train_dataset=rows)
+        trainer.train()
+        losses.append(trainer.state.log_history[0])
+    assert losses[1]["loss"] / losses[0]["loss"] == pytest.approx(accumulation, rel=1e-3)
+    assert losses[1]["grad_norm"] / losses[0]["grad_norm"] == pytest.approx(accumulation, rel=1e-2)
+
+
+def test_logs_hold_every_heads_loss_its_parts_and_rates(tmp_path: Path) -> None:
+    trainer = trainer_for(
+        tmp_path, max_steps=2, learning_rate=1e-3, encoder_learning_rate=1e-4, head_learning_rate=5e-3
+    )
+    trainer.train()
+    first = trainer.state.log_history[0]
+    assert first["loss"] == pytest.approx((first["topic_loss"] + first["mood_loss"]) / 2, abs=1e-5)
+    assert first["topic_loss"] == pytest.approx(0.15 * first["topic_soft_f1"] + 0.85 * first["topic_bce"], abs=1e-5)
+    assert "mood_cross_entropy" not in first
+    assert first["learning_rate_encoder"] == pytest.approx(1e-4)
+    assert first["learning_rate_heads"] == pytest.approx(5e-3)
+    assert first["learning_rate"] == pytest.approx(first["learning_rate_encoder"])
+
+
+def test_a_head_without_labels_in_the_data_stays_as_it_is(tmp_path: Path) -> None:
+    model = still()
+    before = weights(model.heads)
+    rows = tiny.table(16).remove_columns("topic_labels")
+    trainer = MultiHeadTrainer(model, arguments(tmp_path, max_steps=2), None, rows, None, tiny.tokenizer())
+    trainer.train()
+    after = weights(model.heads)
+    assert all(torch.equal(before[key], after[key]) for key in before if "topic" in key)
+    assert any(not torch.equal(before[key], after[key]) for key in before if "mood" in key)
+    assert trainer.state.log_history[0]["topic_loss"] == 0
+
+
+# ---- metrics ----
+
+
+def test_26_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
+    """Batches that label different heads, and a mean of batch means would be another number."""
+    model = still()
+    table = tiny.table(23)
+    rows = table.to_list()
+    for i, row in enumerate(rows):
+        row["topic_labels" if i % 2 else "mood"] = None
+    rows = Dataset.from_list(rows, features=table.features)
+    results = []
+    for size in (3, 23):
+        args = arguments(tmp_path, per_device_eval_batch_size=size)
+        trainer = MultiHeadTrainer(model, args, None, None, rows, tiny.tokenizer())
+        results.append(trainer.evaluate())
+    prepared = prepare_dataset(rows, tiny.tokenizer(), model)
+    batch = MultiHeadDataCollator(tiny.tokenizer(), model)([prepared[i] for i in range(len(rows))])
+    model.eval()
+    with torch.no_grad():
+        output = model(**batch)
+    for metrics in results:
+        assert metrics["eval_loss"] == pytest.approx(output.loss.item(), abs=1e-5)
+        for name in ("topic", "mood"):
+            assert metrics[f"eval_{name}_loss"] == pytest.approx(output.losses[name].item(), abs=1e-5)
+    same = set(results[0]) - {
+        "eval_runtime",
+        "eval_samples_per_second",
+        "eval_steps_per_second",
+        "eval_model_preparation_time",
+    }
+    assert {key: results[0][key] for key in same} == pytest.approx({key: results[1][key] for key in same}, abs=1e-5)
+
+
+def test_26_evaluation_without_any_label_of_a_head(tmp_path: Path) -> None:
+    rows = tiny.table(12).remove_columns("topic_labels")
+    trainer = MultiHeadTrainer(still(), arguments(tmp_path), None, None, rows, tiny.tokenizer())
+    metrics = trainer.evaluate()
+    assert not [key for key in metrics if key.startswith("eval_topic")]
+    assert metrics["eval_f1"] == metrics["eval_mood_f1_macro"]
+    assert all(not math.isnan(value) for value in metrics.values())
+
+
+def test_figures_are_scikit_learns(tmp_path: Path) -> None:
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    trainer = trainer_for(tmp_path)
+    metrics = trainer.evaluate()
+    found = trainer.predict(trainer.eval_dataset)
+    assert set(found.predictions) == {"topic", "mood"} == set(found.label_ids)
+    topic, truth = found.predictions["topic"], found.label_ids["topic"]
+    labelled = truth[:, 0] != -100
+    assert 0 < labelled.sum() < len(truth)
+    on = topic[labelled] >= 0  # sigmoid >= 0.5
+    assert metrics["eval_topic_f1_micro"] == pytest.approx(f1_score(truth[labelled], on, average="micro"))
+    expected = roc_auc_score(truth[labelled], topic[labelled], average="macro")
+    assert metrics["eval_topic_roc_auc_macro"] == pytest.approx(expected)
+    mood, truth = found.predictions["mood"].argmax(-1), found.label_ids["mood"]
+    assert metrics["eval_mood_f1_macro"] == pytest.approx(
+        f1_score(truth[truth >= 0], mood[truth >= 0], average="macro")
+    )
+    assert metrics["eval_f1"] == pytest.approx((metrics["eval_topic_f1_micro"] + metrics["eval_mood_f1_macro"]) / 2)
+    assert found.metrics["test_topic_f1_micro"] == pytest.approx(metrics["eval_topic_f1_micro"])
+
+
+def test_texts_without_labels_can_be_predicted(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path)
+    texts = Dataset.from_dict({"text": ["w1", "w2 w3", ""]})
+    assert trainer.predict(texts).predictions["topic"].shape == (3, 3)
+
+
+def test_a_users_metrics_stand_beside_ours(tmp_path: Path) -> None:
+    def mine(prediction: Any) -> dict[str, float]:
+        return {"rows": float(len(prediction.predictions["mood"])), "f1": 7.0}
+
+    metrics = trainer_for(tmp_path, compute_metrics=mine).evaluate()
+    assert metrics["eval_rows"] == 16
+    assert metrics["eval_f1"] == 7.0
+    assert "eval_topic_f1_micro" in metrics
+
+
+def test_heads_named_like_a_prefix_keep_their_keys(tmp_path: Path) -> None:
+    heads = {"eval_x": HeadConfig(labels=tiny.MOODS), "x": HeadConfig(labels=tiny.MOODS)}
+    rows = tiny.table(12).rename_column("mood", "x").remove_columns("topic_labels")
+    rows = rows.add_column("eval_x", [row["x"] for row in rows], feature=rows.features["x"])
+    trainer = MultiHeadTrainer(still(**heads), arguments(tmp_path), None, None, rows, tiny.tokenizer())
+    metrics = trainer.evaluate()
+    assert {"eval_eval_x_accuracy", "eval_x_accuracy"} <= set(metrics)
+
+
+def test_several_evaluation_sets(tmp_path: Path) -> None:
+    sets = {"a": tiny.table(8), "b": tiny.table(8, seed=1)}
+    args = arguments(
+        tmp_path, eval_strategy="epoch", num_train_epochs=1, save_strategy="epoch", metric_for_best_model="f1"
+    )
+    trainer = MultiHeadTrainer(still(), args, None, tiny.table(16), sets, tiny.tokenizer())
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert metrics["eval_f1"] == pytest.approx((metrics["eval_a_f1"] + metrics["eval_b_f1"]) / 2)
+    assert trainer.state.best_metric is not None
+
+
+# ---- optimiser ----
+
+
+def test_groups_for_encoder_heads_and_thresholds(tmp_path: Path) -> None:
+    heads = tiny.two_heads(loss="soft_f1", learn_thresholds=0.565)
+    trainer = trainer_for(tmp_path, still(**heads), learning_rate=1e-3, weight_decay=0.1)
+    groups = trainer.create_optimizer().param_groups
+    found = [(group["name"], group["lr"], group["weight_decay"]) for group in groups]
+    assert found == [
+        ("encoder", 1e-3, 0.1),
+        ("encoder", 1e-3, 0.0),
+        ("heads", 1e-3, 0.1),
+        ("heads", 1e-3, 0.0),
+        ("thresholds", 5e-3, 0.0),
+    ]
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in trainer.model.parameters())
+
+
+def test_learned_thresholds_move_are_logged_saved_and_used(tmp_path: Path) -> None:
+    model = still(**tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565))
+    start = torch.sigmoid(model.heads["topic"].threshold_logits)
+    torch.testing.assert_close(start, torch.full((3,), 0.565))
+    trainer = trainer_for(tmp_path, model, max_steps=8, learning_rate=1e-2)
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["topic_threshold_min"] <= log["topic_threshold_mean"] <= log["topic_threshold_max"] < 0.6
+    assert log["learning_rate_thresholds"] == pytest.approx(5 * log["learning_rate_encoder"])
+    trainer.save_model(str(tmp_path / "saved"))
+    learned = torch.sigmoid(model.heads["topic"].threshold_logits).tolist()
+    assert all(abs(value - 0.565) > 1e-3 for value in learned)
+    again = MultiHeadModel.from_pretrained(tmp_path / "saved")
+    assert again.config.heads["topic"].thresholds == pytest.approx(learned)
+    assert torch.equal(again.heads["topic"].threshold_logits, model.heads["topic"].threshold_logits)
+    logits = {"topic": torch.logit(torch.tensor([[learned[0] + 0.01, learned[1] - 0.01, learned[2] + 0.01]]))}
+    assert again.decode(logits)["topic"].decisions.tolist() == [[True, False, True]]
+
+
+def test_balanced_weights_become_numbers(tmp_path: Path) -> None:
+    heads = tiny.two_heads(pos_weight="balanced")
+    heads["mood"].label_weights = "balanced"
+    model = still(**heads)
+    with pytest.raises(ValueError, match=r"head 'topic': pos_weight='balanced' is not computed yet"):
+        model.save_pretrained(tmp_path / "early")
+    assert not (tmp_path / "early").exists()
+    trainer = trainer_for(tmp_path, model)
+    rows = tiny.table(64).select(range(48))
+    moods = [row["mood"] for row in rows if row["mood"] is not None]
+    expected = [len(moods) / (2 * moods.count(label)) for label in (0, 1)]
+    assert trainer.config.heads["mood"].label_weights == pytest.approx(expected)
+    roads = [("roads" in row["topic_labels"]) for row in rows if row["topic_labels"] is not None]
+    assert trainer.config.heads["topic"].pos_weight[0] == pytest.approx(roads.count(False) / roads.count(True))
+    only_calm = rows.filter(lambda row: row["mood"] == 0)
+    model.config.heads["mood"].label_weights = "balanced"
+    with pytest.raises(ValueError, match=r"head 'mood': 'balanced' weights are infinite.*\['angry'\]"):
+        MultiHeadTrainer(model, arguments(tmp_path), None, only_calm, None, tiny.tokenizer())
+
+
+def test_group_by_length_reads_the_length_column(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, train_sampling_strategy="group_by_length", max_steps=2)
+    kept = trainer._remove_unused_columns(trainer.train_dataset)
+    assert "length" in kept.column_names
+    trainer.train()
+
+
+# ---- checkpoints ----
+
+
+def test_best_model_and_early_stopping(tmp_path: Path) -> None:
+    trainer = trainer_for(
+        tmp_path,
+        num_train_epochs=12,
+        learning_rate=0.0,  # nothing improves after the first epoch
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="topic_f1_micro",
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
+    )
+    trainer.train()
+    assert trainer.state.epoch == 4
+    assert trainer.state.best_global_step == 6
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-6")
+
+
+def test_29_checkpoints_are_whole_and_published_folders_hold_no_pickle(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path / "out", max_steps=2, save_strategy="steps", save_steps=2)
+    trainer.train()
+    trainer.save_model()
+    code = {path.name for path in (Path(__file__).parents[2] / "multihead_hf" / "model").glob("*_multihead.py")}
+    checkpoint = {path.name for path in (tmp_path / "out" / "checkpoint-2").iterdir()}
+    published = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
+    model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} | code
+    assert published == model
+    assert model | {"training_args.bin", "optimizer.pt", "trainer_state.json"} <= checkpoint
+    saved = MultiHeadModel.from_pretrained(tmp_path / "out" / "checkpoint-2")
+    for key, value in saved.state_dict().items():
+        assert torch.equal(value, trainer.model.state_dict()[key])
+
+
+def test_resume_continues_the_same_run(tmp_path: Path) -> None:
+    settings = {
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 8,
+    }
+    heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
+    whole = trainer_for(tmp_path / "whole", still(**heads), **settings)
+    whole.train()
+    resumed = trainer_for(tmp_path / "again", still(**heads), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert resumed.state.global_step == 8
+    for key, value in weights(whole.model).items():
+        assert torch.equal(value, weights(resumed.model)[key]), key
+
+
+def test_a_checkpoint_of_other_heads_is_refused(tmp_path: Path) -> None:
+    first = trainer_for(tmp_path / "out", max_steps=1, save_strategy="steps", save_steps=1)
+    first.train()
+    checkpoint = str(tmp_path / "out" / "checkpoint-1")
+    renamed = still(thema=tiny.two_heads()["topic"], mood=tiny.two_heads()["mood"])
+    rows = tiny.table(8)
+    args = arguments(tmp_path / "other")
+    trainer = MultiHeadTrainer(renamed, args, None, rows, None, tiny.tokenizer())
+    with pytest.raises(ValueError, match=r"its heads are \['topic', 'mood'\], and the model's are \['thema', 'mood'\]"):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    more = tiny.two_heads()
+    more["mood"] = HeadConfig(labels=[*tiny.MOODS, "sad"])
+    trainer = MultiHeadTrainer(still(**more), args, None, rows, None, tiny.tokenizer())
+    with pytest.raises(
+        ValueError, match=r"head 'mood' has other labels than the model's: only there \[\], only here \['sad'\]"
+    ):
+        trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def test_a_weights_file_of_other_heads_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    still().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    settings = json.loads(path.read_text())
+
+    def with_heads(*heads: dict) -> None:
+        path.write_text(json.dumps({**settings, "heads": list(heads)}))
+
+    topic, mood = settings["heads"]
+    with_heads(topic, {**mood, "name": "feeling"})
+    with pytest.raises(ValueError, match=r"holds heads that its configuration does not name \(head_mood\)"):
+        MultiHeadModel.from_pretrained(tmp_path)
+    with_heads(topic, {**mood, "labels": ["calm", "angry", "sad"], "label_weights": None})
+    with pytest.raises(
+        ValueError, match=r"head 'mood': .*\(2, 32\) in the checkpoint, and the configuration makes it \(3, 32\)"
+    ):
+        MultiHeadModel.from_pretrained(tmp_path)
+    # a head that is only in the configuration is a fresh one, and said to be
+    with_heads(topic, mood, {**mood, "name": "new"})
+    library = logging.getLogger("transformers")
+    propagate, library.propagate = library.propagate, True
+    with caplog.at_level(logging.WARNING):
+        model = MultiHeadModel.from_pretrained(tmp_path)
+    library.propagate = propagate
+    fresh = model.heads["new"].layers[-1]
+    assert torch.isfinite(fresh.weight).all()
+    assert 0.005 < fresh.weight.std() < 0.05
+    assert not fresh.bias.any()
+    assert "no weights for the heads ['new']" in caplog.text
+
+
+def test_a_frozen_half_precision_encoder_trains_its_heads(tmp_path: Path) -> None:
+    folder = tiny.save_encoder(tmp_path / "encoder")
+    model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads(), dtype=torch.bfloat16)
+    model.encoder.requires_grad_(False)
+    before = weights(model)
+    trainer_for(tmp_path, model, max_steps=2, learning_rate=1e-2).train()
+    assert next(model.encoder.parameters()).dtype == torch.bfloat16
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items() if "encoder" in key)
+    assert any(not torch.equal(value, model.state_dict()[key]) for key, value in before.items() if "heads" in key)
+
+
+def test_trainable_half_precision_becomes_float32(tmp_path: Path) -> None:
+    folder = tiny.save_encoder(tmp_path / "encoder")
+    model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads(), dtype=torch.float16)
+    trainer_for(tmp_path, model, max_steps=1).train()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_lora_with_the_heads_trains_and_evaluates(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = still()
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["heads"]))
+    trainer = trainer_for(
+        tmp_path / "out",
+        model,
+        max_steps=4,
+        learning_rate=1e-2,
+        save_strategy="steps",
+        save_steps=2,
+        head_learning_rate=0.1,
+    )
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["learning_rate_heads"] == pytest.approx(0.1)
+    assert log["learning_rate_encoder"] == pytest.approx(1e-2)
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+    assert (tmp_path / "out" / "checkpoint-4" / "adapter_model.safetensors").is_file()
+
+
+# ---- what it refuses ----
+
+
+def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "never"
+    rows, tokenizer = tiny.table(8), tiny.tokenizer()
+
+    def refused(message: str, **changes: Any) -> None:
+        given = {"model": still(), "args": arguments(folder), "train_dataset": rows, "processing_class": tokenizer}
+        with pytest.raises(ValueError, match=message):
+            MultiHeadTrainer(**{**given, **changes})
+        assert not folder.exists()
+
+    refused("pushing to the Hub needs a token.*hf auth login", args=arguments(folder, push_to_hub=True))
+    refused("trains a MultiHeadModel, not Linear", model=torch.nn.Linear(2, 2))
+    refused("args is a MultiHeadTrainingArguments", args=TrainingArguments(str(folder), use_cpu=True))
+    refused("train_dataset: there is no text column 'text'", train_dataset=rows.rename_column("text", "tekst"))
+    refused("train_dataset: the dataset is empty", train_dataset=rows.select([]))
+    refused("eval_dataset 'b': there is no text column", eval_dataset={"a": rows, "b": rows.rename_column("text", "x")})
+    refused("pass the encoder's tokenizer as processing_class", processing_class=None)
+    refused("label_smoothing_factor", args=arguments(folder, label_smoothing_factor=0.1))
+    monkeypatch.setattr(MultiHeadTrainingArguments, "n_gpu", 2)
+    refused("accelerate launch --num_processes 2")
+
+
+@pytest.mark.parametrize(
+    "setting", ["encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"]
+)
+def test_arguments_above_zero(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} 0: give a number above 0"):
+        arguments(tmp_path, **{setting: 0})
+
+
+def test_text_settings_are_kept_with_the_model(tmp_path: Path) -> None:
+    rows = tiny.table(8).rename_column("text", "body").rename_column("mood", "feeling")
+    args = arguments(tmp_path, text_columns=["body"], max_length=7, label_columns={"mood": "feeling"})
+    trainer = MultiHeadTrainer(still(), args, None, rows, None, tiny.tokenizer())
+    trainer.save_model(str(tmp_path / "saved"))
+    config = MultiHeadConfig.from_pretrained(tmp_path / "saved")
+    assert config.text_columns == ["body"]
+    assert config.max_length == 7
+    assert max(trainer.train_dataset["length"]) <= 7
+    assert [row["mood"] for row in trainer.train_dataset["labels"]] == rows["feeling"]
