@@ -1,0 +1,125 @@
+"""The pipeline: what it takes, what it gives, and what it refuses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from multihead_hf import MultiHeadPipeline
+
+TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
+
+
+def pipe(**settings: Any) -> MultiHeadPipeline:
+    heads = tiny.two_heads(thresholds=0.45)
+    made = pipeline(
+        "multi-head-text-classification", model=tiny.model(heads=heads, **settings), tokenizer=tiny.tokenizer()
+    )
+    assert isinstance(made, MultiHeadPipeline)
+    return made
+
+
+def flat(rows: list[dict]) -> list:
+    return [
+        (name, entry["label"], entry["score"]) for row in rows for name, entries in row.items() for entry in entries
+    ]
+
+
+def assert_alike(one: list[dict], other: list[dict]) -> None:
+    assert [entry[:2] for entry in flat(one)] == [entry[:2] for entry in flat(other)]
+    assert [entry[2] for entry in flat(one)] == pytest.approx([entry[2] for entry in flat(other)], abs=1e-5)
+
+
+def test_one_text_and_many() -> None:
+    found = pipe()(TEXTS[0])
+    assert len(found) == 1
+    assert list(found[0]) == ["topic", "mood"]
+    assert len(found[0]["mood"]) == 1
+    assert set(found[0]["mood"][0]) == {"label", "score"}
+    assert isinstance(found[0]["mood"][0]["score"], float)
+    assert len(pipe()(TEXTS)) == 4
+
+
+def test_any_batch_size_generator_and_dataset_alike() -> None:
+    predict = pipe()
+    expected = predict(TEXTS, return_all_scores=True)
+
+    def stream() -> Iterator[str]:
+        yield from TEXTS
+
+    for size in (1, 2, 3, 4):
+        assert_alike(predict(TEXTS, batch_size=size, return_all_scores=True), expected)
+    assert_alike(list(predict(stream(), batch_size=2, return_all_scores=True)), expected)
+    rows = KeyDataset(Dataset.from_dict({"text": TEXTS}), "text")
+    assert_alike(list(predict(rows, batch_size=3, return_all_scores=True)), expected)
+
+
+def test_arguments_at_the_call_and_when_made() -> None:
+    predict = pipe()
+    assert list(predict(TEXTS[0], heads=["mood"])[0]) == ["mood"]
+    assert [len(predict(TEXTS[0], top_k=2)[0][name]) for name in ("topic", "mood")] == [2, 2]
+    everything = predict(TEXTS[0], return_all_scores=True)[0]
+    assert {entry["label"] for entry in everything["topic"]} == set(tiny.TOPICS)
+    scores = [entry["score"] for entry in everything["topic"]]
+    assert scores == sorted(scores, reverse=True)
+    assert predict(TEXTS[0], threshold=0.999)[0]["topic"] == []
+    assert len(predict(TEXTS[0], threshold={"topic": {"waste": 0.001}})[0]["topic"]) >= 1
+    made = pipeline(
+        "multi-head-text-classification", model=tiny.model(), tokenizer=tiny.tokenizer(), heads="mood", top_k=1
+    )
+    assert list(made(TEXTS[0])[0]) == ["mood"]
+
+
+def test_text_pairs() -> None:
+    predict = pipe()
+    pair = {"text": "w1", "text_pair": "w2"}
+    tokens = tiny.tokenizer()("w1", "w2", return_tensors="pt")
+    with torch.no_grad():
+        logits = predict.model(**tokens).logits
+    expected = predict.model.decode(logits, top_k=3)["topic"].scores[0]
+    assert [entry["score"] for entry in predict(pair, top_k=3)[0]["topic"]] == pytest.approx(expected)
+    assert len(predict([pair, pair], batch_size=2)) == 2
+
+
+def test_length_and_prefix_are_the_models() -> None:
+    predict = pipe(max_length=5, text_prefix="w9 ")
+    inputs = predict.preprocess("w1 w2 w3 w4 w5 w6")
+    expected = [tiny.VOCAB[token] for token in ("[CLS]", "w9", "w1", "w2", "[SEP]")]
+    assert inputs["input_ids"].tolist() == [expected]
+
+
+def test_a_text_longer_than_the_encoder_is_cut() -> None:
+    predict = pipe()
+    long = " ".join(["w1"] * 500)
+    assert predict.preprocess(long)["input_ids"].shape == (1, 64)
+    assert len(predict(long)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (None, {}, r"a text is a string.*NoneType"),
+        (3, {}, r"a text is a string.*int: 3"),
+        ({"text_pair": "w1"}, {}, r"a text is a string"),
+        ("w1", {"heads": ["moods"]}, r"heads: the model has no head 'moods'.*'mood'"),
+        ("w1", {"threshold": 2.0}, r"head 'topic': threshold 2.0"),
+        ("w1", {"threshold": {"tpic": 0.3}}, r"threshold: the model has no head 'tpic'.*'topic'"),
+        ("w1", {"top_k": -1}, r"top_k -1"),
+    ],
+)
+def test_refusals(text: Any, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipe()(text, **arguments)
+
+
+def test_saved_by_the_pipeline(tmp_path: Path) -> None:
+    predict = pipe()
+    predict.save_pretrained(tmp_path)
+    again = pipeline("multi-head-text-classification", str(tmp_path), trust_remote_code=True)
+    assert again(TEXTS) == predict(TEXTS)

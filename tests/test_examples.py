@@ -1,0 +1,168 @@
+"""Every example runs as its docstring says; the WimBERT recipe from the Hub, unmodified, against a local one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from hub_server import HubServer
+from wimbert_demo_data import generate_messages
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LAUNCHERS = {
+    "python": [sys.executable],
+    "accelerate": [
+        sys.executable,
+        "-m",
+        "accelerate.commands.accelerate_cli",
+        "launch",
+        "--cpu",
+        "--num_processes",
+        "1",
+    ],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"],
+}
+SMALL = ["--max_length", "48", "--logging_steps", "1", "--disable_tqdm", "true", "--use_cpu"]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """A Hub with a tiny ModernBERT and 64 messages under the names that the recipe uses."""
+    folder = tmp_path_factory.mktemp("hub")
+    with HubServer(folder / "repos") as server:
+        server.add_model("jhu-clsp/mmBERT-base", tiny.save_encoder(folder / "encoder", "modernbert"))
+        server.add_dataset("UWV/wim-synthetic-data-rd", {"train": generate_messages(64)})
+        yield server
+
+
+def run(command: list[str], where: Path, environment: dict[str, str]) -> str:
+    environment = {**environment, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+def test_wimbert_from_the_hub_through_accelerate_to_the_hub_and_back(hub: HubServer, tmp_path: Path) -> None:
+    environment = hub.env(tmp_path / "home", token="hf_test")
+    script = [*LAUNCHERS["accelerate"], str(EXAMPLES / "train_wimbert.py")]
+    flags = ["--push_to_hub", "--hub_model_id", "tester/wimbert", "--num_train_epochs", "2", "--heads", "channel"]
+    out = run([*script, *SMALL, *flags], tmp_path, environment)
+    assert "onderwerp (" in out
+    assert "channel (" in out
+
+    # 27, 29: every push holds the code and no pickle
+    files = hub.files("tester/wimbert")
+    code = {path.name for path in (EXAMPLES.parent / "multihead_hf" / "model").glob("*_multihead.py")}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} | code <= set(files)
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    messages = [message for _, message in hub.commits("tester/wimbert")]
+    assert any("Training in progress, epoch 1" in message for message in messages)
+    assert "End of training" in messages
+
+    # W1–W4 are the defaults that ran
+    config = json.loads(files["config.json"].read_text())
+    heads = {head["name"]: head for head in config["heads"]}
+    assert list(heads) == ["onderwerp", "beleving", "channel"]
+    for name in ("onderwerp", "beleving"):
+        expected = {
+            "architecture": "mlp",
+            "dropout": 0.2,
+            "activation": "relu",
+            "loss": "soft_f1_bce",
+            "loss_kwargs": {"alpha": 0.15, "temperature": 2.0},
+            "problem_type": "multi_label_classification",
+            "thresholds": None,
+        }
+        assert {key: heads[name][key] for key in expected} == expected
+    assert config["pooling"] == "cls"
+    assert heads["channel"]["labels"] == ["phone", "email", "whatsapp", "webform", "unknown"]
+
+    script = """
+import sys
+sys.modules["multihead_hf"] = None
+from transformers import AutoModel, pipeline
+AutoModel.from_pretrained("tester/wimbert", trust_remote_code=True)
+pipe = pipeline("multi-head-text-classification", "tester/wimbert", trust_remote_code=True)
+print(list(pipe("De container is vol", top_k=1)[0]))
+"""
+    fresh = hub.env(tmp_path / "home-of-a-user")
+    assert run([sys.executable, "-c", script], tmp_path, fresh).strip() == "['onderwerp', 'beleving', 'channel']"
+    assert hub.strays == []
+
+
+def test_a_checkpoint_push_holds_the_code(hub: HubServer, tmp_path: Path) -> None:
+    """What is on the Hub while training still runs: a push from a checkpoint is whole by itself."""
+    script = """
+import tiny
+from multihead_hf import MultiHeadTrainer, MultiHeadTrainingArguments
+args = MultiHeadTrainingArguments("out", max_steps=2, save_steps=1, push_to_hub=True, hub_model_id="tester/early",
+                                  hub_strategy="checkpoint", hub_always_push=True, use_cpu=True, disable_tqdm=True)
+trainer = MultiHeadTrainer(tiny.model(), args, None, tiny.table(16), None, tiny.tokenizer())
+trainer.train()
+"""
+    environment = hub.env(tmp_path / "home", token="hf_test")
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    run([sys.executable, "-c", script], tmp_path, environment)
+    names = set(hub.files("tester/early"))
+    published = {name for name in names if "/" not in name}
+    assert {
+        "config.json",
+        "model.safetensors",
+        "modeling_multihead.py",
+        "pipeline_multihead.py",
+        "tokenizer.json",
+    } <= published
+    assert not [name for name in published if name.endswith((".bin", ".pt", ".pth"))]
+    assert {"last-checkpoint/optimizer.pt", "last-checkpoint/modeling_multihead.py"} <= names
+
+
+def test_pushing_without_a_token(hub: HubServer, tmp_path: Path) -> None:
+    environment = hub.env(tmp_path / "home")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "train_wimbert.py"),
+        *SMALL,
+        "--push_to_hub",
+        "--hub_model_id",
+        "tester/no",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "pushing to the Hub needs a token" in done.stderr
+    assert ("model", "tester/no") not in hub.repos
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.distributed
+def test_wimbert_on_two_processes(hub: HubServer, tmp_path: Path) -> None:
+    flags = ["--max_steps", "2", "--save_strategy", "no", "--load_best_model_at_end", "false", "--eval_strategy", "no"]
+    script = [*LAUNCHERS["torchrun"], str(EXAMPLES / "train_wimbert.py"), "--learn_thresholds", "--output_dir", "out"]
+    out = run([*script, *SMALL, *flags], tmp_path, hub.env(tmp_path / "home"))
+    assert out.count("mean F1 over the heads") == 1
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["heads"][0]["learn_thresholds"] == 0.565
+    assert len(config["heads"][0]["thresholds"]) == len(config["heads"][0]["labels"])
+
+
+def test_the_demo_trains_and_its_folder_predicts(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf")}
+    flags = ["--demo", "--demo_rows", "300", "--num_train_epochs", "1", "--output_dir", "out", "--disable_tqdm", "true"]
+    out = run([sys.executable, str(EXAMPLES / "train_wimbert.py"), *flags], tmp_path, environment)
+    table = [line for line in out.splitlines() if re.match(r"(onderwerp|beleving|  all zeros|mean F1)", line)]
+    assert len(table) == 5
+    assert out.count("(labelled: ") == 6
+    predicted = run([sys.executable, str(EXAMPLES / "predict.py"), "out", "De container is vol"], tmp_path, environment)
+    lines = predicted.splitlines()
+    assert lines[0] == "onderwerp"
+    assert lines[4] == "beleving"
+    assert all(re.match(r"  [01]\.\d{3}  \w+", line) for line in lines[1:4] + lines[5:8])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if "demo_" not in path.name))
+def test_help(name: str, tmp_path: Path) -> None:
+    assert "usage" in run([sys.executable, str(EXAMPLES / name), "--help"], tmp_path, dict(os.environ))
