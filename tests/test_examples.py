@@ -163,6 +163,19 @@ def test_the_demo_trains_and_its_folder_predicts(tmp_path: Path) -> None:
     assert all(re.match(r"  [01]\.\d{3}  \w+", line) for line in lines[1:4] + lines[5:8])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_demo_reaches_a_useful_score(tmp_path: Path) -> None:
+    """What `make train` shows: far from all zeros on both heads, and no trivial 1.0."""
+    flags = ["--demo", "--output_dir", "out", "--disable_tqdm", "true"]
+    command = [sys.executable, str(EXAMPLES / "train_wimbert.py"), *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = re.search(r"mean F1 over the heads +([\d.]+)", done.stdout)
+    assert found
+    assert 0.75 < float(found[1]) < 0.95
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if "demo_" not in path.name))
 def test_help(name: str, tmp_path: Path) -> None:
     assert "usage" in run([sys.executable, str(EXAMPLES / name), "--help"], tmp_path, dict(os.environ))
