@@ -88,7 +88,8 @@ class MultiHeadPipeline(Pipeline):
             name, instead of the saved thresholds.
         return_all_scores: every label with its score, best first.
 
-    A text is a string, or a dict `{"text": …, "text_pair": …}`.
+    A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
+    (`config.text_columns`).
     """
 
     _load_processor = False
@@ -115,22 +116,21 @@ class MultiHeadPipeline(Pipeline):
         return [result] if isinstance(inputs, (str, Mapping)) else result
 
     def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
-        pair = None
-        if isinstance(text, Mapping):
-            text, pair = text.get("text"), text.get("text_pair")
-        if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
-            raise ValueError(
-                f"a text is a string, or a dict {{'text': …, 'text_pair': …}} of strings, not {type(text).__name__}: "
-                f"{text!r}"
-            )
         config = self.model.config
-        encoded = encode_texts(
-            self.tokenizer,
-            [text],
-            None if pair is None else [pair],
-            max_length=token_limit(config, self.tokenizer),
-            prefix=config.text_prefix,
-        )
+        texts = [text]
+        if isinstance(text, Mapping):
+            columns = config.text_columns or []
+            trained_on = bool(columns) and all(column in text for column in columns)
+            texts = [text.get(column) for column in (columns if trained_on else ("text", "text_pair"))]
+            if texts[-1] is None:
+                texts = texts[:1]  # no pair
+        if not all(isinstance(part, str) for part in texts):
+            raise ValueError(
+                "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
+                f"{config.text_columns or ['text']}; not {type(text).__name__}: {text!r}"
+            )
+        limit = token_limit(config, self.tokenizer)
+        encoded = encode_texts(self.tokenizer, *([part] for part in texts), max_length=limit, prefix=config.text_prefix)
         return {key: torch.tensor(value) for key, value in encoded.items()}
 
     def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:

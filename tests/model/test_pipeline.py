@@ -87,6 +87,17 @@ def test_text_pairs() -> None:
     assert len(predict([pair, pair], batch_size=2)) == 2
 
 
+def test_rows_with_the_columns_of_the_training() -> None:
+    predict = pipe(text_columns=["question", "answer"])
+    row = {"question": "w1", "answer": "w2", "id": 7}
+    assert torch.equal(
+        predict.preprocess(row)["input_ids"], predict.preprocess({"text": "w1", "text_pair": "w2"})["input_ids"]
+    )
+    assert flat(predict(row)) == flat(predict({"text": "w1", "text_pair": "w2"}))
+    with pytest.raises(ValueError, match=r"a row with the columns \['question', 'answer'\]; not dict"):
+        predict({"question": "w1"})
+
+
 def test_length_and_prefix_are_the_models() -> None:
     predict = pipe(max_length=5, text_prefix="w9 ")
     inputs = predict.preprocess("w1 w2 w3 w4 w5 w6")
