@@ -57,6 +57,8 @@ class WimbertArguments:
     demo_rows: int = field(default=4000, metadata={"help": "Messages to generate with --demo."})
 
 
+WIMBERT_HEADS = ("onderwerp", "beleving")
+BOOLEANS = ("true", "false")  # --resume_from_checkpoint True: the last checkpoint in output_dir
 # W4: the schedule of the published model, and evaluation after every epoch
 PUBLISHED: dict[str, Any] = {
     "output_dir": "runs/wimbert",
@@ -107,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = MultiHeadTrainer(
         model=model, args=args, processing_class=tokenizer, train_dataset=train, eval_dataset=validation
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    resume = args.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=resume.lower() == "true" if resume and resume.lower() in BOOLEANS else resume)
     metrics = trainer.evaluate()
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -130,7 +133,7 @@ def load_rows(wimbert: WimbertArguments) -> Dataset:
 
 def make_heads(rows: Dataset, wimbert: WimbertArguments) -> dict[str, HeadConfig]:
     """W1–W3: two multi-label MLP heads on Soft-F1 + BCE; any further column becomes a linear single-label head."""
-    found = infer_heads(rows, {"onderwerp": "onderwerp_labels", "beleving": "beleving_labels"})
+    found = infer_heads(rows, {name: f"{name}_labels" for name in WIMBERT_HEADS})
     heads = {
         name: HeadConfig(
             labels=head.labels,
@@ -143,7 +146,13 @@ def make_heads(rows: Dataset, wimbert: WimbertArguments) -> dict[str, HeadConfig
         )
         for name, head in found.items()
     }
-    return heads | infer_heads(rows, wimbert.heads)
+    added = infer_heads(rows, wimbert.heads)
+    for name, head in added.items():
+        if head.multi_label:
+            raise ValueError(
+                f"--heads {name}: the column holds lists; add columns with one label a row, such as channel"
+            )
+    return heads | added
 
 
 def make_model(

@@ -37,6 +37,10 @@ def test_all_python_blocks_run_in_order(tmp_path: Path) -> None:
         assert line.fullmatch(text), text
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.search(r"@[A-Z]+@|TODO|TBD", README)
+
+
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "bash"])
 def test_commands_exist(code: str) -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -51,12 +52,14 @@ class MultiHeadDataCollator:
         inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
         batch = dict(self.tokenizer.pad(inputs, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"))
         labels = [row.get("labels") or {} for row in rows]
-        for given in labels:
+        for row, given in enumerate(labels):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"row {row} of the batch: labels is a dict head → target, not {given!r}")
             for name in given:
                 if name not in self._heads:
-                    known = list(self._heads)
+                    near = near_names(name, self._heads)
                     raise ValueError(
-                        f"labels for {name!r}: the model has no such head.{near_names(name, known)} Heads: {known}"
+                        f"row {row} of the batch: the model has no head {name!r}.{near} Its heads: {list(self._heads)}"
                     )
         # every head, labelled here or not, so that all processes have the same tensors
         batch["labels"] = {
@@ -67,27 +70,36 @@ class MultiHeadDataCollator:
 
 def _stack(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
     """Targets of one head: int64 (batch,) or float32 (batch, labels), −100 where not known."""
-    if not head.multi_label:
-        ids = torch.tensor([MISSING if target is None else _one_id(name, target) for target in targets])  # (batch,)
-        bad = (ids != MISSING) & ((ids < 0) | (ids >= head.num_labels))
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise ValueError(
-                f"head {name!r}, row {row} of the batch: label id {ids[row]} is not 0 to {head.num_labels - 1}"
-            )
-        return ids
-    rows = []
-    for row, target in enumerate(targets):
-        cells = [MISSING] * head.num_labels if target is None else [MISSING if c is None else c for c in target]
-        if len(cells) != head.num_labels:
-            raise ValueError(
-                f"head {name!r}, row {row} of the batch: {len(cells)} cells, and the head has {head.num_labels} labels"
-            )
-        rows.append(cells)
-    return torch.tensor(rows, dtype=torch.float32)  # (batch, labels)
+    # numpy and torch targets, as formatted datasets give them, become plain ones
+    plain = [target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target for target in targets]
+    if head.multi_label:
+        return torch.tensor([_cells(name, head, *row) for row in enumerate(plain)], dtype=torch.float32)
+    return torch.tensor([_label_id(name, head, *row) for row in enumerate(plain)], dtype=torch.int64)
 
 
-def _one_id(name: str, target: Any) -> int:
+def _label_id(name: str, head: HeadConfig, row: int, target: Any) -> int:
+    if target is None:
+        return MISSING
     if not isinstance(target, int):
-        raise ValueError(f"head {name!r}: the label of a prepared row is an id, not {target!r}; see prepare_dataset")
+        raise ValueError(
+            f"head {name!r}, row {row} of the batch: the label of a prepared row is an id, not {target!r}; see "
+            "prepare_dataset"
+        )
+    if target != MISSING and not 0 <= target < head.num_labels:
+        raise ValueError(f"head {name!r}, row {row} of the batch: label id {target} is not 0 to {head.num_labels - 1}")
     return target
+
+
+def _cells(name: str, head: HeadConfig, row: int, target: Any) -> list[float]:
+    if target is None:
+        return [MISSING] * head.num_labels
+    if not isinstance(target, (list, tuple)) or len(target) != head.num_labels:
+        raise ValueError(
+            f"head {name!r}, row {row} of the batch: the target of a prepared row is a list of {head.num_labels} "
+            f"cells, one for each label, not {target!r}; see prepare_dataset"
+        )
+    cells = [MISSING if cell is None or cell != cell else cell for cell in target]
+    for label, cell in zip(head.labels, cells, strict=True):
+        if cell != MISSING and not 0 <= cell <= 1:
+            raise ValueError(f"head {name!r}, row {row} of the batch: cell {label!r} is {cell}, not between 0 and 1")
+    return cells

@@ -12,7 +12,7 @@ from ..model.head_multihead import HeadConfig, near_names
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
-from .heads import check_column, class_name, feature_of, is_list, is_missing
+from .heads import check_column, class_name, feature_of, is_list, is_missing, is_multi_hot
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +25,7 @@ def prepare_dataset(
     text_columns: str | Sequence[str] | None = None,
     label_columns: Mapping[str, str] | None = None,
     max_length: int | None = None,
+    multi_hot: bool = False,
     require_labels: bool = True,
     num_proc: int | None = None,
 ) -> Dataset | DatasetDict:
@@ -39,6 +40,7 @@ def prepare_dataset(
         label_columns: head → column. By default the column with the head's name, or with `_labels` or `_label` after
             it; a head without a column is not labelled in this dataset.
         max_length: tokens after which a text is cut; by default the configuration's, else the tokenizer's limit.
+        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
         require_labels: refuse a dataset without a column for any head; `False` for texts to predict.
         num_proc: processes.
 
@@ -56,17 +58,25 @@ def prepare_dataset(
             "text_columns": text_columns,
             "label_columns": label_columns,
             "max_length": max_length,
+            "multi_hot": multi_hot,
             "require_labels": require_labels,
             "num_proc": num_proc,
         }
         parts = {part: prepare_dataset(rows, tokenizer, heads, **options) for part, rows in dataset.items()}
         return DatasetDict(parts)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"prepare_dataset takes a datasets.Dataset, not a {type(dataset).__name__}: Dataset.from_list(rows), "
+            "Dataset.from_pandas(frame)"
+        )
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length {max_length}: give a whole number above 0")
     config = config_of(heads)
     by_name = heads_of(heads)
     if not len(dataset):
         raise ValueError("the dataset is empty: there is no row to prepare")
     texts = find_text_columns(dataset.features, text_columns or (config and config.text_columns))
-    encoders = label_encoders(dataset.features, by_name, label_columns, require_labels)
+    encoders = label_encoders(dataset.features, by_name, label_columns, require_labels, multi_hot)
     if max_length is None:
         max_length = token_limit(config, tokenizer)
     prefix = config.text_prefix if config is not None else None
@@ -148,6 +158,7 @@ class LabelEncoder(NamedTuple):
     column: str
     feature: Any  # of the values, also those in lists
     ids: dict[str, int]
+    multi_hot: bool = False  # lists of integers are 0/1 for each label
 
     def encode(self, values: Sequence[Any], rows: Sequence[int]) -> list[int | list[float] | None]:
         """Targets of a batch; `None` where a row is not labelled.
@@ -170,17 +181,27 @@ class LabelEncoder(NamedTuple):
     def _multi_label(self, value: Any, row: int) -> list[float]:
         if not isinstance(value, (list, tuple)):
             raise self._error(row, f"{value!r} is one label, and this multi-label head takes a list of labels")
-        if not isinstance(self.feature, ClassLabel) and self._is_multi_hot():
+        if not isinstance(self.feature, ClassLabel) and is_multi_hot(self.feature, self.multi_hot):
             return self._multi_hot(value, row)
         targets = [0.0] * self.head.num_labels
         for label in value:
             if is_missing(label):
                 raise self._error(row, f"{value!r} holds a missing label; leave it out, or leave the whole list out")
-            targets[self._label_id(label, row)] = 1.0
+            label_id = self._label_id(label, row)
+            if targets[label_id] and not isinstance(label, str):
+                raise self._error(
+                    row,
+                    f"label id {label} is given twice in {value!r}; for lists of 0/1 say multi_hot=True",
+                )
+            targets[label_id] = 1.0
         return targets
 
     def _label_id(self, label: Any, row: int) -> int:
         if isinstance(self.feature, ClassLabel):
+            if not 0 <= label < self.feature.num_classes:
+                raise self._error(
+                    row, f"class {label} is out of range: the column has {self.feature.num_classes} classes"
+                )
             return self._id(self.feature.int2str(label), row)
         if isinstance(label, str):
             return self._id(label, row)
@@ -188,9 +209,6 @@ class LabelEncoder(NamedTuple):
             last = self.head.num_labels - 1
             raise self._error(row, f"label id {label} is out of range: the head's ids are 0 to {last}")
         return int(label)
-
-    def _is_multi_hot(self) -> bool:
-        return self.feature.dtype == "bool" or self.feature.dtype.startswith("float")
 
     def _multi_hot(self, cells: Sequence[Any], row: int) -> list[float]:
         if len(cells) != self.head.num_labels:
@@ -221,6 +239,7 @@ def label_encoders(
     heads: Mapping[str, HeadConfig],
     label_columns: Mapping[str, str] | None = None,
     require_labels: bool = True,
+    multi_hot: bool = False,
 ) -> dict[str, LabelEncoder]:
     """Head → encoder, for the heads that have a column.
 
@@ -238,14 +257,16 @@ def label_encoders(
         if column is None:
             continue
         feature = feature_of(features, column, f"head {name!r}")
-        if is_list(features[column]) != head.multi_label:
+        empty = not is_list(features[column]) and feature.dtype == "null"  # no row is labelled
+        if is_list(features[column]) != head.multi_label and not empty:
             kind = "lists" if is_list(features[column]) else "one label a row"
             expected = "a list of labels" if head.multi_label else "one label"
             raise ValueError(
                 f"head {name!r}, column {column!r}: the column holds {kind}, and this {head.problem_type} head takes "
                 f"{expected} in each row"
             )
-        encoders[name] = LabelEncoder(name, head, column, feature, {label: i for i, label in enumerate(head.labels)})
+        ids = {label: i for i, label in enumerate(head.labels)}
+        encoders[name] = LabelEncoder(name, head, column, feature, ids, multi_hot)
     if not encoders and require_labels:
         raise ValueError(
             f"no column holds labels of the heads {list(heads)}: columns are {list(features)}. A head's column has its "

@@ -9,7 +9,9 @@ from ..model.head_multihead import HeadConfig, near_names
 from ..model.losses_multihead import MISSING
 
 
-def infer_heads(dataset: Dataset | DatasetDict, columns: Sequence[str] | Mapping[str, str]) -> dict[str, HeadConfig]:
+def infer_heads(
+    dataset: Dataset | DatasetDict, columns: Sequence[str] | Mapping[str, str], *, multi_hot: bool = False
+) -> dict[str, HeadConfig]:
     """Heads from label columns: what kind each is, and its labels in a fixed order.
 
     | column | head | labels |
@@ -26,6 +28,7 @@ def infer_heads(dataset: Dataset | DatasetDict, columns: Sequence[str] | Mapping
     Args:
         dataset: a dataset, or a `DatasetDict` whose `train` part (else its first) is read.
         columns: names of the label columns, or a dict head name → column.
+        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
 
     Returns:
         head name → `HeadConfig`; a head is named after its column unless `columns` is a dict.
@@ -39,7 +42,7 @@ def infer_heads(dataset: Dataset | DatasetDict, columns: Sequence[str] | Mapping
     heads = {}
     for name, column in named.items():
         check_column(dataset.column_names, column, f"head {name!r}")
-        labels, multi_label = _labels(dataset, name, column)
+        labels, multi_label = _labels(dataset, name, column, multi_hot)
         if not labels:
             raise ValueError(f"head {name!r}, column {column!r}: no row has a label, so there is nothing to learn")
         problem_type = "multi_label_classification" if multi_label else "single_label_classification"
@@ -61,20 +64,25 @@ def is_list(feature: Any) -> bool:
     return isinstance(feature, (List, LargeList))
 
 
+def is_multi_hot(values: Any, asked: bool) -> bool:
+    """Whether lists with values of this feature say 0/1 for each label."""
+    return values.dtype == "bool" or values.dtype.startswith("float") or (asked and "int" in values.dtype)
+
+
 def is_missing(value: Any) -> bool:
     """`None` and NaN: not labelled."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def feature_of(features: Features | None, column: str, what: str) -> Any:
-    """The feature of a label column, or of the values in its lists.
+    """The feature of a label column, or of the values in its lists; of type `null` where no row has a value.
 
     Raises:
         ValueError: it cannot be a label column.
     """
     feature: Any = (features or {}).get(column)
     inner = feature.feature if is_list(feature) else feature
-    if not isinstance(inner, (ClassLabel, Value)) or inner.dtype in ("binary", "null"):
+    if not isinstance(inner, (ClassLabel, Value)) or inner.dtype in ("binary", "large_binary"):
         raise ValueError(
             f"{what}, column {column!r}: labels are strings, booleans, integers or ClassLabel, or lists of them, "
             f"and this column is {feature}"
@@ -92,13 +100,15 @@ def _names(columns: Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def _labels(dataset: Dataset, name: str, column: str) -> tuple[list[str], bool]:
+def _labels(dataset: Dataset, name: str, column: str, multi_hot: bool) -> tuple[list[str], bool]:
     feature = dataset.features[column]
     inner = feature_of(dataset.features, column, f"head {name!r}")
     multi_label = is_list(feature)
     if isinstance(inner, ClassLabel):
         return list(inner.names), multi_label
-    if multi_label and (inner.dtype == "bool" or inner.dtype.startswith("float")):
+    if inner.dtype == "null":
+        return [], multi_label
+    if multi_label and is_multi_hot(inner, multi_hot):
         width = max((len(row) for row in _values(dataset, column)), default=0)
         return [str(cell) for cell in range(width)], True
     values = {value for row in _values(dataset, column) for value in (row if multi_label else [row])}

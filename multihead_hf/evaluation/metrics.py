@@ -83,6 +83,7 @@ def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
         ValueError: two metrics would have one key; names the key and both owners.
     """
     owners = {"f1": "the mean of the heads' main scores", "loss": "the combined loss"}
+    owners |= {f"{run}_loss": f"the combined loss of {run}" for run in ("eval", "train")}
     for name, head in heads.items():
         for metric in (*metric_names(head.problem_type, head.positive_label), "loss"):
             key, owner = f"{name}_{metric}", f"{metric!r} of head {name!r}"

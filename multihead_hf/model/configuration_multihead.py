@@ -4,7 +4,6 @@ This file travels with every saved model. It needs the standard library and tran
 """
 
 import copy
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -20,6 +19,15 @@ from .head_multihead import LOSS_SETTINGS, HeadConfig, is_a, near_names, one_of
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
 TRUNCATIONS = ("tail",)
+# Keywords that PreTrainedConfig reads without declaring them.
+_KEYWORDS = (
+    "name_or_path",
+    "attn_implementation",
+    "experts_implementation",
+    "output_attentions",
+    "torch_dtype",
+    "num_labels",
+)
 # What other code asks an encoder's config for; answered (and set) through the multi-head config.
 _ENCODER_SETTINGS = (
     "hidden_size",
@@ -48,7 +56,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
     Raises:
         ValueError: no heads, two heads of one name, an empty name, or wrong settings (with the head's name).
     """
-    if not heads:
+    if not heads or not isinstance(heads, Iterable):
         raise ValueError("a multi-head model needs heads: heads={'topic': HeadConfig(labels=['a', 'b'])}")
     entries: list[tuple[Any, Any]] = []
     if isinstance(heads, Mapping):
@@ -101,7 +109,7 @@ class MultiHeadConfig(PreTrainedConfig):
         max_length: tokens after which a text is cut; `None` is the encoder's own limit.
         truncation: what is kept of a longer text; `"tail"` cuts the tail off.
         text_columns: the columns that held the text (two for text pairs).
-        text_prefix: a text put before each text, such as `"query: "`.
+        text_prefix: a text put before each text (the first one of a pair), such as `"query: "`.
         heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.
         format_version: version of this format, written on save. A newer one than this library's is refused.
 
@@ -124,8 +132,9 @@ class MultiHeadConfig(PreTrainedConfig):
     format_version: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._refuse_misspelt(kwargs)
         saved = self.format_version is not None
+        if not saved:
+            self._refuse_unknown(kwargs)
         if self.format_version is None:
             self.format_version = FORMAT_VERSION
         elif self.format_version > FORMAT_VERSION:
@@ -139,8 +148,10 @@ class MultiHeadConfig(PreTrainedConfig):
             self.pooling = default_pooling(self.encoder)
         one_of("pooling", self.pooling, POOLINGS)
         one_of("truncation", self.truncation, TRUNCATIONS)
-        if self.max_length is not None and self.max_length < 1:
+        if self.max_length is not None and (type(self.max_length) is not int or self.max_length < 1):
             raise ValueError(f"max_length {self.max_length!r}: give a whole number above 0, or None")
+        if self.text_columns is not None and len(self.text_columns) not in (1, 2):
+            raise ValueError(f"text_columns {self.text_columns}: give one column, or two for text pairs")
         # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
         attention = self.encoder._attn_implementation
         asked = kwargs.get("attn_implementation") is not None
@@ -148,17 +159,19 @@ class MultiHeadConfig(PreTrainedConfig):
         if not asked:
             self.encoder._attn_implementation = attention
 
-    def _refuse_misspelt(self, unknown: Mapping[str, Any]) -> None:
-        """transformers keeps any keyword as an attribute. One that is nearly ours is a mistake, not an attribute."""
-        ours = [name for name in MultiHeadConfig.__annotations__ if name != "format_version"]
+    def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
+        """transformers keeps any keyword as an attribute. In a config that somebody writes, one that nobody reads is a
+        mistake; in a config that was saved, it may be a newer transformers'."""
+        ours = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
         of_a_head = [field.name for field in fields(HeadConfig)]
+        if self.problem_type is not None:
+            unknown = {**unknown, "problem_type": self.problem_type}
         for name in unknown:
-            if name in _ENCODER_SETTINGS or hasattr(type(self), name):
-                continue
-            if name in of_a_head:
+            if name in of_a_head and name not in _ENCODER_SETTINGS:
                 raise ValueError(f"{name!r} is a setting of a head: heads={{'name': HeadConfig(..., {name}=...)}}")
-            if matches := difflib.get_close_matches(name, ours + of_a_head, n=1, cutoff=0.8):
-                raise ValueError(f"unknown setting {name!r}. Did you mean {matches[0]!r}?")
+            if name not in (*ours, *_KEYWORDS) and not hasattr(type(self), name) and not name.startswith("_"):
+                near = near_names(name, ours + of_a_head)
+                raise ValueError(f"unknown setting {name!r}.{near} Known: {', '.join(MultiHeadConfig.__annotations__)}")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The encoder's config: it holds the vocabulary that `resize_token_embeddings` changes."""
@@ -175,8 +188,11 @@ class MultiHeadConfig(PreTrainedConfig):
     def check_saveable(self) -> None:
         """
         Raises:
-            ValueError: a head has `"balanced"` weights that nobody computed yet; names the head.
+            ValueError: what was changed since it was made could not be read again, or a head has `"balanced"` weights
+                that nobody computed yet; names the head.
         """
+        self.heads = read_heads(self.heads, saved=True)
+        type(self)(**self.to_dict())
         for name, head in self.heads.items():
             for setting in ("label_weights", "pos_weight"):
                 if getattr(head, setting) == "balanced":
@@ -212,7 +228,7 @@ for _name in _ENCODER_SETTINGS:
 
 def _read_encoder(encoder: Any) -> PreTrainedConfig:
     if isinstance(encoder, PreTrainedConfig):
-        return copy.deepcopy(encoder)
+        return _with_hidden_size(copy.deepcopy(encoder))
     if not isinstance(encoder, Mapping):
         raise ValueError("a multi-head model needs an encoder: encoder=AutoConfig.from_pretrained(name_or_path)")
     model_type = encoder.get("model_type")
@@ -222,7 +238,16 @@ def _read_encoder(encoder: Any) -> PreTrainedConfig:
             f"{near_names(model_type, CONFIG_MAPPING.keys())}"
         )
     settings = {key: copy.deepcopy(value) for key, value in encoder.items() if key != "model_type"}
-    return CONFIG_MAPPING[model_type](**settings)
+    return _with_hidden_size(CONFIG_MAPPING[model_type](**settings))
+
+
+def _with_hidden_size(encoder: PreTrainedConfig) -> PreTrainedConfig:
+    if not isinstance(getattr(encoder, "hidden_size", None), int):
+        raise ValueError(
+            f"encoder: a {type(encoder).__name__} has no hidden_size of its own, so it is no single text encoder; give "
+            "the config of its text part"
+        )
+    return encoder
 
 
 def is_decoder_only(encoder: PreTrainedConfig) -> bool:
@@ -235,8 +260,11 @@ def is_decoder_only(encoder: PreTrainedConfig) -> bool:
     )
 
 
+_T5_LIKE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "t5gemma")
+
+
 def default_pooling(encoder: PreTrainedConfig) -> str:
     """The pooling that suits an encoder; see `MultiHeadConfig`."""
     if is_decoder_only(encoder):
         return "last"
-    return "mean" if encoder.model_type in ("t5", "mt5", "umt5", "t5gemma") else "cls"
+    return "mean" if encoder.model_type in _T5_LIKE else "cls"

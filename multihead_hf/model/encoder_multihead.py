@@ -4,10 +4,10 @@ This file travels with every saved model.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -35,14 +35,66 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
         raise ValueError(f"transformers has no encoder for a {type(config).__name__} ({config.model_type!r})")
     if isinstance(model_class, (list, tuple)):
         model_class = model_class[0]
+    if encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        config.is_encoder_decoder = False  # what some of these classes do themselves, and others insist on
     takes_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     encoder = make(model_class, **({"add_pooling_layer": False} if takes_pooler else {}))
     if encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
         encoder = encoder.get_encoder()
+    freeze_unused_pooler(encoder)
+    return encoder
+
+
+def freeze_unused_pooler(encoder: nn.Module) -> None:
+    """Some classes always make a pooler, and it gets no gradient here: a trainable one would stop DDP."""
     pooler = getattr(encoder, "pooler", None)
     if isinstance(pooler, nn.Module):
-        pooler.requires_grad_(False)  # some classes always make one; without a gradient it would stop DDP
-    return encoder
+        pooler.requires_grad_(False)
+
+
+# encoders with a learned table of positions from 0, which must not count the padding on the left
+_POSITIONS_FROM_ZERO = (
+    "albert",
+    "bert",
+    "bert-generation",
+    "big_bird",
+    "canine",
+    "convbert",
+    "distilbert",
+    "electra",
+    "ernie",
+    "gpt2",
+    "gpt_neo",
+    "megatron-bert",
+    "mobilebert",
+    "nystromformer",
+    "openai-gpt",
+    "rembert",
+    "roc_bert",
+    "squeezebert",
+)
+
+
+def positions(config: PreTrainedConfig, mask: Tensor | None, takes: Collection[str]) -> Tensor | None:
+    """Positions (batch, length) that count each row's tokens from 0, for encoders that would count padding as well;
+    `None` where the encoder knows better itself (rotary, relative, or counted from the ids)."""
+    if mask is None or config.model_type not in _POSITIONS_FROM_ZERO or "position_ids" not in takes:
+        return None
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CANINE pools over `downsampling_rate` characters and cannot read fewer: such a batch gets masked padding.
+
+    Args:
+        config: the encoder's.
+        inputs: tensors (batch, length); returned as they are for other encoders and longer texts.
+    """
+    length = next(iter(inputs.values())).shape[1]
+    missing = config.downsampling_rate - length if config.model_type == "canine" else 0
+    if missing <= 0:
+        return inputs
+    return {name: nn.functional.pad(tensor, (0, missing)) for name, tensor in inputs.items()}
 
 
 def refuse_remote_code(name_or_path: Any, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:

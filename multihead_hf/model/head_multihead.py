@@ -8,6 +8,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
 from transformers.activations import ACT2FN
@@ -23,9 +24,9 @@ LOSS_SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def near_names(name: object, known: Iterable[str]) -> str:
+def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
-    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
@@ -157,7 +158,9 @@ class HeadConfig:
             raise ValueError("thresholds are for multi-label heads; a single-label head predicts its highest score")
         if isinstance(thresholds, Mapping):
             values = self._by_name("thresholds", thresholds, self.thresholds or [0.5] * self.num_labels)
-        elif isinstance(thresholds, (int, float)):
+        elif isinstance(thresholds, str):
+            raise ValueError(f"thresholds {thresholds!r}: give a number, a list in label order or a dict by label name")
+        elif isinstance(thresholds, (int, float, Real)):
             values = [float(thresholds)] * self.num_labels
         else:
             values = [float(value) for value in thresholds]
@@ -170,7 +173,7 @@ class HeadConfig:
     def _per_label_weights(
         self, name: str, weights: Iterable[float] | Mapping[str, float] | str | None
     ) -> list[float] | str | None:
-        if weights is None or weights == "balanced":
+        if weights is None or (isinstance(weights, str) and weights == "balanced"):
             return weights
         if isinstance(weights, str):
             raise ValueError(f"{name} {weights!r}: give a list in label order, a dict by label name or 'balanced'")
@@ -179,6 +182,8 @@ class HeadConfig:
         self._check_length(name, values)
         for label, value in zip(self.labels, values, strict=True):
             _number(f"{name} of label {label!r}", value, low=0.0)
+        if not any(values):
+            raise ValueError(f"{name}: all are 0, so nothing would be learned")
         return values
 
     def _by_name(self, setting: str, values: Mapping[str, float], default: list[float]) -> list[float]:
@@ -194,7 +199,7 @@ class HeadConfig:
     def _calibration(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
         if temperature is None:
             return None
-        if isinstance(temperature, (int, float)):
+        if isinstance(temperature, (int, float, Real)):
             values = [float(temperature)]
         else:
             values = [float(value) for value in temperature]
@@ -202,7 +207,7 @@ class HeadConfig:
         for value in values:
             if not (value > 0.0 and math.isfinite(value)):
                 raise ValueError(f"calibration_temperature {value}: a temperature is a finite number above 0")
-        return values[0] if isinstance(temperature, (int, float)) else values
+        return values[0] if isinstance(temperature, (int, float, Real)) else values
 
     def _check_loss(self) -> None:
         if self.loss not in LOSS_SETTINGS:
@@ -247,8 +252,8 @@ class HeadConfig:
 
 
 def _label_names(labels: Iterable[str]) -> list[str]:
-    if isinstance(labels, str):
-        raise ValueError(f"labels {labels!r}: give a list of names, not one string")
+    if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
+        raise ValueError(f"labels {labels!r}: give a list of names; their order is that of the logits")
     names = list(labels)
     if not names:
         raise ValueError("a head needs labels: give the list of their names")
@@ -269,7 +274,7 @@ def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
         ValueError: it is not; names near ones.
     """
     if value not in known:
-        raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known)} Known: {', '.join(known)}")
+        raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known, 0.5)} Known: {', '.join(known)}")
     return value
 
 
@@ -282,8 +287,9 @@ def _number(
     below: float = math.inf,
 ) -> float:
     """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(f"{setting} {value!r}: give a number")
+    value = float(value)
     if not (low <= value <= high and above < value < below):
         floor = f"{low} or more" if low > above else f"above {above}"
         ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")

@@ -45,9 +45,9 @@ def cross_entropy(head: HeadConfig, threshold_logits: Tensor | None = None) -> l
         return F.cross_entropy(logits, targets, weight=weights, ignore_index=MISSING, reduction="sum")
 
     def denominator(targets: Tensor) -> Tensor:
-        labelled = targets[targets != MISSING]
+        labelled = targets != MISSING
         weights = _label_weights(head, torch.empty(0, device=targets.device))
-        return weights[labelled].sum() if weights is not None else torch.as_tensor(labelled.numel()).to(targets.device)
+        return labelled.sum() if weights is None else (weights[torch.where(labelled, targets, 0)] * labelled).sum()
 
     return [LossTerm("cross_entropy", 1.0, numerator, denominator)]
 

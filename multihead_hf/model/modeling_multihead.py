@@ -19,10 +19,17 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
 from .decoding_multihead import HeadPrediction, predict
-from .encoder_multihead import build_encoder, encoder_alone, refuse_remote_code
+from .encoder_multihead import (
+    build_encoder,
+    encoder_alone,
+    freeze_unused_pooler,
+    lengthen,
+    positions,
+    refuse_remote_code,
+)
 from .head_multihead import HeadConfig, is_a, near_names
-from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, pool
-from .losses_multihead import head_loss, loss_terms
+from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, module_key, pool
+from .losses_multihead import MISSING, head_loss, loss_terms
 
 logger = logging.get_logger(__name__)
 
@@ -86,6 +93,7 @@ class MultiHeadModel(PreTrainedModel):
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.config.encoder = self.encoder.config
         self.heads = MultiHeads(config)
+        self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
 
@@ -125,7 +133,12 @@ class MultiHeadModel(PreTrainedModel):
                 loaded again from a saved multi-head model.
         """
         hub = {"revision": revision, "token": token}
-        read_heads(heads)  # before anything is downloaded
+        # before anything is downloaded
+        read_heads(heads)
+        ours = [name for name in MultiHeadConfig.__annotations__ if name not in ("encoder", "heads", "format_version")]
+        for name in settings:
+            if name not in ours:
+                raise ValueError(f"unknown setting {name!r}.{near_names(name, ours)} Known: {', '.join(ours)}")
         refuse_remote_code(name_or_path, trust_remote_code, hub)
         encoder_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
         if encoder_config.model_type == MultiHeadConfig.model_type:
@@ -178,11 +191,20 @@ class MultiHeadModel(PreTrainedModel):
         names = self._head_names(heads)
         self._check_labels(labels)
 
-        arguments: dict[str, Any] = {
+        if position_ids is None:
+            position_ids = positions(self.config.encoder, attention_mask, self._encoder_arguments)
+        given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids if "token_type_ids" in self._encoder_arguments else None,
             "position_ids": position_ids,
+        }
+        tokens: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if input_ids is not None:
+            tokens = lengthen(self.config.encoder, {"attention_mask": torch.ones_like(input_ids), **tokens})
+            attention_mask = tokens["attention_mask"]
+        arguments: dict[str, Any] = {
+            **tokens,
             "inputs_embeds": inputs_embeds,
             "use_cache": False if "use_cache" in self._encoder_arguments else None,
             "output_hidden_states": self._asked("output_hidden_states", kwargs),
@@ -246,6 +268,8 @@ class MultiHeadModel(PreTrainedModel):
         if heads is None:
             return list(self.config.heads)
         names = [heads] if isinstance(heads, str) else list(heads)
+        if not names:
+            raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")
         for name in names:
             self._check_head(name, "heads")
         return names
@@ -267,12 +291,27 @@ class MultiHeadModel(PreTrainedModel):
             self._check_head(name, "labels")
             head = self.config.heads[name]
             dims = 2 if head.multi_label else 1
-            if targets is not None and (targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels)):
+            if targets is None:
+                continue
+            if not isinstance(targets, Tensor):
+                raise ValueError(f"head {name!r}: labels are a tensor, not a {type(targets).__name__}")
+            if targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels):
                 expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
                 raise ValueError(
                     f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
                     f"expects {expected}"
                 )
+            if dims == 1 and targets.dtype != torch.int64:
+                raise ValueError(f"head {name!r}: label ids are int64, not {targets.dtype}")
+            # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
+            if dims == 1 and targets.device.type == "cpu":
+                wrong = ((targets < 0) & (targets != MISSING)) | (targets >= head.num_labels)
+                if wrong.any():
+                    row = int(wrong.nonzero()[0])
+                    raise ValueError(
+                        f"head {name!r}, row {row} of the batch: label id {targets[row]} is not 0 to "
+                        f"{head.num_labels - 1}, or {MISSING} for a missing label"
+                    )
 
     def decode(
         self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
@@ -291,7 +330,7 @@ class MultiHeadModel(PreTrainedModel):
         Raises:
             ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1.
         """
-        if top_k is not None and top_k < 1:
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
         if isinstance(threshold, Mapping):
             for name in threshold:
@@ -343,6 +382,7 @@ class MultiHeadModel(PreTrainedModel):
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
+        freeze_unused_pooler(model.encoder)
         return (model, info) if wants_info else model
 
     def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
@@ -374,7 +414,7 @@ class MultiHeadModel(PreTrainedModel):
         # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
         from .pipeline_multihead import MultiHeadPipeline
 
-        self.config.check_saveable()
+        self._check_saveable()
         self.sync_thresholds()
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         heads_dtype = next(self.heads.parameters()).dtype
@@ -383,16 +423,31 @@ class MultiHeadModel(PreTrainedModel):
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
         return super().save_pretrained(save_directory, *args, **kwargs)
 
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""
+        self._check_saveable()
+        return super().push_to_hub(*args, **kwargs)
+
+    def _check_saveable(self) -> None:
+        self.config.check_saveable()
+        made = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
+        expected = {module_key(name) for name in self.config.heads}
+        if made and made != expected:
+            raise ValueError(
+                f"config.heads are {list(self.config.heads)}, and the model was made with others ({sorted(made)}): "
+                "what is saved could not be loaded again"
+            )
+
     @torch.no_grad()
     def sync_thresholds(self) -> None:
         """Write learned thresholds into `config.heads[…].thresholds`, the only thing that `decode` reads."""
-        state = {key: value for key, value in self.named_parameters() if key.endswith("threshold_logits")}
-        for key, threshold_logits in state.items():
-            name = head_of_key(key, self.config.heads)
-            # PEFT keeps a frozen original beside the copy that trains, under another key
-            if name is not None:
+        by_key = {f"{module_key(name)}.threshold_logits": head for name, head in self.config.heads.items()}
+        for key, threshold_logits in self.named_parameters():
+            head = by_key.get(".".join(key.split(".")[-2:]))
+            # PEFT keeps a frozen original beside the copy that trains
+            if head is not None and "original_module" not in key:
                 values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
-                self.config.heads[name].thresholds = values.tolist()
+                head.thresholds = values.tolist()
 
 
 def config_of(source: object) -> MultiHeadConfig | None:

@@ -37,6 +37,7 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
         # rotary and relative positions have no last one; a learned table has
         table = not (hasattr(encoder, "rope_parameters") or getattr(encoder, "relative_attention", False))
         positions = getattr(encoder, "max_position_embeddings", None) or math.inf
+        positions = positions if positions > 0 else math.inf  # XLNet says −1
         if encoder.model_type in _OFFSET_POSITIONS:
             positions -= (encoder.pad_token_id or 0) + 1
         if config.max_length is not None:
@@ -55,11 +56,14 @@ def encode_texts(
     max_length: int | None = None,
     prefix: str | None = None,
 ) -> BatchEncoding:
-    """Tokens of texts (or text pairs) as lists without padding, with `prefix` before each and cut after `max_length`.
+    """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, cut at `max_length`.
 
     A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
     cannot read nothing.
     """
+    special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    if max_length is not None and max_length <= special:
+        raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
     texts = [prefix + text for text in texts] if prefix else list(texts)
     second = None if pairs is None else list(pairs)
     encoded = tokenizer(texts, second, truncation=max_length is not None, max_length=max_length)
@@ -119,11 +123,15 @@ class MultiHeadPipeline(Pipeline):
         config = self.model.config
         texts = [text]
         if isinstance(text, Mapping):
-            columns = config.text_columns or []
-            trained_on = bool(columns) and all(column in text for column in columns)
-            texts = [text.get(column) for column in (columns if trained_on else ("text", "text_pair"))]
-            if texts[-1] is None:
-                texts = texts[:1]  # no pair
+            columns = config.text_columns or ["text"]
+            if not all(column in text for column in columns) or columns == ["text"]:
+                columns = ["text", "text_pair"] if "text_pair" in text else ["text"]
+                if set(text) != set(columns):
+                    raise ValueError(
+                        "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
+                        f"({config.text_columns}); this one has {list(text)}"
+                    )
+            texts = [text[column] for column in columns]
         if not all(isinstance(part, str) for part in texts):
             raise ValueError(
                 "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "

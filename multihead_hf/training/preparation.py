@@ -1,10 +1,10 @@
 """What must be true before training starts: arguments, data, weights and the model's precision."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub import get_token
 from torch import nn
 from transformers.utils import logging
@@ -78,9 +78,19 @@ def prepared(
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
     """
-    if not isinstance(dataset, Dataset) or is_prepared(dataset):
-        if isinstance(dataset, Dataset) and not len(dataset):
-            raise ValueError(f"{what} is empty")
+    if isinstance(dataset, (dict, DatasetDict)):
+        raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
+    if isinstance(dataset, Sized) and not len(dataset):
+        raise ValueError(f"{what} is empty")
+    if not isinstance(dataset, Dataset):
+        _check_prepared_rows(dataset, what)
+        return dataset
+    if is_prepared(dataset):
+        if require_labels and "labels" not in dataset.column_names:
+            raise ValueError(
+                f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
+                f"Columns: {dataset.column_names}"
+            )
         return dataset
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
@@ -90,6 +100,30 @@ def prepared(
             return prepare_dataset(dataset, tokenizer, config, label_columns=columns, require_labels=require_labels)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+
+
+def _check_prepared_rows(rows: Any, what: str) -> None:
+    """
+    Raises:
+        ValueError: a list, torch dataset or stream holds raw rows, which nobody would tokenise.
+    """
+    if rows is None:
+        return
+    first = next(iter(rows), None) if isinstance(rows, Iterable) else rows[0]
+    if not isinstance(first, Mapping) or "input_ids" not in first:
+        keys = list(first) if isinstance(first, Mapping) else type(first).__name__
+        raise ValueError(
+            f"{what} is a {type(rows).__name__} of raw rows ({keys}); only a datasets.Dataset is prepared for you: "
+            "Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
+        )
+
+
+def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
+    """Keep the arguments' text settings with the model: inference repeats them."""
+    if args.text_columns is not None:
+        config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
+    if args.max_length is not None:
+        config.max_length = args.max_length
 
 
 def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:

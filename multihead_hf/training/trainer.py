@@ -1,7 +1,7 @@
 """The Trainer for multi-head models: named hooks of `Trainer`, never its loop."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from datasets import DatasetDict
 from huggingface_hub import HfApi
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalPrediction, HubStrategy, SaveStrategy
@@ -25,6 +25,7 @@ from .arguments import MultiHeadTrainingArguments
 from .checkpoints import check_same_heads, copy_published_files, is_checkpoint
 from .optimizer import parameter_groups
 from .preparation import (
+    apply_text_settings,
     check_arguments,
     check_token,
     multi_head_model,
@@ -64,6 +65,8 @@ class MultiHeadTrainer(Trainer):
     args: MultiHeadTrainingArguments
     push_in_progress: PushInProgress | None
     optimizer_cls_and_kwargs: Any
+    eval_dataset: Any
+    control: TrainerControl
     _signature_columns: list[str] | None
 
     def __init__(
@@ -79,23 +82,25 @@ class MultiHeadTrainer(Trainer):
     ) -> None:
         args = args if args is not None else MultiHeadTrainingArguments("tmp_trainer")
         check_arguments(args)
+        if processing_class is None and data_collator is None:
+            raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
         self._user_metrics = compute_metrics
         self._metric_prefix = "eval"
         self._step_losses: dict[str, Tensor] = {}
-        self._losses_since = 0
+        self._noted_steps = 0
         self._rates: dict[str, float] = {}
-        tokenizer = processing_class
-        if model is None and kwargs.get("model_init") is not None:
-            # the model comes out of `Trainer.__init__`, and the data can only be prepared for a model
-            super().__init__(None, args, data_collator, train_dataset, eval_dataset, tokenizer, **kwargs)
-            self.train_dataset, self.eval_dataset = self._ready(
-                self.model, args, tokenizer, train_dataset, eval_dataset
-            )
-        else:
-            train_dataset, eval_dataset = self._ready(model, args, tokenizer, train_dataset, eval_dataset)
-            super().__init__(model, args, data_collator, train_dataset, eval_dataset, tokenizer, **kwargs)
-        if data_collator is None and tokenizer is not None:
-            self.data_collator = MultiHeadDataCollator(tokenizer, self.config)
+        # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
+        self._given = (args, processing_class, train_dataset, eval_dataset)
+        self._datasets: tuple[Any, Any] = (None, None)
+        self._is_ready = False
+        if model is not None:
+            self._ready(model)
+            train_dataset, eval_dataset = self._datasets
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        self.train_dataset, self.eval_dataset = self._datasets
+        del self._given
+        if data_collator is None:
+            self.data_collator = MultiHeadDataCollator(processing_class, self.config)
         self.compute_metrics = self._compute_metrics
 
     @property
@@ -105,28 +110,39 @@ class MultiHeadTrainer(Trainer):
 
     # ---- data ----
 
-    def _ready(
-        self, model: Any, args: MultiHeadTrainingArguments, tokenizer: Any, train: Any, evaluation: Any
-    ) -> tuple[Any, Any]:
-        """Both datasets prepared, and the model in a state to train on them."""
-        base = multi_head_model(model)
-        metric_keys(base.config.heads)  # two metrics of one name fail now, not after the first epoch
-        if args.text_columns is not None:
-            base.config.text_columns = list(args.text_columns)
-        if args.max_length is not None:
-            base.config.max_length = args.max_length
-        train = prepared(train, base.config, args, tokenizer, "train_dataset")
+    def _ready(self, model: Any) -> None:
+        """Prepare the data for the model, and the model for training on it; nothing is written before that worked."""
+        args, tokenizer, train, evaluation = self._given
+        config = multi_head_model(model).config
+        metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
+        apply_text_settings(config, args)
+        train = prepared(train, config, args, tokenizer, "train_dataset")
         if isinstance(evaluation, (dict, DatasetDict)):
             evaluation = {
-                name: prepared(rows, base.config, args, tokenizer, f"eval_dataset {name!r}")
+                name: prepared(rows, config, args, tokenizer, f"eval_dataset {name!r}")
                 for name, rows in evaluation.items()
             }
         else:
-            evaluation = prepared(evaluation, base.config, args, tokenizer, "eval_dataset")
+            evaluation = prepared(evaluation, config, args, tokenizer, "eval_dataset")
+        self._datasets, self._is_ready = (train, evaluation), True
+        self._adapt(model, args)
+
+    def _adapt(self, model: nn.Module, args: MultiHeadTrainingArguments) -> None:
+        """What training asks of a model, also of each new one that `model_init` makes."""
+        config = multi_head_model(model).config
+        apply_text_settings(config, args)
+        train, _ = self._datasets
         if train is not None:
-            resolve_balanced(base.config, train)
+            resolve_balanced(config, train)
         upcast_trainable(model)
-        return train, evaluation
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = super().call_model_init(trial)
+        if not self._is_ready:
+            self._ready(model)
+        else:
+            self._adapt(model, self.args)
+        return model
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -142,13 +158,16 @@ class MultiHeadTrainer(Trainer):
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             eval_dataset = self._prepared_for_evaluation(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        sets = eval_dataset if eval_dataset is not None else self.eval_dataset
+        sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         if isinstance(sets, dict):
             scores = [metrics.get(f"{metric_key_prefix}_{name}_f1") for name in sets]
             known = [score for score in scores if score is not None]
             if known:
-                metrics[f"{metric_key_prefix}_f1"] = sum(known) / len(known)
-                self.log({f"{metric_key_prefix}_f1": metrics[f"{metric_key_prefix}_f1"]})
+                mean = {f"{metric_key_prefix}_f1": sum(known) / len(known)}
+                metrics.update(mean)
+                self.log(dict(mean))
+                # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
         return metrics
 
     def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
@@ -166,6 +185,7 @@ class MultiHeadTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._noted_steps += 1
         return batches, self._step_denominators(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
@@ -181,8 +201,10 @@ class MultiHeadTrainer(Trainer):
         keys = [(name, term) for name, terms in counts.items() for term in terms]
         total = torch.zeros(len(keys), dtype=torch.float64)
         for batch in batches:
+            # a collator of one's own may leave out heads
             units = step_denominators(heads, batch["labels"])
-            total += torch.stack([torch.as_tensor(units[name][term]).double().cpu() for name, term in keys])
+            values = [units.get(name, {}).get(term, 0.0) for name, term in keys]
+            total += torch.stack([torch.as_tensor(value).double().cpu() for value in values])
         if self.args.world_size > 1:
             # float32 on the wire: counts are exact up to 2**24, and some accelerators have no float64
             total = self.accelerator.reduce(total.float().to(device), reduction="sum").double().cpu()
@@ -227,16 +249,15 @@ class MultiHeadTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As `Trainer.log`, with each head's loss, learning rates by group and learned thresholds beside `loss`."""
         logs = dict(logs)
-        steps = self.state.global_step - self._losses_since
-        if "loss" in logs and self._step_losses and steps > 0:
+        if "loss" in logs and self._step_losses and self._noted_steps:
             keys = list(self._step_losses)
             values = torch.stack([self._step_losses[key] for key in keys])
             if self.args.world_size > 1:
                 values = self.accelerator.reduce(values, reduction="sum")
             if not self._counts_whole_steps:
                 values = values / self.args.world_size
-            logs.update(zip(keys, (values / steps).tolist(), strict=True))
-            self._step_losses, self._losses_since = {}, self.state.global_step
+            logs.update(zip(keys, (values / self._noted_steps).tolist(), strict=True))
+            self._step_losses, self._noted_steps = {}, 0
             logs.update(self._rates)
             logs.update(self._threshold_figures())
         super().log(logs, start_time)
@@ -245,6 +266,11 @@ class MultiHeadTrainer(Trainer):
     def _counts_whole_steps(self) -> bool:
         """Whether noted losses are shares of a step (they then sum over processes to its loss)."""
         return self.compute_loss_func is None
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        # a run starts, or starts again with a smaller batch
+        self._step_losses, self._noted_steps = {}, 0
+        return super()._init_training_state(*args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
         rates = {
@@ -268,7 +294,14 @@ class MultiHeadTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._metric_prefix = kwargs.get("metric_key_prefix", "eval")
-        return super().evaluation_loop(*args, **kwargs)
+        output = super().evaluation_loop(*args, **kwargs)
+        if isinstance(output.label_ids, dict) and not self._labelled(output.label_ids):
+            output.metrics.pop(f"{self._metric_prefix}_loss", None)  # there is no loss without a label
+        return output
+
+    def _labelled(self, label_ids: Mapping[str, Any]) -> set[str]:
+        """Heads with a known target."""
+        return {name for name, targets in label_ids.items() if (np.asarray(targets) != MISSING).any()}
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Every head's metrics and exact loss over all rows, and the user's metrics."""
@@ -284,7 +317,7 @@ class MultiHeadTrainer(Trainer):
             learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
             losses[name], _ = head_loss(loss_terms(name, head, learned), logits, torch.from_numpy(np.asarray(targets)))
         metrics = compute_metrics(heads, scores, decisions, prediction.label_ids)
-        labelled = {name for name, targets in prediction.label_ids.items() if (np.asarray(targets) != MISSING).any()}
+        labelled = self._labelled(prediction.label_ids)
         metrics.update({f"{name}_loss": float(loss) for name, loss in losses.items() if name in labelled})
         # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
         metrics = {f"{self._metric_prefix}_{key}": value for key, value in metrics.items()}
@@ -316,6 +349,7 @@ class MultiHeadTrainer(Trainer):
     # ---- saving, resuming, publishing ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        self.config.check_saveable()  # before the folder is made
         super()._save(output_dir, state_dict)
         folder = output_dir if output_dir is not None else self.args.output_dir
         pickle = os.path.join(folder, TRAINING_ARGS_NAME)

@@ -1,5 +1,6 @@
 """Prepared rows to padded tensors."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -24,6 +25,20 @@ def test_whole_tensors() -> None:
     assert batch["labels"]["mood"].dtype == torch.int64
 
 
+def test_numpy_and_torch_targets() -> None:
+    rows = prepare_dataset(tiny.table(8), tiny.tokenizer(), tiny.two_heads())
+    collate = MultiHeadDataCollator(tiny.tokenizer(), tiny.two_heads())
+    expected = collate([rows[i] for i in range(4)])["labels"]
+    given = {"topic": [row["labels"]["topic"] for row in rows][:4], "mood": [row["labels"]["mood"] for row in rows][:4]}
+    for make in (np.array, torch.tensor):
+        made = [
+            {**ROWS[0], "labels": {name: None if v[i] is None else make(v[i]) for name, v in given.items()}}
+            for i in range(4)
+        ]
+        found = collate(made)["labels"]
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_left_padding_and_multiples() -> None:
     collate = MultiHeadDataCollator(tiny.tokenizer(padding_side="left"), tiny.model(), pad_to_multiple_of=8)
     batch = collate(ROWS)
@@ -42,10 +57,16 @@ def test_prepared_rows_train_a_model() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"moods": 1}, r"labels for 'moods': the model has no such head.*'mood'"),
+        ({"moods": 1}, r"row 0 of the batch: the model has no head 'moods'.*'mood'"),
         ({"mood": 2}, r"head 'mood', row 0 of the batch: label id 2 is not 0 to 1"),
-        ({"mood": [1]}, r"head 'mood': the label of a prepared row is an id, not \[1\]"),
-        ({"topic": [1, 0]}, r"head 'topic', row 0 of the batch: 2 cells, and the head has 3 labels"),
+        (1, r"row 0 of the batch: labels is a dict head → target, not 1"),
+        ({"topic": 1}, r"head 'topic', row 0 of the batch: .* not 1; see prepare_dataset"),
+        ({"topic": [0, 7, 0]}, r"head 'topic', row 0 of the batch: cell 'waste' is 7, not between 0 and 1"),
+        ({"mood": [1]}, r"head 'mood', row 0 of the batch: the label of a prepared row is an id, not \[1\]"),
+        (
+            {"topic": [1, 0]},
+            r"head 'topic', row 0 of the batch: the target of a prepared row is a list of 3 cells.*\[1, 0\]",
+        ),
     ],
 )
 def test_bad_targets(labels: dict, message: str) -> None:

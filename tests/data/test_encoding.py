@@ -61,6 +61,21 @@ def test_multi_label_values(feature: Any, values: list, expected: list) -> None:
     assert targets(HeadConfig(labels=["a", "b", "c"], problem_type=MULTI), feature, values) == expected
 
 
+def test_columns_without_any_value() -> None:
+    rows = prepare({"mood": [None, None], "topic": [[], None]}, {"mood": Value("null"), "topic": List(Value("null"))})
+    assert [row["labels"] for row in rows] == [{"topic": [0, 0, 0], "mood": None}, {"topic": None, "mood": None}]
+
+
+def test_lists_of_integers_as_multi_hot() -> None:
+    feature = {"topic": List(Value("int64"))}
+    rows = prepare({"topic": [[0, 1, 1], None]}, feature, multi_hot=True)
+    assert [row["labels"]["topic"] for row in rows] == [[0, 1, 1], None]
+    with pytest.raises(
+        ValueError, match=r"head 'topic', column 'topic', row 0: label id 1 is given twice.*multi_hot=True"
+    ):
+        prepare({"topic": [[0, 1, 1]]}, feature)
+
+
 def test_columns_by_name_suffix_and_argument() -> None:
     for column, options in (
         ("mood", {}),
@@ -75,9 +90,13 @@ def test_columns_by_name_suffix_and_argument() -> None:
 
 
 def test_a_head_without_a_column_is_not_labelled(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("multihead_hf").setLevel(logging.WARNING)
-    rows = prepare({"mood": ["angry"]}, {"mood": Value("string")})
+    library = logging.getLogger("transformers")
+    propagate, library.propagate = library.propagate, True
+    with caplog.at_level(logging.WARNING):
+        rows = prepare({"mood": ["angry"]}, {"mood": Value("string")})
+    library.propagate = propagate
     assert rows[0]["labels"] == {"topic": None, "mood": 1}
+    assert "no column for the heads ['topic']" in caplog.text
     unlabelled = prepare({"other": ["x"]}, {"other": Value("string")}, require_labels=False)
     assert unlabelled[0]["labels"] == {"topic": None, "mood": None}
 
@@ -130,6 +149,7 @@ def test_max_length_beyond_the_encoders_positions() -> None:
         ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label a row.*list"),
         ({"topic": [[], ["rods"]]}, {"topic": List(Value("string"))}, r"head 'topic', column 'topic', row 1: 'rods'.*'roads'"),
         ({"topic": [[], [3]]}, {"topic": List(Value("int64"))}, r"head 'topic', column 'topic', row 1: label id 3 is out of range.*0 to 2"),
+        ({"topic": [[-1]]}, {"topic": List(ClassLabel(names=tiny.TOPICS))}, r"row 0: class -1 is out of range: the column has 3"),
         ({"topic": [[-1]]}, {"topic": List(Value("int64"))}, r"row 0: label id -1 is out of range"),
         ({"topic": [[1.0, 0.0]]}, {"topic": List(Value("float32"))}, r"row 0: a multi-hot list of 2 cells, and the head has 3"),
         ({"topic": [[1.0, 0.0, 7.0]]}, {"topic": List(Value("float32"))}, r"row 0: cell 'noise' is 7.0"),

@@ -391,7 +391,14 @@ def test_the_keys_of_losses_are_taken(monkeypatch):
 
 def test_metric_keys_are_all_that_may_be_logged():
     keys = metric_keys({"a": Head(["x", "y"], SINGLE, "x")})
-    assert list(keys) == ["f1", "loss", *(f"a_{name}" for name in metric_names(SINGLE, "x")), "a_loss"]
+    assert list(keys) == [
+        "f1",
+        "loss",
+        "eval_loss",
+        "train_loss",
+        *(f"a_{name}" for name in metric_names(SINGLE, "x")),
+        "a_loss",
+    ]
 
 
 # Errors

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel, ModernBertConfig, ModernBertModel, set_seed
+from transformers import AutoConfig, AutoModel, BertModel, ModernBertConfig, ModernBertModel, set_seed
 from transformers.quantizers.base import HfQuantizer
 
 import multihead_hf.model
@@ -94,7 +94,7 @@ def test_05_the_config_copies_what_it_is_given() -> None:
         ({"heads": [{"name": "a", "labels": ["x"]}, {"name": "a", "labels": ["y"]}]}, "head 'a': two heads"),
         ({"heads": [{"labels": ["x"]}]}, "with a 'name'"),
         ({"heads": {"a": {"labels": []}}}, "head 'a': a head needs labels"),
-        ({"heads": {"a": {"labels": "xy"}}}, "head 'a'.*not one string"),
+        ({"heads": {"a": {"labels": "xy"}}}, "head 'a': labels 'xy': give a list of names"),
         ({"heads": {"a": {"labels": ["x", "x"]}}}, "head 'a': label 'x' is given twice"),
         ({"heads": {"a": {"labels": [1]}}}, "head 'a': label 1 is not a string"),
         ({"heads": {"a": {"labels": ["x"], "dropuot": 0.1}}}, "head 'a': unknown setting 'dropuot'.*'dropout'"),
@@ -256,6 +256,34 @@ def test_16_padding_on_either_side(family: str, pooling: str) -> None:
             torch.testing.assert_close(padded[name], alone[name], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if name not in ("bart", "canine")])
+def test_16_the_padding_side_of_the_tokenizer_does_not_matter(family: str) -> None:
+    """Without position ids, as a collator gives it."""
+    model = tiny.model(family)
+    if model.config.encoder.pad_token_id is None:
+        model.config.encoder.pad_token_id = 0
+    texts = ["w5", "w1 w2 w3 w4 w5 w6 w7 w8 w9", "w3 w4"]
+    batches = {
+        side: tiny.tokenizer(padding_side=side)(texts, padding=True, return_tensors="pt") for side in ("left", "right")
+    }
+    alone = [logits_of(model, **tiny.tokenizer()(text, return_tensors="pt")) for text in texts]
+    for side, inputs in batches.items():
+        together = logits_of(model, **inputs)
+        for name in together:
+            for row, single in enumerate(alone):
+                torch.testing.assert_close(
+                    together[name][row], single[name][0], atol=1e-5, rtol=1e-5, msg=f"{side} {name} {row}"
+                )
+
+
+def test_16_short_texts_under_canine() -> None:
+    model = tiny.model("canine").train()
+    ids = torch.tensor([[57344, 57345]])
+    output = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels={"mood": torch.tensor([1])})
+    output.loss.backward()
+    assert torch.isfinite(output.logits["topic"]).all()
+
+
 def test_16_decoder_only_encoders_pool_the_last_token_and_keep_no_cache() -> None:
     model = tiny.model("llama")
     assert model.config.pooling == "last"
@@ -413,7 +441,7 @@ def test_25_the_pipeline_works_in_batches() -> None:
                 assert one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
-# 26, 27 and 29 are the Trainer's: tests/training/test_trainer.py and tests/test_publish.py
+# 26 and 29 are the Trainer's: tests/training/test_trainer.py; 27 is a push: tests/test_examples.py
 
 
 def test_28_saving_again_keeps_every_file(tmp_path: Path) -> None:
@@ -451,4 +479,3 @@ def test_30_heads_are_a_dict_here_and_a_list_in_the_file(tmp_path: Path) -> None
         assert config.to_dict()["heads"] == as_list
         assert MultiHeadConfig(**config.to_dict()).heads == given
     assert copy.deepcopy(configs[0]).heads == given
-    assert isinstance(BertConfig(), type(configs[0].encoder))

@@ -94,7 +94,9 @@ def test_rows_with_the_columns_of_the_training() -> None:
         predict.preprocess(row)["input_ids"], predict.preprocess({"text": "w1", "text_pair": "w2"})["input_ids"]
     )
     assert flat(predict(row)) == flat(predict({"text": "w1", "text_pair": "w2"}))
-    with pytest.raises(ValueError, match=r"a row with the columns \['question', 'answer'\]; not dict"):
+    with pytest.raises(
+        ValueError, match=r"the columns of the training \(\['question', 'answer'\]\); this one has \['question'\]"
+    ):
         predict({"question": "w1"})
 
 
@@ -117,7 +119,9 @@ def test_a_text_longer_than_the_encoder_is_cut() -> None:
     [
         (None, {}, r"a text is a string.*NoneType"),
         (3, {}, r"a text is a string.*int: 3"),
-        ({"text_pair": "w1"}, {}, r"a text is a string"),
+        ({"text_pair": "w1"}, {}, r"a text as a dict has the keys 'text' and 'text_pair'"),
+        ({"text": "w1", "text_pairs": "w2"}, {}, r"this one has \['text', 'text_pairs'\]"),
+        ({"text": "w1", "text_pair": None}, {}, r"a text is a string"),
         ("w1", {"heads": ["moods"]}, r"heads: the model has no head 'moods'.*'mood'"),
         ("w1", {"threshold": 2.0}, r"head 'topic': threshold 2.0"),
         ("w1", {"threshold": {"tpic": 0.3}}, r"threshold: the model has no head 'tpic'.*'topic'"),

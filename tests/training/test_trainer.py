@@ -222,7 +222,9 @@ def test_figures_are_scikit_learns(tmp_path: Path) -> None:
 def test_texts_without_labels_can_be_predicted(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path)
     texts = Dataset.from_dict({"text": ["w1", "w2 w3", ""]})
-    assert trainer.predict(texts).predictions["topic"].shape == (3, 3)
+    found = trainer.predict(texts)
+    assert found.predictions["topic"].shape == (3, 3)
+    assert "test_loss" not in found.metrics
 
 
 def test_a_users_metrics_stand_beside_ours(tmp_path: Path) -> None:
@@ -254,6 +256,23 @@ def test_several_evaluation_sets(tmp_path: Path) -> None:
     metrics = trainer.evaluate()
     assert metrics["eval_f1"] == pytest.approx((metrics["eval_a_f1"] + metrics["eval_b_f1"]) / 2)
     assert trainer.state.best_metric is not None
+
+
+def test_early_stopping_on_the_mean_over_several_sets(tmp_path: Path) -> None:
+    sets = {"a": tiny.table(8), "b": tiny.table(8, seed=1)}
+    args = arguments(
+        tmp_path,
+        num_train_epochs=9,
+        learning_rate=0.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="f1",
+    )
+    patience = EarlyStoppingCallback(early_stopping_patience=2)
+    trainer = MultiHeadTrainer(still(), args, None, tiny.table(16), sets, tiny.tokenizer(), callbacks=[patience])
+    trainer.train()
+    assert trainer.state.epoch == 3
 
 
 # ---- optimiser ----
@@ -375,6 +394,43 @@ def test_resume_continues_the_same_run(tmp_path: Path) -> None:
         assert torch.equal(value, weights(resumed.model)[key]), key
 
 
+def test_logs_go_on_after_a_resume_and_a_second_run(tmp_path: Path) -> None:
+    settings = {"max_steps": 6, "save_steps": 4, "save_strategy": "steps", "logging_steps": 2, "learning_rate": 1e-2}
+    whole = trainer_for(tmp_path / "whole", **settings)
+    whole.train()
+    expected = [entry for entry in whole.state.log_history if "mood_loss" in entry][-1]
+    resumed = trainer_for(tmp_path / "again", **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    found = [entry for entry in resumed.state.log_history if "mood_loss" in entry][-1]
+    keys = ("step", "loss", "topic_loss", "mood_loss", "topic_bce")
+    assert {key: found[key] for key in keys} == pytest.approx({key: expected[key] for key in keys}, abs=1e-5)
+    resumed.train()
+    again = [entry for entry in resumed.state.log_history if "mood_loss" in entry]
+    assert len(again) == 3
+    assert all(
+        entry["loss"] == pytest.approx((entry["topic_loss"] + entry["mood_loss"]) / 2, abs=1e-4) for entry in again
+    )
+
+
+def test_model_init_models_are_made_ready_each_time(tmp_path: Path) -> None:
+    def fresh() -> MultiHeadModel:
+        heads = tiny.two_heads()
+        heads["mood"].label_weights = "balanced"
+        return still(**heads)
+
+    args = arguments(tmp_path / "out", max_steps=2, text_columns=["body"], max_length=9)
+    rows = tiny.table(24).rename_column("text", "body")
+    trainer = MultiHeadTrainer(None, args, None, rows, None, tiny.tokenizer(), model_init=fresh)
+    first = trainer.model
+    trainer.train()
+    assert trainer.model is not first
+    trainer.save_model()
+    saved = MultiHeadConfig.from_pretrained(tmp_path / "out")
+    assert saved.text_columns == ["body"]
+    assert saved.max_length == 9
+    assert all(isinstance(weight, float) for weight in saved.heads["mood"].label_weights)
+
+
 def test_a_checkpoint_of_other_heads_is_refused(tmp_path: Path) -> None:
     first = trainer_for(tmp_path / "out", max_steps=1, save_strategy="steps", save_steps=1)
     first.train()
@@ -466,6 +522,33 @@ def test_lora_with_the_heads_trains_and_evaluates(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "checkpoint-4" / "adapter_model.safetensors").is_file()
 
 
+def test_lora_with_learned_thresholds(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = still(**tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["heads"]))
+    trainer = trainer_for(tmp_path, model, max_steps=6, learning_rate=1e-2)
+    assert trainer.evaluate()["eval_topic_loss"] > 0
+    trainer.train()
+    trained = [p for n, p in model.named_parameters() if n.endswith("threshold_logits") and p.requires_grad]
+    learned = torch.sigmoid(trained[0]).tolist()
+    assert all(abs(value - 0.565) > 1e-3 for value in learned)
+    trainer.evaluate()
+    assert base.config.heads["topic"].thresholds == pytest.approx(learned, abs=1e-6)
+
+
+def test_a_collator_that_leaves_out_heads(tmp_path: Path) -> None:
+    usual = MultiHeadDataCollator(tiny.tokenizer(), still())
+
+    def partly(rows: list) -> dict:
+        batch = usual(rows)
+        return {**batch, "labels": {"mood": batch["labels"]["mood"]}}
+
+    trainer = trainer_for(tmp_path, max_steps=2, gradient_accumulation_steps=2, data_collator=partly)
+    trainer.train()
+    assert trainer.state.log_history[0]["topic_loss"] == 0
+
+
 # ---- what it refuses ----
 
 
@@ -485,7 +568,19 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("train_dataset: there is no text column 'text'", train_dataset=rows.rename_column("text", "tekst"))
     refused("train_dataset: the dataset is empty", train_dataset=rows.select([]))
     refused("eval_dataset 'b': there is no text column", eval_dataset={"a": rows, "b": rows.rename_column("text", "x")})
-    refused("pass the encoder's tokenizer as processing_class", processing_class=None)
+    refused("pass it as processing_class", processing_class=None)
+    refused("train_dataset is one dataset, and this is a dict of", train_dataset={"a": rows})
+    refused("train_dataset is empty", train_dataset=[])
+    refused("train_dataset is a list of raw rows", train_dataset=rows.to_list())
+    refused("train_dataset is a IterableDataset of raw rows", train_dataset=rows.to_iterable_dataset())
+    tokens = rows.map(lambda row: tokenizer(row["text"]))
+    refused("train_dataset holds tokens but no `labels`", train_dataset=tokens)
+    refused("two metrics have the key 'eval_loss'", model=still(eval=HeadConfig(["x"])))
+
+    def broken() -> MultiHeadModel:
+        return still()
+
+    refused("there is no text column", model=None, model_init=broken, train_dataset=rows.rename_column("text", "tekst"))
     refused("label_smoothing_factor", args=arguments(folder, label_smoothing_factor=0.1))
     monkeypatch.setattr(MultiHeadTrainingArguments, "n_gpu", 2)
     refused("accelerate launch --num_processes 2")
