@@ -54,7 +54,7 @@ def encoder_config(family: str = "bert") -> PreTrainedConfig:
         "nomic_bert": lambda: NomicBertConfig(**_BERT),
         "electra": lambda: ElectraConfig(**_BERT, embedding_size=16),
         "albert": lambda: AlbertConfig(**_BERT, embedding_size=16),
-        "mpnet": lambda: MPNetConfig(**_BERT, **_SPECIAL),
+        "mpnet": lambda: MPNetConfig(**_BERT),
         "canine": lambda: CanineConfig(
             hidden_size=32,
             num_hidden_layers=2,

@@ -392,7 +392,7 @@ class MultiHeadModel(PreTrainedModel):
                 f"{source}: the checkpoint holds heads that its configuration does not name "
                 f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
             )
-        for key, saved, expected in info["mismatched_keys"]:
+        for key, saved, expected in sorted(info["mismatched_keys"]):
             if not ignore_sizes:
                 name = head_of_key(key, self.config.heads)
                 where = f"head {name!r}" if name is not None else "encoder"

@@ -256,7 +256,9 @@ def test_16_padding_on_either_side(family: str, pooling: str) -> None:
             torch.testing.assert_close(padded[name], alone[name], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if name not in ("bart", "canine")])
+# BART counts positions by itself and takes none, CANINE cuts the text into pieces from the left, and MPNet expects the
+# padding id 1, which this tokenizer does not have
+@pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if name not in ("bart", "canine", "mpnet")])
 def test_16_the_padding_side_of_the_tokenizer_does_not_matter(family: str) -> None:
     """Without position ids, as a collator gives it."""
     model = tiny.model(family)
