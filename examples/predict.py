@@ -1,6 +1,6 @@
 """The labels that a saved multi-head model gives a text. Needs transformers and torch, not `multihead_hf`.
 
-python examples/predict.py runs/wimbert-demo "De vuilnisbak is al weken niet geleegd"
+python examples/predict.py runs/wimbert-demo "Het grofvuil is niet opgehaald"
 """
 
 import argparse

@@ -243,7 +243,7 @@ def print_examples(folder: str, validation: Dataset, count: int = 3) -> None:
         for name, labels in predict(row["text"])[0].items():
             found = ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in labels) or "–"
             print(f"  {name}: {found}   (labelled: {true_labels(row, name, validation)})")
-    print(f'\nThe model is in {folder}: python examples/predict.py {folder} "De vuilnisbak is niet geleegd"')
+    print(f'\nThe model is in {folder}: python examples/predict.py {folder} "Het grofvuil is niet opgehaald"')
 
 
 def true_labels(row: dict[str, Any], name: str, rows: Dataset) -> str:
