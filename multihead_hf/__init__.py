@@ -13,6 +13,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .model.configuration_multihead import MultiHeadConfig
 from .model.decoding_multihead import HeadPrediction
 from .model.head_multihead import HeadConfig
+from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
 from .model.modeling_multihead import TASK, MultiHeadModel, MultiHeadOutput
 from .model.pipeline_multihead import MultiHeadPipeline
 
@@ -36,6 +37,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AdditiveTerm",
     "HeadConfig",
     "HeadPrediction",
     "MultiHeadConfig",
@@ -46,8 +48,10 @@ __all__ = [
     "MultiHeadPipeline",
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
+    "RatioTerm",
     "infer_heads",
     "prepare_dataset",
+    "register_loss",
 ]
 
 # the first two make the classes known to transformers here, the next two let saved folders carry their code

@@ -65,6 +65,9 @@ class MultiHeadDataCollator:
         batch["labels"] = {
             name: _stack(name, head, [given.get(name) for given in labels]) for name, head in self._heads.items()
         }
+        if any("sample_weight" in row for row in rows):
+            weights = [1.0 if row.get("sample_weight") is None else float(row["sample_weight"]) for row in rows]
+            batch["sample_weight"] = torch.tensor(weights, dtype=torch.float32)  # (batch,)
         return batch
 
 

@@ -16,6 +16,8 @@ from .heads import check_column, class_name, feature_of, is_list, is_missing, is
 
 logger = logging.get_logger(__name__)
 
+WEIGHT = "sample_weight"
+
 
 def prepare_dataset(
     dataset: Dataset | DatasetDict,
@@ -47,7 +49,7 @@ def prepare_dataset(
     Returns:
         rows with `input_ids`, `attention_mask` and what else the tokenizer gives, `length` (tokens), and `labels`: a
         dict with every head → id (single-label), list of 0/1 with −100 in unknown cells (multi-label), or `None` (not
-        labelled).
+        labelled); and `sample_weight` where the dataset has that column.
 
     Raises:
         ValueError: an empty dataset, a missing column, a text that is not a string, or a label that is not the head's;
@@ -93,10 +95,15 @@ def prepare_dataset(
         labels = [
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
-        return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
+        prepared = {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
+        if WEIGHT in dataset.column_names:
+            prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
+        return prepared
 
     first = prepare(dataset.with_format(None)[:1], [0])
-    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels")})
+    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels", WEIGHT)})
+    if WEIGHT in first:
+        features[WEIGHT] = Value("float32")
     features["length"] = Value("int64")
     features["labels"] = {
         name: List(Value("float32")) if head.multi_label else Value("int64") for name, head in by_name.items()
@@ -110,6 +117,12 @@ def prepare_dataset(
         num_proc=num_proc,
         desc="Preparing",
     )
+
+
+def _weight(value: Any, row: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"row {row}, column {WEIGHT!r}: {value!r} is not a number of 0 or more")
+    return float(value)
 
 
 def is_prepared(dataset: Any) -> bool:

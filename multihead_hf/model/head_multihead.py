@@ -17,11 +17,17 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 ARCHITECTURES = ("linear", "mlp")
 # loss → the problem type it is for and the settings of its `loss_kwargs`; the functions are in losses_multihead.py
 LOSS_SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cross_entropy": ("single_label_classification", ()),
+    "cross_entropy": ("single_label_classification", ("label_smoothing",)),
     "bce": ("multi_label_classification", ()),
-    "soft_f1": ("multi_label_classification", ("temperature", "epsilon")),
-    "soft_f1_bce": ("multi_label_classification", ("alpha", "temperature", "epsilon")),
+    "focal": ("multi_label_classification", ("gamma", "alpha")),
+    "asymmetric": ("multi_label_classification", ("gamma_positive", "gamma_negative", "margin")),
+    "soft_f1": ("multi_label_classification", ("average", "temperature", "absent_labels", "epsilon")),
+    "soft_f1_bce": ("multi_label_classification", ("alpha", "average", "temperature", "absent_labels", "epsilon")),
 }
+BUILT_IN_LOSSES = tuple(LOSS_SETTINGS)
+# settings of the built-in losses that are words, and those that are shares
+_LOSS_WORDS = {"average": ("samples", "macro", "micro"), "absent_labels": ("skip", "count")}
+_LOSS_SHARES = ("alpha", "label_smoothing", "margin")
 
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -222,7 +228,12 @@ class HeadConfig:
                 raise ValueError(
                     f"loss {self.loss!r} has no setting {name!r}.{near_names(name, settings)} Known: {known_settings}"
                 )
-            _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name == "alpha" else math.inf)
+            if self.loss not in BUILT_IN_LOSSES:
+                continue  # a loss of one's own checks its own settings
+            if name in _LOSS_WORDS:
+                one_of(f"loss_kwargs {name!r}", value, _LOSS_WORDS[name])
+            else:
+                _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name in _LOSS_SHARES else math.inf)
         if self.learn_thresholds is not None:
             _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
             if "temperature" not in settings:

@@ -1,34 +1,48 @@
 """Losses as weighted sums of named terms.
 
-This file travels with every saved model. Each term is additive over rows: `numerator(logits, targets)` divided by
-`denominator(targets)`. The denominator needs the targets alone, so it can be summed over all micro-batches and
-processes of an optimiser step before the first forward pass; the step is then the same however its batch is split.
+This file travels with every saved model. A loss is a function `(head, threshold_logits=None, **settings)` that gives
+its terms. There are two kinds, and a loss of your own is written with the same two (`register_loss`):
+
+- an `AdditiveTerm` is a sum over rows divided by a sum over rows. The divisor needs the targets alone, so it is known
+  for a whole optimiser step (all micro-batches, all processes) before the first forward pass.
+- a `RatioTerm` is a function of sums over rows, such as an F1 of labels from their TP, FP and FN.
 
 Shapes: single-label heads have logits (batch, labels) and targets int64 (batch,), −100 for a missing label; multi-label
-heads have targets float32 (batch, labels) in [0, 1], −100 in cells that are not known.
+heads have targets float32 (batch, labels) in [0, 1], −100 in cells that are not known. Everything a term gives is per
+row: rows are weighted (`sample_weight`) and summed in one place, `head_loss`.
+
+| name | unit loss | divided by |
+|---|---|---|
+| `cross_entropy` | `−w[y]·log softmax(z)[y]` | `Σ w[y]` over labelled rows |
+| `bce` | `−w·(pos_weight·y·log p + (1−y)·log(1−p))` | `Σ w` over known cells |
+| `focal`, `asymmetric` | as published, per cell | known cells |
+| `soft_f1` `average="samples"` | `1 − F1` of a row over its labels | labelled rows |
+| `soft_f1` `average="macro"`, `"micro"` | `1 − F1` of a label over the rows, of all cells | a ratio of sums over rows |
+| `soft_f1_bce` | `α·soft_f1 + (1−α)·bce` | each part by its own unit |
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .head_multihead import HeadConfig, near_names
+from .head_multihead import BUILT_IN_LOSSES, LOSS_SETTINGS, PROBLEM_TYPES, HeadConfig, near_names, one_of
 
 MISSING = -100
 
 
 @dataclass(frozen=True)
-class LossTerm:
-    """One additive term of a head's loss.
+class AdditiveTerm:
+    """A term `Σ numerator / Σ denominator` over rows.
 
     Args:
-        name: key in the logs, beside the head's name.
+        name: key in the logs, behind the head's name.
         weight: coefficient in the head's loss.
-        numerator: (logits, targets) → scalar, a sum over the units of this term.
-        denominator: targets → scalar, the number (or weight) of those units.
+        numerator: (logits, targets) → (batch,), 0 in rows that are not labelled.
+        denominator: targets → (batch,), the units of each row, 0 in rows that are not labelled.
     """
 
     name: str
@@ -37,67 +51,157 @@ class LossTerm:
     denominator: Callable[[Tensor], Tensor]
 
 
-def cross_entropy(head: HeadConfig, threshold_logits: Tensor | None = None) -> list[LossTerm]:
-    """`−w[y]·log softmax(z)[y]` over the labelled rows, divided by the sum of their weights `w[y]`."""
+@dataclass(frozen=True)
+class RatioTerm:
+    """A term `value(Σ statistics)` over the rows of each micro-batch, then the mean over the micro-batches with labels:
+    an approximation of the value over the whole step, which another split of the batch changes.
+
+    Args:
+        name: key in the logs, behind the head's name.
+        weight: coefficient in the head's loss.
+        statistics: (logits, targets) → (batch, …), zeros in rows that are not labelled.
+        value: sums of the statistics (…) → scalar.
+        denominator: targets → (batch,), 1 in labelled rows and 0 elsewhere.
+    """
+
+    name: str
+    weight: float
+    statistics: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[[Tensor], Tensor]
+    denominator: Callable[[Tensor], Tensor]
+
+
+Term = AdditiveTerm | RatioTerm
+Loss = Callable[..., list[Term]]
+
+
+# ---- the losses ----
+
+
+def cross_entropy(
+    head: HeadConfig, threshold_logits: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> list[Term]:
+    """Weighted cross-entropy, as `torch.nn.CrossEntropyLoss` with `reduction="mean"`, also with label smoothing."""
 
     def numerator(logits: Tensor, targets: Tensor) -> Tensor:
-        weights = _label_weights(head, logits)
-        return F.cross_entropy(logits, targets, weight=weights, ignore_index=MISSING, reduction="sum")
+        weights = _numbers(head, "label_weights", logits)
+        smoothing = label_smoothing
+        return F.cross_entropy(
+            logits, targets, weight=weights, ignore_index=MISSING, reduction="none", label_smoothing=smoothing
+        )
 
     def denominator(targets: Tensor) -> Tensor:
         labelled = targets != MISSING
-        weights = _label_weights(head, torch.empty(0, device=targets.device))
-        return labelled.sum() if weights is None else (weights[torch.where(labelled, targets, 0)] * labelled).sum()
+        weights = _numbers(head, "label_weights", torch.empty(0, device=targets.device))
+        return labelled.float() if weights is None else weights[torch.where(labelled, targets, 0)] * labelled
 
-    return [LossTerm("cross_entropy", 1.0, numerator, denominator)]
+    return [AdditiveTerm("cross_entropy", 1.0, numerator, denominator)]
 
 
-def bce(head: HeadConfig, threshold_logits: Tensor | None = None) -> list[LossTerm]:
-    """`−w·(pos_weight·y·log p + (1−y)·log(1−p))` with `p = sigmoid(z)`, over the known cells, divided by `Σ w`."""
+def bce(head: HeadConfig, threshold_logits: Tensor | None = None) -> list[Term]:
+    """Binary cross-entropy of each known cell, with the head's `pos_weight` and `label_weights`."""
 
-    def numerator(logits: Tensor, targets: Tensor) -> Tensor:
-        known, targets = _known(targets)
-        weights = _label_weights(head, logits)
-        known = known.to(logits) if weights is None else known * weights  # (batch, labels)
+    def cells(logits: Tensor, targets: Tensor) -> Tensor:
         pos_weight = _numbers(head, "pos_weight", logits)
-        cells = F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=pos_weight, reduction="none")
-        return (cells * known).sum()
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
 
-    def denominator(targets: Tensor) -> Tensor:
-        known, targets = _known(targets)
-        weights = _label_weights(head, targets)
-        return known.sum() if weights is None else (known * weights).sum()
+    return [_cell_term(head, "bce", cells)]
 
-    return [LossTerm("bce", 1.0, numerator, denominator)]
+
+def focal(
+    head: HeadConfig, threshold_logits: Tensor | None = None, *, gamma: float = 2.0, alpha: float = 0.25
+) -> list[Term]:
+    """Focal loss `−α_t·(1 − p_t)^γ·log p_t` of each known cell; α is the weight of positives, 1 − α of negatives.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, with its γ = 2 and α = 0.25.
+    """
+
+    def cells(logits: Tensor, targets: Tensor) -> Tensor:
+        p = torch.sigmoid(logits)
+        positive = alpha * (1 - p) ** gamma * F.logsigmoid(logits)
+        negative = (1 - alpha) * p**gamma * F.logsigmoid(-logits)
+        return -(targets * positive + (1 - targets) * negative)
+
+    return [_cell_term(head, "focal", cells)]
+
+
+def asymmetric(
+    head: HeadConfig,
+    threshold_logits: Tensor | None = None,
+    *,
+    gamma_positive: float = 1.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+) -> list[Term]:
+    """Asymmetric loss: `−(1 − p)^γ₊·log p` of positives, `−p_m^γ₋·log(1 − p_m)` of negatives, `p_m = max(p − m, 0)`.
+
+    Ridnik et al., "Asymmetric Loss for Multi-Label Classification", ICCV 2021, with the defaults of its code. That code
+    sums over the batch and so changes with its size; here known cells are averaged like those of every other loss.
+    """
+
+    def cells(logits: Tensor, targets: Tensor) -> Tensor:
+        p = torch.sigmoid(logits)
+        shifted = (p - margin).clamp(min=0)
+        log_not = F.logsigmoid(-logits) if margin == 0 else torch.log1p(-shifted)
+        positive = (1 - p) ** gamma_positive * F.logsigmoid(logits)
+        negative = shifted**gamma_negative * log_not
+        return -(targets * positive + (1 - targets) * negative)
+
+    return [_cell_term(head, "asymmetric", cells)]
 
 
 def soft_f1(
-    head: HeadConfig, threshold_logits: Tensor | None = None, *, temperature: float = 1.0, epsilon: float = 1e-8
-) -> list[LossTerm]:
-    """`1 − F1` of each row over its labels, with `p = sigmoid(temperature·(z − τ))`, mean over the labelled rows.
+    head: HeadConfig,
+    threshold_logits: Tensor | None = None,
+    *,
+    average: str = "samples",
+    temperature: float = 1.0,
+    absent_labels: str = "skip",
+    epsilon: float = 1e-8,
+) -> list[Term]:
+    """`1 − F1` with probabilities `p = sigmoid(temperature·(z − τ))` in place of decisions.
 
-    `TP = Σ p·y`, `FP = Σ p·(1−y)`, `FN = Σ (1−p)·y`; `P = TP/(TP+FP+ε)`, `R = TP/(TP+FN+ε)`,
-    `F1 = 2PR/(P+R+ε)`. τ is `threshold_logits` (labels,) where thresholds are learned and 0 elsewhere.
-    A row without positives has loss 1 and gradient 0, whatever is predicted.
+    `TP = Σ p·y`, `FP = Σ p·(1−y)`, `FN = Σ (1−p)·y`; `P = TP/(TP+FP+ε)`, `R = TP/(TP+FN+ε)`, `F1 = 2PR/(P+R+ε)`, with
+    sums over a row's labels (`average="samples"`, then the mean over rows), over the rows for each label (`"macro"`,
+    then the mean over labels) or over all cells (`"micro"`). τ is `threshold_logits` (labels,) where thresholds are
+    learned and 0 elsewhere.
+
+    Under `"macro"` a label without a positive among the summed rows has loss exactly 1 and gradient exactly 0. With 96
+    labels, 1.75 of them a row and batches of 16 rows that is 75 % of the labels, so `absent_labels="skip"` leaves them
+    out of the mean; `"count"` keeps them in. The same holds under `"samples"` for a row without positives.
     """
 
-    def numerator(logits: Tensor, targets: Tensor) -> Tensor:
-        known, targets = _known(targets)
+    def statistics(logits: Tensor, targets: Tensor) -> Tensor:
+        known, targets = _known(targets, logits)
         shifted = logits if threshold_logits is None else logits - threshold_logits.to(logits)
         p = torch.sigmoid(temperature * shifted) * known
-        y = targets.to(p) * known
-        tp = (p * y).sum(-1)  # (batch,)
-        fp = (p * (1 - y)).sum(-1)
-        fn = ((1 - p) * y).sum(-1)
+        y = targets * known
+        return torch.stack([p * y, p * (1 - y), (known - p) * y], dim=1)  # (batch, 3, labels)
+
+    def f1(sums: Tensor) -> Tensor:  # (…, 3) → (…)
+        tp, fp, fn = sums.unbind(-1)
         precision = tp / (tp + fp + epsilon)
         recall = tp / (tp + fn + epsilon)
-        f1 = 2 * precision * recall / (precision + recall + epsilon)
-        return ((1 - f1) * known.any(-1)).sum()
+        return 2 * precision * recall / (precision + recall + epsilon)
 
-    def denominator(targets: Tensor) -> Tensor:
-        return _known(targets)[0].any(-1).sum()
+    def labelled(targets: Tensor) -> Tensor:
+        return (targets != MISSING).any(-1).float()
 
-    return [LossTerm("soft_f1", 1.0, numerator, denominator)]
+    def rows(logits: Tensor, targets: Tensor) -> Tensor:
+        return (1 - f1(statistics(logits, targets).sum(-1))) * labelled(targets)
+
+    def macro(sums: Tensor) -> Tensor:  # (3, labels) → scalar
+        losses = 1 - f1(sums.transpose(0, 1))
+        if absent_labels == "count":
+            return losses.mean()
+        present = (sums[0] + sums[2] > 0).to(losses)
+        return (losses * present).sum() / present.sum().clamp(min=1)
+
+    if average == "samples":
+        return [AdditiveTerm("soft_f1", 1.0, rows, labelled)]
+    if average == "macro":
+        return [RatioTerm("soft_f1", 1.0, statistics, macro, labelled)]
+    return [RatioTerm("soft_f1", 1.0, lambda z, y: statistics(z, y).sum(-1), lambda sums: 1 - f1(sums), labelled)]
 
 
 def soft_f1_bce(
@@ -105,31 +209,74 @@ def soft_f1_bce(
     threshold_logits: Tensor | None = None,
     *,
     alpha: float = 0.15,
+    average: str = "samples",
     temperature: float = 2.0,
+    absent_labels: str = "skip",
     epsilon: float = 1e-8,
-) -> list[LossTerm]:
-    """`α·soft_f1 + (1−α)·bce`, each part by its own unit; BCE on the raw logits (no τ, no temperature).
+) -> list[Term]:
+    """`α·soft_f1 + (1−α)·bce`; BCE on the raw logits (no τ, no temperature).
 
     Soft-F1 alone gives confident misses almost no gradient (9e-5 at logit −10, against 6e-2 for BCE): hence the mix.
     The defaults are those of the published WimBERT v0 model.
     """
-    (f1_term,) = soft_f1(head, threshold_logits, temperature=temperature, epsilon=epsilon)
+    (f1_term,) = soft_f1(
+        head,
+        threshold_logits,
+        average=average,
+        temperature=temperature,
+        absent_labels=absent_labels,
+        epsilon=epsilon,
+    )
     (bce_term,) = bce(head)
-    return [
-        LossTerm("soft_f1", alpha, f1_term.numerator, f1_term.denominator),
-        LossTerm("bce", 1 - alpha, bce_term.numerator, bce_term.denominator),
-    ]
+    return [replace(f1_term, weight=alpha), replace(bce_term, weight=1 - alpha)]
 
 
-LOSSES: dict[str, Callable[..., list[LossTerm]]] = {
+LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "bce": bce,
+    "focal": focal,
+    "asymmetric": asymmetric,
     "soft_f1": soft_f1,
     "soft_f1_bce": soft_f1_bce,
 }
 
 
-def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = None) -> list[LossTerm]:
+def register_loss(name: str, loss: Loss, problem_type: str) -> None:
+    """Make a loss of your own known by name, for `HeadConfig(loss=name)`.
+
+    Args:
+        name: the name; a built-in one cannot be replaced.
+        loss: `(head, threshold_logits=None, **settings)` → terms. Its keyword-only arguments are what `loss_kwargs` may
+            hold.
+        problem_type: the kind of head it is for.
+
+    Raises:
+        ValueError: the name is taken by a built-in loss, or the problem type is unknown.
+
+    Example:
+        ```python
+        def squared_error(head, threshold_logits=None, *, scale=1.0):
+            def numerator(logits, targets):
+                return scale * ((torch.sigmoid(logits) - targets) ** 2 * (targets != -100)).sum(-1)
+
+            return [AdditiveTerm("squared_error", 1.0, numerator, lambda targets: (targets != -100).sum(-1))]
+
+        register_loss("squared_error", squared_error, "multi_label_classification")
+        ```
+    """
+    if name in BUILT_IN_LOSSES:
+        raise ValueError(f"{name!r} is a built-in loss; give yours another name")
+    one_of("problem_type", problem_type, PROBLEM_TYPES)
+    parameters = inspect.signature(loss).parameters.values()
+    settings = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    LOSSES[name] = loss
+    LOSS_SETTINGS[name] = (problem_type, settings)
+
+
+# ---- from terms to a head's loss ----
+
+
+def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = None) -> list[Term]:
     """The terms of the loss of head `name`.
 
     Raises:
@@ -138,7 +285,7 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
     if head.loss not in LOSSES:
         raise ValueError(
             f"head {name!r}: its loss {head.loss!r} is not known to this installation, so it can predict but not "
-            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}"
+            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}; make yours known with register_loss"
         )
     for setting in ("label_weights", "pos_weight"):
         if getattr(head, setting) == "balanced":
@@ -150,7 +297,11 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
 
 
 def head_loss(
-    terms: list[LossTerm], logits: Tensor, targets: Tensor, denominators: Mapping[str, Tensor] | None = None
+    terms: list[Term],
+    logits: Tensor,
+    targets: Tensor,
+    denominators: Mapping[str, Tensor] | None = None,
+    sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one head and its parts.
 
@@ -158,7 +309,8 @@ def head_loss(
         terms: from `loss_terms`.
         logits: (batch, labels); half precision is computed in float32.
         targets: (batch,) or (batch, labels), see the top of this file.
-        denominators: term → number of units of the whole optimiser step; `None` takes those of `targets`.
+        denominators: term → its units over the whole optimiser step (`term_units`); `None` takes those of `targets`.
+        sample_weight: (batch,), multiplies each row's units in numerator and denominator.
 
     Returns:
         the head's loss (scalar; an exact 0 that stays in the graph when nothing is labelled) and term → its
@@ -167,34 +319,69 @@ def head_loss(
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
+    if targets.is_floating_point():
+        targets = targets.to(logits)
     total = logits.sum() * 0.0
     parts: dict[str, Tensor] = {}
     for term in terms:
-        units = term.denominator(targets) if denominators is None else denominators[term.name]
-        units = units.to(logits)
-        part = term.numerator(logits, targets) / torch.where(units > 0, units, torch.ones_like(units))
+        own = term_units(term, targets, sample_weight).to(logits)
+        units = own if denominators is None else denominators[term.name].to(logits)
+        if isinstance(term, AdditiveTerm):
+            value = _sum_rows(term.numerator(logits, targets), sample_weight)
+        else:
+            value = term.value(_sum_rows(term.statistics(logits, targets), sample_weight)) * own
+        part = value / torch.where(units > 0, units, torch.ones_like(units))
         parts[term.name] = part
         total = total + term.weight * part
     return total, parts
 
 
-def step_denominators(heads: Mapping[str, HeadConfig], labels: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Head → term → number of units in `labels`, for the heads that have labels in it."""
+def term_units(term: Term, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    """What a term's sum over the step is divided by, in one batch: the (weighted) units of an additive term; for a
+    ratio term 1, or 0 when nothing in the batch is labelled."""
+    units = _sum_rows(term.denominator(targets), sample_weight)
+    return units if isinstance(term, AdditiveTerm) else (units > 0).float()
+
+
+def step_denominators(
+    heads: Mapping[str, HeadConfig], labels: Mapping[str, Tensor], sample_weight: Tensor | None = None
+) -> dict[str, dict[str, Tensor]]:
+    """Head → term → units in one batch, for the heads that have labels in it."""
     return {
-        name: {term.name: term.denominator(labels[name]) for term in loss_terms(name, head)}
+        name: {term.name: term_units(term, labels[name], sample_weight) for term in loss_terms(name, head)}
         for name, head in heads.items()
-        if name in labels
+        if labels.get(name) is not None
     }
 
 
-def _known(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask of the known cells, and the targets with 0 in the others; both (batch, labels)."""
+def _sum_rows(values: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """(batch, …) → (…), weighted by row."""
+    if sample_weight is None:
+        return values.sum(0)
+    return (values * sample_weight.to(values.device).view(-1, *[1] * (values.dim() - 1))).sum(0)
+
+
+def _cell_term(head: HeadConfig, name: str, cells: Callable[[Tensor, Tensor], Tensor]) -> AdditiveTerm:
+    """A term over the known cells of a multi-label head, from the loss of each cell (batch, labels)."""
+
+    def numerator(logits: Tensor, targets: Tensor) -> Tensor:
+        known, targets = _known(targets, logits)
+        weights = _numbers(head, "label_weights", logits)
+        losses = cells(logits, targets) * known
+        return (losses if weights is None else losses * weights).sum(-1)
+
+    def denominator(targets: Tensor) -> Tensor:
+        known = (targets != MISSING).float()
+        weights = _numbers(head, "label_weights", known)
+        return (known if weights is None else known * weights).sum(-1)
+
+    return AdditiveTerm(name, 1.0, numerator, denominator)
+
+
+def _known(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """1 in the known cells and 0 elsewhere, and the targets with 0 in the others; (batch, labels) like `logits`."""
     known = targets != MISSING
-    return known, torch.where(known, targets, torch.zeros_like(targets))
-
-
-def _label_weights(head: HeadConfig, like: Tensor) -> Tensor | None:
-    return _numbers(head, "label_weights", like)
+    return known.to(logits), torch.where(known, targets, torch.zeros_like(targets)).to(logits)
 
 
 def _numbers(head: HeadConfig, setting: str, like: Tensor) -> Tensor | None:

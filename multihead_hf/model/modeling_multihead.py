@@ -168,6 +168,7 @@ class MultiHeadModel(PreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: dict[str, Tensor] | None = None,
         heads: list[str] | None = None,
+        sample_weight: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiHeadOutput | tuple:
         """Logits of all heads in one pass of the encoder.
@@ -181,6 +182,7 @@ class MultiHeadModel(PreTrainedModel):
             labels: head → targets, for some or all heads. Single-label: int64 (batch,), −100 for a missing label.
                 Multi-label: float32 (batch, labels), −100 in unknown cells.
             heads: names of the heads to compute; `None` is all of them.
+            sample_weight: (batch,), multiplies a row's units in numerator and denominator of every head's loss.
             num_items_in_batch: head → term → number of units of the whole optimiser step (see `head_loss`).
 
         Raises:
@@ -220,7 +222,7 @@ class MultiHeadModel(PreTrainedModel):
 
         loss, losses, parts = None, None, None
         if labels is not None:
-            losses, parts = self._losses(logits, thresholds, labels, denominators)
+            losses, parts = self._losses(logits, thresholds, labels, denominators, sample_weight)
             loss = self.combine(losses)
         output = MultiHeadOutput(
             loss=loss,
@@ -239,6 +241,7 @@ class MultiHeadModel(PreTrainedModel):
         thresholds: Mapping[str, Tensor | None],
         labels: Mapping[str, Tensor],
         denominators: Mapping[str, Mapping[str, Tensor]] | None,
+        sample_weight: Tensor | None,
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """Head → loss, and head → term → value. Every head stays in the graph: DDP needs a gradient for each."""
         losses: dict[str, Tensor] = {}
@@ -249,7 +252,7 @@ class MultiHeadModel(PreTrainedModel):
             else:
                 terms = loss_terms(name, self.config.heads[name], thresholds[name])
                 counts = None if denominators is None else denominators[name]
-                losses[name], parts[name] = head_loss(terms, head_logits, labels[name], counts)
+                losses[name], parts[name] = head_loss(terms, head_logits, labels[name], counts, sample_weight)
             if (learned := thresholds[name]) is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
         return losses, parts

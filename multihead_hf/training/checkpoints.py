@@ -1,15 +1,20 @@
-"""Checkpoints: whether one belongs to a model, and what of it gets published."""
+"""Checkpoints: whether one is complete and belongs to a model, and what of it gets published."""
 
 import json
 import os
+import re
 import shutil
+import zipfile
+from collections.abc import Callable
 
-from transformers.trainer import TRAINING_ARGS_NAME
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import CONFIG_NAME
+from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..model.configuration_multihead import MultiHeadConfig
 
+_WEIGHTS = (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME)
 # what a Trainer keeps in a checkpoint for itself: pickles and states that nobody who uses the model needs
 _TRAINER_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state.json", TRAINING_ARGS_NAME)
 
@@ -39,6 +44,70 @@ def check_same_heads(checkpoint: str, config: MultiHeadConfig) -> None:
                 f"{checkpoint}: head {name!r} has other labels than the model's: only there {gone}, only here {new}"
                 + ("" if gone or new else " (the same ones in another order)")
             )
+
+
+def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
+    """
+    Raises:
+        ValueError: a file of the checkpoint is missing or cut off; names the newest complete one in `output_dir`.
+    """
+    problem = find_problem(checkpoint, processes)
+    if problem is None:
+        return
+    complete = [folder for folder in _checkpoints(output_dir) if find_problem(folder, processes) is None]
+    advice = f"The newest complete one is {complete[-1]}" if complete else f"There is no complete one in {output_dir}"
+    raise ValueError(f"{checkpoint} cannot be resumed from: {problem}. {advice}")
+
+
+def find_problem(checkpoint: str, processes: int) -> str | None:
+    """What keeps a run of so many processes from going on at a checkpoint, or `None`: the Trainer itself would start
+    anew without a word where its state is missing."""
+
+    def missing_or_cut(name: str, opens: Callable[[str], object]) -> str | None:
+        try:
+            opens(os.path.join(checkpoint, name))
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+            return f"{name} cannot be read ({type(error).__name__}: {error})"
+        return None
+
+    def shards(index: str) -> list[str]:
+        with open(os.path.join(checkpoint, index), encoding="utf-8") as file:
+            return sorted(set(json.load(file)["weight_map"].values()))
+
+    whole = [name for name in _WEIGHTS if os.path.isfile(os.path.join(checkpoint, name))]
+    indexed = os.path.isfile(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME))
+    weights = whole[:1] or (shards(SAFE_WEIGHTS_INDEX_NAME) if indexed else [SAFE_WEIGHTS_NAME])
+    random_states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
+    checks: list[tuple[str, Callable[[str], object]]] = [
+        (TRAINER_STATE_NAME, _open_state),
+        *((name, _open_weights) for name in weights),
+        *((name, _open_zip) for name in ("optimizer.pt", "scheduler.pt", *random_states)),
+    ]
+    return next((problem for name, opens in checks if (problem := missing_or_cut(name, opens))), None)
+
+
+def _open_state(path: str) -> None:
+    with open(path, encoding="utf-8") as file:
+        json.load(file)["global_step"]
+
+
+def _open_weights(path: str) -> None:
+    with safe_open(path, framework="pt") as file:  # checks the header against the file's length
+        file.keys()
+
+
+def _open_zip(path: str) -> None:
+    with zipfile.ZipFile(path) as file:  # the directory of what `torch.save` writes stands at the end
+        file.namelist()
+
+
+def _checkpoints(output_dir: str) -> list[str]:
+    """Checkpoints in a folder, oldest first."""
+    names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
+    steps = sorted(int(name.rsplit("-", 1)[1]) for name in names if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", name))
+    return [os.path.join(output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}") for step in steps]
 
 
 def copy_published_files(checkpoint: str, folder: str) -> None:

@@ -42,7 +42,10 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
     if not isinstance(args, MultiHeadTrainingArguments):
         raise ValueError(f"args is a MultiHeadTrainingArguments, not {type(args).__name__}")
     if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor is for models with one head; it has no meaning for several heads")
+        raise ValueError(
+            "label_smoothing_factor is for models with one head; smooth a head's labels with "
+            "HeadConfig(loss_kwargs={'label_smoothing': 0.1})"
+        )
     if args.batch_eval_metrics or not args.eval_do_concat_batches:
         raise ValueError("metrics of the heads need batch_eval_metrics=False and eval_do_concat_batches=True")
     if args.n_gpu > 1:

@@ -1,10 +1,9 @@
 """The Trainer for multi-head models: named hooks of `Trainer`, never its loop."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import DatasetDict
 from huggingface_hub import HfApi
@@ -12,17 +11,24 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_optimizer import is_optimizer_factory
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalPrediction, HubStrategy, SaveStrategy
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalPrediction,
+    HubStrategy,
+    SaveStrategy,
+    get_last_checkpoint,
+    has_length,
+)
 from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
-from ..evaluation.metrics import compute_metrics, metric_keys
+from ..evaluation.metrics import metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.decoding_multihead import decide, probabilities
-from ..model.losses_multihead import MISSING, head_loss, loss_terms, step_denominators
 from ..model.modeling_multihead import MultiHeadOutput
 from .arguments import MultiHeadTrainingArguments
-from .checkpoints import check_same_heads, copy_published_files, is_checkpoint
+from .checkpoints import check_complete, check_same_heads, copy_published_files, is_checkpoint
+from .denominators import whole_step_denominators
+from .figures import head_figures, labelled_heads
 from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
@@ -35,6 +41,10 @@ from .preparation import (
 )
 
 logger = logging.get_logger(__name__)
+
+
+# the key of the rows' weights among the label ids of an evaluation; no head can have this name
+_WEIGHTS = ""
 
 
 class MultiHeadTrainer(Trainer):
@@ -185,33 +195,24 @@ class MultiHeadTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._noted_steps += 1
-        return batches, self._step_denominators(batches, device)
+        if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
+            # the loop would take no step for them, and their gradient would leak into the next epoch's first one
+            logger.warning_once(
+                f"the last {len(batches)} batches of the stream do not fill a step of {num_batches} and are left out"
+            )
+            batches = []
+        self._noted_steps += bool(batches)
+        return batches, self._step_denominators(batches)
+
+    def _step_denominators(self, batches: list) -> dict[str, dict[str, Tensor]] | None:
+        """Head → term → units in the whole step; `None` where one batch is all of it."""
+        if self.args.world_size == 1 and len(batches) <= 1:
+            return None
+        return whole_step_denominators(self.config.heads, batches, self.accelerator)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
         # counted in `get_batch_samples`: this hook also runs for evaluation batches, which count for themselves
         return None
-
-    def _step_denominators(self, batches: list, device: torch.device) -> dict[str, dict[str, Tensor]] | None:
-        """Head → term → units in the whole step, over micro-batches and processes; `None` if one batch is all of it."""
-        if self.args.world_size == 1 and len(batches) <= 1:
-            return None
-        heads = self.config.heads
-        counts = {name: {term.name: 0.0 for term in loss_terms(name, head)} for name, head in heads.items()}
-        keys = [(name, term) for name, terms in counts.items() for term in terms]
-        total = torch.zeros(len(keys), dtype=torch.float64)
-        for batch in batches:
-            # a collator of one's own may leave out heads
-            units = step_denominators(heads, batch["labels"])
-            values = [units.get(name, {}).get(term, 0.0) for name, term in keys]
-            total += torch.stack([torch.as_tensor(value).double().cpu() for value in values])
-        if self.args.world_size > 1:
-            # float32 on the wire: counts are exact up to 2**24, and some accelerators have no float64
-            total = self.accelerator.reduce(total.float().to(device), reduction="sum").double().cpu()
-        summed: dict[str, dict[str, Tensor]] = {name: {} for name in heads}
-        for (name, term), value in zip(keys, total, strict=True):
-            summed[name][term] = value.float().to(device)
-        return summed
 
     def compute_loss(
         self,
@@ -295,35 +296,30 @@ class MultiHeadTrainer(Trainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._metric_prefix = kwargs.get("metric_key_prefix", "eval")
         output = super().evaluation_loop(*args, **kwargs)
-        if isinstance(output.label_ids, dict) and not self._labelled(output.label_ids):
+        if isinstance(output.label_ids, dict):
+            output.label_ids.pop(_WEIGHTS, None)
+        if isinstance(output.label_ids, dict) and not labelled_heads(output.label_ids):
             output.metrics.pop(f"{self._metric_prefix}_loss", None)  # there is no loss without a label
         return output
 
-    def _labelled(self, label_ids: Mapping[str, Any]) -> set[str]:
-        """Heads with a known target."""
-        return {name for name, targets in label_ids.items() if (np.asarray(targets) != MISSING).any()}
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        if isinstance(labels, dict) and inputs.get("sample_weight") is not None:
+            # gathered over processes and batches with the labels: the exact loss needs every row's weight
+            labels = {**labels, _WEIGHTS: self._prepare_input(inputs["sample_weight"])}
+        return loss, logits, labels
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Every head's metrics and exact loss over all rows, and the user's metrics."""
-        heads = self.config.heads
-        scores, decisions, losses = {}, {}, {}
-        for name, targets in prediction.label_ids.items():
-            head = heads[name]
-            logits = torch.from_numpy(np.asarray(prediction.predictions[name]))
-            probs = probabilities(head, logits)
-            decided = decide(head, probs)
-            scores[name] = probs.numpy()
-            decisions[name] = (decided if head.multi_label else decided.int().argmax(-1)).numpy()
-            learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
-            losses[name], _ = head_loss(loss_terms(name, head, learned), logits, torch.from_numpy(np.asarray(targets)))
-        metrics = compute_metrics(heads, scores, decisions, prediction.label_ids)
-        labelled = self._labelled(prediction.label_ids)
-        metrics.update({f"{name}_loss": float(loss) for name, loss in losses.items() if name in labelled})
+        references = dict(prediction.label_ids)
+        weights = references.pop(_WEIGHTS, None)
+        found, losses = head_figures(self.config.heads, prediction.predictions, references, weights)
         # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
-        metrics = {f"{self._metric_prefix}_{key}": value for key, value in metrics.items()}
+        metrics = {f"{self._metric_prefix}_{key}": value for key, value in found.items()}
         # without: so that it replaces the Trainer's mean of batch means
         metrics["loss"] = float(multi_head_model(self.model).combine(losses))
         if self._user_metrics is not None:
+            prediction.label_ids = references
             metrics.update(self._user_metrics(prediction))
         return metrics
 
@@ -356,6 +352,19 @@ class MultiHeadTrainer(Trainer):
         # a checkpoint keeps the pickle for the Trainer; the folder that gets published must not hold one
         if self.args.should_save and not is_checkpoint(folder) and os.path.isfile(pickle):
             os.remove(pickle)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`.
+
+        Raises:
+            ValueError: the checkpoint to resume from is not complete, or not of this model; nothing has been trained.
+        """
+        folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        if folder and not (
+            self.is_fsdp_enabled or self.is_deepspeed_enabled
+        ):  # whose checkpoints are folders of shards
+            check_complete(str(folder), self.args.output_dir, self.args.world_size)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         check_same_heads(resume_from_checkpoint, self.config)

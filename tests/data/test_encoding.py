@@ -7,7 +7,7 @@ import pytest
 import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from multihead_hf import HeadConfig, MultiHeadConfig, prepare_dataset
+from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadDataCollator, prepare_dataset
 
 MULTI = "multi_label_classification"
 
@@ -124,6 +124,17 @@ def test_empty_texts_are_texts() -> None:
     rows = list(prepare_dataset(data, bare, tiny.two_heads()))
     assert rows[0]["input_ids"] == [tiny.VOCAB["[SEP]"]]
     assert rows[0]["attention_mask"] == [1]
+
+
+def test_sample_weights_travel_to_the_batch() -> None:
+    data = Dataset.from_dict({"text": ["w1", "w2"], "mood": ["calm", "angry"], "sample_weight": [2, 0.5]})
+    rows = prepare_dataset(data, tiny.tokenizer(), tiny.two_heads())
+    batch = MultiHeadDataCollator(tiny.tokenizer(), tiny.two_heads())([rows[0], rows[1]])
+    assert batch["sample_weight"].tolist() == [2, 0.5]
+    for wrong in (None, -1.0, float("nan")):
+        bad = data.remove_columns("sample_weight").add_column("sample_weight", [1.0, wrong])
+        with pytest.raises(ValueError, match=r"row 1, column 'sample_weight': .* is not a number of 0 or more"):
+            prepare_dataset(bad, tiny.tokenizer(), tiny.two_heads())
 
 
 def test_a_dataset_dict_keeps_its_parts() -> None:

@@ -9,8 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multihead_hf import HeadConfig
+from multihead_hf.model import losses_multihead
 from multihead_hf.model.head_multihead import LOSS_SETTINGS
-from multihead_hf.model.losses_multihead import LOSSES, head_loss, loss_terms, step_denominators
+from multihead_hf.model.losses_multihead import (
+    LOSSES,
+    AdditiveTerm,
+    head_loss,
+    loss_terms,
+    register_loss,
+    step_denominators,
+)
 
 ROWS, LABELS = 7, 5
 
@@ -188,6 +196,125 @@ def test_a_saved_loss_that_this_installation_does_not_know() -> None:
         ValueError, match=r"head 'topic': its loss 'bse' is not known.*can predict but not train.*'bce'"
     ):
         model(**tiny.batch(), labels={"topic": torch.zeros(3, LABELS)})
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.0, 3.0]])
+def test_label_smoothing_is_torchs(weights: list[float] | None) -> None:
+    y = torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    weight = None if weights is None else torch.tensor(weights).double()
+    expected = F.cross_entropy(logits(), y, weight=weight, label_smoothing=0.2)
+    head = single(label_weights=weights, loss_kwargs={"label_smoothing": 0.2})
+    torch.testing.assert_close(loss_of(head, logits(), y), expected)
+
+
+def test_focal_is_as_published() -> None:
+    """Lin et al. 2017, cell by cell: −α_t (1 − p_t)^γ log p_t."""
+    y = targets(missing=True)
+    values = []
+    for z, target in zip(logits().flatten().tolist(), y.flatten().tolist(), strict=True):
+        if target != -100:
+            p = 1 / (1 + math.exp(-z))
+            p_t, alpha_t = (p, 0.25) if target == 1 else (1 - p, 0.75)
+            values.append(-alpha_t * (1 - p_t) ** 2 * math.log(p_t))
+    assert loss_of(multi(loss="focal"), logits(), y).item() == pytest.approx(sum(values) / len(values))
+    plain = loss_of(multi(loss="focal", loss_kwargs={"gamma": 0, "alpha": 0.5}), logits(), y)
+    torch.testing.assert_close(2 * plain, loss_of(multi(), logits(), y))
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.0])
+def test_asymmetric_is_as_published(margin: float) -> None:
+    """Ridnik et al. 2021, cell by cell, and the mean of its cells instead of the sum."""
+    y = targets(missing=True)
+    values = []
+    for z, target in zip(logits().flatten().tolist(), y.flatten().tolist(), strict=True):
+        if target != -100:
+            p = 1 / (1 + math.exp(-z))
+            shifted = max(p - margin, 0)
+            values.append(-(1 - p) * math.log(p) if target == 1 else -(shifted**4) * math.log(1 - shifted))
+    head = multi(loss="asymmetric", loss_kwargs={"margin": margin})
+    assert loss_of(head, logits(), y).item() == pytest.approx(sum(values) / len(values))
+
+
+@pytest.mark.parametrize("average", ["samples", "macro", "micro"])
+def test_soft_f1_on_hard_predictions_is_scikit_learns(average: str) -> None:
+    from sklearn.metrics import f1_score
+
+    y = targets()
+    y[:, 0], y[0] = 1.0, torch.tensor([1.0, 0, 1, 0, 0])
+    hard = (torch.rand(y.shape, generator=torch.Generator().manual_seed(3)) > 0.5).double() * 200 - 100
+    expected = f1_score(y, hard > 0, average=average, zero_division=0)
+    head = multi(loss="soft_f1", loss_kwargs={"average": average, "absent_labels": "count"})
+    assert 1 - loss_of(head, hard, y).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_macro_soft_f1_and_labels_without_a_positive() -> None:
+    """What `absent_labels` is about: such labels have loss 1 and no gradient."""
+    y = targets()
+    y[:, 1] = y[:, 3] = 0
+    z = logits().requires_grad_()
+    counted = loss_of(multi(loss="soft_f1", loss_kwargs={"average": "macro", "absent_labels": "count"}), z, y)
+    counted.backward()
+    assert z.grad is not None
+    assert not z.grad[:, [1, 3]].any()
+    assert z.grad[:, [0, 2, 4]].any()
+    skipped = loss_of(multi(loss="soft_f1", loss_kwargs={"average": "macro"}), z, y)
+    torch.testing.assert_close(counted, (3 * skipped + 2) / 5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("average", ["samples", "macro", "micro"])
+def test_sample_weights_are_repeated_rows(name: str, average: str) -> None:
+    """A weight of 2 is a row given twice, a weight of 0 one left out."""
+    is_multi = LOSS_SETTINGS[name][0].startswith("multi")
+    settings = {"average": average} if "average" in LOSS_SETTINGS[name][1] else {}
+    head = multi(loss=name, loss_kwargs=settings) if is_multi else single(label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
+    y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    rows = [0, 0, 1, 2, 3, 3, 3, 5]
+    weights = torch.tensor([2.0, 1, 1, 3, 0, 1, 0])
+    weighted, _ = head_loss(loss_terms("head", head), logits(), y, sample_weight=weights)
+    torch.testing.assert_close(weighted, loss_of(head, logits()[rows], y[rows]))
+
+
+def test_soft_targets() -> None:
+    soft = torch.rand(ROWS, LABELS, generator=torch.Generator().manual_seed(5))
+    expected = F.binary_cross_entropy_with_logits(logits(), soft.double())
+    torch.testing.assert_close(loss_of(multi(), logits(), soft), expected)
+
+
+def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses_multihead, "LOSSES", dict(LOSSES))
+    monkeypatch.setattr(losses_multihead, "LOSS_SETTINGS", LOSS_SETTINGS)
+
+    def squared_error(head: HeadConfig, threshold_logits: Tensor | None = None, *, scale: float = 1.0) -> list:
+        def numerator(z: Tensor, y: Tensor) -> Tensor:
+            return scale * ((torch.sigmoid(z) - y) ** 2 * (y != -100)).sum(-1)
+
+        return [AdditiveTerm("squared_error", 1.0, numerator, lambda y: (y != -100).sum(-1))]
+
+    with pytest.raises(ValueError, match=r"'bce' is a built-in loss"):
+        register_loss("bce", squared_error, "multi_label_classification")
+    register_loss("squared_error", squared_error, "multi_label_classification")
+    try:
+        head = multi(loss="squared_error", loss_kwargs={"scale": 2.0})
+        expected = 2 * ((torch.sigmoid(logits()) - targets().double()) ** 2).mean()
+        torch.testing.assert_close(loss_of(head, logits(), targets()), expected)
+        with pytest.raises(ValueError, match=r"loss 'squared_error' has no setting 'scal'.*'scale'"):
+            multi(loss="squared_error", loss_kwargs={"scal": 2.0})
+    finally:
+        del LOSS_SETTINGS["squared_error"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"average": "makro"}, r"unknown loss_kwargs 'average' 'makro'.*'macro'"),
+        ({"absent_labels": "drop"}, r"unknown loss_kwargs 'absent_labels'"),
+        ({"alpha": 1.5}, r"loss_kwargs 'alpha' 1.5"),
+    ],
+)
+def test_wrong_settings(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        multi(loss="soft_f1_bce", loss_kwargs=settings)
 
 
 def test_heads_combine_by_their_weights() -> None:

@@ -188,6 +188,41 @@ def test_26_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
     assert {key: results[0][key] for key in same} == pytest.approx({key: results[1][key] for key in same}, abs=1e-5)
 
 
+def test_sample_weights_in_training_and_evaluation(tmp_path: Path) -> None:
+    """A weight of 2 is a row given twice, whatever the batches."""
+    table = tiny.table(16)
+    weights = [float(i % 3) for i in range(16)]
+    weighted = table.add_column("sample_weight", weights)
+    repeated = table.select([i for i in range(16) for _ in range(int(weights[i]))])
+    runs = []
+    for rows, size, steps in ((weighted, 4, 4), (repeated, 32, 1)):
+        args = arguments(
+            tmp_path,
+            max_steps=1,
+            learning_rate=1e-2,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps,
+            per_device_eval_batch_size=5,
+            train_sampling_strategy="sequential",
+        )
+        trainer = MultiHeadTrainer(still(), args, None, rows, rows, tiny.tokenizer())
+        before = trainer.evaluate()
+        trainer.train()
+        runs.append(
+            (
+                before,
+                trainer.state.log_history[0],
+                {key: value.clone() for key, value in trainer.model.state_dict().items()},
+            )
+        )
+        assert set(trainer.predict(rows).label_ids) == {"topic", "mood"}
+    for key in ("eval_loss", "eval_topic_loss", "eval_mood_loss"):
+        assert runs[0][0][key] == pytest.approx(runs[1][0][key], abs=1e-5)
+    assert runs[0][1]["loss"] == pytest.approx(runs[1][1]["loss"], abs=1e-5)
+    for key, value in runs[0][2].items():
+        torch.testing.assert_close(value, runs[1][2][key], atol=2e-5, rtol=1e-4)
+
+
 def test_26_evaluation_without_any_label_of_a_head(tmp_path: Path) -> None:
     rows = tiny.table(12).remove_columns("topic_labels")
     trainer = MultiHeadTrainer(still(), arguments(tmp_path), None, None, rows, tiny.tokenizer())
@@ -429,6 +464,64 @@ def test_model_init_models_are_made_ready_each_time(tmp_path: Path) -> None:
     assert saved.text_columns == ["body"]
     assert saved.max_length == 9
     assert all(isinstance(weight, float) for weight in saved.heads["mood"].label_weights)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("trainer_state.json", Path.unlink, r"trainer_state.json is missing"),
+        ("trainer_state.json", _cut, r"trainer_state.json cannot be read \(JSONDecodeError"),
+        ("model.safetensors", _cut, r"model.safetensors cannot be read \(SafetensorError"),
+        ("model.safetensors", Path.unlink, r"model.safetensors is missing"),
+        ("optimizer.pt", _cut, r"optimizer.pt cannot be read \(BadZipFile"),
+        ("scheduler.pt", Path.unlink, r"scheduler.pt is missing"),
+        ("rng_state.pth", Path.unlink, r"rng_state.pth is missing"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_refused(tmp_path: Path, name: str, damage: Any, message: str) -> None:
+    settings = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path / "out", **settings).train()
+    damage(tmp_path / "out" / "checkpoint-3" / name)
+    trainer = trainer_for(tmp_path / "out", **settings)
+    before = weights(trainer.model)
+    with pytest.raises(
+        ValueError, match=rf"checkpoint-3 cannot be resumed from: {message}.*newest complete one is .*checkpoint-2"
+    ):
+        trainer.train(resume_from_checkpoint=True)
+    assert all(torch.equal(value, before[key]) for key, value in weights(trainer.model).items())
+    assert trainer.state.global_step == 0
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    assert trainer.state.global_step == 3
+
+
+def test_a_streams_incomplete_last_step_is_left_out(tmp_path: Path) -> None:
+    """10 rows in steps of 2 × 2 rows: two steps an epoch, and nothing of the last two rows in the next one."""
+    rows = prepare_dataset(tiny.table(10), tiny.tokenizer(), still())
+    settings = {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        "max_steps": 4,
+    }
+    runs = []
+    for given, extra in (
+        (rows.to_iterable_dataset(), {}),
+        (rows.select(range(8)), {"train_sampling_strategy": "sequential"}),
+    ):
+        args = arguments(tmp_path, **settings, **extra)
+        trainer = MultiHeadTrainer(still(), args, None, given, None, tiny.tokenizer())
+        trainer.train()
+        runs.append(
+            (weights(trainer.model), [entry["loss"] for entry in trainer.state.log_history if "mood_loss" in entry])
+        )
+    assert len(runs[0][1]) == 4
+    assert runs[0][1] == pytest.approx(runs[1][1], abs=1e-6)
+    for key, value in runs[0][0].items():
+        torch.testing.assert_close(value, runs[1][0][key], atol=1e-6, rtol=1e-5)
 
 
 def test_a_checkpoint_of_other_heads_is_refused(tmp_path: Path) -> None:
