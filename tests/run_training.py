@@ -8,7 +8,7 @@ from typing import Any
 
 import tiny
 import torch
-from transformers import BertConfig, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArguments
 
@@ -26,15 +26,6 @@ class Stall(TrainerCallback):
 
 
 def build(dropout: float) -> MultiHeadModel:
-    encoder = BertConfig(
-        vocab_size=len(tiny.VOCAB),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
     heads = {
         "topic": HeadConfig(
             labels=tiny.TOPICS,
@@ -46,7 +37,7 @@ def build(dropout: float) -> MultiHeadModel:
         "mood": HeadConfig(labels=tiny.MOODS, dropout=dropout, label_weights=[1.0, 3.0]),
     }
     set_seed(0)
-    return MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads))
+    return MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(dropout), heads=heads))
 
 
 def main() -> None:

@@ -85,6 +85,11 @@ def encoder_config(family: str = "bert") -> PreTrainedConfig:
     return makers[family]()
 
 
+def bert_config(dropout: float) -> BertConfig:
+    """A tiny BERT with a dropout of one's own."""
+    return BertConfig(**_BERT, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+
+
 FAMILIES = (
     "bert",
     "xlm-roberta",

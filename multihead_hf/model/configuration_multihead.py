@@ -260,7 +260,7 @@ def is_decoder_only(encoder: PreTrainedConfig) -> bool:
     )
 
 
-_T5_LIKE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "t5gemma")
+_T5_LIKE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 
 
 def default_pooling(encoder: PreTrainedConfig) -> str:

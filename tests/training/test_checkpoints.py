@@ -1,0 +1,192 @@
+"""Checkpoints: what they hold, resuming exactly, and refusing those that are incomplete or another model's."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from training_runs import arguments, still, trainer_for, weights
+from transformers import EarlyStoppingCallback
+
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
+
+
+def test_best_model_and_early_stopping(tmp_path: Path) -> None:
+    trainer = trainer_for(
+        tmp_path,
+        num_train_epochs=12,
+        learning_rate=0.0,  # nothing improves after the first epoch
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="topic_f1_micro",
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
+    )
+    trainer.train()
+    assert trainer.state.epoch == 4
+    assert trainer.state.best_global_step == 6
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-6")
+
+
+def test_29_checkpoints_are_whole_and_published_folders_hold_no_pickle(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path / "out", max_steps=2, save_strategy="steps", save_steps=2)
+    trainer.train()
+    trainer.save_model()
+    code = {path.name for path in (Path(__file__).parents[2] / "multihead_hf" / "model").glob("*_multihead.py")}
+    checkpoint = {path.name for path in (tmp_path / "out" / "checkpoint-2").iterdir()}
+    published = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
+    model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} | code
+    assert published == model
+    assert model | {"training_args.bin", "optimizer.pt", "trainer_state.json"} <= checkpoint
+    saved = MultiHeadModel.from_pretrained(tmp_path / "out" / "checkpoint-2")
+    for key, value in saved.state_dict().items():
+        assert torch.equal(value, trainer.model.state_dict()[key])
+
+
+def test_resume_continues_the_same_run(tmp_path: Path) -> None:
+    settings = {
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 8,
+    }
+    heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
+    whole = trainer_for(tmp_path / "whole", still(**heads), **settings)
+    whole.train()
+    resumed = trainer_for(tmp_path / "again", still(**heads), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert resumed.state.global_step == 8
+    for key, value in weights(whole.model).items():
+        assert torch.equal(value, weights(resumed.model)[key]), key
+
+
+def test_logs_go_on_after_a_resume_and_a_second_run(tmp_path: Path) -> None:
+    settings = {"max_steps": 6, "save_steps": 4, "save_strategy": "steps", "logging_steps": 2, "learning_rate": 1e-2}
+    whole = trainer_for(tmp_path / "whole", **settings)
+    whole.train()
+    expected = [entry for entry in whole.state.log_history if "mood_loss" in entry][-1]
+    resumed = trainer_for(tmp_path / "again", **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    found = [entry for entry in resumed.state.log_history if "mood_loss" in entry][-1]
+    keys = ("step", "loss", "topic_loss", "mood_loss", "topic_bce")
+    assert {key: found[key] for key in keys} == pytest.approx({key: expected[key] for key in keys}, abs=1e-5)
+    resumed.train()
+    again = [entry for entry in resumed.state.log_history if "mood_loss" in entry]
+    assert len(again) == 3
+    assert all(
+        entry["loss"] == pytest.approx((entry["topic_loss"] + entry["mood_loss"]) / 2, abs=1e-4) for entry in again
+    )
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("trainer_state.json", Path.unlink, r"trainer_state.json is missing"),
+        ("trainer_state.json", _cut, r"trainer_state.json cannot be read \(JSONDecodeError"),
+        ("model.safetensors", _cut, r"model.safetensors cannot be read \(SafetensorError"),
+        ("model.safetensors", Path.unlink, r"model.safetensors is missing"),
+        ("optimizer.pt", _cut, r"optimizer.pt cannot be read \(BadZipFile"),
+        ("scheduler.pt", Path.unlink, r"scheduler.pt is missing"),
+        ("rng_state.pth", Path.unlink, r"rng_state.pth is missing"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_refused(tmp_path: Path, name: str, damage: Any, message: str) -> None:
+    settings = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path / "out", **settings).train()
+    damage(tmp_path / "out" / "checkpoint-3" / name)
+    trainer = trainer_for(tmp_path / "out", **settings)
+    before = weights(trainer.model)
+    with pytest.raises(
+        ValueError, match=rf"checkpoint-3 cannot be resumed from: {message}.*newest complete one is .*checkpoint-2"
+    ):
+        trainer.train(resume_from_checkpoint=True)
+    assert all(torch.equal(value, before[key]) for key, value in weights(trainer.model).items())
+    assert trainer.state.global_step == 0
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    assert trainer.state.global_step == 3
+
+
+def test_a_streams_incomplete_last_step_is_left_out(tmp_path: Path) -> None:
+    """10 rows in steps of 2 × 2 rows: two steps an epoch, and nothing of the last two rows in the next one."""
+    rows = prepare_dataset(tiny.table(10), tiny.tokenizer(), still())
+    settings = {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        "max_steps": 4,
+    }
+    runs = []
+    for given, extra in (
+        (rows.to_iterable_dataset(), {}),
+        (rows.select(range(8)), {"train_sampling_strategy": "sequential"}),
+    ):
+        args = arguments(tmp_path, **settings, **extra)
+        trainer = MultiHeadTrainer(still(), args, None, given, None, tiny.tokenizer())
+        trainer.train()
+        runs.append(
+            (weights(trainer.model), [entry["loss"] for entry in trainer.state.log_history if "mood_loss" in entry])
+        )
+    assert len(runs[0][1]) == 4
+    assert runs[0][1] == pytest.approx(runs[1][1], abs=1e-6)
+    for key, value in runs[0][0].items():
+        torch.testing.assert_close(value, runs[1][0][key], atol=1e-6, rtol=1e-5)
+
+
+def test_a_checkpoint_of_other_heads_is_refused(tmp_path: Path) -> None:
+    first = trainer_for(tmp_path / "out", max_steps=1, save_strategy="steps", save_steps=1)
+    first.train()
+    checkpoint = str(tmp_path / "out" / "checkpoint-1")
+    renamed = still(thema=tiny.two_heads()["topic"], mood=tiny.two_heads()["mood"])
+    rows = tiny.table(8)
+    args = arguments(tmp_path / "other")
+    trainer = MultiHeadTrainer(renamed, args, None, rows, None, tiny.tokenizer())
+    with pytest.raises(ValueError, match=r"its heads are \['topic', 'mood'\], and the model's are \['thema', 'mood'\]"):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    more = tiny.two_heads()
+    more["mood"] = HeadConfig(labels=[*tiny.MOODS, "sad"])
+    trainer = MultiHeadTrainer(still(**more), args, None, rows, None, tiny.tokenizer())
+    with pytest.raises(
+        ValueError, match=r"head 'mood' has other labels than the model's: only there \[\], only here \['sad'\]"
+    ):
+        trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def test_a_weights_file_of_other_heads_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    still().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    settings = json.loads(path.read_text())
+
+    def with_heads(*heads: dict) -> None:
+        path.write_text(json.dumps({**settings, "heads": list(heads)}))
+
+    topic, mood = settings["heads"]
+    with_heads(topic, {**mood, "name": "feeling"})
+    with pytest.raises(ValueError, match=r"holds heads that its configuration does not name \(head_mood\)"):
+        MultiHeadModel.from_pretrained(tmp_path)
+    with_heads(topic, {**mood, "labels": ["calm", "angry", "sad"], "label_weights": None})
+    with pytest.raises(
+        ValueError,
+        match=r"head 'mood': heads.head_mood.layers.1.bias has shape \(2,\) in the checkpoint, and the configuration makes it \(3,\)",
+    ):
+        MultiHeadModel.from_pretrained(tmp_path)
+    # a head that is only in the configuration is a fresh one, and said to be
+    with_heads(topic, mood, {**mood, "name": "new"})
+    library = logging.getLogger("transformers")
+    propagate, library.propagate = library.propagate, True
+    with caplog.at_level(logging.WARNING):
+        model = MultiHeadModel.from_pretrained(tmp_path)
+    library.propagate = propagate
+    fresh = model.heads["new"].layers[-1]
+    assert torch.isfinite(fresh.weight).all()
+    assert 0.005 < fresh.weight.std() < 0.05
+    assert not fresh.bias.any()
+    assert "no weights for the heads ['new']" in caplog.text
