@@ -181,7 +181,7 @@ class MultiHeadConfig(PreTrainedConfig):
         """As `PreTrainedConfig.to_dict`, with the heads as a list of plain dicts in their order."""
         # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
         shadow = copy.copy(self)
-        entries = [{"name": name, **head.to_dict()} for name, head in self.heads.items()]
+        entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
         shadow.__dict__.update(heads=entries)
         return super(MultiHeadConfig, shadow).to_dict()
 
@@ -191,7 +191,6 @@ class MultiHeadConfig(PreTrainedConfig):
             ValueError: what was changed since it was made could not be read again, or a head has `"balanced"` weights
                 that nobody computed yet; names the head.
         """
-        self.heads = read_heads(self.heads, saved=True)
         type(self)(**self.to_dict())
         for name, head in self.heads.items():
             for setting in ("label_weights", "pos_weight"):

@@ -254,19 +254,12 @@ class MultiHeadTrainer(Trainer):
             keys = list(self._step_losses)
             values = torch.stack([self._step_losses[key] for key in keys])
             if self.args.world_size > 1:
-                values = self.accelerator.reduce(values, reduction="sum")
-            if not self._counts_whole_steps:
-                values = values / self.args.world_size
+                values = self.accelerator.reduce(values, reduction="sum")  # shares of the step, on each process
             logs.update(zip(keys, (values / self._noted_steps).tolist(), strict=True))
             self._step_losses, self._noted_steps = {}, 0
             logs.update(self._rates)
             logs.update(self._threshold_figures())
         super().log(logs, start_time)
-
-    @property
-    def _counts_whole_steps(self) -> bool:
-        """Whether noted losses are shares of a step (they then sum over processes to its loss)."""
-        return self.compute_loss_func is None
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch

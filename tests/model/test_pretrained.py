@@ -158,6 +158,17 @@ def test_copies_and_pickles() -> None:
     assert MultiHeadConfig.from_dict(model.config.to_dict()).heads == model.config.heads
 
 
+def test_saving_leaves_the_configuration_as_it_is(tmp_path: Path) -> None:
+    model = tiny.model()
+    head = model.config.heads["topic"]
+    model.save_pretrained(tmp_path)
+    assert model.config.heads["topic"] is head
+    model.config.heads["mood"] = {"labels": tiny.MOODS, "dropout": 7}
+    with pytest.raises(ValueError, match=r"head 'mood': dropout 7"):
+        model.save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"is a multi-head model already: MultiHeadModel.from_pretrained"):
