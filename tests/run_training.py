@@ -10,22 +10,36 @@ import tiny
 import torch
 from transformers import TrainerCallback, set_seed
 
-from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArguments
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadConfig,
+    MultiHeadDataCollator,
+    MultiHeadModel,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+)
 
 
 class Stall(TrainerCallback):
-    """Says when a checkpoint is whole, and holds on at one until somebody kills the process."""
+    """Holds on after a save or amid a step until somebody kills the process."""
 
-    def __init__(self, at: int | None) -> None:
-        self.at = at
+    def __init__(self, at_save: int | None, at_step: int | None) -> None:
+        self.at_save, self.at_step = at_save, at_step
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        print(f"saved {state.global_step}", flush=True)
-        if state.global_step == self.at:
+        self._wait(state.global_step == self.at_save)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._wait(state.global_step == self.at_step)
+
+    def _wait(self, now: bool) -> None:
+        if now:
+            print("stalled", flush=True)
             sys.stdin.read()
 
 
-def build(dropout: float) -> MultiHeadModel:
+def build(dropout: float, **topic: Any) -> MultiHeadModel:
+    """A model that learns thresholds; `topic` holds further settings of that head."""
     heads = {
         "topic": HeadConfig(
             labels=tiny.TOPICS,
@@ -33,6 +47,7 @@ def build(dropout: float) -> MultiHeadModel:
             loss="soft_f1_bce",
             learn_thresholds=0.565,
             dropout=dropout,
+            **topic,
         ),
         "mood": HeadConfig(labels=tiny.MOODS, dropout=dropout, label_weights=[1.0, 3.0]),
     }
@@ -42,26 +57,36 @@ def build(dropout: float) -> MultiHeadModel:
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    stall = Stall(options.pop("stall_at", None))
+    stall = Stall(options.pop("stall_at_save", None), options.pop("stall_at_step", None))
     dropout, resume = options.pop("dropout", 0.0), options.pop("resume", None)
+    frozen, stream = options.pop("frozen", False), options.pop("stream", False)
+    model = build(dropout, **options.pop("topic", {}))
+    model.encoder.requires_grad_(not frozen)
     out = Path(options["output_dir"])
     args = MultiHeadTrainingArguments(use_cpu=True, disable_tqdm=True, logging_steps=1, seed=0, **options)
     table = tiny.table(61)
+    tokenizer = tiny.tokenizer()
     trainer = MultiHeadTrainer(
-        build(dropout),
+        model,
         args,
-        None,
+        # of one length, so that one process may read a stream for all
+        MultiHeadDataCollator(tokenizer, model, pad_to_multiple_of=16),
         table.select(range(48)),
         table.select(range(48, 61)),
-        tiny.tokenizer(),
+        tokenizer,
         callbacks=[stall],
     )
     trainer.train(resume_from_checkpoint=resume)
     metrics = trainer.evaluate()
+    args.prediction_loss_only = True
+    losses = trainer.evaluate()
+    if stream:
+        losses = trainer.evaluate(trainer.eval_dataset.to_iterable_dataset())
     found = {
         "world_size": args.world_size,
         "wrapper": type(trainer.model_wrapped).__name__,
         "metrics": {key: value for key, value in metrics.items() if "per_second" not in key and "time" not in key},
+        "losses": {key: value for key, value in losses.items() if key.endswith("loss")},
         "logs": [entry for entry in trainer.state.log_history if "mood_loss" in entry],
     }
     if int(os.environ.get("RANK", "0")) == 0:

@@ -37,6 +37,8 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
         "train_sampling_strategy": "sequential",
         "save_strategy": "no",
         "per_device_eval_batch_size": 4,
+        "topic": {"loss_kwargs": {"average": "macro", "scope": "step"}},
+        "stream": True,
     }
     one, alone = train({**settings, "output_dir": str(tmp_path / "1"), "per_device_train_batch_size": 8})
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -49,23 +51,50 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     for log_one, log_two in zip(alone["logs"], together["logs"], strict=True):
         for key in ("loss", "topic_loss", "mood_loss", "topic_soft_f1", "topic_bce", "grad_norm"):
             assert log_one[key] == pytest.approx(log_two[key], rel=1e-3, abs=1e-5), key
-    # 13 rows over two processes: the rows that the sampler adds are not counted
+    # 13 rows over two processes: the rows that the sampler adds are not counted, those that a stream's reader adds neither
     assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
+    losses = {key: value for key, value in together["metrics"].items() if key.endswith("loss")}
+    assert sorted(losses) == ["eval_loss", "eval_mood_loss", "eval_topic_loss"]
+    assert together["losses"] == pytest.approx(losses, abs=1e-6)
+    assert alone["losses"] == pytest.approx(losses, abs=1e-4)
     assert alone["metrics"]["eval_topic_f1_micro"] > 0
 
 
-def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path) -> None:
+@pytest.mark.distributed
+def test_a_stream_that_each_process_reads_is_refused(tmp_path: Path) -> None:
+    settings = {"max_steps": 1, "save_strategy": "no", "output_dir": str(tmp_path), "stream": True}
+    options = {**settings, "accelerator_config": {"dispatch_batches": False}}
+    done = subprocess.run(command(options, 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+    assert done.returncode != 0
+    assert "a stream is evaluated by 2 processes" in done.stderr
+    assert '"split_batches": True' in done.stderr
+
+
+STEP_SCOPE = {"topic": {"loss_kwargs": {"average": "macro", "scope": "step"}}, "gradient_accumulation_steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("extra", "stall"),
+    [
+        ({}, {"stall_at_save": 4}),
+        ({"frozen": True}, {"stall_at_step": 3}),
+        ({"head_weighting": "uncertainty", **STEP_SCOPE}, {"stall_at_step": 5}),
+    ],
+    ids=["thresholds, killed after a save", "frozen, amid a step", "uncertainty and step scope, amid a step"],
+)
+def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, extra: dict[str, Any], stall: dict[str, int]) -> None:
     settings = {
         "max_steps": 6,
         "save_steps": 2,
         "learning_rate": 1e-2,
         "dropout": 0.1,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 4,
+        **extra,
     }
     whole, _ = train({**settings, "output_dir": str(tmp_path / "whole")})
     out = str(tmp_path / "killed")
     process = subprocess.Popen(
-        command({**settings, "output_dir": out, "stall_at": 4}),
+        command({**settings, "output_dir": out, **stall}),
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -73,13 +102,13 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("saved 4"):
-            break
+    assert "stalled\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     resumed, found = train({**settings, "output_dir": out, "resume": True})
-    assert found["logs"][-1]["step"] == 6
+    assert [entry["step"] for entry in found["logs"]] == [1, 2, 3, 4, 5, 6]
+    assert all(entry["grad_norm"] > 0 for entry in found["logs"])
     assert whole.keys() == resumed.keys()
+    assert ("log_variances" in whole) == ("head_weighting" in extra)
     for key in whole:
         assert torch.equal(whole[key], resumed[key]), key

@@ -119,7 +119,7 @@ class MultiHeadConfig(PreTrainedConfig):
 
     model_type = "multihead"
     sub_configs = {"encoder": AutoConfig}
-    keys_to_ignore_at_inference = ["losses", "loss_terms", "hidden_states", "attentions"]
+    keys_to_ignore_at_inference = ["losses", "loss_terms", "loss_statistics", "hidden_states", "attentions"]
 
     encoder: Any = None
     heads: Any = None
@@ -193,12 +193,11 @@ class MultiHeadConfig(PreTrainedConfig):
         """
         type(self)(**self.to_dict())
         for name, head in self.heads.items():
-            for setting in ("label_weights", "pos_weight"):
-                if getattr(head, setting) == "balanced":
-                    raise ValueError(
-                        f"head {name!r}: {setting}='balanced' is not computed yet and cannot be saved: train first "
-                        "(MultiHeadTrainer computes it from the training data), or give the weights as numbers"
-                    )
+            if (setting := head.unresolved) is not None:
+                raise ValueError(
+                    f"head {name!r}: {setting}='balanced' is not computed yet and cannot be saved: train first "
+                    "(MultiHeadTrainer computes it from the training data), or give the weights as numbers"
+                )
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As `PreTrainedConfig.save_pretrained`; raises like `check_saveable` before anything is written."""

@@ -21,12 +21,19 @@ LOSS_SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bce": ("multi_label_classification", ()),
     "focal": ("multi_label_classification", ("gamma", "alpha")),
     "asymmetric": ("multi_label_classification", ("gamma_positive", "gamma_negative", "margin")),
-    "soft_f1": ("multi_label_classification", ("average", "temperature", "absent_labels", "epsilon")),
-    "soft_f1_bce": ("multi_label_classification", ("alpha", "average", "temperature", "absent_labels", "epsilon")),
+    "soft_f1": ("multi_label_classification", ("average", "scope", "temperature", "absent_labels", "epsilon")),
+    "soft_f1_bce": (
+        "multi_label_classification",
+        ("alpha", "average", "scope", "temperature", "absent_labels", "epsilon"),
+    ),
 }
 BUILT_IN_LOSSES = tuple(LOSS_SETTINGS)
 # settings of the built-in losses that are words, and those that are shares
-_LOSS_WORDS = {"average": ("samples", "macro", "micro"), "absent_labels": ("skip", "count")}
+_LOSS_WORDS = {
+    "average": ("samples", "macro", "micro"),
+    "scope": ("micro_batch", "step"),
+    "absent_labels": ("skip", "count"),
+}
 _LOSS_SHARES = ("alpha", "label_smoothing", "margin")
 
 
@@ -138,6 +145,12 @@ class HeadConfig:
     def num_labels(self) -> int:
         return len(self.labels)
 
+    @property
+    def unresolved(self) -> str | None:
+        """The setting that is `"balanced"` and not computed yet, if there is one."""
+        settings = ("label_weights", "pos_weight")
+        return next((setting for setting in settings if getattr(self, setting) == "balanced"), None)
+
     def to_dict(self) -> dict[str, Any]:
         """All settings as JSON values, an independent copy."""
         return {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
@@ -236,7 +249,7 @@ class HeadConfig:
                 _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name in _LOSS_SHARES else math.inf)
         if self.learn_thresholds is not None:
             _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
-            if "temperature" not in settings:
+            if self.loss in BUILT_IN_LOSSES and "temperature" not in settings:
                 raise ValueError(
                     f"learn_thresholds needs a loss in which thresholds take part, soft_f1 or soft_f1_bce, not "
                     f"{self.loss!r}"
@@ -305,4 +318,4 @@ def _number(
         floor = f"{low} or more" if low > above else f"above {above}"
         ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
         raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
-    return float(value)
+    return value

@@ -5,7 +5,7 @@ This file travels with every saved model.
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +72,13 @@ class ClassificationHead(nn.Module):
         if head.learn_thresholds is not None:
             self.threshold_logits = nn.Parameter(torch.empty(head.num_labels, dtype=torch.float32))
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
         output: nn.Linear = self.layers[-1]  # type: ignore[assignment]
-        return self.layers(pooled.to(output.weight.dtype))  # (batch, labels)
+        return output.weight.dtype
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.layers(pooled.to(self.dtype))  # (batch, labels)
 
 
 class MultiHeads(nn.Module):
@@ -91,10 +95,42 @@ class MultiHeads(nn.Module):
         return self.get_submodule(module_key(name))  # type: ignore[return-value]
 
     def forward(self, pooled: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-        """Logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads."""
+        """Logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads.
+
+        While training, heads of one shape are one matrix product. Not so in evaluation, where a head's logits must be
+        bit-equal whichever other heads there are.
+        """
         heads = {name: self[name] for name in names}
-        logits = {name: head(pooled) for name, head in heads.items()}
+        logits: dict[str, Tensor] = {}
+        if self.training:
+            for group in _same_shape(heads):
+                logits.update(zip(group, _stacked_logits([heads[name] for name in group], pooled), strict=True))
+        logits = {name: logits[name] if name in logits else head(pooled) for name, head in heads.items()}
         return logits, {name: head.threshold_logits for name, head in heads.items()}
+
+
+def _same_shape(heads: Mapping[str, ClassificationHead]) -> list[list[str]]:
+    """Groups of two or more heads with equal layers. A head that somebody hooked into or replaced runs by itself."""
+    groups: dict[str, list[str]] = {}
+    for name, head in heads.items():
+        if not any(module._forward_hooks or module._forward_pre_hooks for module in head.modules()) and all(
+            type(layer) in (nn.Linear, nn.Dropout) or not list(layer.parameters()) for layer in head.layers
+        ):
+            groups.setdefault(f"{head.layers} {head.dtype}", []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:
+    """Logits (heads, batch, labels) of heads with equal layers; each has a dropout mask of its own."""
+    x = pooled.to(heads[0].dtype).expand(len(heads), *pooled.shape)  # (heads, batch, hidden)
+    for layers in zip(*(head.layers for head in heads), strict=True):
+        if isinstance(layers[0], nn.Linear):
+            weight = torch.stack([layer.weight for layer in layers])  # (heads, out, in)
+            bias = torch.stack([layer.bias for layer in layers])  # (heads, out)
+            x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        else:
+            x = layers[0](x)
+    return x
 
 
 def module_key(name: str) -> str:

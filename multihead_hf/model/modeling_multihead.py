@@ -29,7 +29,8 @@ from .encoder_multihead import (
 )
 from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, module_key, pool
-from .losses_multihead import MISSING, head_loss, loss_terms
+from .losses_multihead import MISSING
+from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
 
 logger = logging.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class MultiHeadOutput(ModelOutput):
         logits: head → (batch, labels).
         losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
         loss_terms: head → term → value, when labels are given.
+        loss_statistics: head → term → sums over the batch's rows (…), of loss terms over a step of several batches.
         hidden_states: the encoder's, (batch, length, hidden) each, when asked for.
         attentions: the encoder's, (batch, attention heads, length, length) each, when asked for.
     """
@@ -53,6 +55,7 @@ class MultiHeadOutput(ModelOutput):
     logits: dict[str, Tensor] | None = None
     losses: dict[str, Tensor] | None = None
     loss_terms: dict[str, dict[str, Tensor]] | None = None
+    loss_statistics: dict[str, dict[str, Tensor]] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -79,6 +82,8 @@ class MultiHeadModel(PreTrainedModel):
     _no_split_modules = ["MultiHeads"]
     # quantisers leave these modules alone; `_get_dtype_plan` keeps it from meaning more than that
     _keep_in_fp32_modules = ["heads"]
+    # learned weights of the heads' losses belong to a training run, not to the model (`head_weighting`)
+    _keys_to_ignore_on_save = ["log_variances"]
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
 
@@ -93,6 +98,8 @@ class MultiHeadModel(PreTrainedModel):
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.config.encoder = self.encoder.config
         self.heads = MultiHeads(config)
+        # (heads,) in the order of `config.heads`, while a run with head_weighting="uncertainty" learns them
+        self.log_variances: nn.Parameter | None = None
         self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
@@ -183,13 +190,14 @@ class MultiHeadModel(PreTrainedModel):
                 Multi-label: float32 (batch, labels), −100 in unknown cells.
             heads: names of the heads to compute; `None` is all of them.
             sample_weight: (batch,), multiplies a row's units in numerator and denominator of every head's loss.
-            num_items_in_batch: head → term → number of units of the whole optimiser step (see `head_loss`).
+            num_items_in_batch: `StepTotals` of the whole optimiser step, of which this batch is a part; the losses are
+                then this batch's shares of the step's.
 
         Raises:
             ValueError: labels that are not a dict or of a wrong shape, or the name of a head that does not exist.
         """
         return_dict = kwargs.pop("return_dict", None)
-        denominators = kwargs.pop("num_items_in_batch", None)
+        step: StepTotals | None = kwargs.pop("num_items_in_batch", None)
         names = self._head_names(heads)
         self._check_labels(labels)
 
@@ -220,48 +228,43 @@ class MultiHeadModel(PreTrainedModel):
         mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
         logits, thresholds = self.heads(pool(hidden, mask, self.config.pooling), names)
 
-        loss, losses, parts = None, None, None
+        losses: dict[str, Any] = {}
         if labels is not None:
-            losses, parts = self._losses(logits, thresholds, labels, denominators, sample_weight)
-            loss = self.combine(losses)
+            found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
+            self._keep_in_graph(found.losses, thresholds)
+            losses = {"loss": self._objective(found, step), "losses": found.losses, "loss_terms": found.terms}
+            losses["loss_statistics"] = found.statistics or None
         output = MultiHeadOutput(
-            loss=loss,
             logits=logits,
-            losses=losses,
-            loss_terms=parts,
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
+            **losses,
         )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 
-    def _losses(
-        self,
-        logits: Mapping[str, Tensor],
-        thresholds: Mapping[str, Tensor | None],
-        labels: Mapping[str, Tensor],
-        denominators: Mapping[str, Mapping[str, Tensor]] | None,
-        sample_weight: Tensor | None,
-    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-        """Head → loss, and head → term → value. Every head stays in the graph: DDP needs a gradient for each."""
-        losses: dict[str, Tensor] = {}
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, head_logits in logits.items():
-            if labels.get(name) is None:
-                losses[name], parts[name] = head_logits.float().sum() * 0.0, {}
-            else:
-                terms = loss_terms(name, self.config.heads[name], thresholds[name])
-                counts = None if denominators is None else denominators[name]
-                losses[name], parts[name] = head_loss(terms, head_logits, labels[name], counts, sample_weight)
-            if (learned := thresholds[name]) is not None:
+    def _keep_in_graph(self, losses: dict[str, Tensor], thresholds: Mapping[str, Tensor | None]) -> None:
+        """Learned thresholds stay in the graph, used by the batch's losses or not: DDP needs a gradient for each."""
+        for name, learned in thresholds.items():
+            if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
-        return losses, parts
+
+    def _objective(self, found: HeadLosses, step: StepTotals | None) -> Tensor:
+        """What training minimises: the combined loss, with the uncertainty weighting where it is learned."""
+        if self.log_variances is None:
+            return self.combine(found.losses)
+        log_variances = dict(zip(self.config.heads, self.log_variances, strict=True))
+        batches = 1.0 if step is None else step.batches
+        return combined_loss(self.config.heads, found.losses, log_variances, found.labelled, batches)
+
+    def learn_head_weights(self, learn: bool) -> None:
+        """Start or end the uncertainty weighting of the heads' losses (`combined_loss`), from log-variances of 0."""
+        zeros = torch.zeros(len(self.config.heads), device=next(self.heads.parameters()).device)
+        self.log_variances = nn.Parameter(zeros) if learn else None
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
-        weights = {name: self.config.heads[name].loss_weight for name in losses}
-        total = sum(weights.values()) or 1.0
-        return torch.stack([weights[name] / total * loss for name, loss in losses.items()]).sum()
+        return combined_loss(self.config.heads, losses)
 
     def _asked(self, setting: str, kwargs: dict[str, Any]) -> bool | None:
         value = kwargs.pop(setting, None)

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..model.head_multihead import one_of
+
+HEAD_WEIGHTINGS = ("fixed", "uncertainty")
+
 
 @dataclass
 class MultiHeadTrainingArguments(TrainingArguments):
@@ -17,9 +21,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
         head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
             take no weight decay.
+        head_weighting: how the heads' losses are combined: `"fixed"` by the heads' `loss_weight`s, or
+            `"uncertainty"`, which also learns one log-variance per head, at the heads' learning rate and without weight
+            decay. They are no part of the published model.
 
     Raises:
-        ValueError: a learning rate or `max_length` that is not above 0.
+        ValueError: a learning rate or `max_length` that is not above 0, or an unknown `head_weighting`.
     """
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns"]
@@ -36,6 +43,14 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
     )
     # optimisation
+    head_weighting: str = field(
+        default="fixed",
+        metadata={
+            "help": "How the heads' losses are combined: 'fixed' by their loss_weight, or 'uncertainty', which learns "
+            "a weight for each head (Kendall, Gal and Cipolla 2018).",
+            "choices": HEAD_WEIGHTINGS,
+        },
+    )
     encoder_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the encoder. Default: learning_rate."}
     )
@@ -49,6 +64,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         for name in ("encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -7,16 +7,29 @@ import shutil
 import zipfile
 from collections.abc import Callable
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..model.configuration_multihead import MultiHeadConfig
 
+# learned weights of the heads' losses, beside the model's weights
+HEAD_WEIGHTING_FILE = "head_weighting.safetensors"
 _WEIGHTS = (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME)
 # what a Trainer keeps in a checkpoint for itself: pickles and states that nobody who uses the model needs
-_TRAINER_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state.json", TRAINING_ARGS_NAME)
+_TRAINER_FILES = (
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "rng_state",
+    "trainer_state.json",
+    TRAINING_ARGS_NAME,
+    HEAD_WEIGHTING_FILE,
+)
 
 
 def is_checkpoint(folder: str) -> bool:
@@ -44,6 +57,30 @@ def check_same_heads(checkpoint: str, config: MultiHeadConfig) -> None:
                 f"{checkpoint}: head {name!r} has other labels than the model's: only there {gone}, only here {new}"
                 + ("" if gone or new else " (the same ones in another order)")
             )
+
+
+def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
+    """
+    Raises:
+        ValueError: the checkpoint's run learned head weights and this one does not, or the other way round.
+    """
+    saved = "uncertainty" if os.path.isfile(os.path.join(checkpoint, HEAD_WEIGHTING_FILE)) else "fixed"
+    if saved != head_weighting:
+        raise ValueError(
+            f"{checkpoint}: its run had head_weighting={saved!r}, and this one has {head_weighting!r}: the optimizer's "
+            f"state does not fit. Resume with head_weighting={saved!r}, or start a new run from its weights"
+        )
+
+
+def save_head_weighting(folder: str, log_variances: Tensor) -> None:
+    """Write learned head weights into a checkpoint."""
+    save_file({"log_variances": log_variances.detach().cpu()}, os.path.join(folder, HEAD_WEIGHTING_FILE))
+
+
+@torch.no_grad()
+def load_head_weighting(folder: str, log_variances: Tensor) -> None:
+    """Read learned head weights from a checkpoint."""
+    log_variances.copy_(load_file(os.path.join(folder, HEAD_WEIGHTING_FILE))["log_variances"])
 
 
 def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
@@ -83,6 +120,7 @@ def find_problem(checkpoint: str, processes: int) -> str | None:
     checks: list[tuple[str, Callable[[str], object]]] = [
         (TRAINER_STATE_NAME, _open_state),
         *((name, _open_weights) for name in weights),
+        *((name, _open_weights) for name in (HEAD_WEIGHTING_FILE,) if os.path.isfile(os.path.join(checkpoint, name))),
         *((name, _open_zip) for name in ("optimizer.pt", "scheduler.pt", *random_states)),
     ]
     return next((problem for name, opens in checks if (problem := missing_or_cut(name, opens))), None)

@@ -1,4 +1,4 @@
-"""Parameter groups: encoder, heads and learned thresholds, each with its learning rate."""
+"""Parameter groups: encoder, heads, learned thresholds and head weights, each with its learning rate."""
 
 import re
 from collections.abc import Collection
@@ -26,7 +26,7 @@ def parameter_groups(
     head_rate = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
     threshold_rate = 5 * encoder_rate if args.threshold_learning_rate is None else args.threshold_learning_rate
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
-    rates = {"encoder": encoder_rate, "heads": head_rate, "thresholds": threshold_rate}
+    rates = {"encoder": encoder_rate, "heads": head_rate, "thresholds": threshold_rate, "head_weighting": head_rate}
     for part, rate in rates.items():
         for decay in (True, False):
             weight_decay = args.weight_decay if decay else 0.0
@@ -36,6 +36,8 @@ def parameter_groups(
             continue
         if name.endswith("threshold_logits"):
             groups["thresholds", False]["params"].append(parameter)
+        elif name.endswith("log_variances"):
+            groups["head_weighting", False]["params"].append(parameter)
         else:
             part = "heads" if _IN_HEADS.search(name) else "encoder"
             groups[part, name in decayed]["params"].append(parameter)

@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 import torch
+from accelerate.data_loader import DataLoaderDispatcher
 from datasets import Dataset, DatasetDict
 from huggingface_hub import get_token
 from torch import nn
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.encoding import is_prepared, prepare_dataset
 from ..data.heads import count_labels
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import is_a
+from ..model.head_multihead import HeadConfig, is_a, near_names
+from ..model.losses_multihead import Loss, register_loss
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
@@ -65,6 +68,19 @@ def check_token(token: str | None) -> None:
     if not token and not get_token():
         raise ValueError(
             "pushing to the Hub needs a token, and there is none: `hf auth login`, or set HF_TOKEN, or pass hub_token"
+        )
+
+
+def check_countable(dataloader: Any, processes: int) -> None:
+    """
+    Raises:
+        ValueError: an evaluation whose padded rows could not be told from its real ones.
+    """
+    if processes > 1 and not has_length(dataloader.dataset) and not isinstance(dataloader, DataLoaderDispatcher):
+        raise ValueError(
+            f"a stream is evaluated by {processes} processes, each reading it by itself: the rows with which the last "
+            "batch is filled up would be counted as data. Give a dataset with a length, or let one process read and "
+            'send: accelerator_config={"dispatch_batches": True, "split_batches": True}'
         )
 
 
@@ -129,13 +145,39 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
         config.max_length = args.max_length
 
 
+def use_losses(config: MultiHeadConfig, losses: Mapping[str, Loss]) -> None:
+    """Register losses given as functions by their names, and give them to their heads.
+
+    Raises:
+        ValueError: a head that does not exist, a function without a name of its own, or settings that it does not take.
+    """
+    names = [getattr(loss, "__name__", "") for loss in losses.values()]
+    for (head_name, loss), name in zip(losses.items(), names, strict=True):
+        if head_name not in config.heads:
+            near = near_names(head_name, config.heads)
+            raise ValueError(f"losses: the model has no head {head_name!r}.{near} Its heads: {list(config.heads)}")
+        if not name.isidentifier():
+            raise ValueError(
+                f"head {head_name!r}: its loss {loss!r} has no name to be saved under: write it as a function (def), "
+                "or name it with register_loss and HeadConfig(loss=name)"
+            )
+        if any(other is not loss for other, its in zip(losses.values(), names, strict=True) if its == name):
+            raise ValueError(f"losses: two functions are called {name!r}; each needs a name of its own")
+        head = config.heads[head_name]
+        try:
+            register_loss(name, loss, head.problem_type)
+            config.heads[head_name] = HeadConfig(**{**head.to_dict(), "loss": name})
+        except ValueError as error:
+            raise ValueError(f"head {head_name!r}: {error}") from None
+
+
 def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
     """Make numbers of `"balanced"`: label_weights n / (k·n_c), pos_weight negatives / positives.
 
     Raises:
         ValueError: a label without an example, whose weight would be infinite.
     """
-    wanted = {name: head for name, head in config.heads.items() if "balanced" in (head.label_weights, head.pos_weight)}
+    wanted = {name: head for name, head in config.heads.items() if head.unresolved is not None}
     if not wanted:
         return
     for name, (positives, known) in count_labels(rows, wanted).items():

@@ -1,7 +1,8 @@
 """The Trainer for multi-head models: named hooks of `Trainer`, never its loop."""
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,27 +25,36 @@ from transformers.utils import PushInProgress, logging
 from ..data.collator import MultiHeadDataCollator
 from ..evaluation.metrics import metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
+from ..model.objective_multihead import StepTotals
 from .arguments import MultiHeadTrainingArguments
-from .checkpoints import check_complete, check_same_heads, copy_published_files, is_checkpoint
-from .denominators import whole_step_denominators
-from .figures import head_figures, labelled_heads
+from .checkpoints import (
+    check_complete,
+    check_same_heads,
+    check_same_weighting,
+    copy_published_files,
+    is_checkpoint,
+    load_head_weighting,
+    save_head_weighting,
+)
+from .evaluation_loss import EvaluationLoss
+from .figures import head_figures
 from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
     check_arguments,
+    check_countable,
     check_token,
     multi_head_model,
     prepared,
     resolve_balanced,
     upcast_trainable,
+    use_losses,
 )
+from .step import TwoPasses, step_totals
 
 logger = logging.get_logger(__name__)
-
-
-# the key of the rows' weights among the label ids of an evaluation; no head can have this name
-_WEIGHTS = ""
 
 
 class MultiHeadTrainer(Trainer):
@@ -63,6 +73,8 @@ class MultiHeadTrainer(Trainer):
         train_dataset, eval_dataset: raw or prepared; `eval_dataset` may be a dict of several.
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
+        losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. It is
+            registered under the function's name, which is what the saved configuration holds.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -88,6 +100,7 @@ class MultiHeadTrainer(Trainer):
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        losses: Mapping[str, Loss] | None = None,
         **kwargs: Any,
     ) -> None:
         args = args if args is not None else MultiHeadTrainingArguments("tmp_trainer")
@@ -96,11 +109,16 @@ class MultiHeadTrainer(Trainer):
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
         self._user_metrics = compute_metrics
         self._metric_prefix = "eval"
-        self._step_losses: dict[str, Tensor] = {}
+        # what the next log reports: each head's loss and, where there are several, its terms, summed over so many steps
+        self._noted: list[tuple[str, str | None]] = []
+        self._step_losses = torch.zeros(0)
         self._noted_steps = 0
+        self._two_passes: TwoPasses | None = None
+        self._evaluation_loss: EvaluationLoss | None = None
         self._rates: dict[str, float] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
+        self._own_losses = dict(losses or {})
         self._datasets: tuple[Any, Any] = (None, None)
         self._is_ready = False
         if model is not None:
@@ -141,10 +159,12 @@ class MultiHeadTrainer(Trainer):
         """What training asks of a model, also of each new one that `model_init` makes."""
         config = multi_head_model(model).config
         apply_text_settings(config, args)
+        use_losses(config, self._own_losses)
         train, _ = self._datasets
         if train is not None:
             resolve_balanced(config, train)
         upcast_trainable(model)
+        multi_head_model(model).learn_head_weights(args.head_weighting == "uncertainty")
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
@@ -202,16 +222,31 @@ class MultiHeadTrainer(Trainer):
             )
             batches = []
         self._noted_steps += bool(batches)
-        return batches, self._step_denominators(batches)
-
-    def _step_denominators(self, batches: list) -> dict[str, dict[str, Tensor]] | None:
-        """Head → term → units in the whole step; `None` where one batch is all of it."""
+        # nothing to count or reduce where one batch is the whole step
+        self._two_passes = None
         if self.args.world_size == 1 and len(batches) <= 1:
-            return None
-        return whole_step_denominators(self.config.heads, batches, self.accelerator)
+            return batches, None
+        totals = step_totals(self.config.heads, batches, self.accelerator)
+        if TwoPasses.needed(self.config.heads):
+            self._two_passes = TwoPasses(batches, totals)
+        return batches, totals
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        if self._two_passes is not None:
+            # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
+            # an evaluation, with the model still in evaluation mode
+            model.train()
+            forward = functools.partial(self._first_pass, model)
+            heads = self.config.heads
+            num_items_in_batch = self._two_passes.totals_of_next_batch(heads, forward, self.accelerator)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return model(**{**self._prepare_inputs(inputs), "num_items_in_batch": totals})
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
-        # counted in `get_batch_samples`: this hook also runs for evaluation batches, which count for themselves
+        # counted in `get_batch_samples`; this hook also runs for evaluation batches, which count for themselves
         return None
 
     def compute_loss(
@@ -221,7 +256,7 @@ class MultiHeadTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's denominators."""
+        """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's `StepTotals`."""
         if self.compute_loss_func is not None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if num_items_in_batch is not None:
@@ -231,39 +266,46 @@ class MultiHeadTrainer(Trainer):
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
         loss = outputs.loss
         if model.training:
-            self._note_losses(outputs)
+            self._note_losses(outputs, loss)
             if num_items_in_batch is not None:
                 # DDP and FSDP average gradients over processes, and these are shares of one sum
                 loss = loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
-    def _note_losses(self, outputs: MultiHeadOutput) -> None:
+    def _note_losses(self, outputs: MultiHeadOutput, loss: Tensor) -> None:
         """Add each head's loss, and its terms where there are several, to what the next log reports."""
         self._rates = self._learning_rates()
-        noted = {f"{name}_loss": loss for name, loss in (outputs.losses or {}).items()}
-        for name, terms in (outputs.loss_terms or {}).items():
-            if len(terms) > 1:
-                noted.update({f"{name}_{term}": value for term, value in terms.items()})
-        for key, value in noted.items():
-            self._step_losses[key] = self._step_losses.get(key, 0.0) + value.detach().float()
+        losses, terms = outputs.losses or {}, outputs.loss_terms or {}
+        none = loss.detach() * 0.0  # a collator of one's own may leave out heads
+        found = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._noted]
+        self._step_losses = self._step_losses + torch.stack(found).detach().float()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As `Trainer.log`, with each head's loss, learning rates by group and learned thresholds beside `loss`."""
         logs = dict(logs)
-        if "loss" in logs and self._step_losses and self._noted_steps:
-            keys = list(self._step_losses)
-            values = torch.stack([self._step_losses[key] for key in keys])
+        if "loss" in logs and self._noted_steps:
+            values = self._step_losses
             if self.args.world_size > 1:
                 values = self.accelerator.reduce(values, reduction="sum")  # shares of the step, on each process
+            keys = [f"{head}_{'loss' if term is None else term}" for head, term in self._noted]
             logs.update(zip(keys, (values / self._noted_steps).tolist(), strict=True))
-            self._step_losses, self._noted_steps = {}, 0
+            self._step_losses, self._noted_steps = torch.zeros(len(keys), device=values.device), 0
             logs.update(self._rates)
             logs.update(self._threshold_figures())
+            log_variances = multi_head_model(self.model).log_variances
+            if log_variances is not None:
+                learned = zip(self.config.heads, log_variances.tolist(), strict=True)
+                logs.update({f"{name}_log_variance": value for name, value in learned})
         super().log(logs, start_time)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch
-        self._step_losses, self._noted_steps = {}, 0
+        self._noted = [(name, None) for name in self.config.heads]
+        for name, head in self.config.heads.items():
+            terms = loss_terms(name, head)
+            self._noted += [(name, term.name) for term in terms if len(terms) > 1]
+        self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
+        self._noted_steps = 0
         return super()._init_training_state(*args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
@@ -286,33 +328,45 @@ class MultiHeadTrainer(Trainer):
 
     # ---- evaluation ----
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        self._metric_prefix = kwargs.get("metric_key_prefix", "eval")
-        output = super().evaluation_loop(*args, **kwargs)
-        if isinstance(output.label_ids, dict):
-            output.label_ids.pop(_WEIGHTS, None)
-        if isinstance(output.label_ids, dict) and not labelled_heads(output.label_ids):
-            output.metrics.pop(f"{self._metric_prefix}_loss", None)  # there is no loss without a label
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.evaluation_loop`, with the exact losses over all rows for the mean of batch means.
+
+        Raises:
+            ValueError: a stream that each of several processes reads by itself.
+        """
+        check_countable(dataloader, self.args.world_size)
+        self._metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
+        self._evaluation_loss = EvaluationLoss(self.config.heads, self.accelerator)
+        try:
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
+            losses, labelled = self._evaluation_loss.losses()
+        finally:
+            self._evaluation_loss = None
+        output.metrics.update({f"{prefix}_{name}_loss": float(losses[name]) for name in losses if name in labelled})
+        if self.compute_loss_func is None:
+            output.metrics.pop(f"{prefix}_loss", None)  # there is no loss without a label
+            if labelled:
+                output.metrics[f"{prefix}_loss"] = float(multi_head_model(self.model).combine(losses))
         return output
 
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
-        if isinstance(labels, dict) and inputs.get("sample_weight") is not None:
-            # gathered over processes and batches with the labels: the exact loss needs every row's weight
-            labels = {**labels, _WEIGHTS: self._prepare_input(inputs["sample_weight"])}
-        return loss, logits, labels
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        loss, logits, labels = super().prediction_step(model, inputs, False, ignore_keys)
+        if isinstance(labels, dict) and self._evaluation_loss is not None:
+            self._evaluation_loss.add(logits, labels, inputs.get("sample_weight"))
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Every head's metrics and exact loss over all rows, and the user's metrics."""
-        references = dict(prediction.label_ids)
-        weights = references.pop(_WEIGHTS, None)
-        found, losses = head_figures(self.config.heads, prediction.predictions, references, weights)
+        """Every head's metrics over all rows, and the user's."""
+        found = head_figures(self.config.heads, prediction.predictions, prediction.label_ids)
         # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
         metrics = {f"{self._metric_prefix}_{key}": value for key, value in found.items()}
-        # without: so that it replaces the Trainer's mean of batch means
-        metrics["loss"] = float(multi_head_model(self.model).combine(losses))
         if self._user_metrics is not None:
-            prediction.label_ids = references
             metrics.update(self._user_metrics(prediction))
         return metrics
 
@@ -341,6 +395,9 @@ class MultiHeadTrainer(Trainer):
         self.config.check_saveable()  # before the folder is made
         super()._save(output_dir, state_dict)
         folder = output_dir if output_dir is not None else self.args.output_dir
+        log_variances = multi_head_model(self.model).log_variances
+        if log_variances is not None and self.args.should_save and is_checkpoint(folder):
+            save_head_weighting(folder, log_variances)
         pickle = os.path.join(folder, TRAINING_ARGS_NAME)
         # a checkpoint keeps the pickle for the Trainer; the folder that gets published must not hold one
         if self.args.should_save and not is_checkpoint(folder) and os.path.isfile(pickle):
@@ -350,18 +407,22 @@ class MultiHeadTrainer(Trainer):
         """As `Trainer.train`.
 
         Raises:
-            ValueError: the checkpoint to resume from is not complete, or not of this model; nothing has been trained.
+            ValueError: the checkpoint to resume from is not complete, not of this model or of a run with another
+                `head_weighting`; nothing has been trained.
         """
         folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
-        if folder and not (
-            self.is_fsdp_enabled or self.is_deepspeed_enabled
-        ):  # whose checkpoints are folders of shards
+        # the checkpoints of FSDP and DeepSpeed are folders of shards
+        if folder and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             check_complete(str(folder), self.args.output_dir, self.args.world_size)
+            check_same_weighting(str(folder), self.args.head_weighting)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         check_same_heads(resume_from_checkpoint, self.config)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        log_variances = multi_head_model(self.model).log_variances
+        if log_variances is not None:
+            load_head_weighting(resume_from_checkpoint, log_variances)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint as the base class does, but with the model's code and without the Trainer's pickles."""

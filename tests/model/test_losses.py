@@ -1,6 +1,7 @@
 """Losses against independent references, missing labels, and numerics."""
 
 import math
+from typing import Any
 
 import pytest
 import tiny
@@ -14,11 +15,10 @@ from multihead_hf.model.head_multihead import LOSS_SETTINGS
 from multihead_hf.model.losses_multihead import (
     LOSSES,
     AdditiveTerm,
-    head_loss,
     loss_terms,
     register_loss,
-    step_denominators,
 )
+from multihead_hf.model.objective_multihead import HeadLosses, StepTotals, batch_units, head_losses
 
 ROWS, LABELS = 7, 5
 
@@ -43,8 +43,12 @@ def targets(missing: bool = False) -> Tensor:
     return cells
 
 
-def loss_of(head: HeadConfig, z: Tensor, y: Tensor) -> Tensor:
-    return head_loss(loss_terms("head", head), z, y)[0]
+def found(head: HeadConfig, z: Tensor, y: Tensor, learned: Tensor | None = None, **options: Any) -> HeadLosses:
+    return head_losses({"head": head}, {"head": z}, {"head": y}, {"head": learned}, **options)
+
+
+def loss_of(head: HeadConfig, z: Tensor, y: Tensor, learned: Tensor | None = None, **options: Any) -> Tensor:
+    return found(head, z, y, learned, **options).losses["head"]
 
 
 def wimbert_soft_f1(z: Tensor, y: Tensor, tau: Tensor | float, temperature: float) -> Tensor:
@@ -96,7 +100,7 @@ def test_soft_f1_is_wimberts(temperature: float, threshold: float | None) -> Non
     head = multi(loss="soft_f1", loss_kwargs={"temperature": temperature}, learn_thresholds=threshold)
     tau = math.log(0.565 / 0.435) if threshold else 0.0
     learned = torch.full((LABELS,), tau, dtype=torch.float64) if threshold else None
-    value, parts = head_loss(loss_terms("head", head, learned), logits(), targets())
+    value, parts = (got := found(head, logits(), targets(), learned)).losses["head"], got.terms["head"]
     expected = wimbert_soft_f1(logits(), targets(), tau, temperature)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(parts["soft_f1"], expected)
@@ -105,7 +109,7 @@ def test_soft_f1_is_wimberts(temperature: float, threshold: float | None) -> Non
 def test_soft_f1_bce_mixes_with_bce_on_raw_logits() -> None:
     head = multi(loss="soft_f1_bce", loss_kwargs={"alpha": 0.15, "temperature": 2.0}, learn_thresholds=0.565)
     tau = torch.full((LABELS,), math.log(0.565 / 0.435), dtype=torch.float64)
-    value, parts = head_loss(loss_terms("head", head, tau), logits(), targets())
+    value, parts = (got := found(head, logits(), targets(), tau)).losses["head"], got.terms["head"]
     bce = F.binary_cross_entropy_with_logits(logits(), targets().double())
     torch.testing.assert_close(parts["bce"], bce)
     torch.testing.assert_close(value, 0.15 * wimbert_soft_f1(logits(), targets(), tau, 2.0) + 0.85 * bce)
@@ -173,10 +177,8 @@ def test_shares_of_a_step_sum_to_its_loss(name: str) -> None:
     is_multi = LOSS_SETTINGS[name][0].startswith("multi")
     head = multi(loss=name) if is_multi else single(loss=name, label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
     y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
-    counts = step_denominators({"head": head}, {"head": y})["head"]
-    shares = [
-        head_loss(loss_terms("head", head), logits()[rows], y[rows], counts)[0] for rows in ([0, 1, 2], [3], [4, 5, 6])
-    ]
+    step = StepTotals(batch_units({"head": head}, {"head": y}), torch.tensor(3.0), {})
+    shares = [loss_of(head, logits()[rows], y[rows], step=step) for rows in ([0, 1, 2], [3], [4, 5, 6])]
     torch.testing.assert_close(sum(shares), loss_of(head, logits(), y))
 
 
@@ -271,7 +273,7 @@ def test_sample_weights_are_repeated_rows(name: str, average: str) -> None:
     y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
     rows = [0, 0, 1, 2, 3, 3, 3, 5]
     weights = torch.tensor([2.0, 1, 1, 3, 0, 1, 0])
-    weighted, _ = head_loss(loss_terms("head", head), logits(), y, sample_weight=weights)
+    weighted = loss_of(head, logits(), y, sample_weight=weights)
     torch.testing.assert_close(weighted, loss_of(head, logits()[rows], y[rows]))
 
 

@@ -114,7 +114,8 @@ def test_a_head_without_labels_in_the_data_stays_as_it_is(tmp_path: Path) -> Non
 
 def test_26_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
     """Batches that label different heads, and a mean of batch means would be another number."""
-    model = still()
+    macro = {"loss": "soft_f1_bce", "loss_kwargs": {"average": "macro", "absent_labels": "count"}}
+    model = still(**tiny.two_heads(**macro, learn_thresholds=0.4))
     table = tiny.table(23)
     rows = table.to_list()
     for i, row in enumerate(rows):
@@ -125,6 +126,11 @@ def test_26_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
         args = arguments(tmp_path, per_device_eval_batch_size=size)
         trainer = MultiHeadTrainer(model, args, None, None, rows, tiny.tokenizer())
         results.append(trainer.evaluate())
+        args.prediction_loss_only = True
+        losses = trainer.evaluate()
+        assert "eval_f1" not in losses
+        for key in ("eval_loss", "eval_topic_loss", "eval_mood_loss"):
+            assert losses[key] == results[-1][key]
     prepared = prepare_dataset(rows, tiny.tokenizer(), model)
     batch = MultiHeadDataCollator(tiny.tokenizer(), model)([prepared[i] for i in range(len(rows))])
     model.eval()

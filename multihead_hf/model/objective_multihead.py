@@ -1,0 +1,229 @@
+"""From the terms of the heads' losses to what an optimiser step minimises.
+
+This file travels with every saved model.
+
+One optimiser step sees all rows of its micro-batches on all processes. A term's value is that of all these rows, and
+each micro-batch contributes a share of it: the shares sum to the value, their gradients to its gradient, however the
+rows are split. What a micro-batch must know of the others is in `StepTotals`.
+
+Heads that differ in nothing but their weights and targets are computed as one: (heads, batch, …).
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .head_multihead import BUILT_IN_LOSSES, HeadConfig
+from .losses_multihead import AdditiveTerm, RatioTerm, Term, loss_terms
+
+
+class StepRatio(NamedTuple):
+    """A ratio term over a whole step: its value, and the gradient with respect to the sums (…) of its statistics."""
+
+    value: Tensor
+    gradient: Tensor
+
+
+class StepTotals(NamedTuple):
+    """What a batch must know of its whole optimiser step.
+
+    Args:
+        units: head → term → scalar, `batch_units` summed over the step's batches.
+        batches: scalar, the number of batches.
+        ratios: head → term → `StepRatio`, for the ratio terms over the step; empty in the pass that gathers their sums.
+    """
+
+    units: dict[str, dict[str, Tensor]]
+    batches: Tensor
+    ratios: dict[str, dict[str, StepRatio]]
+
+
+@dataclass
+class HeadLosses:
+    """Losses of a batch; with `StepTotals` its shares of the step's.
+
+    Args:
+        losses: head → scalar; an exact 0 that stays in the graph when nothing is labelled.
+        terms: head → term → scalar, not weighted; empty for a head without targets.
+        statistics: head → term → sums (…) over the batch's rows, of ratio terms over the step.
+        labelled: head → scalar, 1 when the step has a label of the head, else 0.
+    """
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    labelled: dict[str, Tensor] = field(default_factory=dict)
+
+
+def head_losses(
+    heads: Mapping[str, HeadConfig],
+    logits: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor | None],
+    thresholds: Mapping[str, Tensor | None] | None = None,
+    step: StepTotals | None = None,
+    sample_weight: Tensor | None = None,
+) -> HeadLosses:
+    """Losses of the heads in `logits`.
+
+    Args:
+        heads: at least the heads of `logits`.
+        logits: head → (batch, labels); half precision is computed in float32.
+        labels: head → targets, see losses_multihead.py; a head may be missing.
+        thresholds: head → learned thresholds (labels,) in logit space.
+        step: totals of the optimiser step; `None` when this batch is all of it.
+        sample_weight: (batch,), multiplies each row's units in numerator and denominator.
+    """
+    found = HeadLosses()
+    thresholds = thresholds or {}
+    with_labels = [name for name in logits if labels.get(name) is not None]
+    for names in _alike(heads, with_labels, thresholds):
+        terms = loss_terms(names[0], heads[names[0]], thresholds.get(names[0]))
+        stacked = torch.stack([_wide(logits[name]) for name in names])  # (heads, batch, labels)
+        targets = torch.stack([labels[name] for name in names]).to(stacked.device)  # type: ignore[misc]
+        _add_group(found, names, terms, stacked, targets, step, sample_weight)
+    for name in logits:
+        if name not in found.losses:
+            found.losses[name], found.terms[name] = _wide(logits[name]).sum() * 0.0, {}
+            found.labelled[name] = torch.zeros_like(found.losses[name].detach())
+    # in the order of the heads, whatever the groups
+    found.losses = {name: found.losses[name] for name in logits}
+    found.terms = {name: found.terms[name] for name in logits}
+    return found
+
+
+def batch_units(
+    heads: Mapping[str, HeadConfig], labels: Mapping[str, Tensor | None], sample_weight: Tensor | None = None
+) -> dict[str, dict[str, Tensor]]:
+    """Head → term → units in one batch, for the heads that have targets in it: the (weighted) sum of the denominators;
+    for a ratio term 1, or 0 when nothing in the batch is labelled."""
+    units: dict[str, dict[str, Tensor]] = {}
+    for names in _alike(heads, [name for name in heads if labels.get(name) is not None], {}):
+        targets = torch.stack([labels[name] for name in names])  # type: ignore[misc]
+        found = {term.name: _units(term, targets, sample_weight) for term in loss_terms(names[0], heads[names[0]])}
+        for index, name in enumerate(names):
+            units[name] = {term: values[index] for term, values in found.items()}
+    return units
+
+
+def step_ratio(term: RatioTerm, sums: Tensor, units: Tensor) -> StepRatio:
+    """A ratio term over the step from the sums (…) of its statistics over the step; 0 when nothing is labelled."""
+    with torch.enable_grad():
+        sums = sums.detach().requires_grad_()
+        value = term.value(sums) * (units > 0)
+        (gradient,) = torch.autograd.grad(value, sums)
+    return StepRatio(value.detach(), gradient)
+
+
+def combined_loss(
+    heads: Mapping[str, HeadConfig],
+    losses: Mapping[str, Tensor],
+    log_variances: Mapping[str, Tensor] | None = None,
+    labelled: Mapping[str, Tensor] | None = None,
+    batches: Tensor | float = 1.0,
+) -> Tensor:
+    """`Σ λ·L / Σ λ` over the given heads, labelled in this step or not.
+
+    With log-variances s = log σ², `L` becomes `exp(−s)·L + s/2`: the uncertainty weighting of Kendall, Gal and Cipolla,
+    "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, for classification. A head without labels in the
+    step adds no `s/2`; elsewhere each of the step's `batches` adds its share of it.
+    """
+    weights = {name: heads[name].loss_weight for name in losses}
+    total = sum(weights.values()) or 1.0
+    values = torch.stack(list(losses.values()))  # (heads,)
+    if log_variances is not None and labelled is not None:
+        s = torch.stack([log_variances[name] for name in losses]).to(values)
+        present = torch.stack([labelled[name] for name in losses]).to(values)
+        values = torch.exp(-s) * values + present * s / (2 * batches)
+    return (values * values.new_tensor([weight / total for weight in weights.values()])).sum()
+
+
+# ---- heads computed as one ----
+
+
+def _alike(
+    heads: Mapping[str, HeadConfig], names: Iterable[str], thresholds: Mapping[str, Tensor | None]
+) -> list[list[str]]:
+    """Heads by equal loss and number of labels. One with learned thresholds or a loss of somebody's own, which may
+    look at more of its head, stays alone."""
+    groups: dict[Hashable, list[str]] = {}
+    for name in names:
+        head = heads[name]
+        key: Hashable = (name,)
+        if head.loss in BUILT_IN_LOSSES and thresholds.get(name) is None:
+            key = repr((head.loss, head.loss_kwargs, head.label_weights, head.pos_weight, head.num_labels))
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def _add_group(
+    found: HeadLosses,
+    names: list[str],
+    terms: list[Term],
+    logits: Tensor,
+    targets: Tensor,
+    step: StepTotals | None,
+    sample_weight: Tensor | None,
+) -> None:
+    """Add the losses of heads with the same terms: logits (heads, batch, labels), targets (heads, batch[, labels])."""
+    if targets.is_floating_point():
+        targets = targets.to(logits)
+    rows, row_targets = logits.flatten(0, 1), targets.flatten(0, 1)
+    totals = logits.flatten(1).sum(1) * 0.0  # (heads,)
+    labelled = torch.zeros_like(totals.detach(), dtype=torch.bool)
+    parts: dict[str, Tensor] = {}
+    for term in terms:
+        if step is None:
+            units = _units(term, targets, sample_weight).to(logits)
+        else:
+            units = torch.stack([step.units[name][term.name] for name in names]).to(logits)
+        labelled = labelled | (units > 0)
+        divisor = torch.where(units > 0, units, torch.ones_like(units))
+        if isinstance(term, AdditiveTerm):
+            part = _sum_rows(term.numerator(rows, row_targets), len(names), sample_weight) / divisor
+        else:
+            sums = _sum_rows(term.statistics(rows, row_targets), len(names), sample_weight)  # (heads, …)
+            if step is not None and term.scope == "step":
+                for name, head_sums in zip(names, sums, strict=True):
+                    found.statistics.setdefault(name, {})[term.name] = head_sums.detach()
+                part = _shares_of_ratios(sums, names, term.name, step)
+            else:
+                present = _units(term, targets, sample_weight).to(logits) > 0
+                part = torch.stack([term.value(head_sums) for head_sums in sums]) * present / divisor
+        parts[term.name] = part
+        totals = totals + term.weight * part
+    for index, name in enumerate(names):
+        found.losses[name], found.labelled[name] = totals[index], labelled[index]
+        found.terms[name] = {term: values[index] for term, values in parts.items()}
+
+
+def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotals) -> Tensor:
+    """(heads,): values whose sum over the step's batches is the ratio, and whose gradients sum to its gradient:
+    ∂value/∂z = Σ_k ∂value/∂S_k · ∂S_k/∂z, with the S_k of the whole step."""
+    if not step.ratios:
+        return sums.flatten(1).sum(1) * 0.0
+    ratios = [step.ratios[name][term] for name in names]
+    gradients = torch.stack([ratio.gradient for ratio in ratios]).to(sums)  # (heads, …)
+    shares = torch.stack([ratio.value for ratio in ratios]).to(sums) / step.batches.to(sums)
+    linear = (sums * gradients).flatten(1).sum(1)
+    return linear - linear.detach() + shares
+
+
+def _units(term: Term, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """(heads,): what a term's sum is divided by, from the targets (heads, batch[, labels])."""
+    units = _sum_rows(term.denominator(targets.flatten(0, 1)), len(targets), sample_weight)
+    return units if isinstance(term, AdditiveTerm) else (units > 0).float()
+
+
+def _sum_rows(values: Tensor, heads: int, sample_weight: Tensor | None) -> Tensor:
+    """(heads · batch, …) → (heads, …), weighted by row."""
+    values = values.unflatten(0, (heads, -1))
+    if sample_weight is not None:
+        values = values * sample_weight.to(values.device).view(-1, *[1] * (values.dim() - 2))
+    return values.sum(1)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -1,0 +1,71 @@
+"""The exact loss of every head over a whole evaluation set, from sums over its rows."""
+
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..model.head_multihead import HeadConfig
+from ..model.losses_multihead import MISSING, AdditiveTerm, Term, loss_terms
+from .step import wide_dtype
+
+
+class EvaluationLoss:
+    """Sums of the terms' numerators, denominators and statistics over the rows of an evaluation.
+
+    The loss of a set is no mean over its batches: its last batch is smaller, rows lack labels, and an F1 is no sum.
+    Rows that a distributed sampler pads in are not counted.
+
+    Args:
+        heads: the model's heads; learned thresholds are read off their `thresholds`.
+        accelerator: gathers the rows of all processes.
+    """
+
+    def __init__(self, heads: Mapping[str, HeadConfig], accelerator: Accelerator) -> None:
+        self._heads = heads
+        self._accelerator = accelerator
+        self._terms: list[tuple[str, Term]] = []
+        for name, head in heads.items():
+            learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
+            self._terms += [(name, term) for term in loss_terms(name, head, learned)]
+        self._shapes: list[torch.Size] = []
+        self._sums: Tensor | None = None  # (columns,): of each term its denominator and its numerator or statistics
+
+    def add(
+        self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None = None
+    ) -> None:
+        """Add a batch of this process: head → logits (batch, labels), and targets of some or all of the heads."""
+        columns: list[Tensor] = []  # (batch, …)
+        for name, term in self._terms:
+            wide = logits[name].to(torch.promote_types(logits[name].dtype, torch.float32))
+            targets = labels.get(name)
+            if targets is None:
+                targets = torch.full_like(wide if self._heads[name].multi_label else wide[:, 0].long(), MISSING)
+            targets = targets.to(wide.device, wide.dtype if targets.is_floating_point() else targets.dtype)
+            above = term.numerator if isinstance(term, AdditiveTerm) else term.statistics
+            columns += [term.denominator(targets), above(wide, targets)]
+        self._shapes = [values.shape[1:] for values in columns]
+        dtype = wide_dtype(self._accelerator.device)
+        rows = torch.cat([values.to(dtype).reshape(len(values), -1) for values in columns], dim=1)
+        if sample_weight is not None:
+            rows = rows * sample_weight.to(rows).unsqueeze(1)
+        # one gathering for all heads, without the rows that fill up the last batch
+        sums = self._accelerator.gather_for_metrics(rows).sum(0)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def losses(self) -> tuple[dict[str, Tensor], set[str]]:
+        """Head → loss over all rows added, an exact 0 without labels; and the heads that have a label."""
+        found: dict[str, Tensor] = {}
+        labelled: set[str] = set()
+        if self._sums is None:
+            return found, labelled
+        pieces = self._sums.split([shape.numel() for shape in self._shapes])
+        values = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+        for (name, term), units, above in zip(self._terms, values[::2], values[1::2], strict=True):
+            value = torch.zeros_like(units)
+            if units > 0:
+                labelled.add(name)
+                value = above / units if isinstance(term, AdditiveTerm) else term.value(above)
+            found[name] = found.get(name, 0.0) + term.weight * value
+        return found, labelled

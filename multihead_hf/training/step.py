@@ -1,0 +1,126 @@
+"""What the batches of an optimiser step must know of each other, over all micro-batches and processes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..model.head_multihead import HeadConfig
+from ..model.losses_multihead import MISSING, RatioTerm, loss_terms
+from ..model.modeling_multihead import MultiHeadOutput
+from ..model.objective_multihead import StepRatio, StepTotals, batch_units, step_ratio
+
+
+def step_totals(
+    heads: Mapping[str, HeadConfig], batches: list[Mapping[str, Any]], accelerator: Accelerator
+) -> StepTotals:
+    """Units of every term and the number of batches of a step, over all processes in one small reduction.
+
+    Args:
+        heads: the heads being trained.
+        batches: this process's micro-batches, with `labels` and perhaps `sample_weight`; may be empty.
+        accelerator: sums over the processes; the totals are on its device.
+    """
+    keys = [(name, term.name) for name, head in heads.items() for term in loss_terms(name, head)]
+    totals = torch.zeros(len(keys) + 1, dtype=torch.float64)
+    totals[-1] = len(batches)
+    for batch in batches:
+        # a collator of one's own may leave out heads
+        units = batch_units(heads, batch["labels"], batch.get("sample_weight"))
+        found = [units.get(name, {}).get(term) for name, term in keys]
+        totals[:-1] += torch.stack([torch.zeros(()) if value is None else value for value in found]).double().cpu()
+    totals = summed_over_processes(totals, accelerator)
+    by_head: dict[str, dict[str, Tensor]] = {name: {} for name in heads}
+    for (name, term), value in zip(keys, totals[:-1], strict=True):
+        by_head[name][term] = value
+    return StepTotals(by_head, totals[-1], {})
+
+
+def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
+    """Sums on the accelerator's device, in float64 where the device has it."""
+    values = values.to(accelerator.device, wide_dtype(accelerator.device))
+    return accelerator.reduce(values, reduction="sum") if accelerator.num_processes > 1 else values
+
+
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """The precision in which sums over many rows are kept."""
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+
+
+class TwoPasses:
+    """Ratio terms over a step need the statistics of all its batches before the first backward pass: a first pass
+    without gradients gathers them, and the second draws the same random numbers (dropout) as the first.
+
+    Args:
+        batches: the step's micro-batches on this process.
+        totals: of the step, without ratios.
+    """
+
+    def __init__(self, batches: list[Mapping[str, Any]], totals: StepTotals) -> None:
+        self._batches = batches
+        self._totals = totals
+        self._states: list[list[Tensor]] = []
+        self._next = 0
+
+    @staticmethod
+    def needed(heads: Mapping[str, HeadConfig]) -> bool:
+        """Whether a head has a ratio term over the step."""
+        return any(_step_terms(name, head) for name, head in heads.items())
+
+    def totals_of_next_batch(
+        self,
+        heads: Mapping[str, HeadConfig],
+        forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput],
+        accelerator: Accelerator,
+    ) -> StepTotals:
+        """The step's totals with ratios, and the random state as it was when the first pass came to the batch whose
+        second pass comes next."""
+        if self._next == 0:
+            self._run_first_pass(heads, forward, accelerator)
+        _set_random_state(self._states[self._next], accelerator.device)
+        self._next += 1
+        return self._totals
+
+    def _run_first_pass(self, heads: Mapping[str, HeadConfig], forward: Any, accelerator: Accelerator) -> None:
+        terms = {(name, term.name): term for name, head in heads.items() for term in _step_terms(name, head)}
+        device = accelerator.device
+        sums = {
+            (name, key): torch.zeros(_shape(heads[name], term), dtype=wide_dtype(device), device=device)
+            for (name, key), term in terms.items()
+        }
+        for batch in self._batches:
+            self._states.append(_random_state(device))
+            for name, statistics in (forward(batch, self._totals).loss_statistics or {}).items():
+                for key, value in statistics.items():
+                    sums[name, key] += value
+        flat = summed_over_processes(torch.cat([value.flatten() for value in sums.values()]), accelerator)
+        pieces = flat.split([value.numel() for value in sums.values()])
+        ratios: dict[str, dict[str, StepRatio]] = {}
+        for ((name, key), term), piece in zip(terms.items(), pieces, strict=True):
+            units = self._totals.units[name][key]
+            ratios.setdefault(name, {})[key] = step_ratio(term, piece.view(sums[name, key].shape), units)
+        self._totals = self._totals._replace(ratios=ratios)
+
+
+def _step_terms(name: str, head: HeadConfig) -> list[RatioTerm]:
+    return [term for term in loss_terms(name, head) if isinstance(term, RatioTerm) and term.scope == "step"]
+
+
+def _shape(head: HeadConfig, term: RatioTerm) -> torch.Size:
+    """Shape of a term's statistics, from a row without labels."""
+    logits = torch.zeros(1, head.num_labels)
+    targets = torch.full_like(logits, MISSING) if head.multi_label else torch.full((1,), MISSING)
+    return term.statistics(logits, targets).shape[1:]
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return states if device.type == "cpu" else [*states, torch.get_device_module(device).get_rng_state()]
+
+
+def _set_random_state(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.get_device_module(device).set_rng_state(states[1])

@@ -1,0 +1,94 @@
+"""Learned weights of the heads' losses: trained with the model, kept in checkpoints, and no part of what is published."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from training_runs import still, trainer_for, weights
+
+from multihead_hf import HeadConfig, MultiHeadModel
+
+
+def test_they_are_trained_logged_and_kept_in_checkpoints_only(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = {"head_weighting": "uncertainty", "learning_rate": 1e-3, "weight_decay": 0.5}
+    trainer = trainer_for(out, max_steps=4, save_strategy="steps", save_steps=2, head_learning_rate=0.1, **settings)
+    trainer.train()
+    learned = trainer.model.log_variances.tolist()
+    assert all(abs(value) > 0.05 for value in learned)
+    log = [entry for entry in trainer.state.log_history if "mood_loss" in entry][-1]
+    assert [log["topic_log_variance"], log["mood_log_variance"]] == pytest.approx(learned)
+    assert log["learning_rate_head_weighting"] == log["learning_rate_heads"]
+    (group,) = (group for group in trainer.optimizer.param_groups if group["name"] == "head_weighting")
+    assert group["weight_decay"] == 0.0
+    assert load_file(out / "checkpoint-4" / "head_weighting.safetensors")["log_variances"].tolist() == learned
+    assert "log_variances" not in load_file(out / "checkpoint-4" / "model.safetensors")
+
+    trainer.save_model()
+    assert not (out / "head_weighting.safetensors").exists()
+    assert "log_variances" not in load_file(out / "model.safetensors")
+    published, info = MultiHeadModel.from_pretrained(out, output_loading_info=True)
+    assert published.log_variances is None
+    assert not info["missing_keys"]
+    # another run with the same model, and fixed weights
+    trainer_for(tmp_path / "fixed", trainer.model, max_steps=1).train()
+    assert trainer.model.log_variances is None
+
+
+def test_the_evaluation_loss_is_that_of_fixed_weights(tmp_path: Path) -> None:
+    """So that it can be compared between evaluations, whatever has been learned in between."""
+    trainer = trainer_for(tmp_path, max_steps=1, head_weighting="uncertainty")
+    expected = trainer.evaluate()["eval_loss"]
+    with torch.no_grad():
+        trainer.model.log_variances.fill_(3.0)
+    assert trainer.evaluate()["eval_loss"] == expected
+
+
+def test_a_head_without_labels_leaves_its_log_variance(tmp_path: Path) -> None:
+    heads = {**tiny.two_heads(), "other": HeadConfig(labels=["x", "y"])}
+    trainer = trainer_for(
+        tmp_path, still(**heads), max_steps=2, gradient_accumulation_steps=2, head_weighting="uncertainty"
+    )
+    trainer.train()
+    topic, mood, other = trainer.model.log_variances.tolist()
+    assert topic != 0
+    assert mood != 0
+    assert other == 0
+
+
+def test_a_run_with_another_weighting_is_not_resumed(tmp_path: Path) -> None:
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path, **settings).train()
+    with pytest.raises(ValueError, match=r"its run had head_weighting='fixed', and this one has 'uncertainty'"):
+        trainer_for(tmp_path, head_weighting="uncertainty", **settings).train(resume_from_checkpoint=True)
+    learning = {**settings, "head_weighting": "uncertainty"}
+    trainer_for(tmp_path / "other", **learning).train()
+    with pytest.raises(ValueError, match=r"had head_weighting='uncertainty', and this one has 'fixed'.*Resume with"):
+        trainer_for(tmp_path / "other", **settings).train(resume_from_checkpoint=True)
+    saved = tmp_path / "other" / "checkpoint-2" / "head_weighting.safetensors"
+    saved.write_bytes(saved.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=r"head_weighting.safetensors cannot be read.*complete one is .*checkpoint-1"):
+        trainer_for(tmp_path / "other", **learning).train(resume_from_checkpoint=True)
+
+
+def test_lora_with_learned_weights(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["heads"])
+    settings = {"save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2, "head_weighting": "uncertainty"}
+    whole = trainer_for(tmp_path / "whole", get_peft_model(still(), lora), max_steps=4, **settings)
+    whole.train()
+    assert all(abs(value) > 1e-3 for value in whole.model.base_model.model.log_variances.tolist())
+    folder = tmp_path / "whole" / "checkpoint-2"
+    again = trainer_for(tmp_path / "again", get_peft_model(still(), lora), max_steps=4, **settings)
+    again.train(resume_from_checkpoint=str(folder))
+    expected = weights(whole.model)
+    for key, value in weights(again.model).items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_an_unknown_weighting(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown head_weighting 'uncertain'. Did you mean 'uncertainty'"):
+        trainer_for(tmp_path, head_weighting="uncertain")
