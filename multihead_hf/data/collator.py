@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -76,7 +77,7 @@ def _stack(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
     # numpy and torch targets, as formatted datasets give them, become plain ones
     plain = [target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target for target in targets]
     if head.multi_label:
-        return torch.tensor([_cells(name, head, *row) for row in enumerate(plain)], dtype=torch.float32)
+        return torch.from_numpy(_cells(name, head, plain))
     return torch.tensor([_label_id(name, head, *row) for row in enumerate(plain)], dtype=torch.int64)
 
 
@@ -93,16 +94,21 @@ def _label_id(name: str, head: HeadConfig, row: int, target: Any) -> int:
     return target
 
 
-def _cells(name: str, head: HeadConfig, row: int, target: Any) -> list[float]:
-    if target is None:
-        return [MISSING] * head.num_labels
-    if not isinstance(target, (list, tuple)) or len(target) != head.num_labels:
+def _cells(name: str, head: HeadConfig, targets: list[Any]) -> npt.NDArray[np.float32]:
+    for row, target in enumerate(targets):
+        if target is not None and (not isinstance(target, (list, tuple)) or len(target) != head.num_labels):
+            raise ValueError(
+                f"head {name!r}, row {row} of the batch: the target of a prepared row is a list of {head.num_labels} "
+                f"cells, one for each label, not {target!r}; see prepare_dataset"
+            )
+    unknown = [MISSING] * head.num_labels
+    cells = np.array([unknown if target is None else target for target in targets], dtype=np.float32)
+    cells[np.isnan(cells)] = MISSING  # None became NaN
+    wrong = (cells != MISSING) & ((cells < 0) | (cells > 1))
+    if wrong.any():
+        row, label = np.argwhere(wrong)[0]
         raise ValueError(
-            f"head {name!r}, row {row} of the batch: the target of a prepared row is a list of {head.num_labels} "
-            f"cells, one for each label, not {target!r}; see prepare_dataset"
+            f"head {name!r}, row {row} of the batch: cell {head.labels[label]!r} is {cells[row, label]:g}, not between "
+            "0 and 1"
         )
-    cells = [MISSING if cell is None or cell != cell else cell for cell in target]
-    for label, cell in zip(head.labels, cells, strict=True):
-        if cell != MISSING and not 0 <= cell <= 1:
-            raise ValueError(f"head {name!r}, row {row} of the batch: cell {label!r} is {cell}, not between 0 and 1")
     return cells

@@ -1,0 +1,27 @@
+"""Every benchmark runs, at its smallest: what it prints has a line for each ratio."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SMALLEST = {"step_overhead": ["--rounds", "1", "--steps", "1", "--batch", "4", "--heads", "2"]}
+
+
+def test_none_is_forgotten() -> None:
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(SMALLEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *SMALLEST[name]]
+    done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ratios = re.findall(r"^\d\. .* +(\d+\.\d+)  [\d.]+ to [\d.]+$", done.stdout, flags=re.M)
+    assert len(ratios) == 4
+    assert all(float(ratio) > 0 for ratio in ratios)
