@@ -5,7 +5,7 @@
 
 1. `MultiHeadTrainer` against a loop written by hand in plain PyTorch: one `nn.Linear` and one BCE per head, on the same
    encoder, rows and optimiser. Ratio of samples per second; 1 is no overhead.
-2. The same model and loop with 10 and 100 heads against one head: share of the step that the others add.
+2. The same model and loop with 10 and 100 heads against one head: ratio of the times of a step.
 3. Soft-F1 over the step (two passes) against Soft-F1 over each micro-batch, under gradient accumulation.
 
 Compared runs take turns, and the medians over the rounds are printed: these are ratios, not speeds of a machine.
@@ -183,7 +183,7 @@ class Benchmark:
             lr_scheduler_type="constant",
             bf16=self.options.bf16,
             train_sampling_strategy="sequential",
-            logging_steps=10,
+            logging_steps=2,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

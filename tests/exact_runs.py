@@ -52,11 +52,14 @@ def prepared_rows(heads: dict[str, HeadConfig], rows: int, seed: int, missing: f
 
 
 def run(case: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train as a case says: `heads` (settings by name), `rows`, `seed`, `missing`, `weighted`, `padding`, and further
-    keys that are training arguments."""
+    """Train as a case says: `heads` (settings by name), `rows`, `seed`, `missing`, `weighted`, `seed_padding`, perhaps
+    `labelled_from` (head → first row with a label), and further keys that are training arguments."""
     case = dict(case)
     heads = {name: HeadConfig(**{"dropout": 0.0, **settings}) for name, settings in case.pop("heads").items()}
     rows = prepared_rows(heads, case.pop("rows"), case.pop("seed"), case.pop("missing"), case.pop("weighted"))
+    for name, first in case.pop("labelled_from", {}).items():
+        for row in rows[:first]:
+            row["labels"][name] = None
     set_seed(0)
     config = MultiHeadConfig(encoder=tiny.bert_config(dropout=0.0), heads=heads)
     model = MultiHeadModel(config).double()
@@ -73,11 +76,15 @@ def run(case: dict[str, Any], folder: Path) -> dict[str, Any]:
         processing_class=tokenizer,
         callbacks=[keep],
     )
+    reductions = []
+    reduce = trainer.accelerator.reduce
+    trainer.accelerator.reduce = lambda *args, **kwargs: (reductions.append(1), reduce(*args, **kwargs))[1]
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {
         "world_size": trainer.args.world_size,
+        "reductions": len(reductions),
         "wrapper": type(trainer.model_wrapped).__name__,
         "logs": [{key: value for key, value in entry.items() if "loss" in key or "f1" in key} for entry in logs],
         "gradients": keep.gradients,

@@ -21,21 +21,30 @@ from multihead_hf import (
 
 
 class Stall(TrainerCallback):
-    """Holds on after a save or amid a step until somebody kills the process."""
+    """Holds on amid a step until somebody kills the process."""
 
-    def __init__(self, at_save: int | None, at_step: int | None) -> None:
-        self.at_save, self.at_step = at_save, at_step
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._wait(state.global_step == self.at_save)
+    def __init__(self, at_step: int | None) -> None:
+        self.at_step = at_step
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._wait(state.global_step == self.at_step)
+        if state.global_step == self.at_step:
+            wait()
 
-    def _wait(self, now: bool) -> None:
-        if now:
-            print("stalled", flush=True)
-            sys.stdin.read()
+
+class StallAmidSave(MultiHeadTrainer):
+    """Holds on when a checkpoint's weights and optimizer are written, and its random state is not."""
+
+    stall_at: int | None = None
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        if self.state.global_step == self.stall_at:
+            wait()
+        super()._save_rng_state(output_dir)
+
+
+def wait() -> None:
+    print("stalled", flush=True)
+    sys.stdin.read()
 
 
 def build(dropout: float, **topic: Any) -> MultiHeadModel:
@@ -57,7 +66,7 @@ def build(dropout: float, **topic: Any) -> MultiHeadModel:
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    stall = Stall(options.pop("stall_at_save", None), options.pop("stall_at_step", None))
+    stall, StallAmidSave.stall_at = Stall(options.pop("stall_at_step", None)), options.pop("stall_amid_save", None)
     dropout, resume = options.pop("dropout", 0.0), options.pop("resume", None)
     frozen, stream = options.pop("frozen", False), options.pop("stream", False)
     model = build(dropout, **options.pop("topic", {}))
@@ -66,7 +75,7 @@ def main() -> None:
     args = MultiHeadTrainingArguments(use_cpu=True, disable_tqdm=True, logging_steps=1, seed=0, **options)
     table = tiny.table(61)
     tokenizer = tiny.tokenizer()
-    trainer = MultiHeadTrainer(
+    trainer = StallAmidSave(
         model,
         args,
         # of one length, so that one process may read a stream for all

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,11 +77,11 @@ STEP_SCOPE = {"topic": {"loss_kwargs": {"average": "macro", "scope": "step"}}, "
 @pytest.mark.parametrize(
     ("extra", "stall"),
     [
-        ({}, {"stall_at_save": 4}),
-        ({"frozen": True}, {"stall_at_step": 3}),
+        ({}, {"stall_amid_save": 4}),
+        ({"frozen": True, "max_steps": 14}, {"stall_at_step": 13}),  # resumes where the second epoch begins
         ({"head_weighting": "uncertainty", **STEP_SCOPE}, {"stall_at_step": 5}),
     ],
-    ids=["thresholds, killed after a save", "frozen, amid a step", "uncertainty and step scope, amid a step"],
+    ids=["thresholds, amid a save", "frozen, amid a step", "uncertainty and step scope, amid a step"],
 )
 def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, extra: dict[str, Any], stall: dict[str, int]) -> None:
     settings = {
@@ -105,8 +106,16 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, extra: dict[str, Any], 
     assert "stalled\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    resumed, found = train({**settings, "output_dir": out, "resume": True})
-    assert [entry["step"] for entry in found["logs"]] == [1, 2, 3, 4, 5, 6]
+    resume: Any = True
+    if "stall_amid_save" in stall:
+        refused = subprocess.run(
+            command({**settings, "output_dir": out, "resume": True}), env=ENVIRONMENT, capture_output=True, text=True
+        )
+        problem = re.search(r"checkpoint-4 cannot be resumed from: .* newest complete one is (\S+)", refused.stderr)
+        assert problem
+        resume = problem[1]
+    resumed, found = train({**settings, "output_dir": out, "resume": resume})
+    assert [entry["step"] for entry in found["logs"]] == list(range(1, settings["max_steps"] + 1))
     assert all(entry["grad_norm"] > 0 for entry in found["logs"])
     assert whole.keys() == resumed.keys()
     assert ("log_variances" in whole) == ("head_weighting" in extra)

@@ -95,6 +95,9 @@ class HeadConfig:
     calibration_temperature: float | list[float] | None
     positive_label: str | None
 
+    # a loss of one's own for this run, in place of the one known as `loss`; never saved
+    loss_function = None
+
     def __init__(
         self,
         labels: Iterable[str] = (),
@@ -245,6 +248,8 @@ class HeadConfig:
                 continue  # a loss of one's own checks its own settings
             if name in _LOSS_WORDS:
                 one_of(f"loss_kwargs {name!r}", value, _LOSS_WORDS[name])
+            elif name == "epsilon":
+                _number(f"loss_kwargs {name!r}", value, above=0.0)
             else:
                 _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name in _LOSS_SHARES else math.inf)
         if self.learn_thresholds is not None:

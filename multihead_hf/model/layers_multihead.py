@@ -5,7 +5,7 @@ This file travels with every saved model.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -111,13 +111,21 @@ class MultiHeads(nn.Module):
 
 def _same_shape(heads: Mapping[str, ClassificationHead]) -> list[list[str]]:
     """Groups of two or more heads with equal layers. A head that somebody hooked into or replaced runs by itself."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[Hashable, list[str]] = {}
     for name, head in heads.items():
-        if not any(module._forward_hooks or module._forward_pre_hooks for module in head.modules()) and all(
-            type(layer) in (nn.Linear, nn.Dropout) or not list(layer.parameters()) for layer in head.layers
-        ):
-            groups.setdefault(f"{head.layers} {head.dtype}", []).append(name)
+        plain = type(head) is ClassificationHead and all(
+            type(layer) is nn.Linear or next(layer.parameters(), None) is None for layer in head.layers
+        )
+        if plain and not any(_is_hooked(module) for module in head.modules()):
+            layers = tuple((type(layer), layer.extra_repr()) for layer in head.layers)
+            groups.setdefault((head.dtype, *layers), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class RatioTerm:
         name: key in the logs, behind the head's name.
         weight: coefficient in the head's loss.
         statistics: (logits, targets) → (batch, …), zeros in rows that are not labelled.
-        value: sums of the statistics (…) → scalar.
+        value: sums of the statistics (…) → scalar; only asked where something is labelled.
         denominator: targets → (batch,), 1 in labelled rows and 0 elsewhere.
         scope: the rows that are summed. `"step"`: all rows of the optimiser step, exact, at the price of a second
             forward pass wherever the step is split. `"micro_batch"`: those of each micro-batch, then the mean over
@@ -121,9 +121,9 @@ def focal(
     """
 
     def cells(logits: Tensor, targets: Tensor) -> Tensor:
-        p = torch.sigmoid(logits)
-        positive = alpha * (1 - p) ** gamma * F.logsigmoid(logits)
-        negative = (1 - alpha) * p**gamma * F.logsigmoid(-logits)
+        log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)
+        positive = alpha * torch.exp(gamma * log_not) * log_p  # powers as exponentials: finite gradients at p = 0 and 1
+        negative = (1 - alpha) * torch.exp(gamma * log_p) * log_not
         return -(targets * positive + (1 - targets) * negative)
 
     return [_cell_term(head, "focal", cells)]
@@ -144,11 +144,15 @@ def asymmetric(
     """
 
     def cells(logits: Tensor, targets: Tensor) -> Tensor:
-        p = torch.sigmoid(logits)
-        shifted = (p - margin).clamp(min=0)
-        log_not = F.logsigmoid(-logits) if margin == 0 else torch.log1p(-shifted)
-        positive = (1 - p) ** gamma_positive * F.logsigmoid(logits)
-        negative = shifted**gamma_negative * log_not
+        log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)
+        positive = torch.exp(gamma_positive * log_not) * log_p
+        if margin == 0:
+            negative = torch.exp(gamma_negative * log_p) * log_not
+        else:
+            shifted = torch.sigmoid(logits) - margin
+            shifted = torch.where(shifted > 0, shifted, 0.5)  # not 0, whose powers have no finite gradient
+            easy = torch.sigmoid(logits) <= margin
+            negative = (shifted**gamma_negative * torch.log1p(-shifted)).masked_fill(easy, 0.0)
         return -(targets * positive + (1 - targets) * negative)
 
     return [_cell_term(head, "asymmetric", cells)]
@@ -258,9 +262,9 @@ def register_loss(name: str, loss: Loss, problem_type: str) -> None:
     """Make a loss of your own known by name, for `HeadConfig(loss=name)`.
 
     Args:
-        name: the name; a built-in one cannot be replaced, one of your own can.
-        loss: `(head, threshold_logits=None, **settings)` → terms. Its keyword-only arguments are what `loss_kwargs` may
-            hold.
+        name: the name; a built-in one cannot be replaced. One of your own can, for all models in use.
+        loss: `(head, threshold_logits=None, **settings)` → terms with unique names. It is also called without
+            `threshold_logits`, for its denominators. Its keyword-only arguments are what `loss_kwargs` may hold.
         problem_type: the kind of head it is for.
 
     Raises:
@@ -280,29 +284,44 @@ def register_loss(name: str, loss: Loss, problem_type: str) -> None:
     if name in BUILT_IN_LOSSES:
         raise ValueError(f"{name!r} is a built-in loss; give yours another name")
     one_of("problem_type", problem_type, PROBLEM_TYPES)
-    parameters = inspect.signature(loss).parameters.values()
-    settings = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
     LOSSES[name] = loss
-    LOSS_SETTINGS[name] = (problem_type, settings)
+    LOSS_SETTINGS[name] = (problem_type, loss_settings(loss))
+
+
+def loss_settings(loss: Loss) -> tuple[str, ...]:
+    """What `loss_kwargs` may hold for a loss: its keyword-only arguments."""
+    parameters = inspect.signature(loss).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+def is_known(head: HeadConfig) -> bool:
+    """Whether a head's loss is known to this installation."""
+    return head.loss_function is not None or head.loss in LOSSES
 
 
 def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = None) -> list[Term]:
     """The terms of the loss of head `name`.
 
     Raises:
-        ValueError: the loss is not known here, or needs weights that are not computed yet; names the head.
+        ValueError: the loss is not known here, needs weights that are not computed yet, or gives two terms of one name;
+            names the head.
     """
-    if head.loss not in LOSSES:
+    loss = head.loss_function or LOSSES.get(head.loss)
+    if loss is None:
         raise ValueError(
             f"head {name!r}: its loss {head.loss!r} is not known to this installation, so it can predict but not "
-            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}; make yours known with register_loss"
+            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}; make yours known with register_loss, "
+            f"or pass it to MultiHeadTrainer(losses={{{name!r}: ...}})"
         )
     if (setting := head.unresolved) is not None:
         raise ValueError(
             f"head {name!r}: {setting}='balanced' is not computed yet; MultiHeadTrainer computes it from the "
             "training data before the first step. Outside of it, give the weights as numbers"
         )
-    return LOSSES[head.loss](head, threshold_logits, **head.loss_kwargs)
+    terms = loss(head, threshold_logits, **head.loss_kwargs)
+    if len({term.name for term in terms}) < len(terms):
+        raise ValueError(f"head {name!r}: two terms of its loss {head.loss!r} have one name; names are unique")
+    return terms
 
 
 def _cell_term(head: HeadConfig, name: str, cells: Callable[[Tensor, Tensor], Tensor]) -> AdditiveTerm:

@@ -42,7 +42,8 @@ class MultiHeadOutput(ModelOutput):
     """Output of `MultiHeadModel`.
 
     Args:
-        loss: combined loss `Σ λ·L / Σ λ` over the heads, when labels are given.
+        loss: combined loss `Σ λ·L / Σ λ` over the heads (weighted anew where head weights are learned), when labels are
+            given.
         logits: head → (batch, labels).
         losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
         loss_terms: head → term → value, when labels are given.

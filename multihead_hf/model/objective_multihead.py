@@ -112,7 +112,7 @@ def step_ratio(term: RatioTerm, sums: Tensor, units: Tensor) -> StepRatio:
     """A ratio term over the step from the sums (…) of its statistics over the step; 0 when nothing is labelled."""
     with torch.enable_grad():
         sums = sums.detach().requires_grad_()
-        value = term.value(sums) * (units > 0)
+        value = _value(term, sums, units > 0)
         (gradient,) = torch.autograd.grad(value, sums)
     return StepRatio(value.detach(), gradient)
 
@@ -153,7 +153,8 @@ def _alike(
         head = heads[name]
         key: Hashable = (name,)
         if head.loss in BUILT_IN_LOSSES and thresholds.get(name) is None:
-            key = repr((head.loss, head.loss_kwargs, head.label_weights, head.pos_weight, head.num_labels))
+            weights = [None if values is None else tuple(values) for values in (head.label_weights, head.pos_weight)]
+            key = (head.loss, *sorted(head.loss_kwargs.items()), *weights, head.num_labels)
         groups.setdefault(key, []).append(name)
     return list(groups.values())
 
@@ -182,7 +183,7 @@ def _add_group(
         labelled = labelled | (units > 0)
         divisor = torch.where(units > 0, units, torch.ones_like(units))
         if isinstance(term, AdditiveTerm):
-            part = _sum_rows(term.numerator(rows, row_targets), len(names), sample_weight) / divisor
+            part = _sum_rows(term.numerator(rows, row_targets), len(names), sample_weight) * (units > 0) / divisor
         else:
             sums = _sum_rows(term.statistics(rows, row_targets), len(names), sample_weight)  # (heads, …)
             if step is not None and term.scope == "step":
@@ -190,8 +191,8 @@ def _add_group(
                     found.statistics.setdefault(name, {})[term.name] = head_sums.detach()
                 part = _shares_of_ratios(sums, names, term.name, step)
             else:
-                present = _units(term, targets, sample_weight).to(logits) > 0
-                part = torch.stack([term.value(head_sums) for head_sums in sums]) * present / divisor
+                present = _units(term, targets, sample_weight) > 0
+                part = torch.stack([_value(term, *own) for own in zip(sums, present, strict=True)]) / divisor
         parts[term.name] = part
         totals = totals + term.weight * part
     for index, name in enumerate(names):
@@ -209,6 +210,11 @@ def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotal
     shares = torch.stack([ratio.value for ratio in ratios]).to(sums) / step.batches.to(sums)
     linear = (sums * gradients).flatten(1).sum(1)
     return linear - linear.detach() + shares
+
+
+def _value(term: RatioTerm, sums: Tensor, present: Tensor) -> Tensor:
+    """Value of a ratio, and 0 without a gradient where nothing is labelled: it may well be 0/0 there."""
+    return torch.where(present, term.value(torch.where(present, sums, torch.ones_like(sums))), 0.0)
 
 
 def _units(term: Term, targets: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -13,9 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import (
+    ADAPTER_SAFE_WEIGHTS_NAME,
+    CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    logging,
+)
 
 from ..model.configuration_multihead import MultiHeadConfig
+
+logger = logging.get_logger(__name__)
 
 # learned weights of the heads' losses, beside the model's weights
 HEAD_WEIGHTING_FILE = "head_weighting.safetensors"
@@ -34,7 +42,7 @@ _TRAINER_FILES = (
 
 def is_checkpoint(folder: str) -> bool:
     """Whether a folder has the name of a Trainer's checkpoint."""
-    return os.path.basename(os.path.normpath(folder)).startswith(f"{PREFIX_CHECKPOINT_DIR}-")
+    return re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", os.path.basename(os.path.normpath(folder))) is not None
 
 
 def check_same_heads(checkpoint: str, config: MultiHeadConfig) -> None:
@@ -83,22 +91,42 @@ def load_head_weighting(folder: str, log_variances: Tensor) -> None:
     log_variances.copy_(load_file(os.path.join(folder, HEAD_WEIGHTING_FILE))["log_variances"])
 
 
+def check_stream(checkpoint: str) -> None:
+    """
+    Raises:
+        ValueError: a run over a stream has read it more than once: the Trainer would go on at a wrong row.
+    """
+    with open(os.path.join(checkpoint, TRAINER_STATE_NAME), encoding="utf-8") as file:
+        passes = int(json.load(file).get("epoch") or 0)
+    if passes:
+        raise ValueError(
+            f"{checkpoint}: its run had read the stream {passes} times, and resuming finds its row in the first pass "
+            "only. Train on a dataset with a length, or on stream.repeat(passes), which is one pass"
+        )
+
+
 def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
     """
     Raises:
         ValueError: a file of the checkpoint is missing or cut off; names the newest complete one in `output_dir`.
     """
-    problem = find_problem(checkpoint, processes)
+    problem = find_problem(checkpoint)
     if problem is None:
+        made_by = len(_random_states(checkpoint))
+        if made_by != processes:
+            logger.warning(
+                f"{checkpoint} was made by {made_by} processes, and this run has {processes}: it goes on, but not bit "
+                "by bit (other batches, other dropout)"
+            )
         return
-    complete = [folder for folder in _checkpoints(output_dir) if find_problem(folder, processes) is None]
+    complete = [folder for folder in _checkpoints(output_dir) if find_problem(folder) is None]
     advice = f"The newest complete one is {complete[-1]}" if complete else f"There is no complete one in {output_dir}"
     raise ValueError(f"{checkpoint} cannot be resumed from: {problem}. {advice}")
 
 
-def find_problem(checkpoint: str, processes: int) -> str | None:
-    """What keeps a run of so many processes from going on at a checkpoint, or `None`: the Trainer itself would start
-    anew without a word where its state is missing."""
+def find_problem(checkpoint: str) -> str | None:
+    """What keeps a run from going on at a checkpoint, or `None`: the Trainer itself would start anew without a word
+    where its state is missing."""
 
     def missing_or_cut(name: str, opens: Callable[[str], object]) -> str | None:
         try:
@@ -109,14 +137,16 @@ def find_problem(checkpoint: str, processes: int) -> str | None:
             return f"{name} cannot be read ({type(error).__name__}: {error})"
         return None
 
-    def shards(index: str) -> list[str]:
-        with open(os.path.join(checkpoint, index), encoding="utf-8") as file:
-            return sorted(set(json.load(file)["weight_map"].values()))
-
+    if not os.path.isdir(checkpoint):
+        return "there is no such folder"
     whole = [name for name in _WEIGHTS if os.path.isfile(os.path.join(checkpoint, name))]
-    indexed = os.path.isfile(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME))
-    weights = whole[:1] or (shards(SAFE_WEIGHTS_INDEX_NAME) if indexed else [SAFE_WEIGHTS_NAME])
-    random_states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
+    weights = whole[:1] or [SAFE_WEIGHTS_NAME]
+    if not whole and os.path.isfile(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME)):
+        problem = missing_or_cut(SAFE_WEIGHTS_INDEX_NAME, _shards)
+        if problem:
+            return problem
+        weights = _shards(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME))
+    random_states = _random_states(checkpoint) or ["rng_state.pth"]
     checks: list[tuple[str, Callable[[str], object]]] = [
         (TRAINER_STATE_NAME, _open_state),
         *((name, _open_weights) for name in weights),
@@ -124,6 +154,19 @@ def find_problem(checkpoint: str, processes: int) -> str | None:
         *((name, _open_zip) for name in ("optimizer.pt", "scheduler.pt", *random_states)),
     ]
     return next((problem for name, opens in checks if (problem := missing_or_cut(name, opens))), None)
+
+
+def _shards(index: str) -> list[str]:
+    with open(index, encoding="utf-8") as file:
+        return sorted(set(json.load(file)["weight_map"].values()))
+
+
+def _random_states(checkpoint: str) -> list[str]:
+    """The files that hold the processes' random states: one, or one for each up to the highest rank."""
+    ranks = [int(match[1]) for name in os.listdir(checkpoint) if (match := re.fullmatch(r"rng_state_(\d+)\.pth", name))]
+    if ranks:
+        return [f"rng_state_{rank}.pth" for rank in range(max(ranks) + 1)]
+    return ["rng_state.pth"] if os.path.isfile(os.path.join(checkpoint, "rng_state.pth")) else []
 
 
 def _open_state(path: str) -> None:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..model.head_multihead import HeadConfig
-from ..model.losses_multihead import MISSING, AdditiveTerm, Term, loss_terms
+from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
 from .step import wide_dtype
 
 
@@ -18,15 +18,16 @@ class EvaluationLoss:
     Rows that a distributed sampler pads in are not counted.
 
     Args:
-        heads: the model's heads; learned thresholds are read off their `thresholds`.
+        heads: the model's heads; learned thresholds are read off their `thresholds`. Those whose loss is not known here
+            have none.
         accelerator: gathers the rows of all processes.
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig], accelerator: Accelerator) -> None:
-        self._heads = heads
+        self._heads = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
         self._accelerator = accelerator
         self._terms: list[tuple[str, Term]] = []
-        for name, head in heads.items():
+        for name, head in self._heads.items():
             learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
             self._terms += [(name, term) for term in loss_terms(name, head, learned)]
         self._shapes: list[torch.Size] = []
@@ -36,6 +37,8 @@ class EvaluationLoss:
         self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None = None
     ) -> None:
         """Add a batch of this process: head → logits (batch, labels), and targets of some or all of the heads."""
+        if not self._terms:
+            return
         columns: list[Tensor] = []  # (batch, …)
         for name, term in self._terms:
             wide = logits[name].to(torch.promote_types(logits[name].dtype, torch.float32))

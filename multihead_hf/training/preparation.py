@@ -14,8 +14,8 @@ from transformers.utils import logging
 from ..data.encoding import is_prepared, prepare_dataset
 from ..data.heads import count_labels
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import HeadConfig, is_a, near_names
-from ..model.losses_multihead import Loss, register_loss
+from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
+from ..model.losses_multihead import Loss, loss_settings
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
@@ -58,6 +58,25 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
         )
     if args.push_to_hub:
         check_token(args.hub_token)
+
+
+def check_extensions(
+    args: MultiHeadTrainingArguments, optimizers: Any = (None, None), compute_loss_func: Any = None, **others: Any
+) -> None:
+    """
+    Raises:
+        ValueError: arguments of the Trainer itself that cannot be right for several heads.
+    """
+    if compute_loss_func is not None:
+        raise ValueError(
+            "compute_loss_func would be scaled wrongly by accumulation and processes, and knows no heads: give each "
+            "head its loss, losses={head: function}"
+        )
+    if args.head_weighting == "uncertainty" and optimizers[0] is not None:
+        raise ValueError(
+            "head_weighting='uncertainty' learns parameters that an optimizer made before does not have: pass "
+            "optimizer_cls_and_kwargs instead of optimizers"
+        )
 
 
 def check_token(token: str | None) -> None:
@@ -146,29 +165,28 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
 
 
 def use_losses(config: MultiHeadConfig, losses: Mapping[str, Loss]) -> None:
-    """Register losses given as functions by their names, and give them to their heads.
+    """Give heads losses that are functions. The configuration keeps their names, under which they are saved.
 
     Raises:
         ValueError: a head that does not exist, a function without a name of its own, or settings that it does not take.
     """
-    names = [getattr(loss, "__name__", "") for loss in losses.values()]
-    for (head_name, loss), name in zip(losses.items(), names, strict=True):
+    for head_name, loss in losses.items():
         if head_name not in config.heads:
             near = near_names(head_name, config.heads)
             raise ValueError(f"losses: the model has no head {head_name!r}.{near} Its heads: {list(config.heads)}")
-        if not name.isidentifier():
+        name, settings = getattr(loss, "__name__", ""), loss_settings(loss)
+        if not name.isidentifier() or name in BUILT_IN_LOSSES:
+            problem = "is that of a built-in loss" if name in BUILT_IN_LOSSES else "is none to save it under"
             raise ValueError(
-                f"head {head_name!r}: its loss {loss!r} has no name to be saved under: write it as a function (def), "
-                "or name it with register_loss and HeadConfig(loss=name)"
+                f"head {head_name!r}: the name of its loss {loss!r} {problem}: write it as a function (def)"
             )
-        if any(other is not loss for other, its in zip(losses.values(), names, strict=True) if its == name):
-            raise ValueError(f"losses: two functions are called {name!r}; each needs a name of its own")
         head = config.heads[head_name]
-        try:
-            register_loss(name, loss, head.problem_type)
-            config.heads[head_name] = HeadConfig(**{**head.to_dict(), "loss": name})
-        except ValueError as error:
-            raise ValueError(f"head {head_name!r}: {error}") from None
+        for setting in head.loss_kwargs:
+            if setting not in settings:
+                near = near_names(setting, settings)
+                raise ValueError(f"head {head_name!r}: its loss {name!r} has no setting {setting!r}.{near}")
+        config.heads[head_name] = HeadConfig.from_saved({**head.to_dict(), "loss": name})
+        config.heads[head_name].loss_function = loss
 
 
 def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
@@ -190,6 +208,12 @@ def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
             )
         if head.label_weights == "balanced":
             head.label_weights = [n / (head.num_labels * count) for count, n in zip(positives, known, strict=True)]
+        full = [label for label, count, n in zip(head.labels, positives, known, strict=True) if count >= n]
+        if head.pos_weight == "balanced" and full:
+            raise ValueError(
+                f"head {name!r}: the 'balanced' pos_weight is 0 for labels that every training example has: {full}. "
+                "Give weights as numbers, or leave these labels out"
+            )
         if head.pos_weight == "balanced":
             head.pos_weight = [(n - count) / count for count, n in zip(positives, known, strict=True)]
 

@@ -27,10 +27,12 @@ def step_totals(
     totals = torch.zeros(len(keys) + 1, dtype=torch.float64)
     totals[-1] = len(batches)
     for batch in batches:
+        units = batch_units(heads, batch.get("labels") or {}, batch.get("sample_weight"))
         # a collator of one's own may leave out heads
-        units = batch_units(heads, batch["labels"], batch.get("sample_weight"))
-        found = [units.get(name, {}).get(term) for name, term in keys]
-        totals[:-1] += torch.stack([torch.zeros(()) if value is None else value for value in found]).double().cpu()
+        found = [index for index, (name, term) in enumerate(keys) if name in units]
+        if found:
+            values = torch.stack([units[keys[index][0]][keys[index][1]] for index in found])
+            totals[found] += values.cpu().double()
     totals = summed_over_processes(totals, accelerator)
     by_head: dict[str, dict[str, Tensor]] = {name: {} for name in heads}
     for (name, term), value in zip(keys, totals[:-1], strict=True):
@@ -47,6 +49,20 @@ def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
 def wide_dtype(device: torch.device) -> torch.dtype:
     """The precision in which sums over many rows are kept."""
     return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+
+
+def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelerator) -> None:
+    """Give weight 0 to the rows with which the last batches of an epoch are filled up, so that every process has
+    equally many: they have been trained on before."""
+    state = accelerator.gradient_state
+    if accelerator.num_processes == 1 or not batches or not state.end_of_dataloader or state.remainder <= 0:
+        return
+    last = batches[-1]
+    rows = len(last["input_ids"])
+    place = accelerator.process_index * rows + torch.arange(rows, device=last["input_ids"].device)
+    weights = last.get("sample_weight")
+    weights = torch.ones(rows, device=place.device) if weights is None else weights
+    last["sample_weight"] = weights * (place < state.remainder).to(weights)
 
 
 class TwoPasses:

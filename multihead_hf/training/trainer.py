@@ -1,8 +1,9 @@
 """The Trainer for multi-head models: named hooks of `Trainer`, never its loop."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from .checkpoints import (
     check_complete,
     check_same_heads,
     check_same_weighting,
+    check_stream,
     copy_published_files,
     is_checkpoint,
     load_head_weighting,
@@ -45,6 +47,7 @@ from .preparation import (
     apply_text_settings,
     check_arguments,
     check_countable,
+    check_extensions,
     check_token,
     multi_head_model,
     prepared,
@@ -52,7 +55,7 @@ from .preparation import (
     upcast_trainable,
     use_losses,
 )
-from .step import TwoPasses, step_totals
+from .step import TwoPasses, leave_out_repeated_rows, step_totals
 
 logger = logging.get_logger(__name__)
 
@@ -73,8 +76,8 @@ class MultiHeadTrainer(Trainer):
         train_dataset, eval_dataset: raw or prepared; `eval_dataset` may be a dict of several.
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
-        losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. It is
-            registered under the function's name, which is what the saved configuration holds.
+        losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. The
+            saved configuration holds the function's name.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -105,10 +108,12 @@ class MultiHeadTrainer(Trainer):
     ) -> None:
         args = args if args is not None else MultiHeadTrainingArguments("tmp_trainer")
         check_arguments(args)
+        check_extensions(args, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
         self._user_metrics = compute_metrics
         self._metric_prefix = "eval"
+        self._user_keys: set[str] = set()
         # what the next log reports: each head's loss and, where there are several, its terms, summed over so many steps
         self._noted: list[tuple[str, str | None]] = []
         self._step_losses = torch.zeros(0)
@@ -206,6 +211,23 @@ class MultiHeadTrainer(Trainer):
         rows = prepared(test_dataset, self.config, self.args, self.processing_class, "dataset", require_labels=False)
         return super().predict(rows, ignore_keys, metric_key_prefix)
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        with self._keeping_every_row():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        with self._keeping_every_row():
+            return super().get_test_dataloader(test_dataset)
+
+    @contextlib.contextmanager
+    def _keeping_every_row(self) -> Iterator[None]:
+        """`dataloader_drop_last` is for training; figures are those of all rows."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def _prepared_for_evaluation(self, dataset: Any) -> Any:
         if isinstance(dataset, (dict, DatasetDict)):
             return {name: self._prepared_for_evaluation(rows) for name, rows in dataset.items()}
@@ -215,6 +237,7 @@ class MultiHeadTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        leave_out_repeated_rows(batches, self.accelerator)
         if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
             # the loop would take no step for them, and their gradient would leak into the next epoch's first one
             logger.warning_once(
@@ -224,7 +247,8 @@ class MultiHeadTrainer(Trainer):
         self._noted_steps += bool(batches)
         # nothing to count or reduce where one batch is the whole step
         self._two_passes = None
-        if self.args.world_size == 1 and len(batches) <= 1:
+        # (all processes have equally many)
+        if not batches or (self.args.world_size == 1 and len(batches) == 1):
             return batches, None
         totals = step_totals(self.config.heads, batches, self.accelerator)
         if TwoPasses.needed(self.config.heads):
@@ -236,6 +260,8 @@ class MultiHeadTrainer(Trainer):
             # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
             # an evaluation, with the model still in evaluation mode
             model.train()
+            if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones have other weights then
+                self.optimizer.train()
             forward = functools.partial(self._first_pass, model)
             heads = self.config.heads
             num_items_in_batch = self._two_passes.totals_of_next_batch(heads, forward, self.accelerator)
@@ -257,8 +283,6 @@ class MultiHeadTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's `StepTotals`."""
-        if self.compute_loss_func is not None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         outputs: MultiHeadOutput = model(**inputs)
@@ -266,7 +290,8 @@ class MultiHeadTrainer(Trainer):
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
         loss = outputs.loss
         if model.training:
-            self._note_losses(outputs, loss)
+            if self.is_in_train:
+                self._note_losses(outputs, loss)
             if num_items_in_batch is not None:
                 # DDP and FSDP average gradients over processes, and these are shares of one sum
                 loss = loss * self.args.world_size
@@ -336,17 +361,17 @@ class MultiHeadTrainer(Trainer):
         """
         check_countable(dataloader, self.args.world_size)
         self._metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
+        self._user_keys = set()
         self._evaluation_loss = EvaluationLoss(self.config.heads, self.accelerator)
         try:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
             losses, labelled = self._evaluation_loss.losses()
         finally:
             self._evaluation_loss = None
-        output.metrics.update({f"{prefix}_{name}_loss": float(losses[name]) for name in losses if name in labelled})
-        if self.compute_loss_func is None:
-            output.metrics.pop(f"{prefix}_loss", None)  # there is no loss without a label
-            if labelled:
-                output.metrics[f"{prefix}_loss"] = float(multi_head_model(self.model).combine(losses))
+        exact = {f"{prefix}_{name}_loss": float(losses[name]) for name in losses if name in labelled}
+        if labelled and losses.keys() == self.config.heads.keys():
+            exact[f"{prefix}_loss"] = float(multi_head_model(self.model).combine(losses))
+        output.metrics.update({key: value for key, value in exact.items() if key not in self._user_keys})
         return output
 
     def prediction_step(
@@ -356,10 +381,16 @@ class MultiHeadTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> Any:
-        loss, logits, labels = super().prediction_step(model, inputs, False, ignore_keys)
-        if isinstance(labels, dict) and self._evaluation_loss is not None:
-            self._evaluation_loss.add(logits, labels, inputs.get("sample_weight"))
-        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+        # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
+        labels = inputs.get("labels")
+        rest = {key: value for key, value in inputs.items() if key != "labels"}
+        ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]
+        _, logits, _ = super().prediction_step(model, rest, False, ignored)
+        if labels is not None:
+            labels = self._prepare_input(labels)
+            if self._evaluation_loss is not None:
+                self._evaluation_loss.add(logits, labels, inputs.get("sample_weight"))
+        return (None, None, None) if prediction_loss_only else (None, logits, labels)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """Every head's metrics over all rows, and the user's."""
@@ -367,7 +398,10 @@ class MultiHeadTrainer(Trainer):
         # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
         metrics = {f"{self._metric_prefix}_{key}": value for key, value in found.items()}
         if self._user_metrics is not None:
-            metrics.update(self._user_metrics(prediction))
+            own = self._user_metrics(prediction)
+            prefix = f"{self._metric_prefix}_"
+            self._user_keys = {prefix + key.removeprefix(prefix) for key in own}
+            metrics.update(own)
         return metrics
 
     # ---- optimiser ----
@@ -408,14 +442,18 @@ class MultiHeadTrainer(Trainer):
 
         Raises:
             ValueError: the checkpoint to resume from is not complete, not of this model or of a run with another
-                `head_weighting`; nothing has been trained.
+                `head_weighting`, or of a later pass over a stream; nothing has been trained.
         """
         folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         # the checkpoints of FSDP and DeepSpeed are folders of shards
         if folder and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             check_complete(str(folder), self.args.output_dir, self.args.world_size)
             check_same_weighting(str(folder), self.args.head_weighting)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+            if not has_length(self.train_dataset):
+                check_stream(str(folder))
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        multi_head_model(self.model).sync_thresholds()
+        return result
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         check_same_heads(resume_from_checkpoint, self.config)
@@ -423,6 +461,13 @@ class MultiHeadTrainer(Trainer):
         log_variances = multi_head_model(self.model).log_variances
         if log_variances is not None:
             load_head_weighting(resume_from_checkpoint, log_variances)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        base = multi_head_model(self.model)
+        base.sync_thresholds()
+        if base.log_variances is not None and self.state.best_model_checkpoint is not None:
+            load_head_weighting(self.state.best_model_checkpoint, base.log_variances)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint as the base class does, but with the model's code and without the Trainer's pickles."""

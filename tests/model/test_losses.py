@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from multihead_hf import HeadConfig
-from multihead_hf.model import losses_multihead
 from multihead_hf.model.head_multihead import LOSS_SETTINGS
 from multihead_hf.model.losses_multihead import (
     LOSSES,
@@ -49,6 +48,27 @@ def found(head: HeadConfig, z: Tensor, y: Tensor, learned: Tensor | None = None,
 
 def loss_of(head: HeadConfig, z: Tensor, y: Tensor, learned: Tensor | None = None, **options: Any) -> Tensor:
     return found(head, z, y, learned, **options).losses["head"]
+
+
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in LOSSES),
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    *(("focal", {"gamma": gamma}) for gamma in (0.0, 0.5)),
+    ("asymmetric", {"gamma_positive": 0.0, "gamma_negative": 0.5}),
+    ("asymmetric", {"gamma_positive": 0.5, "gamma_negative": 0.0, "margin": 0.0}),
+    *(("soft_f1", {"average": average}) for average in ("macro", "micro")),
+    ("soft_f1_bce", {"average": "macro", "absent_labels": "count"}),
+]
+
+
+def head_of(name: str, kwargs: dict[str, Any]) -> tuple[HeadConfig, Tensor]:
+    """A head with label weights and pos_weight where they count, and targets of which some are missing."""
+    if LOSS_SETTINGS[name][0].startswith("single"):
+        head = single(loss=name, loss_kwargs=kwargs, label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
+        return head, torch.tensor([0, 4, -100, 2, 1, -100, 0])
+    weights = [] if name == "soft_f1" else [1.0, 2.0, 0.5, 1.0, 1.0]
+    settings = {"label_weights": weights or None, "pos_weight": [3.0, 1.0, 1.0, 2.0, 1.0] if "bce" in name else None}
+    return multi(loss=name, loss_kwargs=kwargs, **settings), targets(missing=True)
 
 
 def wimbert_soft_f1(z: Tensor, y: Tensor, tau: Tensor | float, temperature: float) -> Tensor:
@@ -142,13 +162,12 @@ def test_nothing_labelled_is_an_exact_zero_in_the_graph(head: HeadConfig) -> Non
     assert not z.grad.any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradients_in_float64(name: str) -> None:
-    is_multi = LOSS_SETTINGS[name][0].startswith("multi")
-    head = multi(loss=name) if is_multi else single(loss=name, label_weights=[1.0, 2.0, 0.5, 1.0, 1.0])
-    y = targets(missing=True) if is_multi else torch.tensor([0, 4, -100, 2, 1, -100, 0])
-    z = logits().requires_grad_()
-    assert torch.autograd.gradcheck(lambda values: loss_of(head, values, y), (z,))
+@pytest.mark.parametrize(("name", "kwargs"), SETTINGS)
+def test_gradients_in_float64(name: str, kwargs: dict[str, Any]) -> None:
+    head, y = head_of(name, kwargs)
+    learned = torch.linspace(-1, 1, LABELS).double().requires_grad_() if "f1" in name else None
+    given = [logits().requires_grad_(), *([learned] if learned is not None else [])]
+    assert torch.autograd.gradcheck(lambda z, tau=None: loss_of(head, z, y, tau), given)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -160,16 +179,26 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     torch.testing.assert_close(value, loss_of(head, extreme.float(), targets()))
 
 
-def test_extreme_logits_stay_finite() -> None:
-    for name in LOSSES:
-        is_multi = LOSS_SETTINGS[name][0].startswith("multi")
-        head, y = (multi(loss=name), targets()) if is_multi else (single(), torch.arange(ROWS) % LABELS)
-        z = (logits(torch.float32) * 1e4).requires_grad_()
+@pytest.mark.parametrize(("name", "kwargs"), SETTINGS)
+@pytest.mark.parametrize("size", [20.0, 1e4])
+def test_extreme_logits_stay_finite(name: str, kwargs: dict[str, Any], size: float) -> None:
+    head, y = head_of(name, kwargs)
+    z = (logits(torch.float32).sign() * size).requires_grad_()
+    value = loss_of(head, z, y)
+    value.backward()
+    assert torch.isfinite(value)
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize(("name", "kwargs"), SETTINGS)
+def test_in_float32_under_autocast(name: str, kwargs: dict[str, Any]) -> None:
+    head, y = head_of(name, kwargs)
+    z = logits(torch.float32).to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
         value = loss_of(head, z, y)
-        value.backward()
-        assert torch.isfinite(value), name
-        assert z.grad is not None
-        assert torch.isfinite(z.grad).all(), name
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss_of(head, z.float(), y))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -283,10 +312,7 @@ def test_soft_targets() -> None:
     torch.testing.assert_close(loss_of(multi(), logits(), soft), expected)
 
 
-def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses_multihead, "LOSSES", dict(LOSSES))
-    monkeypatch.setattr(losses_multihead, "LOSS_SETTINGS", LOSS_SETTINGS)
-
+def test_a_loss_of_ones_own() -> None:
     def squared_error(head: HeadConfig, threshold_logits: Tensor | None = None, *, scale: float = 1.0) -> list:
         def numerator(z: Tensor, y: Tensor) -> Tensor:
             return scale * ((torch.sigmoid(z) - y) ** 2 * (y != -100)).sum(-1)
@@ -303,7 +329,7 @@ def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match=r"loss 'squared_error' has no setting 'scal'.*'scale'"):
             multi(loss="squared_error", loss_kwargs={"scal": 2.0})
     finally:
-        del LOSS_SETTINGS["squared_error"]
+        del LOSSES["squared_error"], LOSS_SETTINGS["squared_error"]
 
 
 @pytest.mark.parametrize(
@@ -312,6 +338,8 @@ def test_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"average": "makro"}, r"unknown loss_kwargs 'average' 'makro'.*'macro'"),
         ({"absent_labels": "drop"}, r"unknown loss_kwargs 'absent_labels'"),
         ({"alpha": 1.5}, r"loss_kwargs 'alpha' 1.5"),
+        ({"epsilon": 0}, r"loss_kwargs 'epsilon' 0.0: give a number of above 0"),
+        ({"scope": "batch"}, r"unknown loss_kwargs 'scope' 'batch'.*'micro_batch'"),
     ],
 )
 def test_wrong_settings(settings: dict, message: str) -> None:

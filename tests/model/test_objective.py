@@ -131,7 +131,7 @@ def test_uncertainty_weighting_is_as_published() -> None:
 
 @pytest.mark.parametrize("architecture", ["linear", "mlp"])
 def test_heads_of_one_shape_are_one_product_while_training(architecture: str) -> None:
-    labels = {"a": 3, "b": 3, "c": 2, "d": 3}
+    labels = {"a": 3, "b": 3, "c": 2, "d": 3, "e": 3}
     heads = {
         name: HeadConfig([f"{i}" for i in range(count)], dropout=0.0, architecture=architecture)
         for name, count in labels.items()
@@ -140,10 +140,10 @@ def test_heads_of_one_shape_are_one_product_while_training(architecture: str) ->
     pooled = torch.randn(5, 32)
     seen: list[str] = []
     model.heads["d"].register_forward_hook(lambda *_: seen.append("d"))
+    model.heads["e"].layers[-1].register_full_backward_hook(lambda *_: seen.append("e"))
     alone = model.heads(pooled, list(heads))[0]
     assert seen == ["d"]
     model.train()
-    products = []
     with torch.profiler.profile() as profile:
         together = model.heads(pooled, list(heads))[0]
     products = [event.count for event in profile.key_averages() if event.key == "aten::baddbmm"]
@@ -153,6 +153,7 @@ def test_heads_of_one_shape_are_one_product_while_training(architecture: str) ->
     for name in heads:
         torch.testing.assert_close(alone[name], together[name])
     sum(values.square().sum() for values in together.values()).backward()
+    assert seen[-1] == "e"
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.heads.parameters())
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from training_runs import arguments, still, trainer_for, weights
 from transformers import EarlyStoppingCallback
 
 from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
+from multihead_hf.training.checkpoints import find_problem
 
 
 def test_best_model_and_early_stopping(tmp_path: Path) -> None:
@@ -190,3 +192,81 @@ def test_a_weights_file_of_other_heads_is_refused(tmp_path: Path, caplog: pytest
     assert 0.005 < fresh.weight.std() < 0.05
     assert not fresh.bias.any()
     assert "no weights for the heads ['new']" in caplog.text
+
+
+def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = trainer_for(tmp_path / "out", **settings)
+    trainer.train()
+    for step in (1, 2):
+        folder = tmp_path / "out" / f"checkpoint-{step}"
+        (folder / "model.safetensors").unlink()
+        trainer.model.save_pretrained(folder, max_shard_size="20KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert find_problem(str(folder)) is None
+    _cut(shards[1])
+    with pytest.raises(ValueError, match=rf"{shards[1].name} cannot be read.*complete one is .*checkpoint-1"):
+        trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=True)
+    _cut(folder / "model.safetensors.index.json")
+    with pytest.raises(
+        ValueError, match=r"model.safetensors.index.json cannot be read.*complete one is .*checkpoint-1"
+    ):
+        trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_of_another_number_of_processes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path / "out", **settings).train()
+    folder = tmp_path / "out" / "checkpoint-1"
+    (folder / "rng_state.pth").rename(folder / "rng_state_1.pth")
+    with pytest.raises(ValueError, match=r"rng_state_0.pth is missing"):
+        trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=str(folder))
+    (folder / "rng_state_0.pth").write_bytes((folder / "rng_state_1.pth").read_bytes())
+    trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=str(folder))
+    assert "made by 2 processes, and this run has 1: it goes on, but not bit by bit" in caplog.text
+
+
+def test_a_stream_is_resumed_in_its_first_pass_only(tmp_path: Path) -> None:
+    rows = prepare_dataset(tiny.table(32), tiny.tokenizer(), still())
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-2}
+    settings |= {"max_steps": 6, "save_strategy": "steps", "save_steps": 1}
+
+    def trainer(stream: Any) -> MultiHeadTrainer:
+        return MultiHeadTrainer(still(), arguments(tmp_path, **settings), None, stream, None, tiny.tokenizer())
+
+    whole = trainer(rows.to_iterable_dataset().repeat(2))
+    whole.train()
+    expected = weights(whole.model)
+    for step in (3, 5):  # four steps in a pass of the stream itself
+        again = trainer(rows.to_iterable_dataset().repeat(2))
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert all(torch.equal(value, expected[key]) for key, value in weights(again.model).items())
+    trainer(rows.to_iterable_dataset()).train()
+    with pytest.raises(ValueError, match=r"checkpoint-5: its run had read the stream 1 times.*stream.repeat"):
+        trainer(rows.to_iterable_dataset()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+
+
+def test_the_best_model_comes_with_its_thresholds(tmp_path: Path) -> None:
+    heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
+    trainer = trainer_for(
+        tmp_path,
+        still(**heads),
+        max_steps=4,
+        learning_rate=1e-2,
+        head_weighting="uncertainty",
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_threshold_mean",
+        greater_is_better=True,  # the first step's is the highest
+        compute_metrics=lambda _: {"threshold_mean": 1.0 / (trainer.state.global_step + 1)},
+    )
+    trainer.train()
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-1")
+    parameter = trainer.model.heads["topic"].threshold_logits
+    assert trainer.model.config.heads["topic"].thresholds == pytest.approx(torch.sigmoid(parameter).tolist())
+    saved = load_file(tmp_path / "checkpoint-1" / "head_weighting.safetensors")["log_variances"]
+    assert torch.equal(trainer.model.log_variances, saved)

@@ -148,9 +148,15 @@ TRAJECTORY = {
             "learn_thresholds": 0.565,
         },
         "mood": {"labels": ["calm", "angry", "sad"], "label_weights": [1.0, 3.0, 0.5]},
-        "rare": {"labels": ["yes", "no"], "loss_kwargs": {"label_smoothing": 0.1}},
+        "rare": {
+            "labels": ["yes", "no", "perhaps"],
+            "problem_type": "multi_label_classification",
+            "loss": "soft_f1",
+            "learn_thresholds": 0.4,
+        },
     },
-    "rows": 20 * ROWS,
+    "rows": 5 * ROWS + 10,  # the last step of an epoch is a shorter one
+    "labelled_from": {"rare": 2 * ROWS},  # no label in the first two steps
     "seed": 3,
     "missing": 0.4,
     "weighted": True,
@@ -172,6 +178,11 @@ def test_twenty_steps_are_the_same_however_they_are_split(tmp_path: Path) -> Non
     assert one["world_size"] == 1
     others = [exact_runs.run(split(4, 4), tmp_path), *on_two_processes([split(8, 1), split(4, 2)], tmp_path)]
     assert len(one["logs"]) == len(one["gradients"]) == 20
+    for log in one["logs"][:2]:
+        assert log["rare_loss"] == 0
+    assert one["logs"][2]["rare_loss"] > 0
+    # none in one process; else one for the step's units, one for the ratios' sums and one for the log
+    assert [one["reductions"], *(other["reductions"] for other in others)] == [0, 0, 60, 60]
     for name, change in one["moved"].items():
         if "token_type" not in name:
             assert change.abs().max() > 0, name

@@ -1,5 +1,6 @@
 """Losses of one's own, passed to the Trainer."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,6 @@ from training_runs import arguments, still, trainer_for
 
 from multihead_hf import AdditiveTerm, HeadConfig, MultiHeadModel, MultiHeadTrainer, RatioTerm
 from multihead_hf.model import losses_multihead
-from multihead_hf.model.losses_multihead import LOSS_SETTINGS, LOSSES
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Any:
-    losses, settings = dict(LOSSES), dict(LOSS_SETTINGS)
-    yield
-    for table, before in ((LOSSES, losses), (LOSS_SETTINGS, settings)):
-        table.clear()
-        table.update(before)
 
 
 def brier(head: HeadConfig, threshold_logits: Tensor | None = None) -> list:
@@ -70,8 +61,6 @@ def test_they_train_are_saved_by_name_and_load_without_the_function(tmp_path: Pa
         assert one["topic_loss"] == pytest.approx(other["topic_loss"], rel=1e-4)
         assert one["mood_loss"] == pytest.approx(other["mood_loss"], rel=1e-4)
     trainer.save_model()
-    for table in (LOSSES, LOSS_SETTINGS):
-        del table["brier"], table["soft_jaccard"]  # type: ignore[attr-defined]
     loaded = MultiHeadModel.from_pretrained(tmp_path / "out")
     assert (loaded.config.heads["mood"].loss, loaded.config.heads["topic"].loss) == ("brier", "soft_jaccard")
     assert loaded(**tiny.batch()).logits["mood"].shape == (3, 2)
@@ -89,14 +78,38 @@ def test_wrong_ones_are_refused(tmp_path: Path) -> None:
             )
 
     refused({"mod": brier}, r"losses: the model has no head 'mod'. Did you mean 'mood'")
-    refused({"mood": lambda head, threshold_logits=None: []}, r"head 'mood': its loss .* has no name")
-    other = type("Brier", (), {"__name__": "brier", "__call__": lambda *_: []})()
-    refused({"mood": brier, "topic": other}, r"losses: two functions are called 'brier'")
     refused(
-        {"topic": soft_jaccard},
-        r"head 'topic': loss 'soft_jaccard' has no setting 'alpha'",
-        loss="soft_f1_bce",
-        loss_kwargs={"alpha": 0.5},
+        {"mood": lambda head, threshold_logits=None: []}, r"head 'mood': the name of its loss .* is none to save it"
     )
-    builtin = losses_multihead.bce
-    refused({"topic": builtin}, r"head 'topic': 'bce' is a built-in loss")
+    refused({"topic": losses_multihead.bce}, r"head 'topic': the name of its loss .* is that of a built-in loss")
+    settings = {"loss": "soft_f1_bce", "loss_kwargs": {"alpha": 0.5}}
+    refused({"topic": soft_jaccard}, r"head 'topic': its loss 'soft_jaccard' has no setting 'alpha'", **settings)
+
+    def twice(head: HeadConfig, threshold_logits: Tensor | None = None) -> list:
+        return brier(head) * 2
+
+    with pytest.raises(ValueError, match=r"head 'mood': two terms of its loss 'twice' have one name"):
+        trainer_for(tmp_path, still(**tiny.two_heads()), losses={"mood": twice}, max_steps=1).train()
+
+
+def test_losses_of_one_name_stay_apart(tmp_path: Path) -> None:
+    def make(scale: float) -> Any:
+        def scaled(head: HeadConfig, threshold_logits: Tensor | None = None) -> list:
+            return [dataclasses.replace(term, weight=scale) for term in brier(head)]
+
+        return scaled
+
+    one, hundred = (trainer_for(tmp_path, losses={"mood": make(scale)}) for scale in (1.0, 100.0))
+    assert one.evaluate()["eval_mood_loss"] * 100 == pytest.approx(hundred.evaluate()["eval_mood_loss"])
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_ratio_without_labels_is_an_exact_zero(tmp_path: Path, accumulation: int) -> None:
+    """0/0 there: neither the value nor the gradient may reach the model."""
+    rows = tiny.table(32).remove_columns("topic_labels")
+    args = arguments(tmp_path, max_steps=2, gradient_accumulation_steps=accumulation)
+    losses = {"topic": soft_jaccard}
+    trainer = MultiHeadTrainer(still(**tiny.two_heads()), args, None, rows, None, tiny.tokenizer(), losses=losses)
+    trainer.train()
+    assert trainer.state.log_history[0]["topic_loss"] == 0
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())

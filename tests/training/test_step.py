@@ -62,7 +62,7 @@ def test_both_passes_draw_the_same_dropout(tmp_path: Path) -> None:
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "group_by_length": {"train_sampling_strategy": "group_by_length", "_rows": 24},
-    "drop_last": {"dataloader_drop_last": True, "_rows": 24},
+    "drop_last": {"dataloader_drop_last": True, "_rows": 18, "_split": (4, 2)},  # 2 rows are dropped either way
     "gradient_checkpointing": {"gradient_checkpointing": True},
     "torch_compile": {"torch_compile": True, "torch_compile_backend": "eager"},
     "bf16": {"bf16": True},
@@ -79,7 +79,7 @@ def test_a_split_step_is_the_same_with(name: str, tmp_path: Path) -> None:
     """20 rows in steps of 8: the third step of the epoch is a shorter one. One step from 8 rows, one from 4 × 2."""
     settings = dict(SETTINGS[name])
     runs = []
-    for batch, accumulation in ((8, 1), (2, 4)):
+    for batch, accumulation in ((8, 1), settings.pop("_split", (2, 4))):
         options = dict(settings)
         rows, stream, peft = options.pop("_rows", 20), options.pop("_stream", False), options.pop("_peft", False)
         model: Any = still(**tiny.two_heads(**MACRO, dropout=0.0))

@@ -184,6 +184,31 @@ def test_sample_weights_in_training_and_evaluation(tmp_path: Path) -> None:
         torch.testing.assert_close(value, runs[1][2][key], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [3, 8, 20])
+def test_dropping_the_last_training_batch_drops_no_evaluation_row(tmp_path: Path, size: int) -> None:
+    trainer = trainer_for(tmp_path)  # 16 rows
+    expected = trainer.evaluate()
+    trainer = trainer_for(tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=size)
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(expected["eval_loss"], abs=1e-6)
+    assert trainer.args.dataloader_drop_last
+    assert len(trainer.predict(trainer.eval_dataset).label_ids["mood"]) == 16
+
+
+def test_an_unknown_loss_predicts_and_has_metrics(tmp_path: Path) -> None:
+    heads = tiny.two_heads()
+    model = still(**{**heads, "topic": HeadConfig.from_saved({**heads["topic"].to_dict(), "loss": "mine"})})
+    trainer = MultiHeadTrainer(model, arguments(tmp_path), None, None, tiny.table(8), tiny.tokenizer())
+    assert trainer.predict(tiny.table(8).select_columns("text")).predictions["topic"].shape == (8, 3)
+    metrics = trainer.evaluate()
+    assert {"eval_topic_f1_micro", "eval_mood_loss"} <= set(metrics)
+    assert not {"eval_topic_loss", "eval_loss"} & set(metrics)  # a part of the sum is another number
+
+
+def test_outputs_that_a_user_ignores(tmp_path: Path) -> None:
+    assert trainer_for(tmp_path).evaluate(ignore_keys=["hidden_states"])["eval_loss"] > 0
+
+
 def test_26_evaluation_without_any_label_of_a_head(tmp_path: Path) -> None:
     rows = tiny.table(12).remove_columns("topic_labels")
     trainer = MultiHeadTrainer(still(), arguments(tmp_path), None, None, rows, tiny.tokenizer())
