@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data.collator import MultiHeadDataCollator
     from .data.encoding import prepare_dataset
     from .data.heads import infer_heads
+    from .data.sources import read_dataset
     from .evaluation.metric import MultiHeadMetric
     from .training.arguments import MultiHeadTrainingArguments
     from .training.trainer import MultiHeadTrainer
@@ -31,6 +32,7 @@ _LAZY = {
     "MultiHeadDataCollator": "data.collator",
     "prepare_dataset": "data.encoding",
     "infer_heads": "data.heads",
+    "read_dataset": "data.sources",
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
@@ -51,6 +53,7 @@ __all__ = [
     "RatioTerm",
     "infer_heads",
     "prepare_dataset",
+    "read_dataset",
     "register_loss",
 ]
 

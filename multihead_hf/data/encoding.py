@@ -3,119 +3,158 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
-from ..model.head_multihead import HeadConfig, near_names
+from ..model.head_multihead import HeadConfig, near_names, one_of
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
-from .heads import check_column, class_name, feature_of, is_list, is_missing, is_multi_hot
+from .heads import (
+    EMPTY,
+    check_column,
+    check_label_column,
+    class_name,
+    feature_of,
+    features_of,
+    is_list,
+    is_missing,
+    is_multi_hot,
+    is_text,
+    split_joined,
+)
+from .sources import read_dataset
 
 logger = logging.get_logger(__name__)
 
 WEIGHT = "sample_weight"
+_CUT = "was_cut"  # whether a text was cut; counted, and not kept
 
 
 def prepare_dataset(
-    dataset: Dataset | DatasetDict,
+    dataset: Any,
     tokenizer: PreTrainedTokenizerBase,
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     *,
     text_columns: str | Sequence[str] | None = None,
-    label_columns: Mapping[str, str] | None = None,
+    label_columns: Mapping[str, str | Sequence[str]] | None = None,
     max_length: int | None = None,
     multi_hot: bool = False,
+    sep: str | Mapping[str, str] | None = None,
+    empty: str = "missing",
     require_labels: bool = True,
     num_proc: int | None = None,
-) -> Dataset | DatasetDict:
+    name: str | None = None,
+) -> Any:
     """Tokenise texts and encode labels, for `MultiHeadDataCollator`.
 
     Args:
-        dataset: rows with a text column (two for text pairs) and a column for some or all heads.
+        dataset: rows with a text column (two for text pairs) and a column for some or all heads, or files of them, as
+            `read_dataset` takes.
         tokenizer: the encoder's tokenizer.
         heads: the model or its configuration (then also its `max_length`, `text_columns` and `text_prefix` count), or
             the heads by name.
         text_columns: one or two columns; by default the configuration's, else `"text"`.
-        label_columns: head → column. By default the column with the head's name, or with `_labels` or `_label` after
-            it; a head without a column is not labelled in this dataset.
+        label_columns: head → column, or → columns, one for each label. By default the column with the head's name, or
+            with `_labels` or `_label` after it, or the columns named after the labels of a multi-label head; a head
+            without a column is not labelled in this dataset.
         max_length: tokens after which a text is cut; by default the configuration's, else the tokenizer's limit.
         multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
+        sep: what joins the labels of multi-label heads in strings, for all of them, or head → separator.
+        empty: whether an empty joined string is `"missing"`, or `"none"` of the labels.
         require_labels: refuse a dataset without a column for any head; `False` for texts to predict.
-        num_proc: processes.
+        num_proc: processes; not for streams.
+
+        name: what to call these rows in messages.
 
     Returns:
-        rows with `input_ids`, `attention_mask` and what else the tokenizer gives, `length` (tokens), and `labels`: a
-        dict with every head → id (single-label), list of 0/1 with −100 in unknown cells (multi-label), or `None` (not
-        labelled); and `sample_weight` where the dataset has that column.
+        a dataset of the kind given, its rows with `input_ids`, `attention_mask` and what else the tokenizer gives,
+        `length` (tokens), and `labels`: a dict with every head → id (single-label), list of 0/1 with −100 in unknown
+        cells (multi-label), or `None` (not labelled); and `sample_weight` where the dataset has that column. How many
+        texts were cut is logged, as a warning where any was.
 
     Raises:
         ValueError: an empty dataset, a missing column, a text that is not a string, or a label that is not the head's;
             names head, column and row.
     """
-    if isinstance(dataset, DatasetDict):
+    source = read_dataset(dataset)
+    if isinstance(source, Mapping):
         options: dict[str, Any] = {
             "text_columns": text_columns,
             "label_columns": label_columns,
             "max_length": max_length,
             "multi_hot": multi_hot,
+            "sep": sep,
+            "empty": empty,
             "require_labels": require_labels,
             "num_proc": num_proc,
         }
-        parts = {part: prepare_dataset(rows, tokenizer, heads, **options) for part, rows in dataset.items()}
-        return DatasetDict(parts)
-    if not isinstance(dataset, Dataset):
-        raise ValueError(
-            f"prepare_dataset takes a datasets.Dataset, not a {type(dataset).__name__}: Dataset.from_list(rows), "
-            "Dataset.from_pandas(frame)"
-        )
+        parts: dict[str, Any] = {
+            part: prepare_dataset(rows, tokenizer, heads, name=f"{name} {part!r}" if name else part, **options)
+            for part, rows in source.items()
+        }
+        return IterableDatasetDict(parts) if isinstance(source, IterableDatasetDict) else DatasetDict(parts)
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length {max_length}: give a whole number above 0")
     config = config_of(heads)
     by_name = heads_of(heads)
-    if not len(dataset):
+    head_row = list(source.take(1))
+    if not head_row:
         raise ValueError("the dataset is empty: there is no row to prepare")
-    texts = find_text_columns(dataset.features, text_columns or (config and config.text_columns))
-    encoders = label_encoders(dataset.features, by_name, label_columns, require_labels, multi_hot)
+    given = features_of(source)
+    texts = find_text_columns(given, text_columns or (config and config.text_columns))
+    reading = Reading(multi_hot, sep, one_of("empty", empty, EMPTY))
+    encoders = label_encoders(given, by_name, label_columns, require_labels, reading)
     if max_length is None:
         max_length = token_limit(config, tokenizer)
-    prefix = config.text_prefix if config is not None else None
+    text_settings: dict[str, Any] = {
+        "max_length": max_length,
+        "prefix": config.text_prefix if config is not None else None,
+        "truncation": config.truncation if config is not None else "tail",
+    }
 
     def prepare(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         for column in texts:
             _check_texts(batch[column], column, rows)
-        encoded = encode_texts(tokenizer, *(batch[column] for column in texts), max_length=max_length, prefix=prefix)
+        encoded, cut = encode_texts(tokenizer, *(batch[column] for column in texts), **text_settings)
         # every head of the model, so that mixed datasets have equal columns
-        columns = {
-            name: encoders[name].encode(batch[encoders[name].column], rows) if name in encoders else None
-            for name in by_name
-        }
+        columns = {name: encoders[name].encode(batch, rows) if name in encoders else None for name in by_name}
         labels = [
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
-        prepared = {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
-        if WEIGHT in dataset.column_names:
+        prepared = {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels, _CUT: cut}
+        if WEIGHT in given:
             prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
         return prepared
 
-    first = prepare(dataset.with_format(None)[:1], [0])
-    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels", WEIGHT)})
+    first = prepare({column: [head_row[0].get(column)] for column in given}, [0])
+    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
+    features[_CUT] = Value("bool")
     if WEIGHT in first:
         features[WEIGHT] = Value("float32")
     features["length"] = Value("int64")
     features["labels"] = {
         name: List(Value("float32")) if head.multi_label else Value("int64") for name, head in by_name.items()
     }
-    return dataset.with_format(None).map(
-        prepare,
-        batched=True,
-        with_indices=True,
-        remove_columns=dataset.column_names,
-        features=features,
-        num_proc=num_proc,
-        desc="Preparing",
+    table_options = {} if isinstance(source, IterableDataset) else {"num_proc": num_proc, "desc": "Preparing"}
+    done = source.with_format(None).map(
+        prepare, batched=True, with_indices=True, remove_columns=list(given), features=features, **table_options
+    )
+    if isinstance(done, Dataset):
+        _report_cut_texts(sum(done[_CUT]), len(done), max_length, text_settings["truncation"], name)
+    return done.remove_columns(_CUT)
+
+
+def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: Any, name: str | None) -> None:
+    what = f"{name}: " if name else ""
+    if not cut:
+        logger.info(f"{what}none of {rows:,} texts is longer than {max_length} tokens")
+        return
+    logger.warning(
+        f"{what}{cut:,} of {rows:,} texts ({cut / rows:.1%}) are longer than {max_length} tokens and were cut "
+        f"(truncation={truncation!r}). A higher max_length keeps more of them, truncation='head+tail' their ends"
     )
 
 
@@ -125,11 +164,6 @@ def _weight(value: Any, row: int) -> float:
     return float(value)
 
 
-def is_prepared(dataset: Any) -> bool:
-    """Whether a dataset holds tokens already."""
-    return "input_ids" in (getattr(dataset, "column_names", None) or [])
-
-
 def find_text_columns(features: Features, columns: str | Sequence[str] | None) -> list[str]:
     """The one or two text columns.
 
@@ -137,7 +171,7 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
         ValueError: they do not exist or are not text; says which columns are.
     """
     names = [columns] if isinstance(columns, str) else list(columns or ["text"])
-    strings = [name for name, feature in features.items() if _is_text(feature)]
+    strings = [name for name, feature in features.items() if is_text(feature)]
     for name in names:
         if name not in features:
             raise ValueError(
@@ -151,10 +185,6 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
     return names
 
 
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-
-
 def _check_texts(texts: Sequence[Any], column: str, rows: Sequence[int]) -> None:
     for row, text in zip(rows, texts, strict=True):
         if not isinstance(text, str):
@@ -163,24 +193,52 @@ def _check_texts(texts: Sequence[Any], column: str, rows: Sequence[int]) -> None
             )
 
 
+class Reading(NamedTuple):
+    """How values are read that do not say it themselves; see `prepare_dataset`."""
+
+    multi_hot: bool = False
+    sep: str | Mapping[str, str] | None = None
+    empty: str = "missing"
+
+    def joined_by(self, name: str) -> str | None:
+        return self.sep.get(name) if isinstance(self.sep, Mapping) else self.sep
+
+
 class LabelEncoder(NamedTuple):
-    """Turns the values of one label column into a head's targets."""
+    """Turns the values of a label column, or of a column for each label, into a head's targets."""
 
     name: str
     head: HeadConfig
-    column: str
+    column: str | list[str]
     feature: Any  # of the values, also those in lists
     ids: dict[str, int]
-    multi_hot: bool = False  # lists of integers are 0/1 for each label
+    reading: Reading
 
-    def encode(self, values: Sequence[Any], rows: Sequence[int]) -> list[int | list[float] | None]:
-        """Targets of a batch; `None` where a row is not labelled.
+    def encode(self, batch: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int | list[float] | None]:
+        """Targets of a batch of columns; `None` where a row is not labelled.
 
         Raises:
             ValueError: a value that is not one of the head's labels; names head, column and row.
         """
+        if not isinstance(self.column, str):
+            cells = zip(*(batch[column] for column in self.column), strict=True)
+            return [self._label_columns(own, row) for own, row in zip(cells, rows, strict=True)]
+        values = batch[self.column]
+        sep = self.reading.joined_by(self.name)
+        if self.head.multi_label and is_text(self.feature) and sep is not None:
+            values = [
+                split_joined(value, sep, self.reading.empty) if value is None or isinstance(value, str) else value
+                for value in values
+            ]
         encode_row = self._multi_label if self.head.multi_label else self._single_label
+        if not self.head.multi_label:
+            values = [None if isinstance(value, str) and not value else value for value in values]
         return [None if is_missing(value) else encode_row(value, row) for value, row in zip(values, rows, strict=True)]
+
+    def _label_columns(self, cells: Sequence[Any], row: int) -> list[float] | None:
+        if all(is_missing(cell) for cell in cells):
+            return None
+        return self._multi_hot([cells[self.column.index(label)] for label in self.head.labels], row)
 
     def _single_label(self, value: Any, row: int) -> int:
         if isinstance(value, (list, tuple)):
@@ -193,8 +251,11 @@ class LabelEncoder(NamedTuple):
 
     def _multi_label(self, value: Any, row: int) -> list[float]:
         if not isinstance(value, (list, tuple)):
-            raise self._error(row, f"{value!r} is one label, and this multi-label head takes a list of labels")
-        if not isinstance(self.feature, ClassLabel) and is_multi_hot(self.feature, self.multi_hot):
+            raise self._error(
+                row,
+                f"{value!r} is one label, and this multi-label head takes a list of labels (or a string, with sep=)",
+            )
+        if not isinstance(self.feature, ClassLabel) and is_multi_hot(self.feature, self.reading.multi_hot):
             return self._multi_hot(value, row)
         targets = [0.0] * self.head.num_labels
         for label in value:
@@ -250,36 +311,43 @@ class LabelEncoder(NamedTuple):
 def label_encoders(
     features: Features,
     heads: Mapping[str, HeadConfig],
-    label_columns: Mapping[str, str] | None = None,
+    label_columns: Mapping[str, str | Sequence[str]] | None = None,
     require_labels: bool = True,
-    multi_hot: bool = False,
+    reading: Reading | None = None,
 ) -> dict[str, LabelEncoder]:
     """Head → encoder, for the heads that have a column.
 
     Raises:
         ValueError: a named column or head does not exist, a column cannot be this head's, or no head has a column.
     """
-    encoders = {}
+    encoders: dict[str, LabelEncoder] = {}
+    reading = reading or Reading()
     for name in label_columns or {}:
         if name not in heads:
             raise ValueError(
                 f"label_columns: the model has no head {name!r}.{near_names(name, heads)} Heads: {list(heads)}"
             )
     for name, head in heads.items():
-        column = _label_column(features, name, label_columns)
+        column = _label_column(features, name, head, label_columns)
         if column is None:
+            continue
+        ids = {label: i for i, label in enumerate(head.labels)}
+        if not isinstance(column, str):
+            encoders[name] = LabelEncoder(name, head, column, None, ids, reading)
             continue
         feature = feature_of(features, column, f"head {name!r}")
         empty = not is_list(features[column]) and feature.dtype == "null"  # no row is labelled
-        if is_list(features[column]) != head.multi_label and not empty:
+        joined = head.multi_label and is_text(features[column]) and reading.joined_by(name) is not None
+        if is_list(features[column]) != head.multi_label and not empty and not joined:
             kind = "lists" if is_list(features[column]) else "one label a row"
             expected = "a list of labels" if head.multi_label else "one label"
+            if head.multi_label and is_text(features[column]):
+                expected += " (for strings of several labels say what joins them: sep='|')"
             raise ValueError(
                 f"head {name!r}, column {column!r}: the column holds {kind}, and this {head.problem_type} head takes "
                 f"{expected} in each row"
             )
-        ids = {label: i for i, label in enumerate(head.labels)}
-        encoders[name] = LabelEncoder(name, head, column, feature, ids, multi_hot)
+        encoders[name] = LabelEncoder(name, head, column, feature, ids, reading)
     if not encoders and require_labels:
         raise ValueError(
             f"no column holds labels of the heads {list(heads)}: columns are {list(features)}. A head's column has its "
@@ -294,8 +362,27 @@ def label_encoders(
     return encoders
 
 
-def _label_column(features: Features, name: str, label_columns: Mapping[str, str] | None) -> str | None:
-    if label_columns and name in label_columns:
-        check_column(features, label_columns[name], f"head {name!r}")
-        return label_columns[name]
-    return next((column for column in (name, f"{name}_labels", f"{name}_label") if column in features), None)
+def _label_column(
+    features: Features, name: str, head: HeadConfig, label_columns: Mapping[str, str | Sequence[str]] | None
+) -> str | list[str] | None:
+    """The column of a head's labels, or those of each label in the order given."""
+    given = (label_columns or {}).get(name)
+    if given is None:
+        named = [column for column in (name, f"{name}_labels", f"{name}_label") if column in features]
+        if named or not head.multi_label or not set(head.labels) <= set(features):
+            return named[0] if named else None
+        given = head.labels
+    what = f"head {name!r}"
+    if isinstance(given, str):
+        check_column(features, given, what)
+        return given
+    columns = list(given)
+    for column in columns:
+        check_column(features, column, what)
+        check_label_column(features, column, what)
+    if set(columns) != set(head.labels) or not head.multi_label:
+        raise ValueError(
+            f"{what}: a list of columns has one for each label of a multi-label head; its labels are {head.labels}, "
+            f"and the columns {columns}"
+        )
+    return columns

@@ -1,18 +1,34 @@
 """Read heads off the columns of a dataset, and count labels in prepared ones."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, LargeList, List, Value
+from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
+from transformers.utils import logging
 
-from ..model.head_multihead import HeadConfig, near_names
+from ..model.head_multihead import HeadConfig, near_names, one_of
 from ..model.losses_multihead import MISSING
+from .sources import read_dataset
+
+logger = logging.get_logger(__name__)
+
+
+EMPTY = ("missing", "none")
 
 
 def infer_heads(
-    dataset: Dataset | DatasetDict, columns: Sequence[str] | Mapping[str, str], *, multi_hot: bool = False
+    dataset: Any,
+    columns: Sequence[str] | Mapping[str, str | Sequence[str]],
+    *,
+    multi_hot: bool = False,
+    sep: str | Mapping[str, str] | None = None,
+    empty: str = "missing",
 ) -> dict[str, HeadConfig]:
-    """Heads from label columns: what kind each is, and its labels in a fixed order.
+    """Heads from label columns: what kind each is, and its labels in a fixed order. What was decided, and how often
+    each label occurs, is logged at info level.
 
     | column | head | labels |
     |---|---|---|
@@ -24,30 +40,81 @@ def infer_heads(
     | lists of ClassLabel | multi-label | its names in its order |
     | lists of integers | multi-label | `"0"` … the highest id |
     | lists of booleans or floats (multi-hot) | multi-label | `"0"` … the last cell |
+    | joined strings (`sep="|"`) | multi-label | the parts, sorted |
+    | one column per label | multi-label | the columns' names in the order given |
 
     Args:
-        dataset: a dataset, or a `DatasetDict` whose `train` part (else its first) is read.
-        columns: names of the label columns, or a dict head name → column.
+        dataset: rows, or files of them, as `read_dataset` takes; of a `DatasetDict` the `train` part (else its first)
+            is read, and the others are checked.
+        columns: names of the label columns, or a dict head name → column, or → list of columns, one for each label
+            (booleans, 0/1, or shares between them).
         multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
+        sep: what joins the labels in strings, for all string columns named, or a dict head name → separator.
+        empty: whether an empty joined string is `"missing"`, or `"none"` of the labels.
 
     Returns:
         head name → `HeadConfig`; a head is named after its column unless `columns` is a dict.
 
     Raises:
-        ValueError: a column that does not exist, holds no label at all, or is of a kind that cannot be labels.
+        ValueError: a column that does not exist, holds no label at all, or is of a kind that cannot be labels; a label
+            that occurs only outside the part that is read.
     """
-    if isinstance(dataset, DatasetDict):
-        dataset = dataset["train"] if "train" in dataset else next(iter(dataset.values()))
+    one_of("empty", empty, EMPTY)
+    source = read_dataset(dataset)
+    parts = dict(source) if isinstance(source, Mapping) else {"": source}
+    first = "train" if "train" in parts else next(iter(parts))
     named = columns if isinstance(columns, Mapping) else {column: column for column in _names(columns)}
     heads = {}
-    for name, column in named.items():
-        check_column(dataset.column_names, column, f"head {name!r}")
-        labels, multi_label = _labels(dataset, name, column, multi_hot)
-        if not labels:
-            raise ValueError(f"head {name!r}, column {column!r}: no row has a label, so there is nothing to learn")
-        problem_type = "multi_label_classification" if multi_label else "single_label_classification"
-        heads[name] = HeadConfig(labels=labels, problem_type=problem_type)
+    for name, given in named.items():
+        joined = sep.get(name) if isinstance(sep, Mapping) else sep
+        read = partial(_read_column, name=name, column=given, multi_hot=multi_hot, sep=joined, empty=empty)
+        found = read(parts[first])
+        if not found.labels or found.missing == found.rows:
+            raise ValueError(f"head {name!r}, column {given!r}: no row has a label, so there is nothing to learn")
+        for part, rows in parts.items():
+            if part != first and _has_columns(rows, given):
+                strange = [label for label in read(rows).labels if label not in found.labels]
+                if strange:
+                    raise ValueError(
+                        f"head {name!r}, column {given!r}: labels that occur in {part!r} and not in {first!r}: "
+                        f"{strange}. Nothing could be learned of them: split anew, or name the head's labels yourself"
+                    )
+        problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
+        heads[name] = HeadConfig(labels=found.labels, problem_type=problem_type)
+        logger.info(f"head {name!r}: {found.describe()}")
     return heads
+
+
+@dataclass
+class _Column:
+    """What a column holds."""
+
+    kind: str
+    labels: list[str]
+    multi_label: bool
+    counts: Counter[str]
+    missing: int
+    rows: int
+
+    def describe(self) -> str:
+        task = "multi-label" if self.multi_label else "single-label"
+        counts = ", ".join(f"{label!r} {self.counts[label]}" for label in self.labels[:20])
+        more = ", …" if len(self.labels) > 20 else ""
+        return (
+            f"{task}, {len(self.labels)} labels from {self.kind}, {self.rows - self.missing} of {self.rows} rows "
+            f"labelled: {counts}{more}"
+        )
+
+
+def features_of(dataset: Dataset | IterableDataset) -> Features:
+    """The columns' types; of a stream that does not say, those of its first rows."""
+    if dataset.features is not None:
+        return dataset.features
+    return Dataset.from_list(list(dataset.take(100))).features
+
+
+def _has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -> bool:
+    return set(_names(columns)) <= set(features_of(rows))
 
 
 def check_column(columns: Iterable[str], column: str, what: str) -> None:
@@ -100,29 +167,109 @@ def _names(columns: Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def _labels(dataset: Dataset, name: str, column: str, multi_hot: bool) -> tuple[list[str], bool]:
-    feature = dataset.features[column]
-    inner = feature_of(dataset.features, column, f"head {name!r}")
+def _read_column(
+    dataset: Dataset | IterableDataset,
+    name: str,
+    column: str | Sequence[str],
+    multi_hot: bool,
+    sep: str | None,
+    empty: str,
+) -> _Column:
+    features = features_of(dataset)
+    what = f"head {name!r}"
+    for each in _names(column):
+        check_column(features, each, what)
+    if not isinstance(column, str):
+        return _read_label_columns(dataset, features, what, list(column))
+    feature = features[column]
+    inner = feature_of(features, column, what)
     multi_label = is_list(feature)
+    kind = f"lists of {_kind(inner)}" if multi_label else _kind(inner)
+    is_joined = sep is not None and not multi_label and is_text(inner)
+    cells = (
+        multi_label and not isinstance(inner, ClassLabel) and inner.dtype != "null" and is_multi_hot(inner, multi_hot)
+    )
+    counts: Counter[Any] = Counter()
+    missing = rows = width = 0
+    for value in _values(dataset, column):
+        rows += 1
+        if is_joined:
+            value = split_joined(value, sep, empty)  # type: ignore[arg-type]
+        elif is_missing(value) or (value == "" and not multi_label):
+            value = None
+        if value is None:
+            missing += 1
+        elif cells:
+            width = max(width, len(value))
+            counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
+        else:
+            counts.update(label for label in (value if multi_label or is_joined else [value]) if not is_missing(label))
+    if cells:
+        kind, labels = f"multi-hot {kind}", [str(index) for index in range(width)]
+    elif is_joined:
+        kind, labels = f"strings joined with {sep!r}", sorted(counts)
+    elif isinstance(inner, ClassLabel):
+        labels = list(inner.names)
+        counts = Counter({labels[label]: count for label, count in counts.items() if label >= 0})
+    elif inner.dtype == "bool":
+        labels = ["False", "True"] if counts else []
+    elif multi_label and not is_text(inner):
+        labels = [str(label) for label in range(max(counts, default=-1) + 1)]
+    else:
+        labels = [class_name(value) for value in sorted(counts)]
+    by_name = Counter({label if cells else class_name(label): count for label, count in counts.items()})
+    return _Column(kind, labels, multi_label or is_joined, by_name, missing, rows)
+
+
+def _read_label_columns(
+    dataset: Dataset | IterableDataset, features: Features, what: str, columns: list[str]
+) -> _Column:
+    for column in columns:
+        check_label_column(features, column, what)
+    counts: Counter[str] = Counter()
+    missing = rows = 0
+    for batch in dataset.select_columns(columns).with_format(None).iter(batch_size=1000):
+        for row in zip(*(batch[column] for column in columns), strict=True):
+            rows += 1
+            missing += all(is_missing(cell) for cell in row)
+            counts.update(c for c, cell in zip(columns, row, strict=True) if not is_missing(cell) and cell > 0)
+    return _Column("one column per label", columns, True, counts, missing, rows)
+
+
+def check_label_column(features: Features, column: str, what: str) -> None:
+    """
+    Raises:
+        ValueError: a column cannot say of one label whether it applies.
+    """
+    feature = features[column]
+    kinds = ("bool", "int", "uint", "float", "null")
+    if not isinstance(feature, Value) or not feature.dtype.startswith(kinds):
+        raise ValueError(
+            f"{what}, column {column!r}: a column for one label holds booleans, 0/1 or shares, not {feature}"
+        )
+
+
+def split_joined(value: str | None, sep: str, empty: str) -> list[str] | None:
+    """Labels of a joined string; `None` when it is missing."""
+    if value is None or (not value.strip() and empty == "missing"):
+        return None
+    return [part.strip() for part in value.split(sep) if part.strip()]
+
+
+def is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _kind(inner: Any) -> str:
     if isinstance(inner, ClassLabel):
-        return list(inner.names), multi_label
-    if inner.dtype == "null":
-        return [], multi_label
-    if multi_label and is_multi_hot(inner, multi_hot):
-        width = max((len(row) for row in _values(dataset, column)), default=0)
-        return [str(cell) for cell in range(width)], True
-    values = {value for row in _values(dataset, column) for value in (row if multi_label else [row])}
-    values = {value for value in values if not is_missing(value)}
-    if inner.dtype == "bool":
-        return (["False", "True"] if values else []), multi_label
-    if multi_label and inner.dtype not in ("string", "large_string"):
-        return [str(label) for label in range(max(values, default=-1) + 1)], True
-    return [class_name(value) for value in sorted(values)], multi_label
+        return "ClassLabel"
+    names = {"bool": "booleans", "int": "integers", "uint": "integers", "float": "floats", "null": "nothing"}
+    return next((name for prefix, name in names.items() if inner.dtype.startswith(prefix)), "strings")
 
 
-def _values(dataset: Dataset, column: str) -> Iterable[Any]:
+def _values(dataset: Dataset | IterableDataset, column: str) -> Iterable[Any]:
     for batch in dataset.select_columns([column]).with_format(None).iter(batch_size=1000):
-        yield from (value for value in batch[column] if not is_missing(value))
+        yield from batch[column]
 
 
 def count_labels(

@@ -18,7 +18,7 @@ from .head_multihead import LOSS_SETTINGS, HeadConfig, is_a, near_names, one_of
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
-TRUNCATIONS = ("tail",)
+TRUNCATIONS = ("tail", "head+tail")
 # Keywords that PreTrainedConfig reads without declaring them.
 _KEYWORDS = (
     "name_or_path",
@@ -107,7 +107,7 @@ class MultiHeadConfig(PreTrainedConfig):
         pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` takes `"last"` for decoder-only encoders, `"mean"` for
             T5-like ones (neither has a token that sums up the text at its start) and `"cls"` for all others.
         max_length: tokens after which a text is cut; `None` is the encoder's own limit.
-        truncation: what is kept of a longer text; `"tail"` cuts the tail off.
+        truncation: what is cut off a longer text: `"tail"` its end, `"head+tail"` its middle (single texts only).
         text_columns: the columns that held the text (two for text pairs).
         text_prefix: a text put before each text (the first one of a pair), such as `"query: "`.
         heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.

@@ -55,25 +55,58 @@ def encode_texts(
     *,
     max_length: int | None = None,
     prefix: str | None = None,
-) -> BatchEncoding:
-    """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, cut at `max_length`.
+    truncation: str = "tail",
+) -> tuple[BatchEncoding, list[bool]]:
+    """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, and whether each was
+    cut at `max_length`: its tail off, or with `"head+tail"` the middle of a single text out.
 
     A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
     cannot read nothing.
+
+    Raises:
+        ValueError: `max_length` leaves no room for text, or `"head+tail"` with text pairs.
     """
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if max_length is not None and max_length <= special:
         raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
+    if truncation == "head+tail" and pairs is not None:
+        raise ValueError("truncation='head+tail' is for single texts; text pairs are cut with truncation='tail'")
     texts = [prefix + text for text in texts] if prefix else list(texts)
     second = None if pairs is None else list(pairs)
-    encoded = tokenizer(texts, second, truncation=max_length is not None, max_length=max_length)
+    if max_length is None:
+        encoded = tokenizer(texts, second)
+        cut = [False] * len(texts)
+    elif truncation == "head+tail":
+        encoded = tokenizer(texts, return_special_tokens_mask=True, verbose=False)
+        cut = [_cut_middle(encoded, row, max_length) for row in range(len(texts))]
+        encoded.pop("special_tokens_mask")
+    else:
+        encoded = tokenizer(texts, second, truncation=True, max_length=max_length)
+        # tokenizers in Python do not tell: a text of just this length counts as cut there
+        cut = [bool(encoding.overflowing) for encoding in encoded.encodings or []]
+        cut = cut or [len(ids) >= max_length for ids in encoded["input_ids"]]
     for row, ids in enumerate(encoded["input_ids"]):
         if not ids:
             known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
             filler = {"input_ids": next((token for token in known if token is not None), 0), "attention_mask": 1}
             for key in encoded:
                 encoded[key][row] = [filler.get(key, 0)]
-    return encoded
+    return encoded, cut
+
+
+def _cut_middle(encoded: BatchEncoding, row: int, max_length: int) -> bool:
+    """Keep the special tokens of a row, and as many tokens of the text's head as of its tail."""
+    special = encoded["special_tokens_mask"][row]
+    if len(special) <= max_length:
+        return False
+    before = special.index(0)
+    after = special[::-1].index(0)
+    room = max_length - before - after
+    head, tail = before + (room + 1) // 2, after + room // 2
+    for key in encoded:
+        values = encoded[key][row]
+        encoded[key][row] = values[:head] + values[len(values) - tail :]
+    return True
 
 
 class MultiHeadPipeline(Pipeline):
@@ -138,7 +171,13 @@ class MultiHeadPipeline(Pipeline):
                 f"{config.text_columns or ['text']}; not {type(text).__name__}: {text!r}"
             )
         limit = token_limit(config, self.tokenizer)
-        encoded = encode_texts(self.tokenizer, *([part] for part in texts), max_length=limit, prefix=config.text_prefix)
+        encoded, _ = encode_texts(
+            self.tokenizer,
+            *([part] for part in texts),
+            max_length=limit,
+            prefix=config.text_prefix,
+            truncation=config.truncation,
+        )
         return {key: torch.tensor(value) for key, value in encoded.items()}
 
     def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:

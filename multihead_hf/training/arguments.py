@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..data.heads import EMPTY
+from ..model.configuration_multihead import TRUNCATIONS
 from ..model.head_multihead import one_of
 
 HEAD_WEIGHTINGS = ("fixed", "uncertainty")
@@ -15,8 +17,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
-        label_columns: head → column, as a dict or its JSON text, where names differ.
+        label_columns: head → column, or → columns, one for each label, as a dict or its JSON text, where names differ.
+        label_sep: what joins the labels in strings of multi-label heads.
+        empty_labels: whether an empty joined string is `"missing"`, or `"none"` of the labels.
+        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
         max_length: tokens after which a text is cut; kept in the model's config.
+        truncation: what is cut off longer texts, as in `MultiHeadConfig`; kept there.
         encoder_learning_rate: peak learning rate of the encoder; `None` is `learning_rate`.
         head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
@@ -39,8 +45,22 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Head → label column as JSON, where the column has not the head's name (with '_labels')."},
     )
+    label_sep: str | None = field(
+        default=None, metadata={"help": "What joins the labels of multi-label heads in strings, such as '|'."}
+    )
+    empty_labels: str = field(
+        default="missing",
+        metadata={"help": "What an empty joined string is: 'missing', or 'none' of the labels.", "choices": EMPTY},
+    )
+    multi_hot: bool = field(
+        default=False, metadata={"help": "Whether lists of integers are 0/1 for each label, instead of label ids."}
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
+    )
+    truncation: str | None = field(
+        default=None,
+        metadata={"help": "What is cut off longer texts: 'tail' (default) or 'head+tail'.", "choices": TRUNCATIONS},
     )
     # optimisation
     head_weighting: str = field(
@@ -65,6 +85,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
+        one_of("empty_labels", self.empty_labels, EMPTY)
+        one_of("truncation", self.truncation or "tail", TRUNCATIONS)
         for name in ("encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -1,18 +1,21 @@
 """What must be true before training starts: arguments, data, weights and the model's precision."""
 
+import os
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, IterableDataset
 from huggingface_hub import get_token
 from torch import nn
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from ..data.encoding import is_prepared, prepare_dataset
-from ..data.heads import count_labels
+from ..data.encoding import prepare_dataset
+from ..data.heads import count_labels, features_of
+from ..data.sources import read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
 from ..model.losses_multihead import Loss, loss_settings
@@ -111,31 +114,42 @@ def prepared(
     what: str,
     require_labels: bool = True,
 ) -> Any:
-    """`dataset` with tokens and targets; anything that is prepared already, or not a `Dataset`, as it is.
+    """`dataset` with tokens and targets, also from a file or data frame; what is prepared already as it is.
 
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
     """
-    if isinstance(dataset, (dict, DatasetDict)):
+    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)):
+        try:
+            dataset = read_dataset(dataset)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+    if isinstance(dataset, dict):
         raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
     if isinstance(dataset, Sized) and not len(dataset):
         raise ValueError(f"{what} is empty")
-    if not isinstance(dataset, Dataset):
+    if not isinstance(dataset, (Dataset, IterableDataset)):
         _check_prepared_rows(dataset, what)
         return dataset
-    if is_prepared(dataset):
-        if require_labels and "labels" not in dataset.column_names:
+    columns = list(features_of(dataset))
+    if "input_ids" in columns:
+        if require_labels and "labels" not in columns:
             raise ValueError(
                 f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
-                f"Columns: {dataset.column_names}"
+                f"Columns: {columns}"
             )
         return dataset
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
-    columns = args.label_columns if isinstance(args.label_columns, Mapping) else None
+    options: dict[str, Any] = {
+        "label_columns": args.label_columns if isinstance(args.label_columns, Mapping) else None,
+        "sep": args.label_sep,
+        "empty": args.empty_labels,
+        "multi_hot": args.multi_hot,
+    }
     try:
         with args.main_process_first(desc=f"preparing {what}"):
-            return prepare_dataset(dataset, tokenizer, config, label_columns=columns, require_labels=require_labels)
+            return prepare_dataset(dataset, tokenizer, config, require_labels=require_labels, name=what, **options)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
 
@@ -151,8 +165,8 @@ def _check_prepared_rows(rows: Any, what: str) -> None:
     if not isinstance(first, Mapping) or "input_ids" not in first:
         keys = list(first) if isinstance(first, Mapping) else type(first).__name__
         raise ValueError(
-            f"{what} is a {type(rows).__name__} of raw rows ({keys}); only a datasets.Dataset is prepared for you: "
-            "Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
+            f"{what} is a {type(rows).__name__} of raw rows ({keys}); datasets, data frames and files are prepared for "
+            "you: Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
         )
 
 
@@ -162,6 +176,8 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
         config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
     if args.max_length is not None:
         config.max_length = args.max_length
+    if args.truncation is not None:
+        config.truncation = args.truncation
 
 
 def use_losses(config: MultiHeadConfig, losses: Mapping[str, Loss]) -> None:

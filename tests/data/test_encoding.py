@@ -194,3 +194,58 @@ def test_rows_are_counted_over_the_whole_dataset() -> None:
 def test_bad_tables(data: dict, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare_dataset(Dataset.from_dict(data), tiny.tokenizer(), tiny.two_heads(), **options)
+
+
+def test_one_column_per_label_by_the_labels_names_or_as_asked() -> None:
+    columns = {"waste": [1, 0, None], "noise": [0.5, None, None], "roads": [True, False, None]}
+    features = {"waste": Value("int64"), "noise": Value("float32"), "roads": Value("bool")}
+    for options in ({}, {"label_columns": {"topic": ["waste", "roads", "noise"]}}):
+        rows = prepare(columns, features, **options)
+        assert [row["labels"]["topic"] for row in rows] == [[1, 1, 0.5], [0, 0, -100], None]
+    with pytest.raises(ValueError, match=r"head 'topic': a list of columns has one for each label.*'noise'"):
+        prepare(columns, features, label_columns={"topic": ["waste", "roads"]})
+    with pytest.raises(ValueError, match=r"head 'topic', column .*row 0: cell 'waste' is 3.0"):
+        prepare({**columns, "waste": [3, 0, 0]}, features)
+
+
+def test_joined_strings_are_asked_for() -> None:
+    features = {"topic": Value("string")}
+    rows = prepare({"topic": ["waste; roads", "", None]}, features, sep=";")
+    assert [row["labels"]["topic"] for row in rows] == [[1, 1, 0], None, None]
+    with pytest.raises(
+        ValueError, match=r"head 'topic', column 'topic'.*takes a list of labels \(for strings .*sep='\|'\)"
+    ):
+        prepare({"topic": ["waste; roads"]}, features)
+    with pytest.raises(ValueError, match=r"head 'topic', column 'topic', row 0: 'waste; roads' is not one"):
+        prepare({"topic": ["waste; roads"]}, features, sep="|")
+    with pytest.raises(ValueError, match=r"unknown empty 'nothing'"):
+        prepare({"topic": ["waste"]}, features, sep="|", empty="nothing")
+
+
+def test_a_stream_is_prepared_as_it_comes() -> None:
+    table = tiny.table(20)
+    stream = prepare_dataset(table.to_iterable_dataset(), tiny.tokenizer(), tiny.two_heads())
+    assert list(stream) == list(prepare_dataset(table, tiny.tokenizer(), tiny.two_heads()))
+
+
+@pytest.mark.parametrize("truncation", ["tail", "head+tail"])
+def test_what_is_cut_is_said(truncation: str, caplog: pytest.LogCaptureFixture) -> None:
+    words = [f"w{i}" for i in range(10)]
+    rows = Dataset.from_dict({"text": [" ".join(words), "w1", " ".join(words[:5])]})
+    config = MultiHeadConfig(encoder=tiny.encoder_config(), heads=tiny.two_heads(), max_length=7, truncation=truncation)
+    prepared = prepare_dataset(rows, tiny.tokenizer(), config, require_labels=False, name="train_dataset")
+    kept = words[:5] if truncation == "tail" else words[:3] + words[-2:]
+    assert prepared[0]["input_ids"] == [2, *(tiny.VOCAB[word] for word in kept), 3]
+    assert prepared[1]["length"] == 3
+    assert prepared[2]["input_ids"] == [2, *(tiny.VOCAB[word] for word in words[:5]), 3]
+    assert set(prepared.column_names) == {"input_ids", "attention_mask", "length", "labels"}
+    assert "train_dataset: 1 of 3 texts (33.3%) are longer than 7 tokens and were cut" in caplog.text
+
+
+def test_the_middle_of_text_pairs_is_not_cut() -> None:
+    config = MultiHeadConfig(
+        encoder=tiny.encoder_config(), heads=tiny.two_heads(), truncation="head+tail", text_columns=["a", "b"]
+    )
+    rows = Dataset.from_dict({"a": ["w1"], "b": ["w2"]})
+    with pytest.raises(ValueError, match=r"'head\+tail' is for single texts"):
+        prepare_dataset(rows, tiny.tokenizer(), config, require_labels=False)

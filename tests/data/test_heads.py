@@ -40,7 +40,7 @@ def test_heads_are_named_by_column_or_as_asked() -> None:
 
 
 def test_a_dataset_dict_is_read_off_its_train_part() -> None:
-    parts = DatasetDict(test=Dataset.from_dict({"x": ["q"]}), train=Dataset.from_dict({"x": ["b", "a"]}))
+    parts = DatasetDict(test=Dataset.from_dict({"x": ["b"]}), train=Dataset.from_dict({"x": ["b", "a"]}))
     assert infer_heads(parts, ["x"])["x"].labels == ["a", "b"]
 
 
@@ -67,3 +67,36 @@ def test_counts_leave_out_what_is_missing() -> None:
     counts = count_labels(rows, tiny.two_heads())
     assert counts["topic"] == ([2.0, 0.5, 0.0], [2.0, 2.0, 0.0])
     assert counts["mood"] == ([0.0, 1.0], [1.0, 1.0])
+
+
+def test_one_column_per_label() -> None:
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "waste": [1, 0, None], "roads": [True, False, None]})
+    heads = infer_heads(rows, {"topic": ["waste", "roads"]})
+    assert heads["topic"].labels == ["waste", "roads"]
+    assert heads["topic"].multi_label
+    with pytest.raises(ValueError, match=r"head 'topic', column 'text': a column for one label holds booleans, 0/1"):
+        infer_heads(rows, {"topic": ["waste", "text"]})
+    with pytest.raises(ValueError, match=r"head 'topic': there is no column 'raods'.*'roads'"):
+        infer_heads(rows, {"topic": ["waste", "raods"]})
+    with pytest.raises(ValueError, match=r"head 'waste'.*no row has a label"):
+        infer_heads(rows.select([2]), {"waste": ["waste"]})
+
+
+def test_labels_outside_the_training_part_are_listed() -> None:
+    parts = DatasetDict(
+        train=Dataset.from_dict({"x": [["b"], ["a"]]}), validation=Dataset.from_dict({"x": [["b", "q"], ["p"]]})
+    )
+    with pytest.raises(
+        ValueError, match=r"head 'x', column 'x': labels that occur in 'validation' and not in 'train': \['p', 'q'\]"
+    ):
+        infer_heads(parts, ["x"])
+    parts["validation"] = Dataset.from_dict({"text": ["no such column there"]})
+    assert infer_heads(parts, ["x"])["x"].labels == ["a", "b"]
+
+
+def test_a_stream_and_what_was_decided(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "multihead_hf")
+    stream = tiny.table(64).to_iterable_dataset()
+    assert infer_heads(stream, ["topic_labels", "mood"]) == infer_heads(tiny.table(64), ["topic_labels", "mood"])
+    assert "head 'mood': single-label, 2 labels from ClassLabel, 59 of 64 rows labelled: 'calm' " in caplog.text
+    assert "head 'topic_labels': multi-label, 3 labels from lists of strings" in caplog.text

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -203,6 +204,35 @@ def test_an_unknown_loss_predicts_and_has_metrics(tmp_path: Path) -> None:
     metrics = trainer.evaluate()
     assert {"eval_topic_f1_micro", "eval_mood_loss"} <= set(metrics)
     assert not {"eval_topic_loss", "eval_loss"} & set(metrics)  # a part of the sum is another number
+
+
+def test_raw_rows_from_files_streams_and_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = tiny.table(24)
+    rows = [
+        {"text": row["text"], "topic": "|".join(row["topic_labels"] or []), "mood": tiny.MOODS[row["mood"] or 0]}
+        for row in table
+    ]
+    frame = pd.DataFrame(rows)
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    losses = []
+    for train in (str(tmp_path / "train.csv"), frame, Dataset.from_list(rows).to_iterable_dataset()):
+        args = arguments(
+            tmp_path / "out",
+            max_steps=3,
+            label_sep="|",
+            max_length=8,
+            truncation="head+tail",
+            train_sampling_strategy="sequential",
+        )
+        trainer = MultiHeadTrainer(still(), args, None, train, tmp_path / "train.csv", tiny.tokenizer())
+        trainer.train()
+        losses.append(trainer.evaluate()["eval_loss"])
+        assert (trainer.config.max_length, trainer.config.truncation) == (8, "head+tail")
+    assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
+    assert "train_dataset: " in caplog.text
+    assert "longer than 8 tokens and were cut (truncation='head+tail')" in caplog.text
+    with pytest.raises(ValueError, match=r"train_dataset: .*nowhere.csv: there is no such file"):
+        MultiHeadTrainer(still(), args, None, str(tmp_path / "nowhere.csv"), None, tiny.tokenizer())
 
 
 def test_outputs_that_a_user_ignores(tmp_path: Path) -> None:
@@ -474,7 +504,6 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("train_dataset is one dataset, and this is a dict of", train_dataset={"a": rows})
     refused("train_dataset is empty", train_dataset=[])
     refused("train_dataset is a list of raw rows", train_dataset=rows.to_list())
-    refused("train_dataset is a IterableDataset of raw rows", train_dataset=rows.to_iterable_dataset())
     tokens = rows.map(lambda row: tokenizer(row["text"]))
     refused("train_dataset holds tokens but no `labels`", train_dataset=tokens)
     refused("two metrics have the key 'eval_loss'", model=still(eval=HeadConfig(["x"])))

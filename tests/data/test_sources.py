@@ -1,0 +1,134 @@
+"""Rows from files, globs, folders, data frames and the Hub, and files that cannot be read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+from datasets import Dataset, DatasetDict, IterableDataset
+
+from multihead_hf import infer_heads, prepare_dataset, read_dataset
+
+ROWS = [
+    {"text": "w1 w2", "topics": "roads|waste", "mood": "calm", "age": 10, "urgent": True},
+    {"text": "w3, w4", "topics": "", "mood": "NA", "age": 9, "urgent": False},
+    {"text": 'say "w5"', "topics": "waste", "mood": "", "age": None, "urgent": True},
+]
+
+
+def write(folder: Path, kind: str, rows: list[dict] = ROWS) -> Path:
+    path = folder / f"rows.{kind}"
+    frame = pd.DataFrame(rows)
+    if kind in ("csv", "tsv"):
+        frame.to_csv(path, index=False, sep="," if kind == "csv" else "\t")
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_every_kind_of_file(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, kind)
+    rows = read_dataset(path)
+    assert rows["text"] == [row["text"] for row in ROWS]
+    assert rows["mood"] == ["calm", "NA", ""]
+    # and the same heads off each
+    heads = infer_heads(str(path), ["topics", "mood", "age", "urgent"], sep={"topics": "|"})
+    assert heads["topics"].labels == ["roads", "waste"]
+    assert heads["topics"].multi_label
+    assert heads["mood"].labels == ["NA", "calm"]  # the empty string is missing
+    assert heads["age"].labels == ["9", "10"]
+    assert heads["urgent"].labels == ["False", "True"]
+    prepared = prepare_dataset(path, tiny.tokenizer(), heads, sep="|")
+    assert [row["labels"] for row in prepared] == [
+        {"topics": [1, 1], "mood": 1, "age": 1, "urgent": 1},
+        {"topics": None, "mood": 0, "age": 0, "urgent": 0},
+        {"topics": [0, 1], "mood": None, "age": None, "urgent": 1},
+    ]
+    none = prepare_dataset(path, tiny.tokenizer(), heads, sep={"topics": "|"}, empty="none")
+    assert none[1]["labels"]["topics"] == [0, 0]
+
+
+def test_a_data_frame_and_what_is_a_dataset_already() -> None:
+    frame = pd.DataFrame(ROWS).set_index("age")
+    rows = read_dataset(frame)
+    assert rows.column_names == ["text", "topics", "mood", "urgent"]
+    assert read_dataset(rows) is rows
+    assert isinstance(read_dataset(rows.to_iterable_dataset()), IterableDataset)
+
+
+def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for part in ("test", "train", "validation"):
+        pd.DataFrame(ROWS).to_csv(tmp_path / "parts" / f"{part}.csv", index=False)
+    assert len(read_dataset(str(tmp_path / "parts" / "*.csv"))) == 9
+    assert len(read_dataset([tmp_path / "parts" / "test.csv", tmp_path / "parts" / "train.csv"])) == 6
+    folder = read_dataset(tmp_path / "parts")
+    assert isinstance(folder, DatasetDict)
+    assert list(folder) == ["train", "validation", "test"]
+    files = {"train": tmp_path / "parts" / "train.csv", "dev": Dataset.from_list(ROWS)}
+    assert {part: len(rows) for part, rows in read_dataset(files).items()} == {"train": 3, "dev": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            b"text;mood\nw1;calm\n",
+            r"a.csv: with the delimiter ',' it has one column, 'text;mood'.*delimiter=';'",
+        ),
+        ("a.csv", b"", r"a.csv cannot be read: No columns"),
+        ("a.csv", b"text,mood\n", r"a.csv holds no row below its header \['text', 'mood'\]"),
+        ("a.csv", b'text,mood\n"w1,calm\nw2,angry\n', r"a.csv cannot be read: .*EOF inside string"),
+        ("a.csv", b"text\n\xff\xfe\xfa\n", r"a.csv cannot be read: .*utf-8"),
+        ("a.json", b'[{"text": "w1"', r"a.json cannot be read: "),
+        (
+            "a.jsonl",
+            b'{"text": "w1"}\n{"text": 2}\n',
+            r"a.jsonl.*text.*(mixed types, 'w1' in row 0 is a str and 2|changed from string)",
+        ),
+        ("a.parquet", b"no parquet", r"a.parquet cannot be read: .*[Pp]arquet"),
+        ("a.xlsx", b"x", r"a.xlsx: files of rows end in .csv, .tsv"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_dataset(tmp_path / name)
+
+
+def test_other_mistakes(tmp_path: Path) -> None:
+    path = write(tmp_path, "csv")
+    with pytest.raises(ValueError, match=r"rowz.csv: there is no such file.*Did you mean 'rows.csv'"):
+        read_dataset(tmp_path / "rowz.csv")
+    other = tmp_path / "other.csv"
+    other.write_text("text,moods\nw1,calm\n")
+    with pytest.raises(
+        ValueError, match=r"other.csv has other columns than .*rows.csv: only there \['topics', .*only here \['moods'\]"
+    ):
+        read_dataset([path, other])
+    mixed: Any = pd.DataFrame({"text": ["w1", "w2", "w3"], "mood": ["calm", None, 3]})
+    with pytest.raises(
+        ValueError, match=r"the data frame, column 'mood': mixed types, 'calm' in row 0 is a str and 3 in row 2"
+    ):
+        read_dataset(mixed)
+    with pytest.raises(ValueError, match=r"the data frame holds no row; its columns are \['text'\]"):
+        read_dataset(pd.DataFrame({"text": []}))
+    twice = pd.DataFrame([["w1", "w2"]], columns=["text", "text"])
+    with pytest.raises(ValueError, match=r"two columns called 'text'"):
+        read_dataset(twice)
+    with pytest.raises(ValueError, match=r"not a list: Dataset.from_list"):
+        read_dataset([{"text": "w1"}])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no file in this folder ends in"):
+        read_dataset(tmp_path / "empty")
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"written by save_to_disk: pass datasets.load_from_disk"):
+        read_dataset(tmp_path / "saved")
