@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .data.encoding import prepare_dataset
     from .data.heads import infer_heads
     from .data.sources import read_dataset
+    from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
     from .training.arguments import MultiHeadTrainingArguments
     from .training.trainer import MultiHeadTrainer
@@ -33,6 +34,8 @@ _LAZY = {
     "prepare_dataset": "data.encoding",
     "infer_heads": "data.heads",
     "read_dataset": "data.sources",
+    "split_report": "data.splits",
+    "stratified_split": "data.splits",
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
@@ -55,6 +58,8 @@ __all__ = [
     "prepare_dataset",
     "read_dataset",
     "register_loss",
+    "split_report",
+    "stratified_split",
 ]
 
 # the first two make the classes known to transformers here, the next two let saved folders carry their code

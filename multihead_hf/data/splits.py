@@ -1,0 +1,268 @@
+"""Parts of a dataset with the same shares of every head's labels."""
+
+import heapq
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
+from ..model.head_multihead import HeadConfig
+from ..model.losses_multihead import MISSING
+from ..model.modeling_multihead import MultiHeadModel, heads_of
+from .encoding import Reading, label_encoders
+from .heads import check_column
+from .sources import read_dataset
+
+_NAMES = {2: ("train", "validation"), 3: ("train", "validation", "test")}
+
+
+def stratified_split(
+    dataset: Any,
+    heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
+    fractions: Mapping[str, float] | Sequence[float],
+    seed: int = 42,
+    groups: str | None = None,
+    *,
+    label_columns: Mapping[str, str | Sequence[str]] | None = None,
+    multi_hot: bool = False,
+    sep: str | Mapping[str, str] | None = None,
+    empty: str = "missing",
+) -> DatasetDict:
+    """Split rows into parts with the same shares of every label of all heads at once, as far as whole rows allow.
+
+    Iterative stratification: the rarest label that is left goes first, each of its rows to the part that lacks it most.
+    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; with rows in place of
+    groups of rows, missing labels counting for nothing, and each head's labelled rows as one more label.
+
+    Args:
+        dataset: rows, or files of them, as `read_dataset` takes; raw or prepared.
+        heads: the model, its configuration, or the heads by name.
+        fractions: part → share, the shares adding up to 1; or two shares (train, validation) or three (and test).
+        seed: of the order in which rows are taken; the same seed gives the same parts.
+        groups: a column; rows with the same value there stay together.
+        label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+
+    Returns:
+        the parts by name, their rows in the order of the dataset. `split_report` tells the labels' shares.
+
+    Raises:
+        ValueError: wrong fractions or columns, labels that are not the heads', or a label of which the first part would
+            get no example; lists these labels.
+    """
+    shares = _check_fractions(fractions)
+    by_name = heads_of(heads)
+    source = read_dataset(dataset)
+    if not isinstance(source, Dataset):
+        raise ValueError(f"a split needs all rows at once: pass one datasets.Dataset, not a {type(source).__name__}")
+    labels = _label_ids(source, by_name, label_columns, Reading(multi_hot, sep, empty))
+    units = [[row] for row in range(len(source))]
+    if groups is not None:
+        check_column(source.column_names, groups, "groups")
+        together: dict[Any, list[int]] = {}
+        for row, group in enumerate(source.with_format(None)[groups]):
+            together.setdefault(("row", row) if group is None else group, []).append(row)
+        units = list(together.values())
+    parts = _assign(units, labels, list(shares.values()), seed)
+    _check_first_part(by_name, labels, parts[0], next(iter(shares)))
+    for part, part_rows in zip(shares, parts, strict=True):
+        if not part_rows:
+            raise ValueError(
+                f"part {part!r} would get no row of {len(source)}: give it a larger fraction, or smaller groups"
+            )
+    return DatasetDict({name: source.select(sorted(rows)) for name, rows in zip(shares, parts, strict=True)})
+
+
+def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
+    if not isinstance(fractions, Mapping):
+        values = list(fractions)
+        if len(values) not in _NAMES:
+            raise ValueError(f"fractions {values}: name the parts, {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}")
+        fractions = dict(zip(_NAMES[len(values)], values, strict=True))
+    for part, share in fractions.items():
+        if not 0 < share < 1:
+            raise ValueError(f"fraction {share} of part {part!r}: a share is above 0 and below 1")
+    if not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
+        raise ValueError(f"fractions {dict(fractions)} add up to {sum(fractions.values()):g}, not 1")
+    return dict(fractions)
+
+
+Label = tuple[str, int]  # head, label id; −1 stands for "labelled for this head"
+
+
+def _label_ids(
+    dataset: Dataset,
+    heads: Mapping[str, HeadConfig],
+    label_columns: Mapping[str, str | Sequence[str]] | None,
+    reading: Reading,
+) -> list[list[Label]]:
+    """The labels of each row, soft ones from 0.5 on."""
+    found: list[list[Label]] = [[] for _ in range(len(dataset))]
+    for name, targets in _targets(dataset, heads, label_columns, reading):
+        for row, target in targets:
+            if isinstance(target, (list, tuple)):
+                found[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
+                if any(cell is not None and cell != MISSING for cell in target):
+                    found[row].append((name, -1))
+            elif target is not None and target != MISSING:
+                found[row] += [(name, target), (name, -1)]
+    return found
+
+
+def _targets(
+    dataset: Dataset,
+    heads: Mapping[str, HeadConfig],
+    label_columns: Mapping[str, str | Sequence[str]] | None,
+    reading: Reading,
+) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
+    """Head, and each row with its target; of a raw or prepared dataset."""
+    plain = dataset.with_format(None)
+    if "labels" in dataset.column_names and "input_ids" in dataset.column_names:
+        prepared = plain.select_columns(["labels"])
+        for name in heads:
+            yield name, ((row, values["labels"].get(name)) for row, values in enumerate(prepared))
+        return
+    for name, encoder in label_encoders(dataset.features, heads, label_columns, reading=reading).items():
+        columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
+
+        def targets(encoder: Any = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
+            begin = 0
+            for batch in plain.select_columns(columns).iter(batch_size=1000):
+                rows = range(begin, begin + len(batch[columns[0]]))
+                begin = rows.stop
+                yield from zip(rows, encoder.encode(batch, rows), strict=True)
+
+        yield name, targets()
+
+
+def _assign(units: list[list[int]], labels: list[list[Label]], shares: list[float], seed: int) -> list[list[int]]:
+    """The rows of each part. A unit is one row, or the rows of a group."""
+    order = random.Random(seed)
+    order.shuffle(units)
+    units.sort(key=len, reverse=True)  # large groups while there is room everywhere
+    counts: list[dict[Label, int]] = []
+    left: dict[Label, int] = {}
+    having: dict[Label, list[int]] = {}
+    for index, rows in enumerate(units):
+        own: dict[Label, int] = {}
+        for row in rows:
+            for label in labels[row]:
+                own[label] = own.get(label, 0) + 1
+        counts.append(own)
+        for label, count in own.items():
+            left[label] = left.get(label, 0) + count
+            having.setdefault(label, []).append(index)
+    wanted = {label: [count * share for share in shares] for label, count in left.items()}
+    room = [sum(map(len, units)) * share for share in shares]
+    parts: list[list[int]] = [[] for _ in shares]
+    taken = [False] * len(units)
+
+    def put(index: int, part: int) -> None:
+        taken[index] = True
+        parts[part].extend(units[index])
+        room[part] -= len(units[index])
+        for label, count in counts[index].items():
+            left[label] -= count
+            wanted[label][part] -= count
+
+    def with_room(index: int) -> list[int]:
+        fitting = [part for part in range(len(shares)) if room[part] >= len(units[index]) - 0.5]
+        return fitting or list(range(len(shares)))
+
+    heap = [(count, label) for label, count in left.items()]
+    heapq.heapify(heap)
+    while heap:
+        count, label = heapq.heappop(heap)
+        if count != left[label]:  # rows of it went with other labels meanwhile
+            if left[label]:
+                heapq.heappush(heap, (left[label], label))
+            continue
+        for index in having[label]:
+            if not taken[index]:
+                put(index, max(with_room(index), key=lambda part: (wanted[label][part], room[part])))
+    for index in range(len(units)):
+        if not taken[index]:
+            put(index, max(with_room(index), key=room.__getitem__))
+    return parts
+
+
+def _check_first_part(heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str) -> None:
+    everywhere = {label for own in labels for label in own}
+    there = {label for row in rows for label in labels[row]}
+    lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(everywhere - there) if label >= 0]
+    if lacking:
+        raise ValueError(
+            f"part {part!r} would get no example of some labels ({', '.join(lacking)}): give it a larger fraction, or "
+            "more and smaller groups"
+        )
+
+
+@dataclass
+class SplitReport:
+    """Label shares of the parts of a split. `print(report)` shows a table.
+
+    Args:
+        rows: part → number of rows.
+        counts: head → label → part → number of rows with the label.
+        labelled: head → part → number of labelled rows.
+    """
+
+    rows: dict[str, int]
+    counts: dict[str, dict[str, dict[str, int]]]
+    labelled: dict[str, dict[str, int]]
+
+    def share(self, head: str, label: str, part: str) -> float:
+        """Share of a label among the labelled rows of a part; 0 where none is labelled."""
+        return self.counts[head][label][part] / max(self.labelled[head][part], 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {"rows": self.rows, "counts": self.counts, "labelled": self.labelled}
+
+    def __str__(self) -> str:
+        width = max([len(f"  {label}") for own in self.counts.values() for label in own] + [10])
+        lines = [f"{'':{width}}" + "".join(f"{part:>18}" for part in self.rows)]
+        lines.append(f"{'rows':{width}}" + "".join(f"{count:>18,}" for count in self.rows.values()))
+        for head, labels in self.counts.items():
+            lines.append(f"{head:{width}}" + "".join(f"{self.labelled[head][part]:>18,}" for part in self.rows))
+            for label, counts in labels.items():
+                cells = "".join(f"{counts[part]:>10,} {self.share(head, label, part):>7.2%}" for part in self.rows)
+                lines.append(f"{'  ' + label:{width}}{cells}")
+        return "\n".join(lines)
+
+
+def split_report(
+    parts: Mapping[str, Any],
+    heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
+    *,
+    label_columns: Mapping[str, str | Sequence[str]] | None = None,
+    multi_hot: bool = False,
+    sep: str | Mapping[str, str] | None = None,
+    empty: str = "missing",
+) -> SplitReport:
+    """How often each label of every head occurs in each part.
+
+    Args:
+        parts: part → rows, raw or prepared, as `stratified_split` gives.
+        heads: the model, its configuration, or the heads by name.
+        label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+    """
+    by_name = heads_of(heads)
+    counts: dict[str, dict[str, dict[str, int]]] = {
+        name: {label: dict.fromkeys(parts, 0) for label in head.labels} for name, head in by_name.items()
+    }
+    labelled = {name: dict.fromkeys(parts, 0) for name in by_name}
+    sizes = {}
+    for part, given in parts.items():
+        rows = read_dataset(given)
+        sizes[part] = len(rows)
+        for own in _label_ids(rows, by_name, label_columns, Reading(multi_hot, sep, empty)):
+            for name, label in own:
+                if label < 0:
+                    labelled[name][part] += 1
+                else:
+                    counts[name][by_name[name].labels[label]][part] += 1
+    return SplitReport(sizes, counts, labelled)

@@ -1,0 +1,131 @@
+"""Splits that keep the shares of all heads' labels, whatever is missing, and groups together."""
+
+import random
+from typing import Any
+
+import pytest
+import tiny
+from datasets import Dataset, DatasetDict
+
+from multihead_hf import HeadConfig, infer_heads, prepare_dataset, split_report, stratified_split
+
+FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
+TOPICS = [f"topic {index}" for index in range(20)]
+
+
+def table(rows: int = 600, seed: int = 0) -> Dataset:
+    """Topics of very different frequency, moods of which a third is missing, and groups of up to 12 rows."""
+    rng = random.Random(seed)
+    weights = [1 / (index + 1) for index in range(len(TOPICS))]
+    return Dataset.from_list(
+        [
+            {
+                "text": f"w{row % 60}",
+                "topic": None if rng.random() < 0.2 else sorted(set(rng.choices(TOPICS, weights, k=rng.randint(0, 3)))),
+                "mood": rng.choice(["calm", "angry", None]),
+                "person": rng.randrange(rows // 6),
+                "row": row,
+            }
+            for row in range(rows)
+        ]
+    )
+
+
+HEADS = {
+    "topic": HeadConfig(labels=TOPICS, problem_type="multi_label_classification"),
+    "mood": HeadConfig(labels=["angry", "calm"]),
+}
+
+
+def test_shares_are_those_of_the_whole_for_every_label_of_every_head() -> None:
+    rows = table()
+    parts = stratified_split(rows, HEADS, FRACTIONS, seed=1)
+    assert isinstance(parts, DatasetDict)
+    assert sorted(row for part in parts.values() for row in part["row"]) == list(range(600))
+    assert {name: len(part) for name, part in parts.items()} == {"train": 420, "validation": 120, "test": 60}
+    whole = split_report({"all": rows}, HEADS)
+    report = split_report(parts, HEADS)
+    for head, labels in report.counts.items():
+        for part, fraction in FRACTIONS.items():
+            assert abs(report.labelled[head][part] - fraction * whole.labelled[head]["all"]) <= 2
+            for label, counts in labels.items():
+                assert abs(counts[part] - fraction * whole.counts[head][label]["all"]) <= 2, (head, label, part)
+
+
+def test_the_same_seed_gives_the_same_parts() -> None:
+    one, same, other = (stratified_split(table(), HEADS, FRACTIONS, seed=seed) for seed in (1, 1, 2))
+    assert one["train"]["row"] == same["train"]["row"]
+    assert one["train"]["row"] != other["train"]["row"]
+    assert one["train"]["row"] == sorted(one["train"]["row"])  # in the order of the dataset
+
+
+def test_groups_stay_together() -> None:
+    parts = stratified_split(table(), HEADS, FRACTIONS, groups="person")
+    people = {name: set(part["person"]) for name, part in parts.items()}
+    assert not people["train"] & people["validation"]
+    assert not people["train"] & people["test"]
+    assert not people["validation"] & people["test"]
+    report = split_report(parts, HEADS)
+    assert 380 <= report.rows["train"] <= 460
+    for label in ("calm", "angry"):
+        assert abs(report.share("mood", label, "train") - report.share("mood", label, "validation")) < 0.08
+
+
+def test_prepared_rows_files_and_other_columns_are_split_alike(tmp_path: Any) -> None:
+    rows = table(200)
+    expected = stratified_split(rows, HEADS, (0.8, 0.2))
+    assert list(expected) == ["train", "validation"]
+    prepared = prepare_dataset(rows, tiny.tokenizer(), HEADS)
+    assert stratified_split(prepared, HEADS, (0.8, 0.2))["train"]["labels"] == [
+        row["labels"] for row in prepare_dataset(expected["train"], tiny.tokenizer(), HEADS)
+    ]
+    frame = rows.to_pandas()
+    frame["topic"] = [None if topics is None else "|".join(topics) or " " for topics in frame["topic"]]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    heads = infer_heads(tmp_path / "rows.csv", ["topic", "mood"], sep={"topic": "|"})
+    parts = stratified_split(tmp_path / "rows.csv", heads, (0.8, 0.1, 0.1), sep="|")
+    assert list(parts) == ["train", "validation", "test"]
+    assert len(parts["train"]) == 160
+
+
+def test_the_report_is_a_table_and_a_dict() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 4, "mood": ["calm", "calm", "angry", None]})
+    report = split_report({"train": rows, "test": rows.select([0])}, {"mood": HEADS["mood"]})
+    assert report.to_dict()["counts"] == {"mood": {"angry": {"train": 1, "test": 0}, "calm": {"train": 2, "test": 1}}}
+    lines = [line.split() for line in str(report).splitlines()]
+    assert lines == [
+        ["train", "test"],
+        ["rows", "4", "1"],
+        ["mood", "3", "1"],
+        ["angry", "1", "33.33%", "0", "0.00%"],
+        ["calm", "2", "66.67%", "1", "100.00%"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ({"train": 0.8, "test": 0.3}, r"add up to 1.1, not 1"),
+        ({"train": 1.2, "test": -0.2}, r"fraction 1.2 of part 'train'"),
+        ([0.25] * 4, r"name the parts"),
+    ],
+)
+def test_wrong_fractions(fractions: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        stratified_split(table(20), HEADS, fractions)
+
+
+def test_a_training_part_without_a_label_is_refused() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 10, "mood": ["calm"] * 7 + ["angry"] * 3, "person": [0] * 7 + [1] * 3})
+    with pytest.raises(
+        ValueError, match=r"part 'train' would get no example of some labels \(mood: 'angry', mood: 'calm'\)"
+    ):
+        stratified_split(rows, {"mood": HEADS["mood"]}, (0.3, 0.7), groups="person")
+    with pytest.raises(ValueError, match=r"part 'validation' would get no row of 10"):
+        stratified_split(rows, {"mood": HEADS["mood"]}, (0.7, 0.3), groups="person")
+    with pytest.raises(ValueError, match=r"groups: there is no column 'persn'.*'person'"):
+        stratified_split(rows, {"mood": HEADS["mood"]}, (0.7, 0.3), groups="persn")
+    with pytest.raises(ValueError, match=r"needs all rows at once: .* not a IterableDataset"):
+        stratified_split(rows.to_iterable_dataset(), {"mood": HEADS["mood"]}, (0.7, 0.3))
+    with pytest.raises(ValueError, match=r"head 'mood', column 'mood', row 0: 'calm' is not one of"):
+        stratified_split(rows, {"mood": HeadConfig(labels=["angry", "happy"])}, (0.7, 0.3))
