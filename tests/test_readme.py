@@ -31,7 +31,7 @@ def test_all_python_blocks_run_in_order(tmp_path: Path) -> None:
         assert hub.strays == []
     line = re.compile(r"(topic|mood) \[(\('[a-z]+', [01]\.\d+\)(, )?)*\]")
     shown = TEXT[0].strip().splitlines()
-    printed = [text for text in done.stdout.splitlines() if re.match(r"(topic|mood) ", text)]
+    printed = [text for text in done.stdout.splitlines() if re.match(r"(topic|mood) \[", text)]
     assert len(shown) == len(printed) == 2
     for text in shown + printed:
         assert line.fullmatch(text), text

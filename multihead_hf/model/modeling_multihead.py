@@ -31,6 +31,7 @@ from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, module_key, pool
 from .losses_multihead import MISSING
 from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
+from .surgery_multihead import HeadSurgery
 
 logger = logging.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class MultiHeadOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class MultiHeadModel(PreTrainedModel):
+class MultiHeadModel(HeadSurgery, PreTrainedModel):
     """One encoder (`model.encoder`) with any number of named classification heads (`model.heads`).
 
     Example:
@@ -352,6 +353,18 @@ class MultiHeadModel(PreTrainedModel):
             except ValueError as error:
                 raise ValueError(f"head {name!r}: {error}") from None
         return predictions
+
+    def train(self, mode: bool = True) -> "MultiHeadModel":
+        """As `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode."""
+        super().train(mode)
+        if mode and not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
+
+    def freeze_encoder(self) -> None:
+        """Train the heads only. The encoder then is in evaluation mode (no dropout), while training too."""
+        self.encoder.requires_grad_(False)
+        self.encoder.eval()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()

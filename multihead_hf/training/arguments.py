@@ -27,12 +27,17 @@ class MultiHeadTrainingArguments(TrainingArguments):
         head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
             take no weight decay.
+        freeze_encoder: train the heads only; the encoder then is in evaluation mode.
+        train_heads: names of the heads to train; the others keep their weights and count in no loss. `None`: all.
+        train_top_layers: train only so many of the encoder's topmost layers (and what comes after them).
+        layer_learning_rate_decay: factor by which the learning rate falls with each layer of the encoder, from the top
+            down to the embeddings.
         head_weighting: how the heads' losses are combined: `"fixed"` by the heads' `loss_weight`s, or
             `"uncertainty"`, which also learns one log-variance per head, at the heads' learning rate and without weight
             decay. They are no part of the published model.
 
     Raises:
-        ValueError: a learning rate or `max_length` that is not above 0, or an unknown `head_weighting`.
+        ValueError: a learning rate, decay or `max_length` that is not above 0, or an unknown name.
     """
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns"]
@@ -62,7 +67,17 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "What is cut off longer texts: 'tail' (default) or 'head+tail'.", "choices": TRUNCATIONS},
     )
+    # what is trained
+    freeze_encoder: bool = field(default=False, metadata={"help": "Train the heads only."})
+    train_heads: list[str] | None = field(default=None, metadata={"help": "Names of the heads to train. Default: all."})
+    train_top_layers: int | None = field(
+        default=None, metadata={"help": "Train only so many of the encoder's topmost layers. Default: all."}
+    )
     # optimisation
+    layer_learning_rate_decay: float | None = field(
+        default=None,
+        metadata={"help": "Factor of the learning rate from each of the encoder's layers to the next lower one."},
+    )
     head_weighting: str = field(
         default="fixed",
         metadata={
@@ -87,7 +102,13 @@ class MultiHeadTrainingArguments(TrainingArguments):
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("empty_labels", self.empty_labels, EMPTY)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
-        for name in ("encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"):
+        for name in (
+            "encoder_learning_rate",
+            "head_learning_rate",
+            "threshold_learning_rate",
+            "layer_learning_rate_decay",
+            "max_length",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value}: give a number above 0")

@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from .arguments import MultiHeadTrainingArguments
+from .freezing import encoder_parts
+from .preparation import multi_head_model
 
 # also under the wrappers that PEFT and FSDP put around the heads
 _IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*head_\w+\.")
@@ -27,6 +29,11 @@ def parameter_groups(
     threshold_rate = 5 * encoder_rate if args.threshold_learning_rate is None else args.threshold_learning_rate
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     rates = {"encoder": encoder_rate, "heads": head_rate, "thresholds": threshold_rate, "head_weighting": head_rate}
+    part_of: dict[int, str] = {}
+    if args.layer_learning_rate_decay is not None:
+        part_of, parts = encoder_parts(multi_head_model(model).encoder)
+        # the topmost layer has the encoder's own rate
+        rates.update({part: encoder_rate * args.layer_learning_rate_decay**i for i, part in enumerate(parts[1:])})
     for part, rate in rates.items():
         for decay in (True, False):
             weight_decay = args.weight_decay if decay else 0.0
@@ -39,6 +46,6 @@ def parameter_groups(
         elif name.endswith("log_variances"):
             groups["head_weighting", False]["params"].append(parameter)
         else:
-            part = "heads" if _IN_HEADS.search(name) else "encoder"
+            part = "heads" if _IN_HEADS.search(name) else part_of.get(id(parameter), "encoder")
             groups[part, name in decayed]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]

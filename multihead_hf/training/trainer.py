@@ -26,6 +26,7 @@ from transformers.utils import PushInProgress, logging
 from ..data.collator import MultiHeadDataCollator
 from ..evaluation.metrics import metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
@@ -42,6 +43,7 @@ from .checkpoints import (
 )
 from .evaluation_loss import EvaluationLoss
 from .figures import head_figures
+from .freezing import freeze
 from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
@@ -89,6 +91,7 @@ class MultiHeadTrainer(Trainer):
 
     args: MultiHeadTrainingArguments
     push_in_progress: PushInProgress | None
+    optimizer: Any
     optimizer_cls_and_kwargs: Any
     eval_dataset: Any
     control: TrainerControl
@@ -118,6 +121,7 @@ class MultiHeadTrainer(Trainer):
         self._noted: list[tuple[str, str | None]] = []
         self._step_losses = torch.zeros(0)
         self._noted_steps = 0
+        self._made_optimizer = False
         self._two_passes: TwoPasses | None = None
         self._evaluation_loss: EvaluationLoss | None = None
         self._rates: dict[str, float] = {}
@@ -140,6 +144,11 @@ class MultiHeadTrainer(Trainer):
     def config(self) -> MultiHeadConfig:
         """Configuration of the model that is trained."""
         return multi_head_model(self.model).config
+
+    @property
+    def _trained_heads(self) -> dict[str, HeadConfig]:
+        names = self.args.train_heads
+        return {name: head for name, head in self.config.heads.items() if names is None or name in names}
 
     # ---- data ----
 
@@ -168,6 +177,7 @@ class MultiHeadTrainer(Trainer):
         train, _ = self._datasets
         if train is not None:
             resolve_balanced(config, train)
+        freeze(multi_head_model(model), args)
         upcast_trainable(model)
         multi_head_model(model).learn_head_weights(args.head_weighting == "uncertainty")
 
@@ -250,8 +260,8 @@ class MultiHeadTrainer(Trainer):
         # (all processes have equally many)
         if not batches or (self.args.world_size == 1 and len(batches) == 1):
             return batches, None
-        totals = step_totals(self.config.heads, batches, self.accelerator)
-        if TwoPasses.needed(self.config.heads):
+        totals = step_totals(self._trained_heads, batches, self.accelerator)
+        if TwoPasses.needed(self._trained_heads):
             self._two_passes = TwoPasses(batches, totals)
         return batches, totals
 
@@ -263,13 +273,14 @@ class MultiHeadTrainer(Trainer):
             if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones have other weights then
                 self.optimizer.train()
             forward = functools.partial(self._first_pass, model)
-            heads = self.config.heads
+            heads = self._trained_heads
             num_items_in_batch = self._two_passes.totals_of_next_batch(heads, forward, self.accelerator)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
         with torch.no_grad(), self.compute_loss_context_manager():
-            return model(**{**self._prepare_inputs(inputs), "num_items_in_batch": totals})
+            heads = list(self._trained_heads)
+            return model(**{**self._prepare_inputs(inputs), "heads": heads, "num_items_in_batch": totals})
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
         # counted in `get_batch_samples`; this hook also runs for evaluation batches, which count for themselves
@@ -285,6 +296,8 @@ class MultiHeadTrainer(Trainer):
         """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's `StepTotals`."""
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
+        if model.training:
+            inputs = {**inputs, "heads": list(self._trained_heads)}
         outputs: MultiHeadOutput = model(**inputs)
         if outputs.loss is None:
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
@@ -325,8 +338,8 @@ class MultiHeadTrainer(Trainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch
-        self._noted = [(name, None) for name in self.config.heads]
-        for name, head in self.config.heads.items():
+        self._noted = [(name, None) for name in self._trained_heads]
+        for name, head in self._trained_heads.items():
             terms = loss_terms(name, head)
             self._noted += [(name, term.name) for term in terms if len(terms) > 1]
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
@@ -410,6 +423,7 @@ class MultiHeadTrainer(Trainer):
         """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
+        self._made_optimizer = True
         target = self.model if model is None else model
         given = self.optimizer_cls_and_kwargs
         optimizer_class, options = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
@@ -422,6 +436,15 @@ class MultiHeadTrainer(Trainer):
             return super().create_optimizer(model)
         finally:
             self.optimizer_cls_and_kwargs = given
+
+    def _forget_optimizer_of_other_heads(self) -> None:
+        """After an earlier run heads may have come and gone: an optimiser made here is then made anew."""
+        if self.optimizer is None or not self._made_optimizer:
+            return
+        trained = {id(parameter) for parameter in self.model.parameters() if parameter.requires_grad}
+        known = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        if trained != known:
+            self.optimizer = self.lr_scheduler = None
 
     # ---- saving, resuming, publishing ----
 
@@ -451,6 +474,7 @@ class MultiHeadTrainer(Trainer):
             check_same_weighting(str(folder), self.args.head_weighting)
             if not has_length(self.train_dataset):
                 check_stream(str(folder))
+        self._forget_optimizer_of_other_heads()
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         multi_head_model(self.model).sync_thresholds()
         return result

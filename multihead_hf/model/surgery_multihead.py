@@ -1,0 +1,213 @@
+"""Heads that come and go on a trained model, the others' logits bit-equal.
+
+This file travels with every saved model.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_multihead import read_heads
+from .head_multihead import HeadConfig, is_a, near_names
+from .layers_multihead import ClassificationHead, MultiHeads, module_key
+
+
+class HeadSurgery:
+    """What a `MultiHeadModel` can do with its heads. Each of these methods changes model and configuration in place,
+    and takes `verify=True` to compute a batch before and after: a head that should not have changed and did is an error
+    (`RuntimeError`), and the model is as it was before."""
+
+    config: Any
+    heads: MultiHeads
+    encoder: Any
+    from_pretrained: Any
+    modules: Any
+    log_variances: nn.Parameter | None
+    _check_head: Callable[[str, str], None]
+    _init_weights: Callable[[nn.Module], None]
+
+    def add_head(self, name: str, head: HeadConfig | Mapping[str, Any], *, verify: bool = False) -> None:
+        """Put a fresh head beside the others, as the last one; reproducible under `transformers.set_seed`.
+
+        Raises:
+            ValueError: there is a head of this name, or its settings are wrong.
+        """
+        if name in self.config.heads:
+            raise ValueError(
+                f"head {name!r}: the model has a head of this name already; see extend_head and rename_head"
+            )
+        (made,) = read_heads({name: head}).values()
+        self._change({**self.config.heads, name: made}, {name: self._fresh_head(made)}, list(self.config.heads), verify)
+
+    def remove_head(self, name: str, *, verify: bool = False) -> None:
+        """Take a head off.
+
+        Raises:
+            ValueError: there is no such head, or it is the last one.
+        """
+        self._check_head(name, "remove_head")
+        rest = {other: head for other, head in self.config.heads.items() if other != name}
+        if not rest:
+            raise ValueError(f"head {name!r} is the only one; a multi-head model has at least one")
+        self._change(rest, {}, list(rest), verify)
+
+    def rename_head(self, name: str, new_name: str, *, verify: bool = False) -> None:
+        """Give a head another name, in its place among the others.
+
+        Raises:
+            ValueError: there is no such head, or one of the new name.
+        """
+        self._check_head(name, "rename_head")
+        if new_name in self.config.heads:
+            raise ValueError(f"head {new_name!r}: the model has a head of this name already")
+        renamed = {new_name if other == name else other: head for other, head in self.config.heads.items()}
+        read_heads(renamed)
+        self._change(
+            renamed, {new_name: self.heads[name]}, [o for o in renamed if o != new_name], verify, {new_name: name}
+        )
+
+    def extend_head(self, name: str, labels: Iterable[str], *, verify: bool = False) -> None:
+        """Add labels to a head behind its old ones, whose logits stay as they are (a single-label head's probabilities
+        are shared with the new labels). New labels have fresh weights, threshold 0.5, label weight 1.
+
+        Raises:
+            ValueError: there is no such head, or a label that it has already.
+        """
+        self._check_head(name, "extend_head")
+        old, new = self.config.heads[name], list(labels)
+        if (setting := old.unresolved) is not None:
+            raise ValueError(f"head {name!r}: {setting}='balanced' is not computed yet; train first, or give numbers")
+        settings = old.to_dict()
+        fill = {"thresholds": 0.5, "label_weights": 1.0, "pos_weight": 1.0, "calibration_temperature": 1.0}
+        for setting, value in fill.items():
+            if isinstance(settings[setting], list):
+                settings[setting] = [*settings[setting], *[value] * len(new)]
+        (head,) = read_heads({name: {**settings, "labels": [*old.labels, *new], "positive_label": None}}, True).values()
+        head.loss_function = old.loss_function
+        wider, module = self._fresh_head(head), self.heads[name]
+        with torch.no_grad():
+            state = wider.state_dict()
+            for key, value in module.state_dict().items():
+                # of the last layer and the thresholds the first rows, of the others all
+                state[key][: len(value)] = value
+        wider.load_state_dict(state)
+        for parameter, before in zip(wider.parameters(), module.parameters(), strict=True):
+            parameter.requires_grad_(before.requires_grad)
+        # (its own old logits are equal to rounding: a wider product may sum in another order)
+        others = [other for other in self.config.heads if other != name]
+        self._change({**self.config.heads, name: head}, {name: wider}, others, verify)
+
+    def load_heads(self, source: Any, names: Iterable[str] | None = None, *, verify: bool = False) -> None:
+        """Put heads of another model, trained on the same encoder, beside this one's; their logits are those they had.
+
+        Args:
+            source: a multi-head model, or its folder or name on the Hub.
+            names: which of its heads; `None` is all of them.
+            verify: also whether the new heads' logits are those of `source`.
+
+        Raises:
+            ValueError: a head that is not there, or here already; another encoder (its configuration, its weights, or
+                the pooling), whose vectors the head has never seen.
+        """
+        loaded = type(self).from_pretrained(source) if isinstance(source, (str, os.PathLike)) else source
+        what = str(source) if isinstance(source, (str, os.PathLike)) else "the other model"
+        names = list(loaded.config.heads) if names is None else [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in loaded.config.heads:
+                known = list(loaded.config.heads)
+                raise ValueError(f"{what} has no head {name!r}.{near_names(name, known)} Its heads: {known}")
+            if name in self.config.heads:
+                raise ValueError(f"head {name!r}: the model has a head of this name already: rename_head, or remove it")
+        self._check_same_encoder(loaded, what)
+        heads = {name: loaded.config.heads[name] for name in names}
+        copies = read_heads(heads, saved=True)
+        modules = {}
+        for name, head in copies.items():
+            head.loss_function = heads[name].loss_function
+            modules[name] = self._fresh_head(head)
+            modules[name].load_state_dict(loaded.heads[name].state_dict())
+        expected = _logits(loaded, names) if verify else {}
+        self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
+
+    def _check_same_encoder(self, other: Any, what: str) -> None:
+        if other.config.pooling != self.config.pooling:
+            raise ValueError(f"{what} pools {other.config.pooling!r}, and this model {self.config.pooling!r}")
+        mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
+        if mine.keys() != theirs.keys():
+            raise ValueError(
+                f"{what} has another encoder: a {other.config.encoder.model_type!r} with other weights than this "
+                f"{self.config.encoder.model_type!r}"
+            )
+        for key, value in mine.items():
+            if value.shape != theirs[key].shape or not torch.equal(value, theirs[key].to(value.device, value.dtype)):
+                raise ValueError(
+                    f"{what} has another encoder: {key} differs. A head works with the encoder it was trained on; was "
+                    "one of the two fine-tuned?"
+                )
+
+    def _fresh_head(self, head: HeadConfig) -> ClassificationHead:
+        weight = next(self.heads.parameters())
+        made = ClassificationHead(head, self.config.hidden_size, weight.dtype)
+        made.apply(self._init_weights)
+        return made.to(weight.device).train(self.heads.training)
+
+    def _change(
+        self,
+        heads: dict[str, HeadConfig],
+        modules: Mapping[str, ClassificationHead],
+        unchanged: list[str],
+        verify: bool,
+        renamed: Mapping[str, str] | None = None,
+        expected: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Give the model these heads, with these modules for the new and changed ones."""
+        if not is_a(self.heads, MultiHeads):
+            raise ValueError("the heads are wrapped (PEFT): merge_and_unload() the adapter before changing heads")
+        before, old_modules = dict(self.config.heads), {name: self.heads[name] for name in self.config.heads}
+        old_log_variances = self.log_variances
+        if verify:
+            now = _logits(self, list(before))
+            expected = {**{name: now[name] for name in unchanged}, **(expected or {})}
+            expected.update({new: now[old] for new, old in (renamed or {}).items()})
+        self._set_heads(heads, {**{name: m for name, m in old_modules.items() if name in heads}, **modules})
+        if self.log_variances is not None:
+            known = dict(zip(before, self.log_variances.tolist(), strict=True))
+            values = [known.get((renamed or {}).get(name, name), 0.0) for name in heads]
+            self.log_variances = nn.Parameter(self.log_variances.new_tensor(values))
+        if verify and expected is not None:
+            found = _logits(self, list(expected))
+            for name, logits in expected.items():
+                if not torch.equal(found[name], logits.to(found[name].device)):
+                    self._set_heads(before, old_modules)
+                    self.log_variances = old_log_variances
+                    raise RuntimeError(f"head {name!r}: its logits would have changed; the model is as it was")
+
+    def _set_heads(self, heads: dict[str, HeadConfig], modules: Mapping[str, ClassificationHead]) -> None:
+        for key in [key for key, _ in self.heads.named_children() if key.startswith("head_")]:
+            delattr(self.heads, key)
+        for name in heads:
+            self.heads.add_module(module_key(name), modules[name])
+        self.heads.names = list(heads)
+        # in place: collators and Trainers hold this dict
+        self.config.heads.clear()
+        self.config.heads.update(heads)
+
+
+@torch.no_grad()
+def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
+    """Logits of a batch of made-up texts in evaluation mode, padding included."""
+    device = next(model.heads.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size or 2, (3, 16), generator=generator).to(device)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        return model(input_ids=ids, attention_mask=mask, heads=names).logits
+    finally:
+        for module, training in was_training.items():
+            module.training = training

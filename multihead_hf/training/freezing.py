@@ -1,0 +1,64 @@
+"""Which parts of a model are trained: heads by name, the encoder, or its topmost layers."""
+
+from torch import nn
+
+from ..model.head_multihead import near_names
+from ..model.modeling_multihead import MultiHeadModel
+from .arguments import MultiHeadTrainingArguments
+
+
+def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
+    """Freeze what the arguments say; what they do not speak of stays as it is.
+
+    Raises:
+        ValueError: a head that does not exist, or layers that the encoder does not have.
+    """
+    if args.freeze_encoder and args.train_top_layers is not None:
+        raise ValueError("freeze_encoder and train_top_layers contradict each other: give one of them")
+    if args.freeze_encoder:
+        model.freeze_encoder()
+    if args.train_top_layers is not None:
+        _freeze_all_but_top(model.encoder, args.train_top_layers)
+    if args.train_heads is not None:
+        known = model.config.heads
+        for name in args.train_heads:
+            if name not in known:
+                near = near_names(name, known)
+                raise ValueError(f"train_heads: the model has no head {name!r}.{near} Its heads: {list(known)}")
+        if not args.train_heads:
+            raise ValueError(f"train_heads is empty: name some of {list(known)}, or leave it out for all")
+        for name in known:
+            model.heads[name].requires_grad_(name in args.train_heads)
+
+
+def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
+    """Which part of the encoder a parameter (by `id`) belongs to, and the parts from the top down: `"encoder"` (what
+    comes after the layers), `"layer_11"`, …, `"layer_0"`, `"embeddings"` (what comes before them).
+
+    Raises:
+        ValueError: its layers are not one list (shared ones, as ALBERT's, cannot be told apart).
+    """
+    count = getattr(encoder.config, "num_hidden_layers", None)
+    lists = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)}
+    name = next((name for name, module in lists.items() if len(module) == count), None)
+    if name is None:
+        raise ValueError(f"the layers of a {type(encoder).__name__} are no list of {count}, and cannot be told apart")
+    part_of: dict[int, str] = {}
+    current = "embeddings"
+    for key, parameter in encoder.named_parameters():
+        if key.startswith(f"{name}."):
+            current = "encoder"
+            part_of[id(parameter)] = f"layer_{key.removeprefix(f'{name}.').split('.')[0]}"
+        else:
+            part_of[id(parameter)] = current
+    return part_of, ["encoder", *(f"layer_{index}" for index in reversed(range(len(lists[name])))), "embeddings"]
+
+
+def _freeze_all_but_top(encoder: nn.Module, count: int) -> None:
+    part_of, parts = encoder_parts(encoder)
+    layers = len(parts) - 2
+    if not 0 < count <= layers:
+        raise ValueError(f"train_top_layers {count}: the encoder has {layers} layers; freeze_encoder freezes them all")
+    for parameter in encoder.parameters():
+        if part_of[id(parameter)] not in parts[: count + 1]:
+            parameter.requires_grad_(False)

@@ -1,0 +1,186 @@
+"""Heads that come and go: the others' logits stay bit-equal, and what is saved loads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from training_runs import arguments, still, weights
+from transformers import set_seed
+
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer
+
+CHANNEL = HeadConfig(labels=["phone", "mail", "web"], architecture="mlp", dropout=0.0)
+
+
+def logits(model: MultiHeadModel, **options: Any) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return model.eval()(**tiny.batch(), **options).logits
+
+
+def assert_reloads(model: MultiHeadModel, folder: Path) -> None:
+    model.save_pretrained(folder)
+    again, info = MultiHeadModel.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    expected = logits(model)
+    found = logits(again)
+    assert list(found) == list(expected) == list(model.config.heads)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_head_is_added(tmp_path: Path) -> None:
+    model = tiny.model()
+    before = logits(model)
+    set_seed(3)
+    model.add_head("channel", CHANNEL, verify=True)
+    after = logits(model)
+    assert list(after) == ["topic", "mood", "channel"]
+    assert after["channel"].shape == (3, 3)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert_reloads(model, tmp_path)
+    other = tiny.model()
+    set_seed(3)
+    other.add_head("channel", CHANNEL.to_dict())
+    assert torch.equal(logits(other)["channel"], after["channel"])
+    assert model.heads["channel"].layers[-1].weight.std() < 0.1  # initialised as the encoder says
+    with pytest.raises(ValueError, match=r"head 'mood': the model has a head of this name already"):
+        model.add_head("mood", CHANNEL)
+    with pytest.raises(ValueError, match=r"head 'x': a head needs labels"):
+        model.add_head("x", {"labels": []})
+
+
+def test_a_head_is_removed_and_renamed(tmp_path: Path) -> None:
+    model = tiny.model(heads={**tiny.two_heads(), "channel": CHANNEL})
+    before = logits(model)
+    model.remove_head("mood", verify=True)
+    model.rename_head("topic", "subject of the text", verify=True)
+    after = logits(model)
+    assert list(after) == ["subject of the text", "channel"]
+    assert torch.equal(after["subject of the text"], before["topic"])
+    assert torch.equal(after["channel"], before["channel"])
+    assert_reloads(model, tmp_path)
+    with pytest.raises(ValueError, match=r"no head 'chanel'. Did you mean 'channel'"):
+        model.remove_head("chanel")
+    with pytest.raises(ValueError, match=r"head 'channel': the model has a head of this name already"):
+        model.rename_head("subject of the text", "channel")
+    model.remove_head("subject of the text")
+    with pytest.raises(ValueError, match=r"head 'channel' is the only one"):
+        model.remove_head("channel")
+
+
+@pytest.mark.parametrize("architecture", ["linear", "mlp"])
+def test_a_head_is_extended(tmp_path: Path, architecture: str) -> None:
+    topic = {
+        "thresholds": [0.2, 0.3, 0.4],
+        "pos_weight": [1.0, 2.0, 3.0],
+        "loss": "soft_f1_bce",
+        "learn_thresholds": 0.3,
+    }
+    model = tiny.model(heads=tiny.two_heads(architecture=architecture, **topic))
+    model.heads["topic"].threshold_logits.data.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    before, old = logits(model), weights(model.heads["topic"])
+    model.extend_head("topic", ["parks", "water"], verify=True)
+    after, new = logits(model), weights(model.heads["topic"])
+    assert torch.equal(after["mood"], before["mood"])
+    assert after["topic"].shape == (3, 5)
+    torch.testing.assert_close(after["topic"][:, :3], before["topic"], atol=1e-6, rtol=1e-6)
+    assert all(torch.equal(new[key][: len(value)], value) for key, value in old.items())
+    assert new["threshold_logits"][3:].sigmoid().tolist() == pytest.approx([0.3, 0.3])
+    head = model.config.heads["topic"]
+    assert head.labels == [*tiny.TOPICS, "parks", "water"]
+    assert head.pos_weight == [1.0, 2.0, 3.0, 1.0, 1.0]
+    assert_reloads(model, tmp_path)
+    with pytest.raises(ValueError, match=r"head 'topic': label 'waste' is given twice"):
+        model.extend_head("topic", ["waste"])
+    assert len(model.config.heads["topic"].labels) == 5
+
+
+def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
+    model = tiny.model()
+    other = MultiHeadModel.from_pretrained(_saved(tiny.model(), tmp_path / "base"))
+    other.add_head("channel", CHANNEL)
+    other.config.heads["channel"].calibration_temperature = 2.0
+    _saved(other, tmp_path / "other")
+    before, expected = logits(model), logits(other)
+    model.load_heads(tmp_path / "other", "channel", verify=True)
+    after = logits(model)
+    assert torch.equal(after["channel"], expected["channel"])
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert model.config.heads["channel"].calibration_temperature == 2.0
+    assert model.config.heads["channel"] is not other.config.heads["channel"]
+    assert_reloads(model, tmp_path / "both")
+    with pytest.raises(ValueError, match=r"has no head 'chanel'. Did you mean 'channel'"):
+        model.load_heads(other, ["chanel"])
+    with pytest.raises(ValueError, match=r"head 'channel': the model has a head of this name already"):
+        model.load_heads(other, ["channel"])
+    stranger = tiny.model(heads={"new": CHANNEL}, seed=5)
+    with pytest.raises(ValueError, match=r"the other model has another encoder: embeddings.* differs.*fine-tuned"):
+        model.load_heads(stranger)
+    with pytest.raises(ValueError, match=r"another encoder: a 'distilbert' with other weights than this 'bert'"):
+        model.load_heads(tiny.model("distilbert", heads={"new": CHANNEL}))
+    with pytest.raises(ValueError, match=r"pools 'mean', and this model 'cls'"):
+        model.load_heads(tiny.model(heads={"new": CHANNEL}, pooling="mean"))
+    assert list(model.config.heads) == ["topic", "mood", "channel"]
+
+
+def _saved(model: MultiHeadModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_change_that_would_show_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.model()
+    before = logits(model)
+    set_heads = MultiHeadModel._set_heads
+
+    def spoil(self: MultiHeadModel, heads: Any, modules: Any) -> None:
+        if "channel" in heads:
+            modules = {**modules, "mood": self._fresh_head(heads["mood"])}
+        set_heads(self, heads, modules)
+
+    monkeypatch.setattr(MultiHeadModel, "_set_heads", spoil)
+    with pytest.raises(RuntimeError, match=r"head 'mood': its logits would have changed; the model is as it was"):
+        model.add_head("channel", CHANNEL, verify=True)
+    after = logits(model)
+    assert list(after) == ["topic", "mood"]
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_head_is_trained_after_the_others_which_do_not_change(tmp_path: Path) -> None:
+    """The second head on other data, with the Trainer of the first run: its optimiser follows."""
+    model = still(mood=HeadConfig(labels=tiny.MOODS))
+    rows = tiny.table(32)
+    settings = {"max_steps": 3, "learning_rate": 1e-2, "freeze_encoder": True}
+    trainer = MultiHeadTrainer(model, arguments(tmp_path, **settings), None, rows, None, tiny.tokenizer())
+    trainer.train()
+    before, first = logits(model), weights(model)
+    model.add_head("topic", tiny.two_heads()["topic"], verify=True)
+    args = arguments(tmp_path, train_heads=["topic"], **settings)
+    trainer = MultiHeadTrainer(model, args, None, rows, rows, tiny.tokenizer())
+    trainer.train()
+    assert torch.equal(logits(model)["mood"], before["mood"])
+    assert all(torch.equal(value, weights(model)[key]) for key, value in first.items())
+    log = trainer.state.log_history[0]
+    assert log["loss"] == pytest.approx(log["topic_loss"], abs=1e-6)  # λ of the trained heads only
+    assert "mood_loss" not in log
+    assert {"eval_mood_f1_macro", "eval_topic_f1_micro"} <= set(trainer.evaluate())
+
+
+def test_the_optimiser_of_a_trainer_follows(tmp_path: Path) -> None:
+    model = still(mood=HeadConfig(labels=tiny.MOODS))
+    args = arguments(tmp_path, max_steps=2, head_weighting="uncertainty")
+    trainer = MultiHeadTrainer(model, args, None, tiny.table(32), None, tiny.tokenizer())
+    trainer.train()
+    learned = model.log_variances.tolist()
+    first = trainer.optimizer
+    trainer.train()
+    assert trainer.optimizer is first  # nothing changed: its moments go on
+    learned = model.log_variances.tolist()
+    model.add_head("late", CHANNEL)
+    assert model.log_variances.tolist() == [*learned, 0.0]
+    trainer.train()
+    known = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert known == {id(parameter) for parameter in model.parameters()}
+    assert trainer.state.log_history[0]["late_loss"] == 0
