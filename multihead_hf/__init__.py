@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data.collator import MultiHeadDataCollator
     from .data.encoding import prepare_dataset
     from .data.heads import infer_heads
+    from .data.mixing import mix_datasets
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
@@ -33,6 +34,7 @@ _LAZY = {
     "MultiHeadDataCollator": "data.collator",
     "prepare_dataset": "data.encoding",
     "infer_heads": "data.heads",
+    "mix_datasets": "data.mixing",
     "read_dataset": "data.sources",
     "split_report": "data.splits",
     "stratified_split": "data.splits",
@@ -55,6 +57,7 @@ __all__ = [
     "MultiHeadTrainingArguments",
     "RatioTerm",
     "infer_heads",
+    "mix_datasets",
     "prepare_dataset",
     "read_dataset",
     "register_loss",

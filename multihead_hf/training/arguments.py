@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..data.heads import EMPTY
+from ..data.mixing import STOPS
 from ..model.configuration_multihead import TRUNCATIONS
 from ..model.head_multihead import one_of
 
@@ -27,6 +28,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
         head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
             take no weight decay.
+        mixing_probabilities: with a dict of training datasets: name → probability of the next row being its, as a dict
+            or its JSON text. `None` mixes by `mixing_temperature`.
+        mixing_temperature: 1 takes every row once; above 1 favours small datasets (`mix_datasets`).
+        mixing_stop: `"all_exhausted"` or `"first_exhausted"`, where rows are drawn.
         freeze_encoder: train the heads only; the encoder then is in evaluation mode.
         train_heads: names of the heads to train; the others keep their weights and count in no loss. `None`: all.
         train_top_layers: train only so many of the encoder's topmost layers (and what comes after them).
@@ -40,7 +45,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         ValueError: a learning rate, decay or `max_length` that is not above 0, or an unknown name.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns", "mixing_probabilities"]
 
     # data
     text_columns: list[str] | None = field(
@@ -66,6 +71,17 @@ class MultiHeadTrainingArguments(TrainingArguments):
     truncation: str | None = field(
         default=None,
         metadata={"help": "What is cut off longer texts: 'tail' (default) or 'head+tail'.", "choices": TRUNCATIONS},
+    )
+    mixing_probabilities: dict[str, float] | str | None = field(
+        default=None, metadata={"help": "Training dataset → probability of the next row being its, as JSON."}
+    )
+    mixing_temperature: float = field(
+        default=1.0,
+        metadata={"help": "1 takes every row of several training datasets once; above 1 favours small ones."},
+    )
+    mixing_stop: str = field(
+        default="all_exhausted",
+        metadata={"help": "When drawing from several training datasets ends.", "choices": STOPS},
     )
     # what is trained
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the heads only."})
@@ -101,12 +117,14 @@ class MultiHeadTrainingArguments(TrainingArguments):
         super().__post_init__()
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("empty_labels", self.empty_labels, EMPTY)
+        one_of("mixing_stop", self.mixing_stop, STOPS)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
         for name in (
             "encoder_learning_rate",
             "head_learning_rate",
             "threshold_learning_rate",
             "layer_learning_rate_decay",
+            "mixing_temperature",
             "max_length",
         ):
             value = getattr(self, name)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from huggingface_hub import get_token
 from torch import nn
 from transformers.trainer_utils import has_length
@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ..data.encoding import prepare_dataset
 from ..data.heads import count_labels, features_of
+from ..data.mixing import mix_datasets
 from ..data.sources import read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
@@ -104,6 +105,28 @@ def check_countable(dataloader: Any, processes: int) -> None:
             "batch is filled up would be counted as data. Give a dataset with a length, or let one process read and "
             'send: accelerator_config={"dispatch_batches": True, "split_batches": True}'
         )
+
+
+def prepared_for_training(
+    dataset: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments, tokenizer: Any
+) -> Any:
+    """As `prepared`; a dict of datasets is mixed into one, the same for the same seed.
+
+    Raises:
+        ValueError: a dataset cannot be prepared, or they cannot be mixed; says which it is.
+    """
+    if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+        return prepared(dataset, config, args, tokenizer, "train_dataset")
+    parts = {name: prepared(rows, config, args, tokenizer, f"train_dataset {name!r}") for name, rows in dataset.items()}
+    for name, rows in parts.items():
+        if not isinstance(rows, (Dataset, IterableDataset)):
+            raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, and this is a {type(rows).__name__}")
+    probabilities = args.mixing_probabilities if isinstance(args.mixing_probabilities, Mapping) else None
+    seed = args.seed if args.data_seed is None else args.data_seed
+    try:
+        return mix_datasets(parts, probabilities, args.mixing_temperature, args.mixing_stop, seed)
+    except ValueError as error:
+        raise ValueError(f"train_dataset: {error}") from None
 
 
 def prepared(

@@ -53,6 +53,7 @@ from .preparation import (
     check_token,
     multi_head_model,
     prepared,
+    prepared_for_training,
     resolve_balanced,
     upcast_trainable,
     use_losses,
@@ -75,7 +76,8 @@ class MultiHeadTrainer(Trainer):
         model: a `MultiHeadModel`, also wrapped by PEFT.
         args: `MultiHeadTrainingArguments`.
         data_collator: default `MultiHeadDataCollator`.
-        train_dataset, eval_dataset: raw or prepared; `eval_dataset` may be a dict of several.
+        train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Either
+            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`).
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
         losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. The
@@ -158,7 +160,7 @@ class MultiHeadTrainer(Trainer):
         config = multi_head_model(model).config
         metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
         apply_text_settings(config, args)
-        train = prepared(train, config, args, tokenizer, "train_dataset")
+        train = prepared_for_training(train, config, args, tokenizer)
         if isinstance(evaluation, (dict, DatasetDict)):
             evaluation = {
                 name: prepared(rows, config, args, tokenizer, f"eval_dataset {name!r}")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from training_runs import arguments, still, trainer_for, weights
 from transformers import (
     BertConfig,
@@ -501,7 +501,7 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("train_dataset is empty", train_dataset=rows.select([]))
     refused("eval_dataset 'b': there is no text column", eval_dataset={"a": rows, "b": rows.rename_column("text", "x")})
     refused("pass it as processing_class", processing_class=None)
-    refused("train_dataset is one dataset, and this is a dict of", train_dataset={"a": rows})
+    refused("train_dataset is one dataset, and this is a dict of", train_dataset=DatasetDict(a=rows))
     refused("train_dataset is empty", train_dataset=[])
     refused("train_dataset is a list of raw rows", train_dataset=rows.to_list())
     tokens = rows.map(lambda row: tokenizer(row["text"]))

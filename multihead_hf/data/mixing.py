@@ -1,0 +1,71 @@
+"""Several datasets, each labelled for some heads, as one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
+
+from ..model.head_multihead import near_names, one_of
+
+STOPS = ("all_exhausted", "first_exhausted")
+
+
+def mix_datasets(
+    datasets: Mapping[str, Dataset | IterableDataset],
+    probabilities: Mapping[str, float] | None = None,
+    temperature: float = 1.0,
+    stop: str = "all_exhausted",
+    seed: int = 42,
+) -> Dataset | IterableDataset:
+    """One dataset out of several prepared ones. A batch then holds rows of any of them, in one forward pass.
+
+    Without probabilities and at temperature 1 every row occurs once: the mix is proportional to the sizes. Else rows
+    are drawn by `datasets.interleave_datasets`, with the probabilities given or `n^(1/T) / Σ n^(1/T)`: a temperature
+    above 1 favours the small datasets.
+
+    Args:
+        datasets: name → prepared rows (`prepare_dataset` gives all of them the columns of every head).
+        probabilities: name → probability of the next row being its, adding up to 1.
+        temperature: T above 0.
+        stop: `"all_exhausted"` goes on until every row has occurred, the small datasets' ones again and again;
+            `"first_exhausted"` stops when the first dataset ends.
+        seed: of the drawing; the same seed gives the same rows in the same order.
+
+    Raises:
+        ValueError: no dataset, wrong probabilities or temperature, both kinds of datasets, or streams (whose sizes
+            nobody knows) without probabilities.
+    """
+    if not datasets:
+        raise ValueError("there is no dataset to mix")
+    one_of("stop", stop, STOPS)
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature}: give a number above 0")
+    rows: Any = list(datasets.values())
+    streams = [name for name, each in datasets.items() if isinstance(each, IterableDataset)]
+    if streams and len(streams) < len(rows):
+        raise ValueError(
+            f"{streams} are streams and the others are not: make all of them one kind (to_iterable_dataset)"
+        )
+    if probabilities is None and temperature == 1.0 and not streams:
+        return concatenate_datasets(rows)
+    if probabilities is None:
+        if streams:
+            raise ValueError(f"nobody knows how long the streams {streams} are: give probabilities")
+        sizes = {name: len(each) ** (1 / temperature) for name, each in datasets.items()}
+        probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+    return interleave_datasets(rows, probabilities=_checked(probabilities, datasets), seed=seed, stopping_strategy=stop)
+
+
+def _checked(probabilities: Mapping[str, float], datasets: Mapping[str, Any]) -> list[float]:
+    for name in probabilities:
+        if name not in datasets:
+            known = list(datasets)
+            raise ValueError(f"probabilities: there is no dataset {name!r}.{near_names(name, known)} Datasets: {known}")
+    missing = [name for name in datasets if name not in probabilities]
+    if missing:
+        raise ValueError(f"probabilities: none for {missing}; every dataset needs one")
+    if any(not 0 < value < 1 for value in probabilities.values()) and len(datasets) > 1:
+        raise ValueError(f"probabilities {dict(probabilities)}: each is above 0 and below 1")
+    if abs(sum(probabilities.values()) - 1) > 1e-6:
+        raise ValueError(f"probabilities {dict(probabilities)} add up to {sum(probabilities.values()):g}, not 1")
+    return [probabilities[name] for name in datasets]
