@@ -76,7 +76,7 @@ class MultiHeadTrainer(Trainer):
         model: a `MultiHeadModel`, also wrapped by PEFT.
         args: `MultiHeadTrainingArguments`.
         data_collator: default `MultiHeadDataCollator`.
-        train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Either
+        train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Each
             may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`).
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.

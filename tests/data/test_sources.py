@@ -1,6 +1,8 @@
 """Rows from files, globs, folders, data frames and the Hub, and files that cannot be read."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 from datasets import Dataset, DatasetDict, IterableDataset
+from hub_server import HubServer
 
 from multihead_hf import infer_heads, prepare_dataset, read_dataset
 
@@ -33,7 +36,7 @@ def write(folder: Path, kind: str, rows: list[dict] = ROWS) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
-def test_every_kind_of_file(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_file(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind)
     rows = read_dataset(path)
     assert rows["text"] == [row["text"] for row in ROWS]
@@ -132,3 +135,27 @@ def test_other_mistakes(tmp_path: Path) -> None:
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"written by save_to_disk: pass datasets.load_from_disk"):
         read_dataset(tmp_path / "saved")
+
+
+def test_a_data_set_on_the_hub(tmp_path: Path) -> None:
+    script = """
+from multihead_hf import infer_heads, read_dataset
+parts = read_dataset("org/rows")
+print(list(parts), len(parts["train"]), infer_heads("org/rows", ["mood"])["mood"].labels)
+print(type(read_dataset("org/rows", split="train", streaming=True)).__name__)
+try:
+    read_dataset("org/none")
+except ValueError as error:
+    print(str(error)[:70])
+"""
+    with HubServer(tmp_path / "hub") as hub:
+        hub.add_dataset("org/rows", {"train": Dataset.from_list(ROWS), "test": ROWS[:1]})
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=hub.env(tmp_path / "home"), capture_output=True, text=True, timeout=200
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == [
+        "['train', 'test'] 3 ['NA', 'calm']",
+        "IterableDataset",
+        "'org/none' is neither a file here nor a data set on the Hub: Dataset '",
+    ]
