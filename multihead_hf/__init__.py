@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data.collator import MultiHeadDataCollator
     from .data.encoding import prepare_dataset
     from .data.heads import infer_heads
+    from .data.inspection import inspect_dataset
     from .data.mixing import mix_datasets
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
@@ -34,6 +35,7 @@ _LAZY = {
     "MultiHeadDataCollator": "data.collator",
     "prepare_dataset": "data.encoding",
     "infer_heads": "data.heads",
+    "inspect_dataset": "data.inspection",
     "mix_datasets": "data.mixing",
     "read_dataset": "data.sources",
     "split_report": "data.splits",
@@ -57,6 +59,7 @@ __all__ = [
     "MultiHeadTrainingArguments",
     "RatioTerm",
     "infer_heads",
+    "inspect_dataset",
     "mix_datasets",
     "prepare_dataset",
     "read_dataset",

@@ -58,7 +58,7 @@ def stratified_split(
     source = read_dataset(dataset)
     if not isinstance(source, Dataset):
         raise ValueError(f"a split needs all rows at once: pass one datasets.Dataset, not a {type(source).__name__}")
-    labels = _label_ids(source, by_name, label_columns, Reading(multi_hot, sep, empty))
+    labels = label_ids(source, by_name, label_columns, Reading(multi_hot, sep, empty))
     units = [[row] for row in range(len(source))]
     if groups is not None:
         check_column(source.column_names, groups, "groups")
@@ -93,7 +93,7 @@ def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[s
 Label = tuple[str, int]  # head, label id; −1 stands for "labelled for this head"
 
 
-def _label_ids(
+def label_ids(
     dataset: Dataset,
     heads: Mapping[str, HeadConfig],
     label_columns: Mapping[str, str | Sequence[str]] | None,
@@ -251,18 +251,23 @@ def split_report(
         label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
     """
     by_name = heads_of(heads)
+    reading = Reading(multi_hot, sep, empty)
+    return report_of(
+        {part: label_ids(read_dataset(rows), by_name, label_columns, reading) for part, rows in parts.items()}, by_name
+    )
+
+
+def report_of(found: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadConfig]) -> SplitReport:
+    """The report from each part's `label_ids`."""
     counts: dict[str, dict[str, dict[str, int]]] = {
-        name: {label: dict.fromkeys(parts, 0) for label in head.labels} for name, head in by_name.items()
+        name: {label: dict.fromkeys(found, 0) for label in head.labels} for name, head in heads.items()
     }
-    labelled = {name: dict.fromkeys(parts, 0) for name in by_name}
-    sizes = {}
-    for part, given in parts.items():
-        rows = read_dataset(given)
-        sizes[part] = len(rows)
-        for own in _label_ids(rows, by_name, label_columns, Reading(multi_hot, sep, empty)):
+    labelled = {name: dict.fromkeys(found, 0) for name in heads}
+    for part, rows in found.items():
+        for own in rows:
             for name, label in own:
                 if label < 0:
                     labelled[name][part] += 1
                 else:
-                    counts[name][by_name[name].labels[label]][part] += 1
-    return SplitReport(sizes, counts, labelled)
+                    counts[name][heads[name].labels[label]][part] += 1
+    return SplitReport({part: len(rows) for part, rows in found.items()}, counts, labelled)

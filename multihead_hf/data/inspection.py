@@ -1,0 +1,198 @@
+"""What is in a dataset, before anything is trained on it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
+from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
+from ..model.pipeline_multihead import token_limit
+from .encoding import Reading, find_text_columns
+from .heads import features_of
+from .sources import read_dataset
+from .splits import Label, SplitReport, label_ids, report_of
+
+PERCENTILES = (50, 90, 95, 99, 100)
+_SHOWN = 20  # entries of a list that the table shows
+
+
+@dataclass
+class DatasetReport:
+    """What `inspect_dataset` found. `print(report)` shows it as tables, `to_dict()` gives plain values.
+
+    Args:
+        parts: part → `rows`, `empty_texts` (their rows), `lengths` (percentile → tokens, or words without a tokenizer)
+            and `longer` (share of texts longer than `max_length`; `None` without a limit).
+        unit: `"tokens"` or `"words"`.
+        max_length: the limit that `longer` speaks of.
+        labels: counts of every head's labels in each part.
+        never, rare: head → labels that occur in no row of the first part, or in fewer than `rare_below`.
+        absent_in_a_batch: head → share of its labels that a batch of `batch_size` rows of the first part holds no
+            positive of, on average. Macro Soft-F1 learns nothing of them from that batch.
+        contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (part, row).
+        in_several_parts: texts that occur in several parts: `text` and `rows`.
+    """
+
+    parts: dict[str, dict[str, Any]]
+    unit: str
+    max_length: int | None
+    labels: SplitReport
+    never: dict[str, list[str]]
+    rare: dict[str, list[str]]
+    rare_below: int
+    absent_in_a_batch: dict[str, float]
+    batch_size: int
+    contradictions: list[dict[str, Any]]
+    in_several_parts: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {**self.__dict__, "labels": self.labels.to_dict()}
+
+    def __str__(self) -> str:
+        lines = [f"{'':24}" + "".join(f"{part:>14}" for part in self.parts)]
+
+        def line(title: str, cells: list[str]) -> None:
+            lines.append(f"{title:24}" + "".join(f"{cell:>14}" for cell in cells))
+
+        line("rows", [f"{own['rows']:,}" for own in self.parts.values()])
+        line("empty texts", [f"{len(own['empty_texts']):,}" for own in self.parts.values()])
+        for percentile in PERCENTILES:
+            title = "longest" if percentile == 100 else f"{percentile} % up to"
+            line(f"{self.unit}: {title}", [f"{own['lengths'][percentile]:,}" for own in self.parts.values()])
+        if self.max_length is not None:
+            line(f"longer than {self.max_length}", [f"{own['longer']:.1%}" for own in self.parts.values()])
+        lines += ["", str(self.labels), ""]
+        for name, share in self.absent_in_a_batch.items():
+            lines.append(
+                f"{name}: a batch of {self.batch_size} rows has no positive of {share:.0%} of the labels on average"
+            )
+            for labels, what in ((self.never[name], "never"), (self.rare[name], f"fewer than {self.rare_below} times")):
+                if labels:
+                    more = ", …" if len(labels) > _SHOWN else ""
+                    lines.append(f"{name}: {len(labels)} labels occur {what}: {', '.join(labels[:_SHOWN])}{more}")
+        for entries, what in (
+            (self.contradictions, "texts occur several times with different labels"),
+            (self.in_several_parts, "texts occur in several parts"),
+        ):
+            lines.append(f"{len(entries):,} {what}")
+            for entry in entries[:_SHOWN]:
+                where = ", ".join(f"{part} {row}" if part else f"row {row}" for part, row in entry["rows"][:4])
+                heads = f" ({', '.join(entry['heads'])})" if "heads" in entry else ""
+                lines.append(f"  {entry['text'][:60]!r}{heads}: {where}{', …' if len(entry['rows']) > 4 else ''}")
+        return "\n".join(lines)
+
+
+def inspect_dataset(
+    dataset: Any,
+    heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    max_length: int | None = None,
+    batch_size: int = 16,
+    rare_below: int = 10,
+    text_columns: str | Sequence[str] | None = None,
+    label_columns: Mapping[str, str | Sequence[str]] | None = None,
+    multi_hot: bool = False,
+    sep: str | Mapping[str, str] | None = None,
+    empty: str = "missing",
+) -> DatasetReport:
+    """Lengths, label counts, rare labels, duplicates and empty texts of a raw dataset.
+
+    Args:
+        dataset: rows or parts of them, as `read_dataset` takes.
+        heads: the model or its configuration (then also its text settings count), or the heads by name.
+        tokenizer: counts tokens, special ones included; without it words are counted.
+        max_length: length after which texts are cut; by default the model's, if one is given with a tokenizer.
+        batch_size: rows of a batch, for `absent_in_a_batch`.
+        rare_below: a label with fewer rows than this is rare.
+        text_columns, label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+
+    Raises:
+        ValueError: as `read_dataset` and `prepare_dataset`.
+    """
+    config, by_name = config_of(heads), heads_of(heads)
+    source = read_dataset(dataset)
+    parts: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {"": source}
+    if not all(isinstance(rows, Dataset) for rows in parts.values()):
+        raise ValueError("duplicates need all rows at once: pass datasets with a length, not streams")
+    if max_length is None and config is not None and tokenizer is not None:
+        max_length = token_limit(config, tokenizer)
+    reading = Reading(multi_hot, sep, empty)
+    figures: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[list[Label]]] = {}
+    places: dict[str, list[tuple[str, int]]] = {}
+    for part, rows in parts.items():
+        columns = find_text_columns(features_of(rows), text_columns or (config and config.text_columns))
+        texts = [
+            " ".join(text or "" for text in row) for row in zip(*(rows[column] for column in columns), strict=True)
+        ]
+        lengths = _lengths(texts, tokenizer)
+        figures[part] = {
+            "rows": len(texts),
+            "empty_texts": [row for row, text in enumerate(texts) if not text.strip()],
+            "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
+            "longer": None if max_length is None else float((lengths > max_length).mean()),
+        }
+        found[part] = label_ids(rows, by_name, label_columns, reading)
+        for row, text in enumerate(texts):
+            if text.strip():
+                places.setdefault(" ".join(text.split()).casefold(), []).append((part, row))
+    labels = report_of(found, by_name)
+    first = next(iter(parts))
+    counts = {name: {label: own[first] for label, own in labels.counts[name].items()} for name in by_name}
+    repeated = {text: rows for text, rows in places.items() if len(rows) > 1}
+    several = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
+    return DatasetReport(
+        parts=figures,
+        unit="words" if tokenizer is None else "tokens",
+        max_length=max_length,
+        labels=labels,
+        never={name: [label for label, count in own.items() if not count] for name, own in counts.items()},
+        rare={name: [label for label, count in own.items() if 0 < count < rare_below] for name, own in counts.items()},
+        rare_below=rare_below,
+        absent_in_a_batch={
+            name: float(np.mean([_absent(count, figures[first]["rows"], batch_size) for count in own.values()]))
+            for name, own in counts.items()
+        },
+        batch_size=batch_size,
+        contradictions=[
+            {"text": text, "heads": differing, "rows": rows}
+            for text, rows in repeated.items()
+            if (differing := _differing([found[part][row] for part, row in rows], list(by_name)))
+        ],
+        in_several_parts=[{"text": text, "rows": repeated[text]} for text in several],
+    )
+
+
+def _lengths(texts: list[str], tokenizer: PreTrainedTokenizerBase | None) -> Any:
+    if tokenizer is None:
+        return np.array([len(text.split()) for text in texts])
+    lengths: list[int] = []
+    for begin in range(0, len(texts), 1000):
+        lengths += map(len, tokenizer(texts[begin : begin + 1000], verbose=False)["input_ids"])
+    return np.array(lengths)
+
+
+def _absent(positives: int, rows: int, batch_size: int) -> float:
+    """Probability that a batch drawn without replacement holds none of so many rows (hypergeometric)."""
+    batch = min(batch_size, rows)
+    if positives + batch > rows:
+        return 0.0
+    without = math.lgamma(rows - positives + 1) - math.lgamma(rows - positives - batch + 1)
+    return math.exp(without - math.lgamma(rows + 1) + math.lgamma(rows - batch + 1))
+
+
+def _differing(labels: list[list[Label]], heads: list[str]) -> list[str]:
+    """The heads whose labels differ between rows; a row that is not labelled for a head does not count."""
+    different = []
+    for name in heads:
+        own = [frozenset(label for head, label in row if head == name) for row in labels]
+        if len({each for each in own if each}) > 1:
+            different.append(name)
+    return different
