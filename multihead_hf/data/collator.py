@@ -20,6 +20,8 @@ from ..model.modeling_multihead import MultiHeadModel, heads_of
 class MultiHeadDataCollator:
     """Pads prepared rows to the longest of the batch and stacks their labels, one tensor for every head.
 
+    Rows of several windows (`truncation="windows"`) become tensors (batch, windows, length) with a `window_mask`.
+
     Args:
         tokenizer: pads; its `padding_side` is respected.
         heads: the model, its configuration, or its heads by name.
@@ -51,7 +53,7 @@ class MultiHeadDataCollator:
             ValueError: labels of a head that the model does not have, or of a wrong kind, range or length.
         """
         inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
-        batch = dict(self.tokenizer.pad(inputs, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"))
+        batch = self._pad_windows(inputs) if _has_windows(inputs) else self._pad(inputs)
         labels = [row.get("labels") or {} for row in rows]
         for row, given in enumerate(labels):
             if not isinstance(given, Mapping):
@@ -70,6 +72,29 @@ class MultiHeadDataCollator:
             weights = [1.0 if row.get("sample_weight") is None else float(row["sample_weight"]) for row in rows]
             batch["sample_weight"] = torch.tensor(weights, dtype=torch.float32)  # (batch,)
         return batch
+
+    def _pad(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return dict(self.tokenizer.pad(inputs, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"))
+
+    def _pad_windows(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """(batch, windows, length) each, and `window_mask` (batch, windows), 1 for windows and 0 for padding."""
+        counts = torch.tensor([len(row["input_ids"]) for row in inputs])
+        windows = [{key: row[key][i] for key in row} for row in inputs for i in range(len(row["input_ids"]))]
+        mask = torch.arange(int(counts.max())) < counts[:, None]
+        batch: dict[str, Any] = {"window_mask": mask.long()}
+        for key, values in self._pad(windows).items():
+            padding = self.tokenizer.pad_token_id if key == "input_ids" else 0
+            batch[key] = values.new_full((*mask.shape, values.shape[1]), padding or 0)
+            batch[key][mask] = values
+        return batch
+
+
+def _has_windows(inputs: list[dict[str, Any]]) -> bool:
+    return (
+        bool(inputs)
+        and len(inputs[0]["input_ids"]) > 0
+        and not isinstance(inputs[0]["input_ids"][0], (int, np.integer))
+    )
 
 
 def _stack(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:

@@ -11,7 +11,7 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names, one_of
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.pipeline_multihead import encode_texts, token_limit
+from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
 from .heads import (
     EMPTY,
     check_column,
@@ -71,9 +71,9 @@ def prepare_dataset(
 
     Returns:
         a dataset of the kind given, its rows with `input_ids`, `attention_mask` and what else the tokenizer gives,
-        `length` (tokens), and `labels`: a dict with every head → id (single-label), list of 0/1 with −100 in unknown
-        cells (multi-label), or `None` (not labelled); and `sample_weight` where the dataset has that column. How many
-        texts were cut is logged, as a warning where any was.
+        `length` (tokens; with windows of the longest one), and `labels`: a dict with every head → id (single-label),
+        list of 0/1 with −100 in unknown cells (multi-label), or `None` (not labelled); and `sample_weight` where the
+        dataset has that column. How many texts were cut is logged, as a warning where any was.
 
     Raises:
         ValueError: an empty dataset, a missing column, a text that is not a string, or a label that is not the head's;
@@ -109,28 +109,27 @@ def prepare_dataset(
     encoders = label_encoders(given, by_name, label_columns, require_labels, reading)
     if max_length is None:
         max_length = token_limit(config, tokenizer)
-    text_settings: dict[str, Any] = {
-        "max_length": max_length,
-        "prefix": config.text_prefix if config is not None else None,
-        "truncation": config.truncation if config is not None else "tail",
-    }
+    options = {"max_length": max_length, **text_settings(config)}
+    truncation = options.get("truncation", "tail")
 
     def prepare(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         for column in texts:
             _check_texts(batch[column], column, rows)
-        encoded, cut = encode_texts(tokenizer, *(batch[column] for column in texts), **text_settings)
+        encoded, cut = encode_texts(tokenizer, *(batch[column] for column in texts), **options)
+        lengths = [max(map(len, ids)) if truncation == "windows" else len(ids) for ids in encoded["input_ids"]]
         # every head of the model, so that mixed datasets have equal columns
         columns = {name: encoders[name].encode(batch, rows) if name in encoders else None for name in by_name}
         labels = [
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
-        prepared = {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels, _CUT: cut}
+        prepared = {**encoded, "length": lengths, "labels": labels, _CUT: cut}
         if WEIGHT in given:
             prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
         return prepared
 
     first = prepare({column: [head_row[0].get(column)] for column in given}, [0])
-    features = Features({key: List(Value("int64")) for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
+    tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
+    features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
     features[_CUT] = Value("bool")
     if WEIGHT in first:
         features[WEIGHT] = Value("float32")
@@ -143,7 +142,7 @@ def prepare_dataset(
         prepare, batched=True, with_indices=True, remove_columns=list(given), features=features, **table_options
     )
     if isinstance(done, Dataset):
-        _report_cut_texts(sum(done[_CUT]), len(done), max_length, text_settings["truncation"], name)
+        _report_cut_texts(sum(done[_CUT]), len(done), max_length, truncation, name)
     return done.remove_columns(_CUT)
 
 
@@ -152,9 +151,14 @@ def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: A
     if not cut:
         logger.info(f"{what}none of {rows:,} texts is longer than {max_length} tokens")
         return
+    limit = f"{max_length} tokens"
+    advice = "A higher max_length keeps more of them, truncation='head+tail' their ends, 'windows' more at more cost"
+    if truncation == "windows":
+        limit = f"the windows of {limit}"
+        advice = "A higher max_windows keeps more of them"
     logger.warning(
-        f"{what}{cut:,} of {rows:,} texts ({cut / rows:.1%}) are longer than {max_length} tokens and were cut "
-        f"(truncation={truncation!r}). A higher max_length keeps more of them, truncation='head+tail' their ends"
+        f"{what}{cut:,} of {rows:,} texts ({cut / rows:.1%}) are longer than {limit} and were cut "
+        f"(truncation={truncation!r}). {advice}"
     )
 
 

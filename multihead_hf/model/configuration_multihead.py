@@ -18,7 +18,8 @@ from .head_multihead import LOSS_SETTINGS, HeadConfig, is_a, near_names, one_of
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
-TRUNCATIONS = ("tail", "head+tail")
+TRUNCATIONS = ("tail", "head+tail", "windows")
+WINDOW_POOLINGS = ("mean", "max")
 # Keywords that PreTrainedConfig reads without declaring them.
 _KEYWORDS = (
     "name_or_path",
@@ -107,7 +108,11 @@ class MultiHeadConfig(PreTrainedConfig):
         pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` takes `"last"` for decoder-only encoders, `"mean"` for
             T5-like ones (neither has a token that sums up the text at its start) and `"cls"` for all others.
         max_length: tokens after which a text is cut; `None` is the encoder's own limit.
-        truncation: what is cut off a longer text: `"tail"` its end, `"head+tail"` its middle (single texts only).
+        truncation: what becomes of a longer text: `"tail"` cuts its end off, `"head+tail"` its middle out; `"windows"`
+            reads it in windows of `max_length` tokens and pools their logits. The last two take single texts only.
+        max_windows: windows after which a text is cut all the same.
+        stride: tokens that a window shares with the one before.
+        window_pooling: a label's logit is the `"mean"` or the `"max"` over the windows.
         text_columns: the columns that held the text (two for text pairs).
         text_prefix: a text put before each text (the first one of a pair), such as `"query: "`.
         heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.
@@ -126,6 +131,9 @@ class MultiHeadConfig(PreTrainedConfig):
     pooling: str | None = None
     max_length: int | None = None
     truncation: str = "tail"
+    max_windows: int = 8
+    stride: int = 0
+    window_pooling: str = "mean"
     text_columns: list[str] | None = None
     text_prefix: str | None = None
     heads_dtype: str | None = None
@@ -148,6 +156,12 @@ class MultiHeadConfig(PreTrainedConfig):
             self.pooling = default_pooling(self.encoder)
         one_of("pooling", self.pooling, POOLINGS)
         one_of("truncation", self.truncation, TRUNCATIONS)
+        one_of("window_pooling", self.window_pooling, WINDOW_POOLINGS)
+        if self.max_windows < 1 or self.stride < 0:
+            raise ValueError(
+                f"max_windows {self.max_windows}, stride {self.stride}: give whole numbers, max_windows above 0 and "
+                "stride of 0 or more"
+            )
         if self.max_length is not None and (type(self.max_length) is not int or self.max_length < 1):
             raise ValueError(f"max_length {self.max_length!r}: give a whole number above 0, or None")
         if self.text_columns is not None and len(self.text_columns) not in (1, 2):

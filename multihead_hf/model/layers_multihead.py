@@ -46,6 +46,34 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return torch.where(tokens.any(1), highest, torch.zeros_like(highest))
 
 
+class Windows:
+    """The windows of a batch of texts, of which padding is left out: as rows for the encoder, and their logits pooled.
+
+    Args:
+        input_ids: (batch, windows, length).
+        attention_mask: (batch, windows, length).
+        window_mask: (batch, windows), or `None`: the windows with a token.
+    """
+
+    def __init__(self, input_ids: Tensor, attention_mask: Tensor | None, window_mask: Tensor | None) -> None:
+        if window_mask is None:
+            tokens = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            window_mask = tokens.any(-1)
+        self._mask = window_mask.bool()
+
+    def flat(self, values: Tensor | None) -> Tensor | None:
+        """(batch, windows, length) → (real windows, length)."""
+        return None if values is None else values[self._mask]
+
+    def pool(self, logits: Tensor, pooling: str) -> Tensor:
+        """(real windows, labels) → (batch, labels): the mean or the highest over a text's windows."""
+        every = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
+        every = every.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
+        if pooling == "max":
+            return every.amax(1)
+        return every.sum(1) / self._mask.sum(1, keepdim=True).clamp(min=1)
+
+
 # ---- heads: (batch, hidden) → (batch, labels) ----
 
 

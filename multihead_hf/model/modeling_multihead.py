@@ -28,7 +28,7 @@ from .encoder_multihead import (
     refuse_remote_code,
 )
 from .head_multihead import HeadConfig, is_a, near_names
-from .layers_multihead import ClassificationHead, MultiHeads, head_of_key, module_key, pool
+from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
 from .losses_multihead import MISSING
 from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
 from .surgery_multihead import HeadSurgery
@@ -178,12 +178,14 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         labels: dict[str, Tensor] | None = None,
         heads: list[str] | None = None,
         sample_weight: Tensor | None = None,
+        window_mask: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiHeadOutput | tuple:
         """Logits of all heads in one pass of the encoder.
 
         Args:
-            input_ids: (batch, length).
+            input_ids: (batch, length), or (batch, windows, length) for texts read in windows, and so the other inputs
+                of tokens; hidden states and attentions are then those of the windows in turn.
             attention_mask: (batch, length), 1 for tokens and 0 for padding on either side; `None` means no padding.
             token_type_ids: (batch, length); passed on where the encoder takes it.
             position_ids: (batch, length).
@@ -192,6 +194,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 Multi-label: float32 (batch, labels), −100 in unknown cells.
             heads: names of the heads to compute; `None` is all of them.
             sample_weight: (batch,), multiplies a row's units in numerator and denominator of every head's loss.
+            window_mask: (batch, windows), 1 for windows and 0 for padding; by default the windows with a token.
             num_items_in_batch: `StepTotals` of the whole optimiser step, of which this batch is a part; the losses are
                 then this batch's shares of the step's.
 
@@ -202,6 +205,12 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         step: StepTotals | None = kwargs.pop("num_items_in_batch", None)
         names = self._head_names(heads)
         self._check_labels(labels)
+        windows: Windows | None = None
+        if input_ids is not None and input_ids.dim() == 3:
+            windows = Windows(input_ids, attention_mask, window_mask)
+            input_ids, attention_mask, token_type_ids, position_ids = (
+                windows.flat(values) for values in (input_ids, attention_mask, token_type_ids, position_ids)
+            )
 
         if position_ids is None:
             position_ids = positions(self.config.encoder, attention_mask, self._encoder_arguments)
@@ -230,6 +239,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
         logits, thresholds = self.heads(pool(hidden, mask, self.config.pooling), names)
 
+        if windows is not None:
+            logits = {name: windows.pool(own, self.config.window_pooling) for name, own in logits.items()}
         losses: dict[str, Any] = {}
         if labels is not None:
             found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)

@@ -48,6 +48,18 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
     return int(limit) if limit < 10**6 else None  # tokenizers without a limit say 10**30
 
 
+def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
+    """What a model does to texts before they are read, for `encode_texts`."""
+    if config is None:
+        return {}
+    return {
+        "prefix": config.text_prefix,
+        "truncation": config.truncation,
+        "max_windows": config.max_windows,
+        "stride": config.stride,
+    }
+
+
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -56,42 +68,56 @@ def encode_texts(
     max_length: int | None = None,
     prefix: str | None = None,
     truncation: str = "tail",
+    max_windows: int = 8,
+    stride: int = 0,
 ) -> tuple[BatchEncoding, list[bool]]:
     """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, and whether each was
-    cut at `max_length`: its tail off, or with `"head+tail"` the middle of a single text out.
+    cut. `truncation` and what follows: as in `MultiHeadConfig`. With `"windows"` a text is a list of lists, one for
+    each window, also where there is one only.
 
     A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
     cannot read nothing.
 
     Raises:
-        ValueError: `max_length` leaves no room for text, or `"head+tail"` with text pairs.
+        ValueError: `max_length` leaves no room for text (beside the `stride`), or there is none for windows; anything
+            but `"tail"` with text pairs.
     """
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if max_length is not None and max_length <= special:
         raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
-    if truncation == "head+tail" and pairs is not None:
-        raise ValueError("truncation='head+tail' is for single texts; text pairs are cut with truncation='tail'")
+    if truncation != "tail" and pairs is not None:
+        raise ValueError(f"truncation={truncation!r} is for single texts; text pairs are cut with truncation='tail'")
+    if truncation == "windows" and (max_length is None or max_length - special <= stride):
+        raise ValueError(
+            f"windows of max_length {max_length} with {special} special tokens and a stride of {stride}: give a "
+            "max_length that leaves room for new text in each window"
+        )
     texts = [prefix + text for text in texts] if prefix else list(texts)
     second = None if pairs is None else list(pairs)
-    if max_length is None:
-        encoded = tokenizer(texts, second)
-        cut = [False] * len(texts)
-    elif truncation == "head+tail":
-        encoded = tokenizer(texts, return_special_tokens_mask=True, verbose=False)
-        cut = [_cut_middle(encoded, row, max_length) for row in range(len(texts))]
-        encoded.pop("special_tokens_mask")
-    else:
+    if truncation == "tail" and max_length is not None:
         encoded = tokenizer(texts, second, truncation=True, max_length=max_length)
         # tokenizers in Python do not tell: a text of just this length counts as cut there
         cut = [bool(encoding.overflowing) for encoding in encoded.encodings or []]
         cut = cut or [len(ids) >= max_length for ids in encoded["input_ids"]]
+    else:
+        encoded = tokenizer(texts, second, return_special_tokens_mask=True, verbose=False)
+        cut = [False] * len(texts)
+    _fill_empty(encoded, tokenizer)
+    if max_length is not None and truncation == "head+tail":
+        cut = [_cut_middle(encoded, row, max_length) for row in range(len(texts))]
+    elif max_length is not None and truncation == "windows":
+        cut = [_split_into_windows(encoded, row, max_length, max_windows, stride) for row in range(len(texts))]
+    encoded.pop("special_tokens_mask", None)
+    return encoded, cut
+
+
+def _fill_empty(encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase) -> None:
+    known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    filler = {"input_ids": next((token for token in known if token is not None), 0), "attention_mask": 1}
     for row, ids in enumerate(encoded["input_ids"]):
         if not ids:
-            known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-            filler = {"input_ids": next((token for token in known if token is not None), 0), "attention_mask": 1}
             for key in encoded:
                 encoded[key][row] = [filler.get(key, 0)]
-    return encoded, cut
 
 
 def _cut_middle(encoded: BatchEncoding, row: int, max_length: int) -> bool:
@@ -107,6 +133,23 @@ def _cut_middle(encoded: BatchEncoding, row: int, max_length: int) -> bool:
         values = encoded[key][row]
         encoded[key][row] = values[:head] + values[len(values) - tail :]
     return True
+
+
+def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_windows: int, stride: int) -> bool:
+    """Make a row's tokens windows, each between the text's special tokens; whether some of the text is left out."""
+    special = encoded["special_tokens_mask"][row]
+    if len(special) <= max_length:
+        for key in encoded:
+            encoded[key][row] = [encoded[key][row]]
+        return False
+    before, after = special.index(0), special[::-1].index(0)
+    room, text = max_length - before - after, len(special) - before - after
+    begins = [0, *range(room - stride, text - stride, room - stride)]
+    for key in encoded:
+        values = encoded[key][row]
+        first, tokens, last = values[:before], values[before : before + text], values[before + text :]
+        encoded[key][row] = [[*first, *tokens[begin : begin + room], *last] for begin in begins[:max_windows]]
+    return len(begins) > max_windows
 
 
 class MultiHeadPipeline(Pipeline):
@@ -175,10 +218,14 @@ class MultiHeadPipeline(Pipeline):
             self.tokenizer,
             *([part] for part in texts),
             max_length=limit,
-            prefix=config.text_prefix,
-            truncation=config.truncation,
+            **text_settings(config),
         )
-        return {key: torch.tensor(value) for key, value in encoded.items()}
+        if config.truncation != "windows":
+            return {key: torch.tensor(value) for key, value in encoded.items()}
+        # of one length, so that the base class can put texts with different numbers of windows into one batch
+        windows = {key: value[0] for key, value in encoded.items()}
+        padded = self.tokenizer.pad(windows, padding="max_length", max_length=limit, return_tensors="pt")
+        return {key: value.unsqueeze(0) for key, value in padded.items()}  # (1, windows, length)
 
     def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially

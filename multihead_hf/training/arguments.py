@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 
 from ..data.heads import EMPTY
 from ..data.mixing import STOPS
-from ..model.configuration_multihead import TRUNCATIONS
+from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
 
 HEAD_WEIGHTINGS = ("fixed", "uncertainty")
@@ -23,7 +23,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         empty_labels: whether an empty joined string is `"missing"`, or `"none"` of the labels.
         multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
         max_length: tokens after which a text is cut; kept in the model's config.
-        truncation: what is cut off longer texts, as in `MultiHeadConfig`; kept there.
+        truncation, max_windows, stride, window_pooling: what becomes of longer texts, as in `MultiHeadConfig`; kept
+            there.
         encoder_learning_rate: peak learning rate of the encoder; `None` is `learning_rate`.
         head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
@@ -70,7 +71,18 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
     truncation: str | None = field(
         default=None,
-        metadata={"help": "What is cut off longer texts: 'tail' (default) or 'head+tail'.", "choices": TRUNCATIONS},
+        metadata={
+            "help": "Of longer texts cut the tail (default) or all but head and tail, or read them in windows.",
+            "choices": TRUNCATIONS,
+        },
+    )
+    max_windows: int | None = field(default=None, metadata={"help": "Windows after which a text is cut. Default: 8."})
+    stride: int | None = field(
+        default=None, metadata={"help": "Tokens that a window shares with the one before. Default: 0."}
+    )
+    window_pooling: str | None = field(
+        default=None,
+        metadata={"help": "Logits over windows: 'mean' (default) or 'max'.", "choices": WINDOW_POOLINGS},
     )
     mixing_probabilities: dict[str, float] | str | None = field(
         default=None, metadata={"help": "Training dataset → probability of the next row being its, as JSON."}
@@ -119,6 +131,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         one_of("empty_labels", self.empty_labels, EMPTY)
         one_of("mixing_stop", self.mixing_stop, STOPS)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
+        one_of("window_pooling", self.window_pooling or "mean", WINDOW_POOLINGS)
         for name in (
             "encoder_learning_rate",
             "head_learning_rate",
@@ -126,6 +139,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "layer_learning_rate_decay",
             "mixing_temperature",
             "max_length",
+            "max_windows",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:

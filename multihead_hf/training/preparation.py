@@ -197,10 +197,9 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
     """Keep the arguments' text settings with the model: inference repeats them."""
     if args.text_columns is not None:
         config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
-    if args.max_length is not None:
-        config.max_length = args.max_length
-    if args.truncation is not None:
-        config.truncation = args.truncation
+    for setting in ("max_length", "truncation", "max_windows", "stride", "window_pooling"):
+        if getattr(args, setting) is not None:
+            setattr(config, setting, getattr(args, setting))
 
 
 def use_losses(config: MultiHeadConfig, losses: Mapping[str, Loss]) -> None:
