@@ -36,7 +36,9 @@ def still(**heads: Any) -> MultiHeadModel:
 def trainer_for(folder: Path, model: Any = None, rows: int = 48, **settings: Any) -> MultiHeadTrainer:
     table = tiny.table(rows + 16)
     extra = {
-        key: settings.pop(key) for key in ("compute_metrics", "callbacks", "data_collator", "losses") if key in settings
+        key: settings.pop(key)
+        for key in ("compute_metrics", "callbacks", "data_collator", "losses", "optimizers")
+        if key in settings
     }
     return MultiHeadTrainer(
         model=model if model is not None else still(),

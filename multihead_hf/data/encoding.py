@@ -100,7 +100,7 @@ def prepare_dataset(
         raise ValueError(f"max_length {max_length}: give a whole number above 0")
     config = config_of(heads)
     by_name = heads_of(heads)
-    head_row = list(source.take(1))
+    head_row = list(source.with_format(None).take(1))
     if not head_row:
         raise ValueError("the dataset is empty: there is no row to prepare")
     given = features_of(source)
@@ -148,6 +148,8 @@ def prepare_dataset(
 
 def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: Any, name: str | None) -> None:
     what = f"{name}: " if name else ""
+    if max_length is None:
+        return
     if not cut:
         logger.info(f"{what}none of {rows:,} texts is longer than {max_length} tokens")
         return

@@ -73,7 +73,8 @@ def infer_heads(
             raise ValueError(f"head {name!r}, column {given!r}: no row has a label, so there is nothing to learn")
         for part, rows in parts.items():
             if part != first and _has_columns(rows, given):
-                strange = [label for label in read(rows).labels if label not in found.labels]
+                counts = read(rows).counts
+                strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
                 if strange:
                     raise ValueError(
                         f"head {name!r}, column {given!r}: labels that occur in {part!r} and not in {first!r}: "
@@ -195,7 +196,7 @@ def _read_column(
         rows += 1
         if is_joined:
             value = split_joined(value, sep, empty)  # type: ignore[arg-type]
-        elif is_missing(value) or (value == "" and not multi_label):
+        elif is_missing(value) or (not multi_label and value == (-1 if isinstance(inner, ClassLabel) else "")):
             value = None
         if value is None:
             missing += 1

@@ -1,5 +1,6 @@
 """What is in a dataset, before anything is trained on it."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.pipeline_multihead import token_limit
+from ..model.pipeline_multihead import encode_texts, token_limit
 from .encoding import Reading, find_text_columns
 from .heads import features_of
 from .sources import read_dataset
-from .splits import Label, SplitReport, label_ids, report_of
+from .splits import IN_PART, Label, SplitReport, label_ids, report_of, training_part
 
 PERCENTILES = (50, 90, 95, 99, 100)
 _SHOWN = 20  # entries of a list that the table shows
@@ -31,10 +32,12 @@ class DatasetReport:
         unit: `"tokens"` or `"words"`.
         max_length: the limit that `longer` speaks of.
         labels: counts of every head's labels in each part.
-        never, rare: head → labels that occur in no row of the first part, or in fewer than `rare_below`.
-        absent_in_a_batch: head → share of its labels that a batch of `batch_size` rows of the first part holds no
+        never, rare: head → labels that occur in no row of the part `train` (else the first), or in fewer than
+            `rare_below`.
+        absent_in_a_batch: head → share of its labels that a batch of `batch_size` rows of that part holds no
             positive of, on average. Macro Soft-F1 learns nothing of them from that batch.
         contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (part, row).
+            Case and spaces do not count, and `text` is without them.
         in_several_parts: texts that occur in several parts: `text` and `rows`.
     """
 
@@ -51,8 +54,8 @@ class DatasetReport:
     in_several_parts: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        return {**self.__dict__, "labels": self.labels.to_dict()}
+        """All of it as JSON values (the keys of objects are strings there)."""
+        return json.loads(json.dumps({**self.__dict__, "labels": self.labels.to_dict()}))
 
     def __str__(self) -> str:
         lines = [f"{'':24}" + "".join(f"{part:>14}" for part in self.parts)]
@@ -129,22 +132,21 @@ def inspect_dataset(
     places: dict[str, list[tuple[str, int]]] = {}
     for part, rows in parts.items():
         columns = find_text_columns(features_of(rows), text_columns or (config and config.text_columns))
-        texts = [
-            " ".join(text or "" for text in row) for row in zip(*(rows[column] for column in columns), strict=True)
-        ]
-        lengths = _lengths(texts, tokenizer)
+        values = [[text or "" for text in rows.with_format(None)[column]] for column in columns]
+        texts = [" ".join(row) for row in zip(*values, strict=True)]
+        lengths = _lengths(values, tokenizer, config.text_prefix if config is not None else None)
         figures[part] = {
             "rows": len(texts),
             "empty_texts": [row for row, text in enumerate(texts) if not text.strip()],
             "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
             "longer": None if max_length is None else float((lengths > max_length).mean()),
         }
-        found[part] = label_ids(rows, by_name, label_columns, reading)
+        found[part] = label_ids(rows, by_name, label_columns, reading, require_labels=False)
         for row, text in enumerate(texts):
             if text.strip():
                 places.setdefault(" ".join(text.split()).casefold(), []).append((part, row))
     labels = report_of(found, by_name)
-    first = next(iter(parts))
+    first = training_part(parts)
     counts = {name: {label: own[first] for label, own in labels.counts[name].items()} for name in by_name}
     repeated = {text: rows for text, rows in places.items() if len(rows) > 1}
     several = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
@@ -170,12 +172,13 @@ def inspect_dataset(
     )
 
 
-def _lengths(texts: list[str], tokenizer: PreTrainedTokenizerBase | None) -> Any:
+def _lengths(columns: list[list[str]], tokenizer: PreTrainedTokenizerBase | None, prefix: str | None) -> Any:
     if tokenizer is None:
-        return np.array([len(text.split()) for text in texts])
+        return np.array([sum(len(text.split()) for text in row) for row in zip(*columns, strict=True)])
     lengths: list[int] = []
-    for begin in range(0, len(texts), 1000):
-        lengths += map(len, tokenizer(texts[begin : begin + 1000], verbose=False)["input_ids"])
+    for begin in range(0, len(columns[0]), 1000):
+        batch = [column[begin : begin + 1000] for column in columns]
+        lengths += map(len, encode_texts(tokenizer, *batch, prefix=prefix)[0]["input_ids"])
     return np.array(lengths)
 
 
@@ -189,10 +192,10 @@ def _absent(positives: int, rows: int, batch_size: int) -> float:
 
 
 def _differing(labels: list[list[Label]], heads: list[str]) -> list[str]:
-    """The heads whose labels differ between rows; a row that is not labelled for a head does not count."""
+    """The heads whose labels differ between rows; a row that is not wholly labelled for a head does not count."""
     different = []
     for name in heads:
         own = [frozenset(label for head, label in row if head == name) for row in labels]
-        if len({each for each in own if each}) > 1:
+        if len({each for each in own if each and IN_PART not in each}) > 1:
             different.append(name)
     return different

@@ -68,10 +68,10 @@ def read_dataset(
     found = sorted(glob.glob(path, recursive=True))
     if found:
         return _from_files(found, delimiter)
-    if _HUB_NAME.fullmatch(path) and not path.endswith(SUFFIXES):
+    if _HUB_NAME.fullmatch(path) and not path.lower().endswith(SUFFIXES):
         try:
             return load_dataset(path, **hub)
-        except DatasetNotFoundError as error:
+        except (DatasetNotFoundError, ConnectionError) as error:
             raise ValueError(f"{path!r} is neither a file here nor a data set on the Hub: {error}") from None
     near = near_names(os.path.basename(path), _siblings(path))
     raise ValueError(f"{path}: there is no such file, and no file matches it.{near}")
@@ -85,22 +85,36 @@ def _siblings(path: str) -> list[str]:
 def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
     if os.path.isfile(os.path.join(folder, "dataset_dict.json")) or os.path.isfile(os.path.join(folder, "state.json")):
         raise ValueError(f"{folder} was written by save_to_disk: pass datasets.load_from_disk({folder!r})")
-    files = {os.path.splitext(name)[0]: name for name in sorted(os.listdir(folder)) if name.endswith(SUFFIXES)}
+    files: dict[str, str] = {}
+    for name in sorted(os.listdir(folder)):
+        part, suffix = os.path.splitext(name)
+        if suffix.lower() in SUFFIXES:
+            if part in files:
+                raise ValueError(f"{folder}: {files[part]} and {name} would both be the part {part!r}; name the files")
+            files[part] = name
     if not files:
         raise ValueError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
-    order = sorted(files, key=lambda part: ("train", "validation", "test").index(part) if part in _PARTS else 3)
+    order = sorted(files, key=lambda part: _PARTS.index(part) if part in _PARTS else len(_PARTS))
     return DatasetDict({part: _from_files([os.path.join(folder, files[part])], delimiter) for part in order})
 
 
 def _from_files(paths: Sequence[str], delimiter: str | None) -> Dataset:
-    tables = [_from_file(path, delimiter) for path in paths]
-    for path, table in zip(paths[1:], tables[1:], strict=True):
-        only_first = [column for column in tables[0].column_names if column not in table.column_names]
-        only_here = [column for column in table.column_names if column not in tables[0].column_names]
+    all_csv = all(path.lower().endswith(_CSV) for path in paths)
+    tables: list[Any] = [
+        _read(path, delimiter) if all_csv else _as_dataset(_read(path, delimiter), path) for path in paths
+    ]
+    columns = [list(table.columns) if all_csv else table.column_names for table in tables]
+    for path, own in zip(paths[1:], columns[1:], strict=True):
+        only_first = [column for column in columns[0] if column not in own]
+        only_here = [column for column in own if column not in columns[0]]
         if only_first or only_here:
             raise ValueError(
                 f"{path} has other columns than {paths[0]}: only there {only_first}, only here {only_here}"
             )
+    if all_csv:  # as one table before types are settled: a column may be empty in one file
+        return _as_dataset(
+            pd.concat(tables, ignore_index=True), paths[0] if len(paths) == 1 else f"files {list(paths)}"
+        )
     if len(tables) == 1:
         return tables[0]
     try:
@@ -109,17 +123,18 @@ def _from_files(paths: Sequence[str], delimiter: str | None) -> Dataset:
         raise ValueError(f"the files {list(paths)} are no one table: {error}") from None
 
 
-def _from_file(path: str, delimiter: str | None) -> Dataset:
+def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
+    suffix = os.path.splitext(path)[1].lower()
     try:
-        if path.endswith(_CSV):
-            return _from_csv(path, delimiter or ("\t" if path.endswith(".tsv") else ","))
-        if path.endswith(_JSON):
+        if suffix in _CSV:
+            return _read_csv(path, delimiter or ("\t" if suffix == ".tsv" else ","))
+        if suffix in _JSON:
             table = _not_empty(Dataset.from_json(path), path)
             for column, feature in table.features.items():
                 if type(feature).__name__ == "Json":  # what newer versions of datasets make of mixed values
                     _check_one_type(pd.Series(list(table[column]), dtype=object), column, path)
             return table
-        if path.endswith(".parquet"):
+        if suffix == ".parquet":
             return _not_empty(Dataset.from_parquet(path), path)
     except (OSError, UnicodeDecodeError, ArrowInvalid, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
@@ -135,28 +150,47 @@ def _not_empty(table: Dataset, path: str) -> Dataset:
     return table
 
 
-def _from_csv(path: str, delimiter: str) -> Dataset:
-    frame = pd.read_csv(path, sep=delimiter, keep_default_na=False, na_values=[""], low_memory=False)
-    columns = [str(column) for column in frame.columns]
+def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
+    header = pd.read_csv(path, sep=delimiter, header=None, nrows=1, dtype=str, keep_default_na=False, index_col=False)
+    columns = [str(column) for column in header.iloc[0]]
+    _check_names(columns, path)
     others = [other for other in _DELIMITERS if other != delimiter and any(other in column for column in columns)]
     if len(columns) == 1 and others:
         raise ValueError(
             f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, say "
             f"delimiter={others[0]!r}"
         )
+    options = {"keep_default_na": False, "na_values": [""], "low_memory": False, "index_col": False}
+    frame = pd.read_csv(path, sep=delimiter, **options)
     if not len(frame):
         raise ValueError(f"{path} holds no row below its header {columns}")
-    texts = {column: "" for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])}
-    return _from_frame(frame.fillna(texts), path)
+    return frame
+
+
+def _as_dataset(table: Dataset | pd.DataFrame, what: str) -> Dataset:
+    """A table that was read: of a CSV file's one, columns without a value are of no type, and empty texts are texts."""
+    if isinstance(table, Dataset):
+        return table
+    for column in table.columns:
+        values = table[column]
+        known = values.dropna()
+        if not len(known):
+            table[column] = pd.Series([None] * len(table), dtype=object)
+        elif pd.api.types.is_string_dtype(known.infer_objects()):
+            table[column] = values.fillna("")
+    return _from_frame(table, what)
+
+
+def _check_names(names: list[str], what: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} has two columns called {twice[0]!r}")
 
 
 def _from_frame(frame: pd.DataFrame, what: str) -> Dataset:
     if not len(frame):
         raise ValueError(f"{what} holds no row; its columns are {list(frame.columns)}")
-    names = [str(column) for column in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what} has two columns called {twice[0]!r}")
+    _check_names([str(column) for column in frame.columns], what)
     for column in frame.columns:
         _check_one_type(frame[column], str(column), what)
     return Dataset.from_pandas(frame.rename(columns=str).reset_index(drop=True), preserve_index=False)
@@ -178,7 +212,7 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
         elif _kind(value) != _kind(first[1]):
             raise ValueError(
                 f"{what}, column {column!r}: mixed types, {first[1]!r} in row {first[0]} is a {_kind(first[1])} and "
-                f"{value!r} in row {row} a {_kind(value)}; make them one, such as frame[{column!r}].astype(str)"
+                f"{value!r} in row {row} a {_kind(value)}; make all of them one type, such as strings"
             )
 
 

@@ -3,7 +3,7 @@
 import heapq
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .encoding import Reading, label_encoders
-from .heads import check_column
+from .heads import check_column, is_missing
 from .sources import read_dataset
 
 _NAMES = {2: ("train", "validation"), 3: ("train", "validation", "test")}
@@ -43,15 +43,15 @@ def stratified_split(
         heads: the model, its configuration, or the heads by name.
         fractions: part → share, the shares adding up to 1; or two shares (train, validation) or three (and test).
         seed: of the order in which rows are taken; the same seed gives the same parts.
-        groups: a column; rows with the same value there stay together.
+        groups: a column; rows with the same value there stay together (those without a value stay by themselves).
         label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
 
     Returns:
         the parts by name, their rows in the order of the dataset. `split_report` tells the labels' shares.
 
     Raises:
-        ValueError: wrong fractions or columns, labels that are not the heads', or a label of which the first part would
-            get no example; lists these labels.
+        ValueError: wrong fractions or columns, labels that are not the heads', a part without a row, or a label of
+            which the training part (`train`, else the first) would get no example; lists these labels.
     """
     shares = _check_fractions(fractions)
     by_name = heads_of(heads)
@@ -64,10 +64,13 @@ def stratified_split(
         check_column(source.column_names, groups, "groups")
         together: dict[Any, list[int]] = {}
         for row, group in enumerate(source.with_format(None)[groups]):
-            together.setdefault(("row", row) if group is None else group, []).append(row)
+            if isinstance(group, (list, dict)):
+                raise ValueError(f"groups: column {groups!r} holds {type(group).__name__}s; a group is one value")
+            together.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
         units = list(together.values())
     parts = _assign(units, labels, list(shares.values()), seed)
-    _check_first_part(by_name, labels, parts[0], next(iter(shares)))
+    training = training_part(shares)
+    _check_training_part(by_name, labels, parts[list(shares).index(training)], training)
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
             raise ValueError(
@@ -90,7 +93,8 @@ def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[s
     return dict(fractions)
 
 
-Label = tuple[str, int]  # head, label id; −1 stands for "labelled for this head"
+Label = tuple[str, int]  # head, label id; see the negative ones below
+LABELLED, IN_PART = -1, -2  # the row is labelled for the head; and some of its cells are not known
 
 
 def label_ids(
@@ -98,17 +102,18 @@ def label_ids(
     heads: Mapping[str, HeadConfig],
     label_columns: Mapping[str, str | Sequence[str]] | None,
     reading: Reading,
+    require_labels: bool = True,
 ) -> list[list[Label]]:
     """The labels of each row, soft ones from 0.5 on."""
     found: list[list[Label]] = [[] for _ in range(len(dataset))]
-    for name, targets in _targets(dataset, heads, label_columns, reading):
+    for name, targets in _targets(dataset, heads, label_columns, reading, require_labels):
         for row, target in targets:
             if isinstance(target, (list, tuple)):
                 found[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
-                if any(cell is not None and cell != MISSING for cell in target):
-                    found[row].append((name, -1))
+                known = sum(cell is not None and cell != MISSING for cell in target)
+                found[row] += [(name, LABELLED)] * (known > 0) + [(name, IN_PART)] * (0 < known < len(target))
             elif target is not None and target != MISSING:
-                found[row] += [(name, target), (name, -1)]
+                found[row] += [(name, target), (name, LABELLED)]
     return found
 
 
@@ -117,6 +122,7 @@ def _targets(
     heads: Mapping[str, HeadConfig],
     label_columns: Mapping[str, str | Sequence[str]] | None,
     reading: Reading,
+    require_labels: bool,
 ) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
     """Head, and each row with its target; of a raw or prepared dataset."""
     plain = dataset.with_format(None)
@@ -125,7 +131,7 @@ def _targets(
         for name in heads:
             yield name, ((row, values["labels"].get(name)) for row, values in enumerate(prepared))
         return
-    for name, encoder in label_encoders(dataset.features, heads, label_columns, reading=reading).items():
+    for name, encoder in label_encoders(dataset.features, heads, label_columns, require_labels, reading).items():
         columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
 
         def targets(encoder: Any = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
@@ -189,7 +195,15 @@ def _assign(units: list[list[int]], labels: list[list[Label]], shares: list[floa
     return parts
 
 
-def _check_first_part(heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str) -> None:
+def training_part(parts: Iterable[str]) -> str:
+    """The part that is trained on: `train`, else the first."""
+    names = list(parts)
+    return "train" if "train" in names else names[0]
+
+
+def _check_training_part(
+    heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str
+) -> None:
     everywhere = {label for own in labels for label in own}
     there = {label for row in rows for label in labels[row]}
     lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(everywhere - there) if label >= 0]
@@ -253,7 +267,8 @@ def split_report(
     by_name = heads_of(heads)
     reading = Reading(multi_hot, sep, empty)
     return report_of(
-        {part: label_ids(read_dataset(rows), by_name, label_columns, reading) for part, rows in parts.items()}, by_name
+        {part: label_ids(read_dataset(rows), by_name, label_columns, reading, False) for part, rows in parts.items()},
+        by_name,
     )
 
 
@@ -266,8 +281,8 @@ def report_of(found: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadCo
     for part, rows in found.items():
         for own in rows:
             for name, label in own:
-                if label < 0:
+                if label == LABELLED:
                     labelled[name][part] += 1
-                else:
+                elif label >= 0:
                     counts[name][heads[name].labels[label]][part] += 1
     return SplitReport({part: len(rows) for part, rows in found.items()}, counts, labelled)

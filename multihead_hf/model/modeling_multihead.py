@@ -102,6 +102,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.heads = MultiHeads(config)
         # (heads,) in the order of `config.heads`, while a run with head_weighting="uncertainty" learns them
         self.log_variances: nn.Parameter | None = None
+        # what a Trainer's arguments froze, and another Trainer trains again
+        self._frozen_by_arguments: list[nn.Parameter] = []
         self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
@@ -448,7 +450,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self._check_saveable()
         self.sync_thresholds()
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
-        heads_dtype = next(self.heads.parameters()).dtype
+        weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
+        heads_dtype = next(weights).dtype
         self.config.heads_dtype = "float32" if half and heads_dtype == torch.float32 else None
         implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}

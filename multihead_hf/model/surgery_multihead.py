@@ -24,7 +24,6 @@ class HeadSurgery:
     heads: MultiHeads
     encoder: Any
     from_pretrained: Any
-    modules: Any
     log_variances: nn.Parameter | None
     _check_head: Callable[[str, str], None]
     _init_weights: Callable[[nn.Module], None]
@@ -35,6 +34,7 @@ class HeadSurgery:
         Raises:
             ValueError: there is a head of this name, or its settings are wrong.
         """
+        self._check_unwrapped()
         if name in self.config.heads:
             raise ValueError(
                 f"head {name!r}: the model has a head of this name already; see extend_head and rename_head"
@@ -48,6 +48,7 @@ class HeadSurgery:
         Raises:
             ValueError: there is no such head, or it is the last one.
         """
+        self._check_unwrapped()
         self._check_head(name, "remove_head")
         rest = {other: head for other, head in self.config.heads.items() if other != name}
         if not rest:
@@ -60,6 +61,7 @@ class HeadSurgery:
         Raises:
             ValueError: there is no such head, or one of the new name.
         """
+        self._check_unwrapped()
         self._check_head(name, "rename_head")
         if new_name in self.config.heads:
             raise ValueError(f"head {new_name!r}: the model has a head of this name already")
@@ -71,17 +73,26 @@ class HeadSurgery:
 
     def extend_head(self, name: str, labels: Iterable[str], *, verify: bool = False) -> None:
         """Add labels to a head behind its old ones, whose logits stay as they are (a single-label head's probabilities
-        are shared with the new labels). New labels have fresh weights, threshold 0.5, label weight 1.
+        are shared with the new labels). New labels have fresh weights, label weight 1 and threshold 0.5 (or the first
+        value of learned ones). A `positive_label` is given up: it is for two labels.
 
         Raises:
             ValueError: there is no such head, or a label that it has already.
         """
+        self._check_unwrapped()
         self._check_head(name, "extend_head")
-        old, new = self.config.heads[name], list(labels)
+        old, new = self.config.heads[name], [labels] if isinstance(labels, str) else list(labels)
+        if not new:
+            raise ValueError(f"head {name!r}: extend_head needs labels")
         if (setting := old.unresolved) is not None:
             raise ValueError(f"head {name!r}: {setting}='balanced' is not computed yet; train first, or give numbers")
         settings = old.to_dict()
-        fill = {"thresholds": 0.5, "label_weights": 1.0, "pos_weight": 1.0, "calibration_temperature": 1.0}
+        fill = {
+            "thresholds": old.learn_thresholds or 0.5,
+            "label_weights": 1.0,
+            "pos_weight": 1.0,
+            "calibration_temperature": 1.0,
+        }
         for setting, value in fill.items():
             if isinstance(settings[setting], list):
                 settings[setting] = [*settings[setting], *[value] * len(new)]
@@ -112,6 +123,7 @@ class HeadSurgery:
             ValueError: a head that is not there, or here already; another encoder (its configuration, its weights, or
                 the pooling), whose vectors the head has never seen.
         """
+        self._check_unwrapped()
         loaded = type(self).from_pretrained(source) if isinstance(source, (str, os.PathLike)) else source
         what = str(source) if isinstance(source, (str, os.PathLike)) else "the other model"
         names = list(loaded.config.heads) if names is None else [names] if isinstance(names, str) else list(names)
@@ -129,12 +141,21 @@ class HeadSurgery:
             head.loss_function = heads[name].loss_function
             modules[name] = self._fresh_head(head)
             modules[name].load_state_dict(loaded.heads[name].state_dict())
-        expected = _logits(loaded, names) if verify else {}
+        alike = _where(loaded) == _where(self)  # elsewhere the same weights round differently
+        expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
 
+    def _check_unwrapped(self) -> None:
+        if not is_a(self.heads, MultiHeads):
+            raise ValueError("the heads are wrapped (PEFT): merge_and_unload() the adapter before changing heads")
+
     def _check_same_encoder(self, other: Any, what: str) -> None:
-        if other.config.pooling != self.config.pooling:
-            raise ValueError(f"{what} pools {other.config.pooling!r}, and this model {self.config.pooling!r}")
+        for setting in ("pooling", "text_prefix"):
+            theirs, mine = getattr(other.config, setting), getattr(self.config, setting)
+            if theirs != mine:
+                raise ValueError(
+                    f"{what} has {setting}={theirs!r}, and this model {mine!r}: its heads see other vectors"
+                )
         mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
         if mine.keys() != theirs.keys():
             raise ValueError(
@@ -148,8 +169,14 @@ class HeadSurgery:
                     "one of the two fine-tuned?"
                 )
 
+        settings, others = (config.encoder.to_dict() for config in (self.config, other.config))
+        for setting in sorted(settings.keys() | others.keys()):
+            if setting not in _ABOUT_FILES and settings.get(setting) != others.get(setting):
+                there, here = others.get(setting), settings.get(setting)
+                raise ValueError(f"{what} has another encoder: {setting} is {there!r} there and {here!r} here")
+
     def _fresh_head(self, head: HeadConfig) -> ClassificationHead:
-        weight = next(self.heads.parameters())
+        weight: Any = self.heads[next(iter(self.config.heads))].layers[-1].weight
         made = ClassificationHead(head, self.config.hidden_size, weight.dtype)
         made.apply(self._init_weights)
         return made.to(weight.device).train(self.heads.training)
@@ -164,8 +191,6 @@ class HeadSurgery:
         expected: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Give the model these heads, with these modules for the new and changed ones."""
-        if not is_a(self.heads, MultiHeads):
-            raise ValueError("the heads are wrapped (PEFT): merge_and_unload() the adapter before changing heads")
         before, old_modules = dict(self.config.heads), {name: self.heads[name] for name in self.config.heads}
         old_log_variances = self.log_variances
         if verify:
@@ -196,14 +221,25 @@ class HeadSurgery:
         self.config.heads.update(heads)
 
 
+# settings of an encoder's configuration that say nothing of its vectors
+_ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
+
+
+def _where(model: Any) -> tuple[Any, ...]:
+    weight = next(model.encoder.parameters())
+    return weight.device, weight.dtype, model.encoder.config._attn_implementation
+
+
 @torch.no_grad()
 def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
     """Logits of a batch of made-up texts in evaluation mode, padding included."""
     device = next(model.heads.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.config.vocab_size or 2, (3, 16), generator=generator).to(device)
+    # CANINE reads characters and has no vocabulary
+    size = getattr(model.config.encoder, "vocab_size", None) or 100
+    ids = torch.randint(0, size, (3, 8), generator=generator).to(device)
     mask = torch.ones_like(ids)
-    mask[1, 9:] = 0
+    mask[1, 5:] = 0
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:

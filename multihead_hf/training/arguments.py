@@ -144,7 +144,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value}: give a number above 0")
-        if isinstance(self.label_columns, str):
-            raise ValueError(
-                f'label_columns {self.label_columns!r}: give a JSON object, head and column: {{"topic": "topic_label"}}'
-            )
+        if isinstance(self.train_heads, str):
+            self.train_heads = [self.train_heads]
+        for name, example in (
+            ("label_columns", '{"topic": "topic_label"}'),
+            ("mixing_probabilities", '{"a": 0.7, "b": 0.3}'),
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, dict):
+                raise ValueError(f"{name} {value!r}: give a dict or a JSON object, such as {example}")

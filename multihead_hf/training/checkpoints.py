@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +27,8 @@ logger = logging.get_logger(__name__)
 
 # learned weights of the heads' losses, beside the model's weights
 HEAD_WEIGHTING_FILE = "head_weighting.safetensors"
+# names and shapes of what was trained
+TRAINED_FILE = "trained_parameters.json"
 _WEIGHTS = (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME)
 # what a Trainer keeps in a checkpoint for itself: pickles and states that nobody who uses the model needs
 _TRAINER_FILES = (
@@ -37,6 +39,7 @@ _TRAINER_FILES = (
     "trainer_state.json",
     TRAINING_ARGS_NAME,
     HEAD_WEIGHTING_FILE,
+    TRAINED_FILE,
 )
 
 
@@ -77,6 +80,32 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
         raise ValueError(
             f"{checkpoint}: its run had head_weighting={saved!r}, and this one has {head_weighting!r}: the optimizer's "
             f"state does not fit. Resume with head_weighting={saved!r}, or start a new run from its weights"
+        )
+
+
+def save_trained_names(folder: str, trained: Mapping[str, Tensor]) -> None:
+    """Write into a checkpoint which parameters its optimizer's state is of."""
+    with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
+        json.dump({name: list(parameter.shape) for name, parameter in trained.items()}, file, indent=1)
+
+
+def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor]) -> None:
+    """
+    Raises:
+        ValueError: the checkpoint's run trained other parameters than this one: its optimizer's state does not fit.
+    """
+    path = os.path.join(checkpoint, TRAINED_FILE)
+    if not os.path.isfile(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        saved = json.load(file)
+    found = {name: list(parameter.shape) for name, parameter in trained.items()}
+    if saved != found:
+        gone = [name for name in saved if name not in found]
+        new = [name for name in found if name not in saved]
+        raise ValueError(
+            f"{checkpoint}: its run trained other parameters: only there {gone[:5]}, only here {new[:5]}. Resume with "
+            "the same freeze_encoder, train_heads and train_top_layers, or start a new run from its weights"
         )
 
 

@@ -2,17 +2,28 @@
 
 from torch import nn
 
-from ..model.head_multihead import near_names
+from ..model.head_multihead import is_a, near_names
+from ..model.layers_multihead import MultiHeads, module_key
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
 
 def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
-    """Freeze what the arguments say; what they do not speak of stays as it is.
+    """Freeze what the arguments say. What an earlier Trainer froze by its arguments is trained again; what the user
+    froze stays frozen.
 
     Raises:
-        ValueError: a head that does not exist, or layers that the encoder does not have.
+        ValueError: a head that does not exist, layers that the encoder does not have, or a frozen encoder under PEFT,
+            whose adapters are a part of it.
     """
+    for parameter in model._frozen_by_arguments:
+        parameter.requires_grad_(True)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    freezes_encoder = args.freeze_encoder or args.train_top_layers is not None
+    if freezes_encoder and not is_a(model.heads, MultiHeads):
+        raise ValueError(
+            "the encoder is wrapped (PEFT), and its adapters would be frozen: freeze nothing, or unload them"
+        )
     if args.freeze_encoder and args.train_top_layers is not None:
         raise ValueError("freeze_encoder and train_top_layers contradict each other: give one of them")
     if args.freeze_encoder:
@@ -20,15 +31,22 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
     if args.train_top_layers is not None:
         _freeze_all_but_top(model.encoder, args.train_top_layers)
     if args.train_heads is not None:
-        known = model.config.heads
-        for name in args.train_heads:
-            if name not in known:
-                near = near_names(name, known)
-                raise ValueError(f"train_heads: the model has no head {name!r}.{near} Its heads: {list(known)}")
-        if not args.train_heads:
-            raise ValueError(f"train_heads is empty: name some of {list(known)}, or leave it out for all")
-        for name in known:
-            model.heads[name].requires_grad_(name in args.train_heads)
+        _freeze_other_heads(model, args.train_heads)
+    model._frozen_by_arguments = [parameter for parameter in trainable if not parameter.requires_grad]
+
+
+def _freeze_other_heads(model: MultiHeadModel, names: list[str]) -> None:
+    known = model.config.heads
+    for name in names:
+        if name not in known:
+            near = near_names(name, known)
+            raise ValueError(f"train_heads: the model has no head {name!r}.{near} Its heads: {list(known)}")
+    if not names:
+        raise ValueError(f"train_heads is empty: name some of {list(known)}, or leave it out for all")
+    others = {module_key(name) for name in known if name not in names}
+    for key, parameter in model.heads.named_parameters():
+        if others & set(key.split(".")):  # also under PEFT's wrapper
+            parameter.requires_grad_(False)
 
 
 def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
@@ -50,7 +68,8 @@ def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
             current = "encoder"
             part_of[id(parameter)] = f"layer_{key.removeprefix(f'{name}.').split('.')[0]}"
         else:
-            part_of[id(parameter)] = current
+            # (BART declares the norm of its embeddings after the layers)
+            part_of[id(parameter)] = "embeddings" if "embed" in key else current
     return part_of, ["encoder", *(f"layer_{index}" for index in reversed(range(len(lists[name])))), "embeddings"]
 
 

@@ -142,11 +142,15 @@ def prepared(
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
     """
-    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)):
+    paths = isinstance(dataset, list) and dataset and all(isinstance(each, (str, os.PathLike)) for each in dataset)
+    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)) or paths:
         try:
-            dataset = read_dataset(dataset)
+            source: Any = read_dataset(dataset)
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
+        # a folder, or a data set on the Hub
+        part = "train" if what.startswith("train_dataset") else "validation"
+        dataset = source[part] if isinstance(source, dict) and part in source else source
     if isinstance(dataset, dict):
         raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
     if isinstance(dataset, Sized) and not len(dataset):

@@ -34,12 +34,14 @@ from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     check_complete,
     check_same_heads,
+    check_same_trained,
     check_same_weighting,
     check_stream,
     copy_published_files,
     is_checkpoint,
     load_head_weighting,
     save_head_weighting,
+    save_trained_names,
 )
 from .evaluation_loss import EvaluationLoss
 from .figures import head_figures
@@ -202,7 +204,8 @@ class MultiHeadTrainer(Trainer):
     ) -> dict[str, float]:
         """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
         multi_head_model(self.model).sync_thresholds()
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
+        is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
+        if eval_dataset is not None and not is_name:
             eval_dataset = self._prepared_for_evaluation(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
@@ -439,14 +442,19 @@ class MultiHeadTrainer(Trainer):
         finally:
             self.optimizer_cls_and_kwargs = given
 
+    def _trained_parameters(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
     def _forget_optimizer_of_other_heads(self) -> None:
         """After an earlier run heads may have come and gone: an optimiser made here is then made anew."""
-        if self.optimizer is None or not self._made_optimizer:
+        if self.optimizer is None:
             return
-        trained = {id(parameter) for parameter in self.model.parameters() if parameter.requires_grad}
         known = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        if trained != known:
+        missing = [name for name, parameter in self._trained_parameters().items() if id(parameter) not in known]
+        if self._made_optimizer and (missing or len(known) != len(self._trained_parameters())):
             self.optimizer = self.lr_scheduler = None
+        elif missing:
+            logger.warning(f"the optimizer that was passed does not hold {missing[:5]}, which will not be trained")
 
     # ---- saving, resuming, publishing ----
 
@@ -455,8 +463,10 @@ class MultiHeadTrainer(Trainer):
         super()._save(output_dir, state_dict)
         folder = output_dir if output_dir is not None else self.args.output_dir
         log_variances = multi_head_model(self.model).log_variances
-        if log_variances is not None and self.args.should_save and is_checkpoint(folder):
-            save_head_weighting(folder, log_variances)
+        if self.args.should_save and is_checkpoint(folder):
+            save_trained_names(folder, self._trained_parameters())
+            if log_variances is not None:
+                save_head_weighting(folder, log_variances)
         pickle = os.path.join(folder, TRAINING_ARGS_NAME)
         # a checkpoint keeps the pickle for the Trainer; the folder that gets published must not hold one
         if self.args.should_save and not is_checkpoint(folder) and os.path.isfile(pickle):
@@ -473,7 +483,9 @@ class MultiHeadTrainer(Trainer):
         # the checkpoints of FSDP and DeepSpeed are folders of shards
         if folder and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             check_complete(str(folder), self.args.output_dir, self.args.world_size)
+            check_same_heads(str(folder), self.config)
             check_same_weighting(str(folder), self.args.head_weighting)
+            check_same_trained(str(folder), self._trained_parameters())
             if not has_length(self.train_dataset):
                 check_stream(str(folder))
         self._forget_optimizer_of_other_heads()

@@ -249,3 +249,9 @@ def test_the_middle_of_text_pairs_is_not_cut() -> None:
     rows = Dataset.from_dict({"a": ["w1"], "b": ["w2"]})
     with pytest.raises(ValueError, match=r"'head\+tail' is for single texts"):
         prepare_dataset(rows, tiny.tokenizer(), config, require_labels=False)
+
+
+def test_a_dataset_in_another_format() -> None:
+    table = tiny.table(6)
+    expected = list(prepare_dataset(table, tiny.tokenizer(), tiny.two_heads()))
+    assert list(prepare_dataset(table.with_format("torch"), tiny.tokenizer(), tiny.two_heads())) == expected

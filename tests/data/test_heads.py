@@ -100,3 +100,23 @@ def test_a_stream_and_what_was_decided(caplog: pytest.LogCaptureFixture) -> None
     assert infer_heads(stream, ["topic_labels", "mood"]) == infer_heads(tiny.table(64), ["topic_labels", "mood"])
     assert "head 'mood': single-label, 2 labels from ClassLabel, 59 of 64 rows labelled: 'calm' " in caplog.text
     assert "head 'topic_labels': multi-label, 3 labels from lists of strings" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("feature", "train", "validation"),
+    [
+        (ClassLabel(names=["a", "b"]), [0, -1], [1, 0]),
+        (Value("bool"), [False, None], [True, False]),
+        (List(Value("bool")), [[True, False]], [[True, True]]),
+    ],
+)
+def test_a_label_that_only_validation_has(feature: object, train: list, validation: list) -> None:
+    parts = DatasetDict(
+        train=Dataset.from_dict({"x": train}, features=Features({"x": feature})),
+        validation=Dataset.from_dict({"x": validation}, features=Features({"x": feature})),
+    )
+    with pytest.raises(ValueError, match=r"occur in 'validation' and not in 'train'"):
+        infer_heads(parts, ["x"])
+    missing = Dataset.from_dict({"x": [-1, -1]}, features=Features({"x": ClassLabel(names=["a", "b"])}))
+    with pytest.raises(ValueError, match=r"no row has a label"):
+        infer_heads(missing, ["x"])

@@ -76,10 +76,26 @@ def test_a_table_and_json_values(tmp_path: Path) -> None:
 
 
 def test_the_models_own_settings() -> None:
-    model = tiny.model(heads=HEADS, max_length=6, text_columns=["complaint"])
+    model = tiny.model(heads=HEADS, max_length=6, text_columns=["complaint"], text_prefix="w1 w1 ")
     rows = PARTS["train"].rename_column("text", "complaint")
     report = inspect_dataset(rows, model, tiny.tokenizer())
     assert report.max_length == 6
+    assert report.parts[""]["lengths"][100] == 9
+    without_labels = DatasetDict(train=rows, test=rows.select_columns("complaint"))
+    assert inspect_dataset(without_labels, model).labels.labelled["mood"] == {"train": 5, "test": 0}
+
+
+def test_pairs_and_cells_that_are_not_known() -> None:
+    rows = Dataset.from_dict({"a": ["w1", "w1"], "b": ["w2 w3", "w2 w3"], "topic": [[1.0, None], [1.0, 1.0]]})
+    heads = {"topic": HeadConfig(labels=["x", "y"], problem_type="multi_label_classification")}
+    report = inspect_dataset(rows, heads, tiny.tokenizer(), text_columns=["a", "b"])
+    assert report.parts[""]["lengths"][100] == 6  # [CLS] w1 [SEP] w2 w3 [SEP]
+    assert not report.contradictions
+
+
+def test_wrong_columns_and_streams() -> None:
+    model = tiny.model(heads=HEADS, text_columns=["complaint"])
+    rows = PARTS["train"].rename_column("text", "complaint")
     with pytest.raises(ValueError, match=r"there is no text column 'txt'"):
         inspect_dataset(rows, model, text_columns="txt")
     with pytest.raises(ValueError, match=r"duplicates need all rows at once"):

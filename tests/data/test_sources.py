@@ -137,6 +137,35 @@ def test_other_mistakes(tmp_path: Path) -> None:
         read_dataset(tmp_path / "saved")
 
 
+def test_csv_oddities(tmp_path: Path) -> None:
+    def read(content: str, name: str = "a.csv") -> Dataset:
+        (tmp_path / name).write_text(content)
+        return read_dataset(tmp_path / name)
+
+    # a delimiter at the ends of rows does not shift the columns
+    assert read("text,mood\nhello,u,\nworld,v,\n")["text"] == ["hello", "world"]
+    # booleans with empty cells, and a column without a value
+    flags = read("text,spam,mood\na,True,\nb,,\nc,False,\n")
+    assert flags["spam"] == [True, None, False]
+    assert flags.features["mood"].dtype == "null"
+    assert infer_heads(flags, ["spam"])["spam"].labels == ["False", "True"]
+    with pytest.raises(ValueError, match=r"a.csv has two columns called 'y'"):
+        read("text,y,y\na,1,2\n")
+    # one table out of files of which one has empty cells
+    (tmp_path / "b.csv").write_text("text,spam,mood\nd,,happy\n")
+    both = read_dataset([tmp_path / "a.csv", tmp_path / "b.csv"]) if read("text,spam,mood\na,True,\n") else None
+    assert both is not None
+    assert both["mood"] == ["", "happy"]
+    assert both["spam"] == [True, None]
+    (tmp_path / "C.CSV").write_text("text\na\n")
+    assert read_dataset(tmp_path / "C.CSV")["text"] == ["a"]
+    (tmp_path / "parts").mkdir()
+    for name in ("train.csv", "train.tsv"):
+        (tmp_path / "parts" / name).write_text("text\na\n")
+    with pytest.raises(ValueError, match=r"train.csv and train.tsv would both be the part 'train'"):
+        read_dataset(tmp_path / "parts")
+
+
 def test_a_data_set_on_the_hub(tmp_path: Path) -> None:
     script = """
 from multihead_hf import infer_heads, read_dataset

@@ -71,6 +71,21 @@ def test_groups_stay_together() -> None:
         assert abs(report.share("mood", label, "train") - report.share("mood", label, "validation")) < 0.08
 
 
+def test_rows_without_a_group_stay_by_themselves() -> None:
+    rows = table(100).add_column("team", ["", None] * 25 + ["a"] * 50)
+    parts = stratified_split(rows, {"mood": HEADS["mood"]}, (0.5, 0.5), groups="team")
+    assert {len(part) for part in parts.values()} == {50}
+    assert len({name for name, part in parts.items() if "a" in part["team"]}) == 1
+    with pytest.raises(ValueError, match=r"groups: column 'topic' holds lists"):
+        stratified_split(rows, HEADS, (0.5, 0.5), groups="topic")
+
+
+def test_the_training_part_is_guarded_wherever_it_stands() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 10, "mood": ["calm"] * 9 + ["angry"]})
+    parts = stratified_split(rows, {"mood": HEADS["mood"]}, {"test": 0.1, "train": 0.9})
+    assert "angry" in parts["train"]["mood"]
+
+
 def test_prepared_rows_files_and_other_columns_are_split_alike(tmp_path: Any) -> None:
     rows = table(200)
     expected = stratified_split(rows, HEADS, (0.8, 0.2))

@@ -120,7 +120,13 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
         model.load_heads(stranger)
     with pytest.raises(ValueError, match=r"another encoder: a 'distilbert' with other weights than this 'bert'"):
         model.load_heads(tiny.model("distilbert", heads={"new": CHANNEL}))
-    with pytest.raises(ValueError, match=r"pools 'mean', and this model 'cls'"):
+    same_weights = tiny.model(heads={"new": CHANNEL})
+    same_weights.config.encoder.layer_norm_eps = 0.5
+    with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 here"):
+        model.load_heads(same_weights)
+    with pytest.raises(ValueError, match=r"has text_prefix='query: ', and this model None"):
+        model.load_heads(tiny.model(heads={"new": CHANNEL}, text_prefix="query: "))
+    with pytest.raises(ValueError, match=r"has pooling='mean', and this model 'cls'"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, pooling="mean"))
     assert list(model.config.heads) == ["topic", "mood", "channel"]
 
@@ -184,3 +190,45 @@ def test_the_optimiser_of_a_trainer_follows(tmp_path: Path) -> None:
     known = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert known == {id(parameter) for parameter in model.parameters()}
     assert trainer.state.log_history[0]["late_loss"] == 0
+
+
+@pytest.mark.parametrize("family", ["canine", "modernbert", "t5", "gpt2"])
+def test_other_encoders(family: str) -> None:
+    model = tiny.model(family)
+    model.add_head("channel", CHANNEL, verify=True)
+    model.extend_head("mood", "new mood", verify=True)
+    assert model.config.heads["mood"].labels == [*tiny.MOODS, "new mood"]
+    with pytest.raises(ValueError, match=r"head 'mood': extend_head needs labels"):
+        model.extend_head("mood", [])
+
+
+def test_learned_thresholds_of_half_precision_heads(tmp_path: Path) -> None:
+    model = tiny.model(heads=tiny.two_heads(loss="soft_f1", learn_thresholds=0.9))
+    model.encoder.bfloat16()
+    for layers in (model.heads["topic"].layers, model.heads["mood"].layers):
+        layers.bfloat16()
+    model.extend_head("topic", ["new"])
+    assert model.heads["topic"].dtype == torch.bfloat16
+    model.sync_thresholds()
+    before = model.config.heads["topic"].thresholds
+    assert before == pytest.approx([0.9] * 4)
+    expected = logits(model)
+    model.save_pretrained(tmp_path)
+    again = logits(MultiHeadModel.from_pretrained(tmp_path, dtype="auto"))
+    assert all(torch.equal(again[name], expected[name]) for name in expected)
+
+
+def test_wrapped_heads_are_refused() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = tiny.model()
+    get_peft_model(base, LoraConfig(r=2, target_modules=["query"], modules_to_save=["heads"]))
+    for change in (
+        lambda: base.add_head("channel", CHANNEL),
+        lambda: base.remove_head("mood"),
+        lambda: base.rename_head("mood", "x"),
+        lambda: base.extend_head("mood", ["x"]),
+        lambda: base.load_heads(tiny.model(heads={"new": CHANNEL})),
+    ):
+        with pytest.raises(ValueError, match=r"merge_and_unload"):
+            change()

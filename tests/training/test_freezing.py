@@ -72,3 +72,57 @@ def test_what_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) 
 def test_layers_that_are_shared_cannot_be_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the layers of a AlbertModel are no list of 2"):
         trainer_for(tmp_path, tiny.model("albert"), train_top_layers=1)
+
+
+def test_the_next_trainer_trains_what_the_last_ones_arguments_froze(tmp_path: Path) -> None:
+    model = still()
+    everything = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.encoder.embeddings.requires_grad_(False)  # by the user: stays
+
+    def trained(**settings: Any) -> set[str]:
+        trainer_for(tmp_path, model, **settings)
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    users = {name for name in everything if "embeddings" not in name}
+    assert trained(freeze_encoder=True, train_heads=["mood"]) == {name for name in users if "head_mood" in name}
+    top = trained(train_top_layers=1)
+    assert top
+    assert not any("layer.0." in name for name in top)
+    assert trained(train_top_layers=2) == users
+    assert trained(train_heads="mood") == {name for name in users if "head_topic" not in name}
+    assert trained() == users
+
+
+def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
+    """The optimizer's state would be laid over parameters of other shapes."""
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path, still(), train_heads=["mood"], **settings).train()
+    again = trainer_for(tmp_path, still(), train_heads=["topic"], **settings)
+    with pytest.raises(
+        ValueError, match=r"its run trained other parameters: only there \['heads.head_mood.*train_heads"
+    ):
+        again.train(resume_from_checkpoint=True)
+    trainer_for(tmp_path, still(), train_heads=["mood"], **settings).train(resume_from_checkpoint=True)
+
+
+def test_parts_under_lora(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["heads"])
+    model = get_peft_model(still(), lora)
+    before = weights(model)
+    trainer_for(tmp_path, model, max_steps=2, learning_rate=1e-2, train_heads=["mood"]).train()
+    moved = changed(before, model)
+    assert any("lora_" in key for key in moved)
+    assert any("head_mood" in key for key in moved)
+    assert not any("head_topic" in key for key in moved)
+    with pytest.raises(ValueError, match=r"\(PEFT\), and its adapters would be frozen"):
+        trainer_for(tmp_path, get_peft_model(still(), lora), freeze_encoder=True)
+
+
+def test_an_optimizer_that_lacks_a_head(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = still()
+    optimizer = torch.optim.SGD(model.encoder.parameters(), lr=0.1)
+    trainer = trainer_for(tmp_path, model, max_steps=1, optimizers=(optimizer, None))
+    trainer.train()
+    assert "the optimizer that was passed does not hold ['heads." in caplog.text

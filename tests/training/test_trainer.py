@@ -231,6 +231,15 @@ def test_raw_rows_from_files_streams_and_frames(tmp_path: Path, caplog: pytest.L
     assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
     assert "train_dataset: " in caplog.text
     assert "longer than 8 tokens and were cut (truncation='head+tail')" in caplog.text
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for part in ("train", "validation"):
+        frame.to_csv(folder / f"{part}.csv", index=False)
+    trainer = MultiHeadTrainer(still(), args, None, str(folder), str(folder), tiny.tokenizer())
+    assert len(trainer.train_dataset) == len(trainer.eval_dataset) == 24
+    assert trainer.evaluate(str(tmp_path / "train.csv"))["eval_loss"] > 0
+    files = [tmp_path / "train.csv", str(folder / "train.csv")]
+    assert len(MultiHeadTrainer(still(), args, None, files, None, tiny.tokenizer()).train_dataset) == 48
     with pytest.raises(ValueError, match=r"train_dataset: .*nowhere.csv: there is no such file"):
         MultiHeadTrainer(still(), args, None, str(tmp_path / "nowhere.csv"), None, tiny.tokenizer())
 
