@@ -90,11 +90,8 @@ class MultiHeadDataCollator:
 
 
 def _has_windows(inputs: list[dict[str, Any]]) -> bool:
-    return (
-        bool(inputs)
-        and len(inputs[0]["input_ids"]) > 0
-        and not isinstance(inputs[0]["input_ids"][0], (int, np.integer))
-    )
+    first = next(iter(inputs[0]["input_ids"]), None) if inputs else None
+    return isinstance(first, (list, tuple, np.ndarray)) or (isinstance(first, Tensor) and first.dim() > 0)
 
 
 def _stack(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:

@@ -119,3 +119,18 @@ def test_another_batch_size_makes_no_difference(tmp_path: Path) -> None:
         found.append(trainer.evaluate())
     for key in ("eval_loss", "eval_f1"):
         assert found[0][key] == pytest.approx(found[1][key], abs=1e-5)
+
+
+@pytest.mark.parametrize("format", ["torch", "numpy", None])
+@pytest.mark.parametrize("truncation", ["tail", "windows"])
+def test_formatted_datasets_are_collated_alike(format: str | None, truncation: str) -> None:
+    made = tiny.model(max_length=6, truncation=truncation)
+    rows = prepare_dataset(tiny.table(8), tiny.tokenizer(), made)
+    collate = MultiHeadDataCollator(tiny.tokenizer(), made)
+    expected = collate([rows[i] for i in range(8)])
+    formatted = rows.with_format(format)
+    found = collate([formatted[i] for i in range(8)])
+    assert found.keys() == expected.keys()
+    assert found["input_ids"].dim() == (3 if truncation == "windows" else 2)
+    for key in ("input_ids", "attention_mask"):
+        assert torch.equal(found[key], expected[key])
