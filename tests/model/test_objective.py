@@ -137,7 +137,7 @@ def test_heads_of_one_shape_are_one_product_while_training(architecture: str) ->
         for name, count in labels.items()
     }
     model = tiny.model(heads=heads, pooling="mean")
-    pooled = torch.randn(5, 32)
+    pooled = torch.randn(5, 32, requires_grad=True)
     seen: list[str] = []
     model.heads["d"].register_forward_hook(lambda *_: seen.append("d"))
     model.heads["e"].layers[-1].register_full_backward_hook(lambda *_: seen.append("e"))
