@@ -66,7 +66,6 @@ def prepare_dataset(
         empty: whether an empty joined string is `"missing"`, or `"none"` of the labels.
         require_labels: refuse a dataset without a column for any head; `False` for texts to predict.
         num_proc: processes; not for streams.
-
         name: what to call these rows in messages.
 
     Returns:

@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, near_names, one_of
 from ..model.losses_multihead import MISSING
-from .sources import read_dataset
+from .sources import column_batches, read_dataset, training_part
 
 logger = logging.get_logger(__name__)
 
@@ -62,7 +62,7 @@ def infer_heads(
     one_of("empty", empty, EMPTY)
     source = read_dataset(dataset)
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
-    first = "train" if "train" in parts else next(iter(parts))
+    first = training_part(parts)
     named = columns if isinstance(columns, Mapping) else {column: column for column in _names(columns)}
     heads = {}
     for name, given in named.items():
@@ -192,7 +192,7 @@ def _read_column(
     )
     counts: Counter[Any] = Counter()
     missing = rows = width = 0
-    for value in _values(dataset, column):
+    for value in (value for batch in column_batches(dataset, [column]) for value in batch[column]):
         rows += 1
         if is_joined:
             value = split_joined(value, sep, empty)  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def _read_label_columns(
         check_label_column(features, column, what)
     counts: Counter[str] = Counter()
     missing = rows = 0
-    for batch in dataset.select_columns(columns).with_format(None).iter(batch_size=1000):
+    for batch in column_batches(dataset, columns):
         for row in zip(*(batch[column] for column in columns), strict=True):
             rows += 1
             missing += all(is_missing(cell) for cell in row)
@@ -266,11 +266,6 @@ def _kind(inner: Any) -> str:
         return "ClassLabel"
     names = {"bool": "booleans", "int": "integers", "uint": "integers", "float": "floats", "null": "nothing"}
     return next((name for prefix, name in names.items() if inner.dtype.startswith(prefix)), "strings")
-
-
-def _values(dataset: Dataset | IterableDataset, column: str) -> Iterable[Any]:
-    for batch in dataset.select_columns([column]).with_format(None).iter(batch_size=1000):
-        yield from batch[column]
 
 
 def count_labels(

@@ -15,8 +15,8 @@ from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
 from .encoding import Reading, find_text_columns
 from .heads import features_of
-from .sources import read_dataset
-from .splits import IN_PART, Label, SplitReport, label_ids, report_of, training_part
+from .sources import read_dataset, training_part
+from .splits import IN_PART, Label, SplitReport, label_ids, report_of
 
 PERCENTILES = (50, 90, 95, 99, 100)
 _SHOWN = 20  # entries of a list that the table shows

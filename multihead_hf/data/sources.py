@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..model.head_multihead import near_names
 _CSV = (".csv", ".tsv")
 _JSON = (".json", ".jsonl")
 SUFFIXES = (*_CSV, *_JSON, ".parquet")
-_PARTS = ("train", "validation", "test")
+PARTS = ("train", "validation", "test")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DELIMITERS = (",", ";", "\t", "|")
 
@@ -77,6 +77,17 @@ def read_dataset(
     raise ValueError(f"{path}: there is no such file, and no file matches it.{near}")
 
 
+def training_part(parts: Iterable[str]) -> str:
+    """The part that is trained on: `train`, else the first."""
+    names = list(parts)
+    return "train" if "train" in names else names[0]
+
+
+def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> Iterator[dict[str, list]]:
+    """Plain values of some columns, 1,000 rows at a time."""
+    return dataset.select_columns(columns).with_format(None).iter(batch_size=1000)
+
+
 def _siblings(path: str) -> list[str]:
     folder = os.path.dirname(path) or "."
     return os.listdir(folder) if os.path.isdir(folder) else []
@@ -94,7 +105,7 @@ def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
             files[part] = name
     if not files:
         raise ValueError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
-    order = sorted(files, key=lambda part: _PARTS.index(part) if part in _PARTS else len(_PARTS))
+    order = sorted(files, key=lambda part: PARTS.index(part) if part in PARTS else len(PARTS))
     return DatasetDict({part: _from_files([os.path.join(folder, files[part])], delimiter) for part in order})
 
 

@@ -3,7 +3,7 @@
 import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,7 @@ from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .encoding import Reading, label_encoders
 from .heads import check_column, is_missing
-from .sources import read_dataset
-
-_NAMES = {2: ("train", "validation"), 3: ("train", "validation", "test")}
+from .sources import PARTS, column_batches, read_dataset, training_part
 
 
 def stratified_split(
@@ -35,8 +33,8 @@ def stratified_split(
     """Split rows into parts with the same shares of every label of all heads at once, as far as whole rows allow.
 
     Iterative stratification: the rarest label that is left goes first, each of its rows to the part that lacks it most.
-    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; with rows in place of
-    groups of rows, missing labels counting for nothing, and each head's labelled rows as one more label.
+    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; here with groups of
+    rows in place of rows, missing labels counting for nothing, and each head's labelled rows as one more label.
 
     Args:
         dataset: rows, or files of them, as `read_dataset` takes; raw or prepared.
@@ -82,9 +80,9 @@ def stratified_split(
 def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
     if not isinstance(fractions, Mapping):
         values = list(fractions)
-        if len(values) not in _NAMES:
+        if len(values) not in (2, 3):
             raise ValueError(f"fractions {values}: name the parts, {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}")
-        fractions = dict(zip(_NAMES[len(values)], values, strict=True))
+        fractions = dict(zip(PARTS[: len(values)], values, strict=True))
     for part, share in fractions.items():
         if not 0 < share < 1:
             raise ValueError(f"fraction {share} of part {part!r}: a share is above 0 and below 1")
@@ -125,9 +123,8 @@ def _targets(
     require_labels: bool,
 ) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
     """Head, and each row with its target; of a raw or prepared dataset."""
-    plain = dataset.with_format(None)
     if "labels" in dataset.column_names and "input_ids" in dataset.column_names:
-        prepared = plain.select_columns(["labels"])
+        prepared = dataset.with_format(None).select_columns(["labels"])
         for name in heads:
             yield name, ((row, values["labels"].get(name)) for row, values in enumerate(prepared))
         return
@@ -136,7 +133,7 @@ def _targets(
 
         def targets(encoder: Any = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
             begin = 0
-            for batch in plain.select_columns(columns).iter(batch_size=1000):
+            for batch in column_batches(dataset, columns):
                 rows = range(begin, begin + len(batch[columns[0]]))
                 begin = rows.stop
                 yield from zip(rows, encoder.encode(batch, rows), strict=True)
@@ -193,12 +190,6 @@ def _assign(units: list[list[int]], labels: list[list[Label]], shares: list[floa
         if not taken[index]:
             put(index, max(with_room(index), key=room.__getitem__))
     return parts
-
-
-def training_part(parts: Iterable[str]) -> str:
-    """The part that is trained on: `train`, else the first."""
-    names = list(parts)
-    return "train" if "train" in names else names[0]
 
 
 def _check_training_part(

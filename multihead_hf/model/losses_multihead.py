@@ -294,6 +294,11 @@ def loss_settings(loss: Loss) -> tuple[str, ...]:
     return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
+def no_targets(head: HeadConfig, logits: Tensor) -> Tensor:
+    """Targets of rows (batch, labels) that are not labelled for a head."""
+    return torch.full_like(logits if head.multi_label else logits[:, 0].long(), MISSING)
+
+
 def is_known(head: HeadConfig) -> bool:
     """Whether a head's loss is known to this installation."""
     return head.loss_function is not None or head.loss in LOSSES

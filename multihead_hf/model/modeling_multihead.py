@@ -292,10 +292,14 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         if not names:
             raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")
         for name in names:
-            self._check_head(name, "heads")
+            self.check_head(name, "heads")
         return names
 
-    def _check_head(self, name: str, argument: str) -> None:
+    def check_head(self, name: str, argument: str) -> None:
+        """
+        Raises:
+            ValueError: the model has no such head; names `argument` and near names.
+        """
         if name not in self.config.heads:
             known = list(self.config.heads)
             raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
@@ -309,7 +313,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 f"not a {type(labels).__name__}"
             )
         for name, targets in labels.items():
-            self._check_head(name, "labels")
+            self.check_head(name, "labels")
             head = self.config.heads[name]
             dims = 2 if head.multi_label else 1
             if targets is None:
@@ -355,10 +359,10 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
         if isinstance(threshold, Mapping):
             for name in threshold:
-                self._check_head(name, "threshold")
+                self.check_head(name, "threshold")
         predictions = {}
         for name, head_logits in logits.items():
-            self._check_head(name, "logits")
+            self.check_head(name, "logits")
             head = self.config.heads[name]
             own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
             try:

@@ -81,12 +81,12 @@ def head_losses(
     with_labels = [name for name in logits if labels.get(name) is not None]
     for names in _alike(heads, with_labels, thresholds):
         terms = loss_terms(names[0], heads[names[0]], thresholds.get(names[0]))
-        stacked = torch.stack([_wide(logits[name]) for name in names])  # (heads, batch, labels)
+        stacked = torch.stack([in_float32(logits[name]) for name in names])  # (heads, batch, labels)
         targets = torch.stack([labels[name] for name in names]).to(stacked.device)  # type: ignore[misc]
         _add_group(found, names, terms, stacked, targets, step, sample_weight)
     for name in logits:
         if name not in found.losses:
-            found.losses[name], found.terms[name] = _wide(logits[name]).sum() * 0.0, {}
+            found.losses[name], found.terms[name] = in_float32(logits[name]).sum() * 0.0, {}
             found.labelled[name] = torch.zeros_like(found.losses[name].detach())
     # in the order of the heads, whatever the groups
     found.losses = {name: found.losses[name] for name in logits}
@@ -231,5 +231,6 @@ def _sum_rows(values: Tensor, heads: int, sample_weight: Tensor | None) -> Tenso
     return values.sum(1)
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def in_float32(logits: Tensor) -> Tensor:
+    """In float32, or better where they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -25,7 +25,7 @@ class HeadSurgery:
     encoder: Any
     from_pretrained: Any
     log_variances: nn.Parameter | None
-    _check_head: Callable[[str, str], None]
+    check_head: Callable[[str, str], None]
     _init_weights: Callable[[nn.Module], None]
 
     def add_head(self, name: str, head: HeadConfig | Mapping[str, Any], *, verify: bool = False) -> None:
@@ -49,7 +49,7 @@ class HeadSurgery:
             ValueError: there is no such head, or it is the last one.
         """
         self._check_unwrapped()
-        self._check_head(name, "remove_head")
+        self.check_head(name, "remove_head")
         rest = {other: head for other, head in self.config.heads.items() if other != name}
         if not rest:
             raise ValueError(f"head {name!r} is the only one; a multi-head model has at least one")
@@ -62,7 +62,7 @@ class HeadSurgery:
             ValueError: there is no such head, or one of the new name.
         """
         self._check_unwrapped()
-        self._check_head(name, "rename_head")
+        self.check_head(name, "rename_head")
         if new_name in self.config.heads:
             raise ValueError(f"head {new_name!r}: the model has a head of this name already")
         renamed = {new_name if other == name else other: head for other, head in self.config.heads.items()}
@@ -80,7 +80,7 @@ class HeadSurgery:
             ValueError: there is no such head, or a label that it has already.
         """
         self._check_unwrapped()
-        self._check_head(name, "extend_head")
+        self.check_head(name, "extend_head")
         old, new = self.config.heads[name], [labels] if isinstance(labels, str) else list(labels)
         if not new:
             raise ValueError(f"head {name!r}: extend_head needs labels")

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..model.head_multihead import HeadConfig
-from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
+from ..model.losses_multihead import AdditiveTerm, Term, is_known, loss_terms, no_targets
+from ..model.objective_multihead import in_float32
 from .step import wide_dtype
 
 
@@ -41,10 +42,10 @@ class EvaluationLoss:
             return
         columns: list[Tensor] = []  # (batch, …)
         for name, term in self._terms:
-            wide = logits[name].to(torch.promote_types(logits[name].dtype, torch.float32))
+            wide = in_float32(logits[name])
             targets = labels.get(name)
             if targets is None:
-                targets = torch.full_like(wide if self._heads[name].multi_label else wide[:, 0].long(), MISSING)
+                targets = no_targets(self._heads[name], wide)
             targets = targets.to(wide.device, wide.dtype if targets.is_floating_point() else targets.dtype)
             above = term.numerator if isinstance(term, AdditiveTerm) else term.statistics
             columns += [term.denominator(targets), above(wide, targets)]

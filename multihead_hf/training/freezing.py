@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..model.head_multihead import is_a, near_names
+from ..model.head_multihead import is_a
 from ..model.layers_multihead import MultiHeads, module_key
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
@@ -38,9 +38,7 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
 def _freeze_other_heads(model: MultiHeadModel, names: list[str]) -> None:
     known = model.config.heads
     for name in names:
-        if name not in known:
-            near = near_names(name, known)
-            raise ValueError(f"train_heads: the model has no head {name!r}.{near} Its heads: {list(known)}")
+        model.check_head(name, "train_heads")
     if not names:
         raise ValueError(f"train_heads is empty: name some of {list(known)}, or leave it out for all")
     others = {module_key(name) for name in known if name not in names}

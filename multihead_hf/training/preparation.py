@@ -206,29 +206,28 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
             setattr(config, setting, getattr(args, setting))
 
 
-def use_losses(config: MultiHeadConfig, losses: Mapping[str, Loss]) -> None:
+def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
     """Give heads losses that are functions. The configuration keeps their names, under which they are saved.
 
     Raises:
         ValueError: a head that does not exist, a function without a name of its own, or settings that it does not take.
     """
+    heads = model.config.heads
     for head_name, loss in losses.items():
-        if head_name not in config.heads:
-            near = near_names(head_name, config.heads)
-            raise ValueError(f"losses: the model has no head {head_name!r}.{near} Its heads: {list(config.heads)}")
+        model.check_head(head_name, "losses")
         name, settings = getattr(loss, "__name__", ""), loss_settings(loss)
         if not name.isidentifier() or name in BUILT_IN_LOSSES:
             problem = "is that of a built-in loss" if name in BUILT_IN_LOSSES else "is none to save it under"
             raise ValueError(
                 f"head {head_name!r}: the name of its loss {loss!r} {problem}: write it as a function (def)"
             )
-        head = config.heads[head_name]
+        head = heads[head_name]
         for setting in head.loss_kwargs:
             if setting not in settings:
                 near = near_names(setting, settings)
                 raise ValueError(f"head {head_name!r}: its loss {name!r} has no setting {setting!r}.{near}")
-        config.heads[head_name] = HeadConfig.from_saved({**head.to_dict(), "loss": name})
-        config.heads[head_name].loss_function = loss
+        heads[head_name] = HeadConfig.from_saved({**head.to_dict(), "loss": name})
+        heads[head_name].loss_function = loss
 
 
 def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
@@ -250,13 +249,13 @@ def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
             )
         if head.label_weights == "balanced":
             head.label_weights = [n / (head.num_labels * count) for count, n in zip(positives, known, strict=True)]
-        full = [label for label, count, n in zip(head.labels, positives, known, strict=True) if count >= n]
-        if head.pos_weight == "balanced" and full:
-            raise ValueError(
-                f"head {name!r}: the 'balanced' pos_weight is 0 for labels that every training example has: {full}. "
-                "Give weights as numbers, or leave these labels out"
-            )
         if head.pos_weight == "balanced":
+            full = [label for label, count, n in zip(head.labels, positives, known, strict=True) if count >= n]
+            if full:
+                raise ValueError(
+                    f"head {name!r}: the 'balanced' pos_weight is 0 for labels that every training example has: "
+                    f"{full}. Give weights as numbers, or leave these labels out"
+                )
             head.pos_weight = [(n - count) / count for count, n in zip(positives, known, strict=True)]
 
 

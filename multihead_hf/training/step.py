@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..model.head_multihead import HeadConfig
-from ..model.losses_multihead import MISSING, RatioTerm, loss_terms
+from ..model.losses_multihead import RatioTerm, loss_terms, no_targets
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepRatio, StepTotals, batch_units, step_ratio
 
@@ -127,8 +127,7 @@ def _step_terms(name: str, head: HeadConfig) -> list[RatioTerm]:
 def _shape(head: HeadConfig, term: RatioTerm) -> torch.Size:
     """Shape of a term's statistics, from a row without labels."""
     logits = torch.zeros(1, head.num_labels)
-    targets = torch.full_like(logits, MISSING) if head.multi_label else torch.full((1,), MISSING)
-    return term.statistics(logits, targets).shape[1:]
+    return term.statistics(logits, no_targets(head, logits)).shape[1:]
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

@@ -175,15 +175,15 @@ class MultiHeadTrainer(Trainer):
 
     def _adapt(self, model: nn.Module, args: MultiHeadTrainingArguments) -> None:
         """What training asks of a model, also of each new one that `model_init` makes."""
-        config = multi_head_model(model).config
-        apply_text_settings(config, args)
-        use_losses(config, self._own_losses)
+        base = multi_head_model(model)
+        apply_text_settings(base.config, args)
+        use_losses(base, self._own_losses)
         train, _ = self._datasets
         if train is not None:
-            resolve_balanced(config, train)
-        freeze(multi_head_model(model), args)
+            resolve_balanced(base.config, train)
+        freeze(base, args)
         upcast_trainable(model)
-        multi_head_model(model).learn_head_weights(args.head_weighting == "uncertainty")
+        base.learn_head_weights(args.head_weighting == "uncertainty")
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
@@ -449,9 +449,10 @@ class MultiHeadTrainer(Trainer):
         """After an earlier run heads may have come and gone: an optimiser made here is then made anew."""
         if self.optimizer is None:
             return
+        trained = self._trained_parameters()
         known = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        missing = [name for name, parameter in self._trained_parameters().items() if id(parameter) not in known]
-        if self._made_optimizer and (missing or len(known) != len(self._trained_parameters())):
+        missing = [name for name, parameter in trained.items() if id(parameter) not in known]
+        if self._made_optimizer and (missing or len(known) != len(trained)):
             self.optimizer = self.lr_scheduler = None
         elif missing:
             logger.warning(f"the optimizer that was passed does not hold {missing[:5]}, which will not be trained")
@@ -461,15 +462,17 @@ class MultiHeadTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         self.config.check_saveable()  # before the folder is made
         super()._save(output_dir, state_dict)
+        if not self.args.should_save:
+            return
         folder = output_dir if output_dir is not None else self.args.output_dir
-        log_variances = multi_head_model(self.model).log_variances
-        if self.args.should_save and is_checkpoint(folder):
+        pickle = os.path.join(folder, TRAINING_ARGS_NAME)
+        if is_checkpoint(folder):
             save_trained_names(folder, self._trained_parameters())
+            log_variances = multi_head_model(self.model).log_variances
             if log_variances is not None:
                 save_head_weighting(folder, log_variances)
-        pickle = os.path.join(folder, TRAINING_ARGS_NAME)
-        # a checkpoint keeps the pickle for the Trainer; the folder that gets published must not hold one
-        if self.args.should_save and not is_checkpoint(folder) and os.path.isfile(pickle):
+        elif os.path.isfile(pickle):
+            # a checkpoint keeps it for the Trainer; the folder that gets published must not hold one
             os.remove(pickle)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
