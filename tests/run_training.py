@@ -79,7 +79,7 @@ def main() -> None:
         model,
         args,
         # of one length, so that one process may read a stream for all
-        MultiHeadDataCollator(tokenizer, model, pad_to_multiple_of=16),
+        None if args.cache_features else MultiHeadDataCollator(tokenizer, model, pad_to_multiple_of=16),
         table.select(range(48)),
         table.select(range(48, 61)),
         tokenizer,

@@ -62,6 +62,20 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.distributed
+def test_two_processes_share_one_feature_cache(tmp_path: Path) -> None:
+    settings = {"max_steps": 5, "learning_rate": 1e-2, "train_sampling_strategy": "sequential", "save_strategy": "no"}
+    settings |= {"freeze_encoder": True}
+    one, alone = train({**settings, "output_dir": str(tmp_path / "1"), "per_device_train_batch_size": 8})
+    cached = {"per_device_train_batch_size": 4, "cache_features": True}
+    two, together = train({**settings, **cached, "output_dir": str(tmp_path / "2")}, processes=2)
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=2e-5, rtol=1e-4)
+    assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
+    assert len(list((tmp_path / "2" / "_features").glob("*.safetensors"))) == 2
+    assert not list((tmp_path / "2" / "_features").glob("*.part"))
+
+
+@pytest.mark.distributed
 def test_a_stream_that_each_process_reads_is_refused(tmp_path: Path) -> None:
     settings = {"max_steps": 1, "save_strategy": "no", "output_dir": str(tmp_path), "stream": True}
     options = {**settings, "accelerator_config": {"dispatch_batches": False}}

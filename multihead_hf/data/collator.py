@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
@@ -21,6 +21,7 @@ class MultiHeadDataCollator:
     """Pads prepared rows to the longest of the batch and stacks their labels, one tensor for every head.
 
     Rows of several windows (`truncation="windows"`) become tensors (batch, windows, length) with a `window_mask`.
+    Rows may hold `features` of their texts, as `MultiHeadModel.encode` gives them, in the place of tokens.
 
     Args:
         tokenizer: pads; its `padding_side` is respected.
@@ -52,8 +53,11 @@ class MultiHeadDataCollator:
         Raises:
             ValueError: labels of a head that the model does not have, or of a wrong kind, range or length.
         """
-        inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
-        batch = self._pad_windows(inputs) if _has_windows(inputs) else self._pad(inputs)
+        if rows and "features" in rows[0]:
+            batch = _stack_features([row["features"] for row in rows])
+        else:
+            inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
+            batch = self._pad_windows(inputs) if _has_windows(inputs) else self._pad(inputs)
         labels = [row.get("labels") or {} for row in rows]
         for row, given in enumerate(labels):
             if not isinstance(given, Mapping):
@@ -87,6 +91,14 @@ class MultiHeadDataCollator:
             batch[key] = values.new_full((*mask.shape, values.shape[1]), padding or 0)
             batch[key][mask] = values
         return batch
+
+
+def _stack_features(features: list[Tensor]) -> dict[str, Any]:
+    """(batch, hidden), or of windows (batch, windows, hidden) with a `window_mask`."""
+    if features[0].dim() == 1:
+        return {"features": torch.stack(features)}
+    mask = nn.utils.rnn.pad_sequence([torch.ones(len(own), dtype=torch.long) for own in features], batch_first=True)
+    return {"features": nn.utils.rnn.pad_sequence(features, batch_first=True), "window_mask": mask}
 
 
 def _has_windows(inputs: list[dict[str, Any]]) -> bool:

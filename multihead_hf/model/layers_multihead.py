@@ -50,19 +50,20 @@ class Windows:
     """The windows of a batch of texts, of which padding is left out: as rows for the encoder, and their logits pooled.
 
     Args:
-        input_ids: (batch, windows, length).
-        attention_mask: (batch, windows, length).
-        window_mask: (batch, windows), or `None`: the windows with a token.
+        mask: (batch, windows), 1 for windows and 0 for padding.
     """
 
-    def __init__(self, input_ids: Tensor, attention_mask: Tensor | None, window_mask: Tensor | None) -> None:
-        if window_mask is None:
-            tokens = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            window_mask = tokens.any(-1)
-        self._mask = window_mask.bool()
+    def __init__(self, mask: Tensor) -> None:
+        self._mask = mask.bool()
+
+    @classmethod
+    def of_tokens(cls, input_ids: Tensor, attention_mask: Tensor | None, mask: Tensor | None) -> "Windows":
+        """From tokens (batch, windows, length); without a `mask` the windows with a token."""
+        tokens = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return cls(tokens.any(-1) if mask is None else mask)
 
     def flat(self, values: Tensor | None) -> Tensor | None:
-        """(batch, windows, length) → (real windows, length)."""
+        """(batch, windows, …) → (real windows, …)."""
         return None if values is None else values[self._mask]
 
     def pool(self, logits: Tensor, pooling: str) -> Tensor:

@@ -181,6 +181,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         heads: list[str] | None = None,
         sample_weight: Tensor | None = None,
         window_mask: Tensor | None = None,
+        features: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiHeadOutput | tuple:
         """Logits of all heads in one pass of the encoder.
@@ -197,6 +198,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             heads: names of the heads to compute; `None` is all of them.
             sample_weight: (batch,), multiplies a row's units in numerator and denominator of every head's loss.
             window_mask: (batch, windows), 1 for windows and 0 for padding; by default the windows with a token.
+            features: (batch, hidden) or (batch, windows, hidden) as `encode` gives them, instead of tokens: the encoder
+                is left out.
             num_items_in_batch: `StepTotals` of the whole optimiser step, of which this batch is a part; the losses are
                 then this batch's shares of the step's.
 
@@ -208,38 +211,22 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         names = self._head_names(heads)
         self._check_labels(labels)
         windows: Windows | None = None
-        if input_ids is not None and input_ids.dim() == 3:
-            windows = Windows(input_ids, attention_mask, window_mask)
-            input_ids, attention_mask, token_type_ids, position_ids = (
-                windows.flat(values) for values in (input_ids, attention_mask, token_type_ids, position_ids)
-            )
-
-        if position_ids is None:
-            position_ids = positions(self.config.encoder, attention_mask, self._encoder_arguments)
-        given = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids if "token_type_ids" in self._encoder_arguments else None,
-            "position_ids": position_ids,
-        }
-        tokens: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if input_ids is not None:
-            tokens = lengthen(self.config.encoder, {"attention_mask": torch.ones_like(input_ids), **tokens})
-            attention_mask = tokens["attention_mask"]
-        arguments: dict[str, Any] = {
-            **tokens,
-            "inputs_embeds": inputs_embeds,
-            "use_cache": False if "use_cache" in self._encoder_arguments else None,
-            "output_hidden_states": self._asked("output_hidden_states", kwargs),
-            "output_attentions": self._asked("output_attentions", kwargs),
-            **kwargs,
-        }
-        encoded = self.encoder(
-            return_dict=True, **{key: value for key, value in arguments.items() if value is not None}
-        )
-        hidden = encoded.last_hidden_state  # (batch, length, hidden)
-        mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
-        logits, thresholds = self.heads(pool(hidden, mask, self.config.pooling), names)
+        encoded: Mapping[str, Any] = {}
+        if features is None:
+            tokens = {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "token_type_ids": token_type_ids,
+                "position_ids": position_ids,
+            }
+            if input_ids is not None and input_ids.dim() == 3:
+                windows = Windows.of_tokens(input_ids, attention_mask, window_mask)
+                tokens = {name: windows.flat(values) for name, values in tokens.items()}
+            features, encoded = self._encode(tokens, inputs_embeds, kwargs)
+        elif features.dim() == 3:
+            windows = Windows(features.new_ones(features.shape[:2]) if window_mask is None else window_mask)
+            features = windows.flat(features)
+        logits, thresholds = self.heads(features, names)
 
         if windows is not None:
             logits = {name: windows.pool(own, self.config.window_pooling) for name, own in logits.items()}
@@ -257,6 +244,46 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
+
+    def _encode(
+        self, tokens: dict[str, Tensor | None], inputs_embeds: Tensor | None, options: dict[str, Any]
+    ) -> tuple[Tensor, Mapping[str, Any]]:
+        """Pooled vectors (batch, hidden), and the encoder's output; takes what it knows out of `options`."""
+        attention_mask = tokens["attention_mask"]
+        if tokens["position_ids"] is None:
+            tokens["position_ids"] = positions(self.config.encoder, attention_mask, self._encoder_arguments)
+        if "token_type_ids" not in self._encoder_arguments:
+            tokens["token_type_ids"] = None
+        given: dict[str, Any] = {name: value for name, value in tokens.items() if value is not None}
+        if tokens["input_ids"] is not None:
+            mask = torch.ones_like(tokens["input_ids"])
+            given = lengthen(self.config.encoder, {"attention_mask": mask, **given})
+            attention_mask = given["attention_mask"]
+        arguments: dict[str, Any] = {
+            **given,
+            "inputs_embeds": inputs_embeds,
+            "use_cache": False if "use_cache" in self._encoder_arguments else None,
+            "output_hidden_states": self._asked("output_hidden_states", options),
+            "output_attentions": self._asked("output_attentions", options),
+            **options,
+        }
+        encoded = self.encoder(
+            return_dict=True, **{key: value for key, value in arguments.items() if value is not None}
+        )
+        hidden = encoded.last_hidden_state  # (batch, length, hidden)
+        mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
+        return pool(hidden, mask, self.config.pooling), encoded
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """The pooled vectors (batch, hidden) that the heads see, of tokens (batch, length).
+
+        `forward(features=...)` takes them in the place of tokens.
+        """
+        tokens = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": None}
+        features, _ = self._encode({"input_ids": input_ids, **tokens}, None, {})
+        return features
 
     def _keep_in_graph(self, losses: dict[str, Tensor], thresholds: Mapping[str, Tensor | None]) -> None:
         """Learned thresholds stay in the graph, used by the batch's losses or not: DDP needs a gradient for each."""

@@ -9,6 +9,7 @@ from ..data.mixing import STOPS
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
 
+FEATURE_DTYPES = ("float32", "bfloat16")
 HEAD_WEIGHTINGS = ("fixed", "uncertainty")
 
 
@@ -36,6 +37,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
         freeze_encoder: train the heads only; the encoder then is in evaluation mode.
         train_heads: names of the heads to train; the others keep their weights and count in no loss. `None`: all.
         train_top_layers: train only so many of the encoder's topmost layers (and what comes after them).
+        cache_features: encode every text once and train the heads on its features, with a frozen encoder. The run is
+            the same as without, to rounding.
+        feature_cache_dir: folder of the features; `None` is `_features` in `output_dir`, which is never pushed.
+        feature_dtype: `"float32"`, or `"bfloat16"` for half the size; how much that differs is said.
         layer_learning_rate_decay: factor by which the learning rate falls with each layer of the encoder, from the top
             down to the embeddings.
         head_weighting: how the heads' losses are combined: `"fixed"` by the heads' `loss_weight`s, or
@@ -101,6 +106,15 @@ class MultiHeadTrainingArguments(TrainingArguments):
     train_top_layers: int | None = field(
         default=None, metadata={"help": "Train only so many of the encoder's topmost layers. Default: all."}
     )
+    cache_features: bool = field(
+        default=False, metadata={"help": "With a frozen encoder: encode every text once, and train on the features."}
+    )
+    feature_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the features. Default: _features in output_dir."}
+    )
+    feature_dtype: str = field(
+        default="float32", metadata={"help": "Precision in which features are kept.", "choices": FEATURE_DTYPES}
+    )
     # optimisation
     layer_learning_rate_decay: float | None = field(
         default=None,
@@ -128,6 +142,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
+        one_of("feature_dtype", self.feature_dtype, FEATURE_DTYPES)
         one_of("empty_labels", self.empty_labels, EMPTY)
         one_of("mixing_stop", self.mixing_stop, STOPS)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)

@@ -60,12 +60,21 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
             f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
         )
+    if args.cache_features and (args.fp16_full_eval or args.bf16_full_eval):
+        raise ValueError(
+            "cache_features: fp16_full_eval and bf16_full_eval change the encoder's weights, and so its features; for "
+            "a smaller cache set feature_dtype='bfloat16'"
+        )
     if args.push_to_hub:
         check_token(args.hub_token)
 
 
 def check_extensions(
-    args: MultiHeadTrainingArguments, optimizers: Any = (None, None), compute_loss_func: Any = None, **others: Any
+    args: MultiHeadTrainingArguments,
+    data_collator: Any = None,
+    optimizers: Any = (None, None),
+    compute_loss_func: Any = None,
+    **others: Any,
 ) -> None:
     """
     Raises:
@@ -75,6 +84,10 @@ def check_extensions(
         raise ValueError(
             "compute_loss_func would be scaled wrongly by accumulation and processes, and knows no heads: give each "
             "head its loss, losses={head: function}"
+        )
+    if args.cache_features and data_collator is not None:
+        raise ValueError(
+            "cache_features collates features, which your data_collator does not know: leave one of them out"
         )
     if args.head_weighting == "uncertainty" and optimizers[0] is not None:
         raise ValueError(
@@ -194,6 +207,18 @@ def _check_prepared_rows(rows: Any, what: str) -> None:
         raise ValueError(
             f"{what} is a {type(rows).__name__} of raw rows ({keys}); datasets, data frames and files are prepared for "
             "you: Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
+        )
+
+
+def check_cacheable(what: str, rows: Any) -> None:
+    """
+    Raises:
+        ValueError: rows that cannot be told apart before they are read, for `cache_features`.
+    """
+    if not isinstance(rows, Dataset):
+        raise ValueError(
+            f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
+            "datasets.Dataset, a data frame or files, or leave cache_features out"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import find_batch_size, find_device
 from torch import Tensor
 
 from ..model.head_multihead import HeadConfig
@@ -58,8 +59,8 @@ def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelera
     if accelerator.num_processes == 1 or not batches or not state.end_of_dataloader or state.remainder <= 0:
         return
     last = batches[-1]
-    rows = len(last["input_ids"])
-    place = accelerator.process_index * rows + torch.arange(rows, device=last["input_ids"].device)
+    rows = find_batch_size(last)
+    place = accelerator.process_index * rows + torch.arange(rows, device=find_device(last))
     weights = last.get("sample_weight")
     weights = torch.ones(rows, device=place.device) if weights is None else weights
     last["sample_weight"] = weights * (place < state.remainder).to(weights)

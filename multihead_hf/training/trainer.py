@@ -30,6 +30,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
+from ..model.pipeline_multihead import token_limit
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     check_complete,
@@ -44,12 +45,14 @@ from .checkpoints import (
     save_trained_names,
 )
 from .evaluation_loss import EvaluationLoss
+from .features import FeatureCache, check_frozen
 from .figures import head_figures
 from .freezing import freeze
 from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
     check_arguments,
+    check_cacheable,
     check_countable,
     check_extensions,
     check_token,
@@ -115,7 +118,7 @@ class MultiHeadTrainer(Trainer):
     ) -> None:
         args = args if args is not None else MultiHeadTrainingArguments("tmp_trainer")
         check_arguments(args)
-        check_extensions(args, **kwargs)
+        check_extensions(args, data_collator, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
         self._user_metrics = compute_metrics
@@ -128,6 +131,7 @@ class MultiHeadTrainer(Trainer):
         self._made_optimizer = False
         self._two_passes: TwoPasses | None = None
         self._evaluation_loss: EvaluationLoss | None = None
+        self._feature_cache: FeatureCache | None = None
         self._rates: dict[str, float] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
@@ -170,6 +174,11 @@ class MultiHeadTrainer(Trainer):
             }
         else:
             evaluation = prepared(evaluation, config, args, tokenizer, "eval_dataset")
+        if args.cache_features:
+            sets = evaluation if isinstance(evaluation, dict) else {"eval_dataset": evaluation}
+            for what, rows in ({"train_dataset": train} | sets).items():
+                if rows is not None:
+                    check_cacheable(what, rows)
         self._datasets, self._is_ready = (train, evaluation), True
         self._adapt(model, args)
 
@@ -182,6 +191,8 @@ class MultiHeadTrainer(Trainer):
         if train is not None:
             resolve_balanced(base.config, train)
         freeze(base, args)
+        if args.cache_features:
+            check_frozen(base)
         upcast_trainable(model)
         base.learn_head_weights(args.head_weighting == "uncertainty")
 
@@ -233,6 +244,39 @@ class MultiHeadTrainer(Trainer):
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         with self._keeping_every_row():
             return super().get_test_dataloader(test_dataset)
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
+    ) -> Any:
+        rows, sampler = dataset, sampler_fn
+        if self.args.cache_features and description != "test":  # what is predicted is read once
+            check_cacheable(description.lower(), dataset)
+            rows = self._features().rows(multi_head_model(self.model), dataset, self._encode)
+            if sampler_fn is not None:
+
+                def sampler(_: Any) -> Any:
+                    return sampler_fn(dataset)  # which knows the lengths
+
+        return super()._get_dataloader(rows, description, batch_size, sampler, **kwargs)
+
+    def _features(self) -> FeatureCache:
+        if self._feature_cache is None:
+            args = self.args
+            folder = args.feature_cache_dir or os.path.join(args.output_dir, "_features")
+            limit = token_limit(self.config, self.processing_class) or 512
+            self._feature_cache = FeatureCache(
+                folder,
+                self.processing_class,
+                args.feature_dtype,
+                tokens_per_batch=args.per_device_eval_batch_size * limit,
+                precision=self.accelerator.mixed_precision,
+                quiet=args.disable_tqdm,
+            )
+        return self._feature_cache
+
+    def _encode(self, tokens: dict[str, Tensor]) -> Tensor:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
     @contextlib.contextmanager
     def _keeping_every_row(self) -> Iterator[None]:
