@@ -9,20 +9,18 @@ Every setting is a flag; `--help` lists them with their defaults (those of the p
 """
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, load_dataset
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from demo_data import train_tokenizer
 from transformers import (
     AutoTokenizer,
     HfArgumentParser,
     ModernBertConfig,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     pipeline,
     set_seed,
 )
@@ -179,30 +177,6 @@ def make_model(
     )
     # without pretraining [CLS] has learned nothing yet: the mean over the tokens gets there in minutes
     return MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean")), tokenizer
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 4000) -> PreTrainedTokenizerBase:
-    """A lower-case WordPiece tokenizer of its own for the demo."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B [SEP]",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-    )
-    tokenizer.decoder = decoders.WordPiece()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=512,
-    )
 
 
 def print_table(metrics: dict[str, float], heads: dict[str, HeadConfig], validation: Dataset) -> None:

@@ -26,6 +26,8 @@ _CSV = (".csv", ".tsv")
 _JSON = (".json", ".jsonl")
 SUFFIXES = (*_CSV, *_JSON, ".parquet")
 PARTS = ("train", "validation", "test")
+# of parts, as `datasets` knows them
+_OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DELIMITERS = (",", ";", "\t", "|")
 
@@ -38,7 +40,8 @@ def read_dataset(
     Args:
         source: a `datasets` dataset or dict of them (returned as it is), a pandas data frame, a CSV, TSV, JSON, JSON
             Lines or Parquet file, a glob or a list of such files (read as one table), a folder with files named after
-            their parts (`train.csv`, `test.csv`), a dict part → any of these, or the name of a data set on the Hub.
+            their parts (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of these, or the
+            name of a data set on the Hub.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files. "NA" and "None" are
             labels like others there; an empty cell is a missing number or an empty string.
         hub: for `datasets.load_dataset` with the name of a data set on the Hub (`name`, `split`, `streaming`, …).
@@ -98,7 +101,8 @@ def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
         raise ValueError(f"{folder} was written by save_to_disk: pass datasets.load_from_disk({folder!r})")
     files: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):
-        part, suffix = os.path.splitext(name)
+        stem, suffix = os.path.splitext(name)
+        part = _OTHER_NAMES.get(stem.lower(), stem)
         if suffix.lower() in SUFFIXES:
             if part in files:
                 raise ValueError(f"{folder}: {files[part]} and {name} would both be the part {part!r}; name the files")

@@ -491,7 +491,8 @@ class MultiHeadTrainer(Trainer):
 
     def _forget_optimizer_of_other_heads(self) -> None:
         """After an earlier run heads may have come and gone: an optimiser made here is then made anew."""
-        if self.optimizer is None:
+        # between the trials of a search there is no model
+        if self.optimizer is None or self.model is None:
             return
         trained = self._trained_parameters()
         known = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}

@@ -75,6 +75,11 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
     folder = read_dataset(tmp_path / "parts")
     assert isinstance(folder, DatasetDict)
     assert list(folder) == ["train", "validation", "test"]
+    (tmp_path / "parts" / "validation.csv").rename(tmp_path / "parts" / "dev.csv")
+    assert list(read_dataset(tmp_path / "parts")) == ["train", "validation", "test"]
+    pd.DataFrame(ROWS).to_csv(tmp_path / "parts" / "validation.csv", index=False)
+    with pytest.raises(ValueError, match=r"dev.csv and validation.csv would both be the part 'validation'"):
+        read_dataset(tmp_path / "parts")
     files = {"train": tmp_path / "parts" / "train.csv", "dev": Dataset.from_list(ROWS)}
     assert {part: len(rows) for part, rows in read_dataset(files).items()} == {"train": 3, "dev": 3}
 

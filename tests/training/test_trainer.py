@@ -490,6 +490,28 @@ def test_model_init_models_are_made_ready_each_time(tmp_path: Path) -> None:
     assert all(isinstance(weight, float) for weight in saved.heads["mood"].label_weights)
 
 
+def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path) -> None:
+    trainer = MultiHeadTrainer(
+        args=arguments(tmp_path, num_train_epochs=1, eval_strategy="epoch", train_heads=["mood"]),
+        processing_class=tiny.tokenizer(),
+        train_dataset=tiny.table(24),
+        eval_dataset=tiny.table(16, seed=1),
+        model_init=lambda: still(),
+    )
+    rates: list[float] = []
+
+    def space(trial: Any) -> dict[str, float]:
+        rates.append(trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True))
+        return {"learning_rate": rates[-1]}
+
+    best = trainer.hyperparameter_search(space, lambda metrics: metrics["eval_f1"], n_trials=3, direction="maximize")
+    assert len(set(rates)) == 3
+    assert best.hyperparameters["learning_rate"] in rates
+    assert 0 <= best.objective <= 1
+    trainer.train()
+    assert trainer.evaluate()["eval_f1"] >= 0
+
+
 # ---- what it refuses ----
 
 

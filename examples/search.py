@@ -1,0 +1,81 @@
+"""Search the settings of `train_imbalanced.py` with Optuna, then train with the best and score the test part once.
+
+    pip install "multihead-hf[search]"
+    python examples/search.py --demo --trials 5                      # no download, some minutes on a CPU
+    python examples/search.py --data posts.csv --text_columns Text --label_column "Majority Decision" \\
+        --positive_label True --trials 30
+
+Searched are epochs, learning rate, weight decay, warm-up and batch size, by F1 on the validation part. Optuna's TPE
+sampler is a Bayesian search, and its pruner ends trials that fall behind; with `--study sqlite:///search.db` a search
+goes on where it ended. (In one process.)
+
+With Weights & Biases instead (a Bayesian sweep; `pip install wandb`, `wandb login`), the call is
+
+    trainer.hyperparameter_search(
+        direction="maximize", backend="wandb", n_trials=30, metric="eval/f1", compute_objective=lambda m: m["eval_f1"],
+        hp_space=lambda trial: {"method": "bayes", "metric": {"name": "eval/f1", "goal": "maximize"},
+            "parameters": {"learning_rate": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-4},
+                           "num_train_epochs": {"values": [3, 4, 5, 6]}}})
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from recipe_arguments import parse_arguments
+from train_imbalanced import DEFAULTS, DEMO, ImbalancedArguments, finish, load_parts, make_trainer
+
+from multihead_hf import MultiHeadModel
+
+
+@dataclass
+class SearchArguments(ImbalancedArguments):
+    """Model, data and search."""
+
+    trials: int = field(default=20, metadata={"help": "Runs to try."})
+    epochs: list[int] = field(default_factory=lambda: [2, 6], metadata={"help": "Fewest and most epochs."})
+    rates: list[float] = field(default_factory=lambda: [1e-5, 1e-4], metadata={"help": "Lowest and highest rate."})
+    batch_sizes: list[int] = field(default_factory=lambda: [8, 16, 32])
+    study: str | None = field(default=None, metadata={"help": "Optuna storage, such as sqlite:///search.db."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    defaults = {**DEFAULTS, "output_dir": "runs/search"}
+    demo = {**DEMO, "output_dir": "runs/search-demo", "rates": [1e-4, 3e-3]}
+    options, args = parse_arguments(SearchArguments, defaults, demo, __doc__, argv)
+    parts, heads = load_parts(options, args)
+
+    def space(trial: Any) -> dict[str, Any]:
+        return {
+            "num_train_epochs": trial.suggest_int("num_train_epochs", *options.epochs),
+            "learning_rate": trial.suggest_float("learning_rate", *options.rates, log=True),
+            "weight_decay": trial.suggest_float("weight_decay", 0.0, 0.3),
+            "warmup_steps": trial.suggest_float("warmup_steps", 0.0, 0.2),  # below 1: a share of the steps
+            "per_device_train_batch_size": trial.suggest_categorical("batch_size", options.batch_sizes),
+        }
+
+    def new_model() -> MultiHeadModel:
+        return MultiHeadModel.from_encoder(options.model_name, heads=heads, pooling=options.pooling)
+
+    trainer = make_trainer(options, args, parts, heads, model_init=new_model)
+    resumable = {"storage": options.study, "study_name": "multihead", "load_if_exists": True} if options.study else {}
+    best = trainer.hyperparameter_search(
+        hp_space=space,
+        direction="maximize",
+        backend="optuna",
+        n_trials=options.trials,
+        # that of the best epoch so far, which is the one that training keeps
+        compute_objective=lambda metrics: max(metrics["eval_f1"], trainer.state.best_metric or 0.0),
+        **resumable,
+    )
+    print(f"\nBest of {options.trials} trials: F1 {best.objective:.3f} with {best.hyperparameters}")
+
+    settings = dict(best.hyperparameters)
+    settings["per_device_train_batch_size"] = settings.pop("batch_size")
+    final = make_trainer(options, dataclasses.replace(args, **settings), parts, heads)
+    final.train()
+    finish(final, options, parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Two heads, one after the other, on one frozen encoder: first GGU (greeting, gratitude, other), then sentiment.
+
+    python examples/train_ggu_sentiment.py --demo                             # no download, a minute on a CPU
+    accelerate launch examples/train_ggu_sentiment.py --encoder_dtype float16 # bge-m3 and the data from the Hub
+    python examples/train_ggu_sentiment.py --momentum 0.9 --auto_find_batch_size --train_rows 5000
+
+The second head is added to the trained model and trained alone on another data set; that the first one did not change
+is checked. The encoder reads every text once (`cache_features`). Each head gets its report, and its confusion matrix
+and losses as pictures (`pip install "multihead-hf[plots]"`). Every flag with its default: `--help`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import demo_data
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from recipe_arguments import parse_arguments
+from sklearn.metrics import ConfusionMatrixDisplay, classification_report
+from transformers import AutoTokenizer
+
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArguments, stratified_split
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    raise SystemExit('the pictures need matplotlib: pip install "multihead-hf[plots]"') from None
+
+LABELS = {"GGU": ["Greeting", "Gratitude", "Other"], "sentiment": ["Positive", "Negative", "Neutral"]}
+TEXT_COLUMNS = {"GGU": "sample", "sentiment": "text"}
+
+
+@dataclass
+class GguArguments:
+    """Model and data. Lists have one value for each head."""
+
+    demo: bool = field(default=False, metadata={"help": "Made-up data and a small encoder; nothing is downloaded."})
+    model_name: str = field(default="BAAI/bge-m3", metadata={"help": "Encoder: Hub id or folder."})
+    encoder_dtype: str = field(default="float32", metadata={"help": "Of the encoder: float32, float16 or bfloat16."})
+    pooling: str = field(default="cls", metadata={"help": "cls, mean, max or last."})
+    dropout: float = field(default=0.25, metadata={"help": "Dropout in the heads."})
+    data: list[str] = field(default_factory=lambda: ["philipp-zettl/GGU-xx", "philipp-zettl/sentiment"])
+    epochs: list[int] = field(default_factory=lambda: [35, 10])
+    rates: list[float] = field(default_factory=lambda: [1e-4, 1e-4], metadata={"help": "Learning rates."})
+    decays: list[float] = field(default_factory=lambda: [0.25, 0.25], metadata={"help": "Weight decay (L2)."})
+    train_rows: int = field(default=1000, metadata={"help": "At most so many rows of a data set train a head."})
+    momentum: float = field(default=0.0, metadata={"help": "Above 0: SGD with this momentum, instead of AdamW."})
+
+
+DEFAULTS: dict[str, Any] = {
+    "output_dir": "runs/ggu-sentiment",
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 16,
+    "lr_scheduler_type": "reduce_lr_on_plateau",
+    "lr_scheduler_kwargs": '{"factor": 0.2, "patience": 3, "min_lr": 1e-8}',
+    "metric_for_best_model": "loss",  # what the schedule watches
+    "eval_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "save_strategy": "no",
+    "freeze_encoder": True,
+    "cache_features": True,
+    "seed": 42,
+}
+DEMO: dict[str, Any] = {
+    "output_dir": "runs/ggu-sentiment-demo",
+    "pooling": "mean",  # without pretraining [CLS] knows nothing
+    "rates": [1e-2, 1e-2],
+    "decays": [0.01, 0.01],
+    "use_cpu": True,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    options, args = parse_arguments(GguArguments, DEFAULTS, DEMO, __doc__, argv)
+    heads = {name: HeadConfig(labels=labels, dropout=options.dropout) for name, labels in LABELS.items()}
+    data = {name: load_rows(name, place, options, args) for place, name in enumerate(heads)}
+    if options.demo:
+        texts = [text for name, parts in data.items() for text in parts["train"][TEXT_COLUMNS[name]]]
+        options.model_name = demo_data.save_encoder(args, texts)
+    dtype = getattr(torch, options.encoder_dtype)
+    first = {"GGU": heads["GGU"]}
+    model = MultiHeadModel.from_encoder(options.model_name, heads=first, pooling=options.pooling, dtype=dtype)
+
+    train_head(0, model, data["GGU"], options, args)
+    before = {key: value.clone() for key, value in model.heads.state_dict().items()}
+    model.add_head("sentiment", heads["sentiment"], verify=True)
+    trainer = train_head(1, model, data["sentiment"], options, args)
+    after = model.heads.state_dict()
+    changed = [key for key, value in before.items() if not torch.equal(value, after[key])]
+    if changed:
+        raise RuntimeError(f"training the second head changed the first one: {changed}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.save_model()
+    if trainer.is_world_process_zero():
+        print("The first head is unchanged.")
+        print(f'The model is in {args.output_dir}: python examples/predict.py {args.output_dir} "Vielen Dank!"')
+    trainer.accelerator.end_training()
+
+
+def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrainingArguments) -> DatasetDict:
+    """A data set split 80/20, its label ids named, with at most `train_rows` rows to train on."""
+    if options.demo:
+        rows = demo_data.ggu_rows() if name == "GGU" else demo_data.sentiment_rows()
+    else:
+        rows = load_dataset(options.data[place], split="train")
+    rows = rows.cast_column("label", ClassLabel(names=LABELS[name]))
+    head = {name: HeadConfig(labels=LABELS[name])}
+    shares = {"train": 0.8, "test": 0.2}
+    parts = stratified_split(rows, head, shares, seed=args.seed, label_columns={name: "label"})
+    parts["train"] = parts["train"].take(min(options.train_rows, len(parts["train"])))
+    return parts
+
+
+def train_head(
+    place: int, model: MultiHeadModel, data: DatasetDict, options: GguArguments, args: MultiHeadTrainingArguments
+) -> MultiHeadTrainer:
+    """Train one head on its data set, and say how good it is."""
+    name, rate = list(LABELS)[place], options.rates[place]
+    settings: dict[str, Any] = {
+        "num_train_epochs": options.epochs[place],
+        "learning_rate": rate,
+        "weight_decay": options.decays[place],
+        "train_heads": [name],
+        "text_columns": [TEXT_COLUMNS[name]],
+        "label_columns": {name: "label"},
+    }
+    sgd = (torch.optim.SGD, {"lr": rate, "momentum": options.momentum})
+    trainer = MultiHeadTrainer(
+        model=model,
+        args=dataclasses.replace(args, **settings),
+        processing_class=AutoTokenizer.from_pretrained(options.model_name),
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+        optimizer_cls_and_kwargs=sgd if options.momentum else None,
+    )
+    trainer.train()
+    report(name, trainer, data["test"])
+    return trainer
+
+
+def report(name: str, trainer: MultiHeadTrainer, test: Dataset) -> None:
+    """The classification report, and the confusion matrix and the losses as pictures in `assets`."""
+    found = trainer.predict(test)
+    if not trainer.is_world_process_zero():
+        return
+    truth, predicted = found.label_ids[name], found.predictions[name].argmax(-1)
+    options = {"labels": range(len(LABELS[name]))}
+    print(f"\n{name}\n{classification_report(truth, predicted, target_names=LABELS[name], zero_division=0, **options)}")
+    folder = Path(trainer.args.output_dir) / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = ConfusionMatrixDisplay.from_predictions(truth, predicted, display_labels=LABELS[name], **options)
+    shown.figure_.savefig(folder / f"confusion_matrix_{name}.png", bbox_inches="tight")
+    figure, axes = plt.subplots()
+    for key in (f"{name}_loss", f"eval_{name}_loss"):
+        points = [(entry["epoch"], entry[key]) for entry in trainer.state.log_history if key in entry]
+        axes.plot(*zip(*points, strict=True), label=key)
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.legend()
+    figure.savefig(folder / f"loss_{name}.png", bbox_inches="tight")
+    plt.close("all")
+
+
+if __name__ == "__main__":
+    main()
