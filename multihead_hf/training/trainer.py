@@ -232,7 +232,7 @@ class MultiHeadTrainer(Trainer):
         return metrics
 
     def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
-        """As `Trainer.predict`, for a raw or prepared dataset; predictions and label ids are dicts by head."""
+        """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
         multi_head_model(self.model).sync_thresholds()
         rows = prepared(test_dataset, self.config, self.args, self.processing_class, "dataset", require_labels=False)
         return super().predict(rows, ignore_keys, metric_key_prefix)
@@ -242,8 +242,13 @@ class MultiHeadTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        with self._keeping_every_row():
-            return super().get_test_dataloader(test_dataset)
+        # grouped by length, predictions would come in an order that nobody is told
+        strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "sequential"
+        try:
+            with self._keeping_every_row():
+                return super().get_test_dataloader(test_dataset)
+        finally:
+            self.args.train_sampling_strategy = strategy
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any

@@ -490,6 +490,18 @@ def test_model_init_models_are_made_ready_each_time(tmp_path: Path) -> None:
     assert all(isinstance(weight, float) for weight in saved.heads["mood"].label_weights)
 
 
+def test_predictions_come_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, model=tiny.model(pooling="mean"), train_sampling_strategy="group_by_length")
+    rows = tiny.table(40).filter(lambda row: row["mood"] is not None)
+    found = trainer.predict(rows)
+    assert found.label_ids["mood"].tolist() == rows["mood"]
+    tokens = tiny.tokenizer()(list(rows["text"]), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = trainer.model(**tokens).logits["mood"]
+    torch.testing.assert_close(torch.from_numpy(found.predictions["mood"]), expected, atol=1e-5, rtol=0)
+    assert trainer.args.train_sampling_strategy == "group_by_length"
+
+
 def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path) -> None:
     trainer = MultiHeadTrainer(
         args=arguments(tmp_path, num_train_epochs=1, eval_strategy="epoch", train_heads=["mood"]),

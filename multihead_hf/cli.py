@@ -1,0 +1,125 @@
+"""The command line `multihead-hf`: reads options, calls the library, and says errors in one line."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+try:
+    import typer
+except ImportError:
+    raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
+
+from transformers import AutoConfig, AutoTokenizer
+
+from .data.heads import infer_heads
+from .data.inspection import inspect_dataset
+from .data.sources import read_dataset
+from .model.configuration_multihead import MultiHeadConfig
+
+NAME = "multihead-hf"
+app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
+) -> None:
+    """One pretrained encoder, any number of named classification heads.
+
+    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
+    """
+
+
+@app.command("inspect")
+def inspect_command(
+    data: Annotated[
+        list[str],
+        typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
+    ],
+    label_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A column of labels; for each head one. NAME=COLUMN for another name of the head, "
+            "NAME=COLUMN,COLUMN for one column for each label. Without --model needed."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Column of the text, twice for text pairs. Default: text.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Length after which texts are cut.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch, for labels without a positive in it.", min=1)] = 16,
+    rare_below: Annotated[int, typer.Option(help="A label with fewer rows than this is rare.", min=1)] = 10,
+    sep: Annotated[str | None, typer.Option(help="What joins the labels in strings, such as '|'.")] = None,
+    empty: Annotated[
+        str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")
+    ] = "missing",
+    multi_hot: Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")] = False,
+    delimiter: Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
+) -> None:
+    """Look at a data set before training: lengths, label counts, rare labels, duplicates and empty texts."""
+    columns = label_columns(label_column or [])
+    if model is None and not columns:
+        raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
+    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter)
+    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": sep, "empty": empty}
+    heads: Any = infer_heads(rows, columns, **reading) if model is None else saved_config(model)
+    counter = tokenizer if tokenizer is not None else model
+    report = inspect_dataset(
+        rows,
+        heads,
+        None if counter is None else AutoTokenizer.from_pretrained(counter),
+        max_length=max_length,
+        batch_size=batch_size,
+        rare_below=rare_below,
+        text_columns=text_column,
+        label_columns=columns or None,
+        **reading,
+    )
+    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+
+
+def label_columns(options: list[str]) -> dict[str, str | list[str]]:
+    """Head → column or columns, of `NAME`, `NAME=COLUMN` and `NAME=COLUMN,COLUMN`."""
+    columns: dict[str, str | list[str]] = {}
+    for option in options:
+        name, equals, column = option.partition("=")
+        if not name or (equals and not column):
+            raise typer.BadParameter(
+                f"{option!r}: give COLUMN, NAME=COLUMN or NAME=COLUMN,COLUMN", param_hint="--label-column"
+            )
+        columns[name] = column.split(",") if "," in column else column or name
+    return columns
+
+
+def saved_config(model: str) -> MultiHeadConfig:
+    """
+    Raises:
+        ValueError: a folder that holds no multi-head model.
+    """
+    if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
+        raise ValueError(f"{model} is no saved model: it has no config.json")
+    config = AutoConfig.from_pretrained(model)
+    if not isinstance(config, MultiHeadConfig):
+        raise ValueError(f"{model} is a model of the type {config.model_type!r}, without named heads")
+    return config
+
+
+def main() -> None:
+    """The program."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

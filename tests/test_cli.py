@@ -1,0 +1,138 @@
+"""The command line: what it prints, and how it fails."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pandas as pd
+import pytest
+import tiny
+
+from multihead_hf import infer_heads, inspect_dataset
+from multihead_hf.cli import main
+
+ROWS = [
+    {"text": "w1 w2 w3", "topics": "roads|noise", "mood": "calm"},
+    {"text": "w1 w2 w3", "topics": "roads", "mood": "calm"},
+    {"text": "", "topics": "", "mood": "angry"},
+    {"text": "w4 w5", "topics": "waste", "mood": "calm"},
+]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    return path
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cli(*arguments: str | Path) -> Done:
+    """The program in this process: starting one takes seconds."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["multihead-hf", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def test_inspect_prints_what_the_call_gives(table: Path) -> None:
+    options = ["--label-column", "topics", "--label-column", "feeling=mood", "--sep", "|", "--batch-size", "2"]
+    done = cli("inspect", table, *options)
+    assert done.returncode == 0, done.stderr
+    columns = {"topics": "topics", "feeling": "mood"}
+    heads = infer_heads(str(table), columns, sep="|")
+    report = inspect_dataset(str(table), heads, batch_size=2, label_columns=columns, sep="|")
+    assert done.stdout.rstrip() == str(report).rstrip()
+    assert "1 texts occur several times with different labels" in done.stdout
+    assert json.loads(cli("inspect", table, *options, "--json").stdout) == report.to_dict()
+
+
+def test_inspect_for_a_model(table: Path, tmp_path: Path) -> None:
+    tiny.model(max_length=4).save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    done = cli("inspect", table, "--model", tmp_path / "model", "--label-column", "topic=topics", "--sep", "|")
+    assert done.returncode == 0, done.stderr
+    assert "tokens: longest" in done.stdout
+    assert "longer than 4" in done.stdout
+    assert "50.0%" in done.stdout
+
+
+def test_one_column_for_each_label(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"body": ["a", "b"], "roads": [True, False], "waste": [False, False]}).to_parquet(path)
+    done = cli("inspect", path, "--label-column", "topic=roads,waste", "--text-column", "body", "--json")
+    assert json.loads(done.stdout)["never"] == {"topic": ["waste"]}
+
+
+def test_errors_are_one_line_and_exit_code_1(table: Path, tmp_path: Path) -> None:
+    for arguments, expected in (
+        ([tmp_path / "no.csv", "--label-column", "mood"], "no.csv: there is no such file"),
+        ([table, "--label-column", "modo"], "Did you mean 'mood'?"),
+        ([table, "--label-column", "mood", "--text-column", "tekst"], "there is no text column 'tekst'"),
+        ([table, "--model", tmp_path], f"{tmp_path} is no saved model: it has no config.json"),
+        (
+            [table, "--model", tiny.save_encoder(tmp_path / "bert")],
+            "is a model of the type 'bert', without named heads",
+        ),
+    ):
+        done = cli("inspect", *arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("multihead-hf: ")
+        assert expected in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stdout == ""
+    with pytest.raises(ValueError, match="there is no such file"):
+        cli("--debug", "inspect", tmp_path / "no.csv", "--label-column", "mood")
+
+
+def test_the_program_is_installed(tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("multihead-hf"), "inspect", "no.csv", "--label-column", "mood"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "multihead-hf: no.csv: there is no such file, and no file matches it.\n"
+
+
+def test_wrong_usage_is_exit_code_2(table: Path) -> None:
+    for arguments in (
+        ["inspect"],
+        ["inspect", str(table)],
+        ["inspect", str(table), "--label-column", "=mood"],
+        ["inspect", str(table), "--label-column", "mood", "--batch-size", "0"],
+        ["inspct", str(table)],
+    ):
+        done = cli(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+    assert "--label-column topic" in " ".join(cli("inspect", table).stderr.replace("│", " ").split())
+
+
+def test_without_typer_it_says_what_to_type() -> None:
+    script = "import sys; sys.modules['typer'] = None; import multihead_hf.cli"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == 'the command line needs typer: pip install "multihead-hf[cli]"'
+
+
+def test_help_names_every_command_and_option() -> None:
+    assert "inspect" in cli("--help").stdout
+    assert cli().returncode == 2
+    shown = cli("inspect", "--help").stdout
+    for option in ("--label-column", "--model", "--json", "--sep", "--rare-below"):
+        assert option in shown
