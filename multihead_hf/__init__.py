@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .evaluation.metric import MultiHeadMetric
     from .training.arguments import MultiHeadTrainingArguments
     from .training.trainer import MultiHeadTrainer
+    from .training.tuning import calibrate, tune_thresholds
 
 __version__ = "0.1.0.dev0"
 
@@ -43,6 +44,8 @@ _LAZY = {
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
+    "calibrate": "training.tuning",
+    "tune_thresholds": "training.tuning",
 }
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
     "RatioTerm",
+    "calibrate",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",
@@ -66,6 +70,7 @@ __all__ = [
     "register_loss",
     "split_report",
     "stratified_split",
+    "tune_thresholds",
 ]
 
 # the first two make the classes known to transformers here, the next two let saved folders carry their code

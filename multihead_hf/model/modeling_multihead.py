@@ -514,6 +514,23 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
                 head.thresholds = values.tolist()
 
+    def set_thresholds(self, name: str, thresholds: Any) -> None:
+        """Set a head's thresholds: a number, a list in label order or a dict by label name. Learned ones end with it.
+
+        Raises:
+            ValueError: the head does not exist or is no multi-label one, or a value outside (0, 1).
+        """
+        self.check_head(name, "set_thresholds")
+        head = self.config.heads[name]
+        try:
+            head.thresholds = head.per_label_thresholds(thresholds)
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+        head.learn_thresholds = None
+        for key, module in self.heads.named_modules():
+            if key.split(".")[-1] == module_key(name) and isinstance(module, ClassificationHead):
+                module.threshold_logits = None
+
 
 def config_of(source: object) -> MultiHeadConfig | None:
     """The configuration, from a model or a configuration; `None` from anything else."""

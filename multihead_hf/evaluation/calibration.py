@@ -1,0 +1,142 @@
+"""Temperatures that make a head's probabilities honest, and how far they are from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from .metrics import MISSING
+
+BINS = 15
+# of a temperature, as logarithms: beyond them a head says either nothing or everything
+_BOUNDS = (np.log(0.05), np.log(50.0))
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass
+class HeadCalibration:
+    """What `calibrate` found for a head.
+
+    Args:
+        temperature: one number, or one for each label.
+        rows: labelled rows.
+        before, after: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
+            temperature so far, and with temperatures from the other folds: what to expect on new rows.
+        curve_before, curve_after: reliability as (mean probability, share that is right, count) of each bin with rows.
+    """
+
+    temperature: float | list[float]
+    rows: int
+    before: dict[str, float]
+    after: dict[str, float]
+    curve_before: list[tuple[float, float, int]]
+    curve_after: list[tuple[float, float, int]]
+
+
+def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = BINS) -> list[tuple[float, float, int]]:
+    """Mean probability, share that is right and count, for each of so many equally wide bins that is not empty."""
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    counts, sums, hits = (
+        np.bincount(which, weights=weights, minlength=bins) for weights in (None, probabilities, right.astype(float))
+    )
+    return [(float(sums[i] / counts[i]), float(hits[i] / counts[i]), int(counts[i])) for i in np.flatnonzero(counts)]
+
+
+def expected_calibration_error(curve: list[tuple[float, float, int]]) -> float:
+    """Mean distance between probability and share that is right, weighted by counts ([Guo et al.
+    2017](https://arxiv.org/abs/1706.04599))."""
+    total = sum(count for _, _, count in curve)
+    return sum(count * abs(mean - share) for mean, share, count in curve) / max(total, 1)
+
+
+def sigmoid_nll(logits: Array, targets: Array) -> float:
+    """Mean negative log-likelihood of cells."""
+    return float(np.mean(np.logaddexp(0, logits) - logits * targets))
+
+
+def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood of rows (rows, labels)."""
+    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
+
+
+def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: Any) -> float:
+    """The temperature with the lowest loss; the loss has one minimum in it."""
+    found = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibrate_head(
+    logits: npt.ArrayLike,
+    references: npt.ArrayLike,
+    multi_label: bool,
+    before: Any,
+    per: str = "head",
+    min_support: int = 50,
+    folds: int = 5,
+    seed: int = 42,
+) -> HeadCalibration:
+    """The best temperature of one head, and its cross-fitted worth.
+
+    Args:
+        logits: (rows, labels), not calibrated.
+        references: label ids (rows,), or (rows, labels) with −100 in cells that are not known.
+        multi_label: which of the two.
+        before: the temperature or temperatures so far, `None` for 1.
+        per: `"head"`, or `"label"` of a multi-label head: labels with at least `min_support` known positives and as
+            many negatives have one of their own.
+        folds: parts of the rows, each scored with temperatures from the others.
+        seed: of the folds.
+
+    Raises:
+        ValueError: fewer labelled rows than folds.
+    """
+    given, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
+    labelled = (given != MISSING).any(1) if multi_label else given != MISSING
+    given, cells = given[labelled], cells[labelled]
+    if len(given) < folds:
+        raise ValueError(f"{len(given)} labelled rows: calibration needs at least {folds}, one for each fold")
+
+    def fit(rows: npt.NDArray[np.bool_]) -> Array:
+        if not multi_label:
+            return np.array(best_temperature(softmax_nll, cells[rows], given[rows]))
+        own, targets = cells[rows], given[rows].astype(np.float64)
+        known = targets != MISSING
+        temperatures = np.full(cells.shape[1], best_temperature(sigmoid_nll, own[known], targets[known]))
+        if per == "label":
+            for label in range(cells.shape[1]):
+                seen = known[:, label]
+                positives = (targets[seen, label] >= 0.5).sum()
+                if min(positives, seen.sum() - positives) >= min_support:
+                    temperatures[label] = best_temperature(sigmoid_nll, own[seen, label], targets[seen, label])
+        return temperatures
+
+    fold = np.random.default_rng(seed).permutation(len(given)) % folds
+    scaled = cells.copy()
+    for part in range(folds):
+        scaled[fold == part] /= fit(fold != part)
+    every = fit(np.ones(len(given), dtype=bool))
+    as_before, curve_before = _worth(cells / (1.0 if before is None else np.asarray(before)), given, multi_label)
+    after, curve_after = _worth(scaled, given, multi_label)
+    one = not multi_label or per == "head"
+    temperature = float(every.flat[0]) if one else every.tolist()
+    return HeadCalibration(temperature, len(given), as_before, after, curve_before, curve_after)
+
+
+def _worth(
+    logits: Array, references: npt.NDArray[Any], multi_label: bool
+) -> tuple[dict[str, float], list[tuple[float, float, int]]]:
+    if multi_label:
+        known = references != MISSING
+        targets = references[known].astype(np.float64)
+        nll = sigmoid_nll(logits[known], targets)
+        curve = reliability(1 / (1 + np.exp(-logits[known])), targets >= 0.5)
+    else:
+        nll = softmax_nll(logits, references)
+        probabilities = softmax(logits, axis=1)
+        curve = reliability(probabilities.max(1), probabilities.argmax(1) == references)
+    return {"ece": expected_calibration_error(curve), "nll": nll}, curve

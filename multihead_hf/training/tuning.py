@@ -1,0 +1,217 @@
+"""Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase, Trainer
+
+from ..evaluation.calibration import HeadCalibration, calibrate_head
+from ..evaluation.metrics import MISSING
+from ..evaluation.thresholds import PER, HeadThresholds, Target, tune_head
+from ..model.decoding_multihead import decide, probabilities
+from ..model.head_multihead import HeadConfig, one_of
+from ..model.modeling_multihead import MultiHeadModel
+from .arguments import MultiHeadTrainingArguments
+from .preparation import multi_head_model
+from .trainer import MultiHeadTrainer
+
+
+@dataclass
+class ThresholdReport:
+    """What `tune_thresholds` did, head by head. `print(report)` shows a table, `to_dict()` gives plain values."""
+
+    heads: dict[str, HeadThresholds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {name: asdict(found) for name, found in self.heads.items()}
+
+    def __str__(self) -> str:
+        lines = [f"{'':24}{'F1 before':>16}{'after*':>16}{'on these rows':>16}   (micro / macro)"]
+        for name, found in self.heads.items():
+            cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in _stages(found)]
+            lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
+            values = found.thresholds
+            low, high = min(values), max(values)
+            lines.append(
+                f"  thresholds {low:.3f} to {high:.3f}; {len(found.fallback)} of {len(values)} labels have the common "
+                f"one, {found.common:.3f}"
+            )
+        return "\n".join([*lines, "* with thresholds from other rows than those that are scored"])
+
+
+def _stages(found: HeadThresholds) -> tuple[dict[str, float], ...]:
+    return found.before, found.after, found.fitted
+
+
+@dataclass
+class CalibrationReport:
+    """What `calibrate` did, head by head. `print(report)` shows a table, `to_dict()` gives plain values."""
+
+    heads: dict[str, HeadCalibration]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {name: asdict(found) for name, found in self.heads.items()}
+
+    def __str__(self) -> str:
+        lines = [f"{'':24}{'temperature':>16}{'ECE before':>12}{'after*':>10}{'NLL before':>12}{'after*':>10}"]
+        for name, found in self.heads.items():
+            own = found.temperature
+            shown = f"{own:.3f}" if isinstance(own, float) else f"{min(own):.3f} to {max(own):.3f}"
+            before, after = found.before, found.after
+            lines.append(
+                f"{name:24}{shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
+            )
+        return "\n".join([*lines, "* with temperatures from other rows than those that are scored"])
+
+
+def tune_thresholds(
+    model: MultiHeadModel | Trainer,
+    dataset: Any,
+    metric: str = "f1",
+    per: str = "label",
+    min_support: int = 10,
+    *,
+    heads: list[str] | None = None,
+    precision: float = 0.9,
+    costs: tuple[float, float] = (1.0, 1.0),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    folds: int = 5,
+    seed: int = 42,
+) -> ThresholdReport:
+    """Choose the thresholds of multi-label heads, the exact optimum over all cut points, and keep them in the model's
+    configuration, where everything that decides reads them. Learned thresholds are replaced, and no longer learned.
+
+    Args:
+        model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
+        dataset: validation rows, raw or prepared. Rows that were trained on give thresholds that are too high.
+        metric: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`; or `"cost"`, the lowest
+            sum of `costs`, of a false positive and of a false negative.
+        per: `"label"`, or `"head"` for one threshold over all labels.
+        min_support: labels with fewer positives have the common threshold of their head.
+        heads: names of the heads; by default every multi-label head with labelled rows.
+        folds, seed: of the estimate `after`, in which each row is decided by thresholds from the other folds.
+
+    Raises:
+        ValueError: a setting or head that does not exist, a head without labelled rows or with one label a row, or
+            no multi-label head at all.
+    """
+    target = Target(metric, precision, costs).check()
+    one_of("per", per, PER)
+    base, logits, references = _predicted(model, dataset, tokenizer)
+    names = _heads_to_tune(base, references, heads, multi_label_only=True)
+    found: dict[str, HeadThresholds] = {}
+    for name in names:
+        head = base.config.heads[name]
+        scores = probabilities(head, torch.from_numpy(logits[name]))
+        before = decide(head, scores).numpy()
+        try:
+            found[name] = tune_head(
+                scores.numpy(), references[name], head.labels, before, target, per, min_support, folds, seed
+            )
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+    for name, own in found.items():
+        base.set_thresholds(name, own.thresholds)
+    return ThresholdReport(found)
+
+
+def calibrate(
+    model: MultiHeadModel | Trainer,
+    dataset: Any,
+    per: str = "head",
+    min_support: int = 50,
+    *,
+    heads: list[str] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    folds: int = 5,
+    seed: int = 42,
+) -> CalibrationReport:
+    """Fit a temperature to each head ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) and keep it in the model's
+    configuration; `decode` divides logits by it. Thresholds are moved along: decisions do not change.
+
+    Args:
+        model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
+        dataset: validation rows, raw or prepared; not those that were trained on.
+        per: `"head"`, or `"label"`: labels of multi-label heads with at least `min_support` positives and as many
+            negatives have a temperature of their own.
+        heads: names of the heads; by default every head with labelled rows.
+        folds, seed: of the estimate `after`, in which each row is scored with temperatures from the other folds.
+
+    Raises:
+        ValueError: a setting or head that does not exist, or a head without labelled rows.
+    """
+    one_of("per", per, PER)
+    base, logits, references = _predicted(model, dataset, tokenizer)
+    names = _heads_to_tune(base, references, heads, multi_label_only=False)
+    found: dict[str, HeadCalibration] = {}
+    for name in names:
+        head = base.config.heads[name]
+        before = head.calibration_temperature
+        try:
+            found[name] = calibrate_head(
+                logits[name], references[name], head.multi_label, before, per, min_support, folds, seed
+            )
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+    for name, own in found.items():
+        head = base.config.heads[name]
+        moved = _moved_thresholds(head, own.temperature)
+        head.calibration_temperature = own.temperature
+        if moved is not None:
+            base.set_thresholds(name, moved)
+    return CalibrationReport(found)
+
+
+def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:
+    """Thresholds that decide as before under another temperature; `None` where they need none (0.5 stays 0.5)."""
+    if not head.multi_label or head.thresholds is None:
+        return None
+    logits = torch.logit(torch.tensor(head.thresholds, dtype=torch.float64))
+    old = torch.tensor(1.0 if head.calibration_temperature is None else head.calibration_temperature)
+    moved = torch.sigmoid(logits * old.double() / torch.tensor(temperature).double())
+    return moved.clamp(1e-7, 1 - 1e-9).tolist()
+
+
+def _predicted(
+    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[MultiHeadModel, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """The model, and head → logits and references of all rows."""
+    if isinstance(model, Trainer):
+        found = model.predict(dataset)
+    else:
+        if tokenizer is None:
+            raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
+        with tempfile.TemporaryDirectory() as folder:
+            args = MultiHeadTrainingArguments(
+                folder, report_to="none", disable_tqdm=True, per_device_eval_batch_size=32
+            )
+            found = MultiHeadTrainer(model=model, args=args, processing_class=tokenizer).predict(dataset)
+    base = multi_head_model(model.model if isinstance(model, Trainer) else model)
+    return base, found.predictions, found.label_ids
+
+
+def _heads_to_tune(
+    base: MultiHeadModel, references: Mapping[str, np.ndarray], heads: list[str] | None, multi_label_only: bool
+) -> list[str]:
+    """
+    Raises:
+        ValueError: a head that does not exist, has no labelled row or is not multi-label; or there is none.
+    """
+    labelled = [name for name, own in references.items() if (np.asarray(own) != MISSING).any()]
+    fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]
+    for name in heads or []:
+        base.check_head(name, "heads")
+        if name not in labelled:
+            raise ValueError(f"head {name!r}: no row of the dataset is labelled for it")
+        if name not in fitting:
+            raise ValueError(f"head {name!r}: it predicts its highest score; thresholds are for multi-label heads")
+    if not fitting:
+        kind = "multi-label head" if multi_label_only else "head"
+        raise ValueError(f"no row of the dataset is labelled for a {kind}; the heads are {list(base.config.heads)}")
+    return heads or fitting
