@@ -11,6 +11,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # the flags, and how many ratios it prints
 SMALLEST = {
+    "eval_memory": (["--few", "200", "--many", "400"], 2),
     "frozen_features": (["--rounds", "1", "--rows", "16", "--epochs", "2"], 4),
     "step_overhead": (["--rounds", "1", "--steps", "1", "--batch", "4", "--heads", "2"], 4),
 }

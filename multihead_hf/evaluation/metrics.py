@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import auc, roc_curve
 
+from .counts import ConfusionCounts, MultiLabelCounts, ratio
+
 logger = logging.getLogger(__name__)
 
 MISSING = -100
@@ -167,8 +169,8 @@ def multi_label_metrics(
         return {}
     known = known[labelled]  # (labelled rows, labels), as the next two
     decided, positive = (chosen[labelled] == 1) & known, (given[labelled] >= 0.5) & known
-    figures = _multi_label_counts(decided, positive, known, head)
-    figures |= _ranking_metrics(score_array[labelled], positive, known, head)
+    figures = multi_label_figures(_counted(decided, positive, known), head)
+    figures |= ranking_figures(score_array[labelled], positive, known, head)
     return {name: figures[name] for name in MULTI_LABEL_METRICS if name in figures}
 
 
@@ -210,15 +212,9 @@ def single_label_metrics(
     if not wanted.size:
         _leave_out(head, names, "no row is labelled")
         return {}
-    hits, predicted, support = (
-        np.bincount(ids, minlength=len(labels)) for ids in (wanted[decided == wanted], decided, wanted)
-    )  # (labels,) each
-    precision, recall, f1 = _precision_recall_f1(hits, predicted, support)
-    means = (f1.mean(), np.average(f1, weights=support), precision.mean(), recall.mean())
-    figures = [hits.sum() / support.sum(), *means, _matthews(hits, predicted, support)]
-    if positive_label is not None:
-        figures += [ratio[list(labels).index(positive_label)] for ratio in (precision, recall, f1)]
-    return dict(zip(names, map(float, figures), strict=True))
+    counts = ConfusionCounts(len(labels))
+    counts.add(decided, wanted)
+    return counts.figures(None if positive_label is None else list(labels).index(positive_label))
 
 
 def check_known_heads(heads: Mapping[str, MetricHead], arrays: Mapping[str, npt.ArrayLike], argument: str) -> None:
@@ -316,52 +312,25 @@ def _leave_out(head: str | None, metrics: Sequence[str], reason: str) -> None:
         logger.info(message)
 
 
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
-    """`part / whole`, 0 where the whole is 0 (scikit-learn's `zero_division=0`)."""
-    whole = np.asarray(whole, np.float64)
-    result = np.zeros_like(whole)
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result
+def _counted(decided: Bools, positive: Bools, known: Bools) -> MultiLabelCounts:
+    counts = MultiLabelCounts(decided.shape[1])
+    counts.add(decided, positive, known)
+    return counts
 
 
-def _precision_recall_f1(hits: Counts, predicted: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1, in the shape of the counts: TP, TP + FP and TP + FN."""
-    return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, predicted + support)
-
-
-def _matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
-    """Matthews correlation of several classes from the margins of the confusion matrix (Gorodkin 2004, R_K)."""
-    rows = support.sum()
-    covariance = hits.sum() * rows - predicted @ support
-    # The product in float: in int64 it overflows from some 50,000 rows on.
-    variance = float(rows**2 - predicted @ predicted) * float(rows**2 - support @ support)
-    return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
-
-
-def _multi_label_counts(decided: Bools, positive: Bools, known: Bools, head: str | None) -> dict[str, float]:
-    """The count-based figures; arrays (labelled rows, labels), unknown cells False in the first two."""
-    hit = decided & positive
-    label_counts = [np.count_nonzero(cells, axis=0) for cells in (hit, decided, positive)]  # (labels,) each
-    row_counts = [np.count_nonzero(cells, axis=1) for cells in (hit, decided, positive)]  # (labelled rows,) each
-    per_label, per_row = _precision_recall_f1(*label_counts), _precision_recall_f1(*row_counts)
-    overall = _precision_recall_f1(*(counts.sum() for counts in label_counts))
-    present = label_counts[2] > 0
-    figures: dict[str, float] = {}
-    for name, micro, by_label, by_row in zip(("precision", "recall", "f1"), overall, per_label, per_row, strict=True):
-        figures |= {f"{name}_micro": float(micro), f"{name}_macro": float(by_label.mean())}
-        figures[f"{name}_samples"] = float(by_row.mean())
-        if present.any():
-            figures[f"{name}_macro_present"] = float(by_label[present].mean())
-        else:
-            _leave_out(head, (f"{name}_macro_present",), "no label occurs in the references")
-    wrong = np.count_nonzero(decided != positive, axis=1)  # (labelled rows,)
-    figures["accuracy"] = float(np.mean(wrong == 0))
-    figures["accuracy_cells"] = float(1 - wrong.sum() / np.count_nonzero(known))
+def multi_label_figures(counts: MultiLabelCounts, head: str | None = None) -> dict[str, float]:
+    """The figures that counts define; says which are left out."""
+    figures = counts.figures()
+    missing = [
+        name for name in (f"{kind}_macro_present" for kind in ("precision", "recall", "f1")) if name not in figures
+    ]
+    if figures and missing:
+        _leave_out(head, missing, "no label occurs in the references")
     return figures
 
 
-def _ranking_metrics(scores: Floats, positive: Bools, known: Bools, head: str | None) -> dict[str, float]:
-    """The areas under the ROC and precision-recall curves; arrays (labelled rows, labels)."""
+def ranking_figures(scores: np.ndarray, positive: Bools, known: Bools, head: str | None = None) -> dict[str, float]:
+    """The areas under the ROC and precision-recall curves; arrays (labelled rows, labels). Says which are left out."""
     support, total = np.count_nonzero(positive, axis=0), np.count_nonzero(known, axis=0)  # (labels,) each
     both_classes = np.flatnonzero((support > 0) & (support < total))
     figures: dict[str, float] = {}
@@ -383,5 +352,5 @@ def _areas(scores: Floats, positive: Bools) -> tuple[float, float]:
     false_rate, true_rate, _ = roc_curve(positive, scores, drop_intermediate=False)
     support = np.count_nonzero(positive)
     hits, false_alarms = true_rate * support, false_rate * (positive.size - support)
-    precision = _ratio(hits, hits + false_alarms)
+    precision = ratio(hits, hits + false_alarms)
     return float(auc(false_rate, true_rate)), float(np.diff(true_rate) @ precision[1:])

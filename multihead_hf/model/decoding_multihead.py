@@ -15,10 +15,16 @@ from .head_multihead import HeadConfig
 
 def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
     """Calibrated probabilities (rows, labels), float32 or better: sigmoid for multi-label, softmax for single-label."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if head.calibration_temperature is not None:
-        logits = logits / torch.tensor(head.calibration_temperature, dtype=logits.dtype, device=logits.device)
+    logits = calibrated(head, logits)
     return torch.sigmoid(logits) if head.multi_label else torch.softmax(logits, dim=-1)
+
+
+def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
+    """Logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if head.calibration_temperature is None:
+        return logits
+    return logits / torch.tensor(head.calibration_temperature, dtype=logits.dtype, device=logits.device)
 
 
 def decide(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ..model.head_multihead import HeadConfig
@@ -16,17 +15,14 @@ class EvaluationLoss:
     """Sums of the terms' numerators, denominators and statistics over the rows of an evaluation.
 
     The loss of a set is no mean over its batches: its last batch is smaller, rows lack labels, and an F1 is no sum.
-    Rows that a distributed sampler pads in are not counted.
 
     Args:
         heads: the model's heads; learned thresholds are read off their `thresholds`. Those whose loss is not known here
             have none.
-        accelerator: gathers the rows of all processes.
     """
 
-    def __init__(self, heads: Mapping[str, HeadConfig], accelerator: Accelerator) -> None:
+    def __init__(self, heads: Mapping[str, HeadConfig]) -> None:
         self._heads = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
-        self._accelerator = accelerator
         self._terms: list[tuple[str, Term]] = []
         for name, head in self._heads.items():
             learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
@@ -37,7 +33,7 @@ class EvaluationLoss:
     def add(
         self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None = None
     ) -> None:
-        """Add a batch of this process: head → logits (batch, labels), and targets of some or all of the heads."""
+        """Add a batch: head → logits (batch, labels), and targets of some or all of the heads."""
         if not self._terms:
             return
         columns: list[Tensor] = []  # (batch, …)
@@ -50,12 +46,10 @@ class EvaluationLoss:
             above = term.numerator if isinstance(term, AdditiveTerm) else term.statistics
             columns += [term.denominator(targets), above(wide, targets)]
         self._shapes = [values.shape[1:] for values in columns]
-        dtype = wide_dtype(self._accelerator.device)
-        rows = torch.cat([values.to(dtype).reshape(len(values), -1) for values in columns], dim=1)
+        rows = torch.cat([values.to(wide_dtype(values.device)).reshape(len(values), -1) for values in columns], dim=1)
         if sample_weight is not None:
             rows = rows * sample_weight.to(rows).unsqueeze(1)
-        # one gathering for all heads, without the rows that fill up the last batch
-        sums = self._accelerator.gather_for_metrics(rows).sum(0)
+        sums = rows.sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def losses(self) -> tuple[dict[str, Tensor], set[str]]:

@@ -25,6 +25,7 @@ from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
 from ..evaluation.metrics import metric_keys
+from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
@@ -44,9 +45,8 @@ from .checkpoints import (
     save_head_weighting,
     save_trained_names,
 )
-from .evaluation_loss import EvaluationLoss
+from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
-from .figures import head_figures
 from .freezing import freeze
 from .optimizer import parameter_groups
 from .preparation import (
@@ -121,7 +121,6 @@ class MultiHeadTrainer(Trainer):
         check_extensions(args, data_collator, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
-        self._user_metrics = compute_metrics
         self._metric_prefix = "eval"
         self._user_keys: set[str] = set()
         # what the next log reports: each head's loss and, where there are several, its terms, summed over so many steps
@@ -130,7 +129,8 @@ class MultiHeadTrainer(Trainer):
         self._noted_steps = 0
         self._made_optimizer = False
         self._two_passes: TwoPasses | None = None
-        self._evaluation_loss: EvaluationLoss | None = None
+        self._evaluation: Evaluation | None = None
+        self.last_evaluation: StreamingMetrics | None = None
         self._feature_cache: FeatureCache | None = None
         self._rates: dict[str, float] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
@@ -146,7 +146,8 @@ class MultiHeadTrainer(Trainer):
         del self._given
         if data_collator is None:
             self.data_collator = MultiHeadDataCollator(processing_class, self.config)
-        self.compute_metrics = self._compute_metrics
+        # without a function of the user's the base class keeps no predictions
+        self.compute_metrics = None if compute_metrics is None else self._noting_keys(compute_metrics)
 
     @property
     def config(self) -> MultiHeadConfig:
@@ -421,7 +422,9 @@ class MultiHeadTrainer(Trainer):
     # ---- evaluation ----
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.evaluation_loop`, with the exact losses over all rows for the mean of batch means.
+        """As `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows (the base class has
+        the mean of batch means). They are counted batch by batch: predictions are kept for `predict` and
+        `compute_metrics` only.
 
         Raises:
             ValueError: a stream that each of several processes reads by itself.
@@ -429,16 +432,17 @@ class MultiHeadTrainer(Trainer):
         check_countable(dataloader, self.args.world_size)
         self._metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
         self._user_keys = set()
-        self._evaluation_loss = EvaluationLoss(self.config.heads, self.accelerator)
+        wanted = not self.args.prediction_loss_only
+        self._evaluation = evaluation = Evaluation(self.config.heads, self.accelerator, with_metrics=wanted)
         try:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
-            losses, labelled = self._evaluation_loss.losses()
         finally:
-            self._evaluation_loss = None
-        exact = {f"{prefix}_{name}_loss": float(losses[name]) for name in losses if name in labelled}
-        if labelled and losses.keys() == self.config.heads.keys():
-            exact[f"{prefix}_loss"] = float(multi_head_model(self.model).combine(losses))
-        output.metrics.update({key: value for key, value in exact.items() if key not in self._user_keys})
+            self._evaluation = None
+        self.last_evaluation = evaluation.metrics
+        found = evaluation.figures(multi_head_model(self.model).combine)
+        # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
+        own = {f"{prefix}_{key}": value for key, value in found.items()}
+        output.metrics.update({key: value for key, value in own.items() if key not in self._user_keys})
         return output
 
     def prediction_step(
@@ -455,20 +459,19 @@ class MultiHeadTrainer(Trainer):
         _, logits, _ = super().prediction_step(model, rest, False, ignored)
         if labels is not None:
             labels = self._prepare_input(labels)
-            if self._evaluation_loss is not None:
-                self._evaluation_loss.add(logits, labels, inputs.get("sample_weight"))
+            if self._evaluation is not None:
+                self._evaluation.add(logits, labels, self._prepare_input(inputs.get("sample_weight")))
         return (None, None, None) if prediction_loss_only else (None, logits, labels)
 
-    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Every head's metrics over all rows, and the user's."""
-        found = head_figures(self.config.heads, prediction.predictions, prediction.label_ids)
-        # with the prefix now: the Trainer would leave out a prefix that a head's name happens to begin with
-        metrics = {f"{self._metric_prefix}_{key}": value for key, value in found.items()}
-        if self._user_metrics is not None:
-            own = self._user_metrics(prediction)
+    def _noting_keys(self, compute_metrics: Callable[[EvalPrediction], dict]) -> Callable[[EvalPrediction], dict]:
+        """The user's metrics, and which keys they have: they win over the library's."""
+
+        def metrics(prediction: EvalPrediction) -> dict[str, float]:
+            own = compute_metrics(prediction)
             prefix = f"{self._metric_prefix}_"
             self._user_keys = {prefix + key.removeprefix(prefix) for key in own}
-            metrics.update(own)
+            return own
+
         return metrics
 
     # ---- optimiser ----

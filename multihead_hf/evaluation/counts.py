@@ -1,0 +1,178 @@
+"""Counts that are added up batch by batch, and the figures that they define. Their size does not grow with the rows."""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+BINS = 2048
+_LOGIT_RANGE = 20.0  # calibrated logits beyond it share the outermost bins
+
+
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    """`part / whole`, 0 where the whole is 0 (scikit-learn's `zero_division=0`)."""
+    whole = np.asarray(whole, np.float64)
+    result = np.zeros_like(whole)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def precision_recall_f1(hits: Counts, predicted: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1, in the shape of the counts: TP, TP + FP and TP + FN."""
+    return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)
+
+
+def matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
+    """Matthews correlation of several classes from the margins of the confusion matrix (Gorodkin 2004, R_K)."""
+    rows = support.sum()
+    covariance = hits.sum() * rows - predicted @ support
+    # The product in float: in int64 it overflows from some 50,000 rows on.
+    variance = float(rows**2 - predicted @ predicted) * float(rows**2 - support @ support)
+    return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+class ConfusionCounts:
+    """A single-label head's confusion matrix: `matrix` (labels, labels), rows are the true labels."""
+
+    def __init__(self, labels: int) -> None:
+        self.matrix: Counts = np.zeros((labels, labels), dtype=np.int64)
+
+    def add(self, decided: npt.NDArray[np.integer], true: npt.NDArray[np.integer]) -> None:
+        """Add labelled rows: label ids (rows,) each."""
+        labels = len(self.matrix)
+        cells = np.bincount(np.asarray(true, np.int64) * labels + decided, minlength=labels * labels)
+        self.matrix += cells.reshape(labels, labels)
+
+    @property
+    def hits(self) -> Counts:
+        return np.diagonal(self.matrix)
+
+    @property
+    def predicted(self) -> Counts:
+        return self.matrix.sum(0)
+
+    @property
+    def support(self) -> Counts:
+        return self.matrix.sum(1)
+
+    def figures(self, positive: int | None = None) -> dict[str, float]:
+        """`SINGLE_LABEL_METRICS`, with the id of a positive label also `POSITIVE_LABEL_METRICS`; empty without rows."""
+        hits, predicted, support = self.hits, self.predicted, self.support
+        if not support.sum():
+            return {}
+        precision, recall, f1 = precision_recall_f1(hits, predicted, support)
+        found = {
+            "accuracy": hits.sum() / support.sum(),
+            "f1_macro": f1.mean(),
+            "f1_weighted": np.average(f1, weights=support),
+            "precision_macro": precision.mean(),
+            "recall_macro": recall.mean(),
+            "mcc": matthews(hits, predicted, support),
+        }
+        if positive is not None:
+            found |= {"precision": precision[positive], "recall": recall[positive], "f1": f1[positive]}
+        return {name: float(value) for name, value in found.items()}
+
+
+class MultiLabelCounts:
+    """A multi-label head's counts by label, and sums over rows.
+
+    `confused` (labels, labels) counts rows in which the first label was missed and the second wrongly predicted.
+    """
+
+    def __init__(self, labels: int) -> None:
+        self.hits, self.predicted, self.support, self.known = (np.zeros(labels, dtype=np.int64) for _ in range(4))
+        self.confused: Counts = np.zeros((labels, labels), dtype=np.int64)
+        self.rows = self.right_rows = self.wrong_cells = 0
+        self._row_sums = np.zeros(3)  # of each row's precision, recall and F1
+
+    def add(self, decided: Bools, positive: Bools, known: Bools) -> None:
+        """Add labelled rows: (rows, labels) each; unknown cells are False in the first two."""
+        hit = decided & positive
+        cells = (hit, decided, positive)
+        for total, own in zip((self.hits, self.predicted, self.support, self.known), (*cells, known), strict=True):
+            total += np.count_nonzero(own, axis=0)
+        by_row = precision_recall_f1(*(np.count_nonzero(own, axis=1) for own in cells))
+        self._row_sums += [values.sum() for values in by_row]
+        wrong = np.count_nonzero(decided != positive, axis=1)
+        self.rows += len(decided)
+        self.right_rows += int(np.count_nonzero(wrong == 0))
+        self.wrong_cells += int(wrong.sum())
+        both = np.flatnonzero((positive & ~decided).any(1) & (decided & ~positive).any(1))
+        for row in both:  # few rows: a product over all of them would be slower
+            self.confused[np.ix_(positive[row] & ~decided[row], decided[row] & ~positive[row])] += 1
+
+    def figures(self) -> dict[str, float]:
+        """The figures of `MULTI_LABEL_METRICS` that counts define, without the undefined ones; empty without rows."""
+        if not self.rows:
+            return {}
+        counts = (self.hits, self.predicted, self.support)
+        overall = precision_recall_f1(*(np.asarray(count.sum()) for count in counts))
+        present = self.support > 0
+        found: dict[str, float] = {}
+        for name, micro, by_label, row_sum in zip(
+            ("precision", "recall", "f1"), overall, precision_recall_f1(*counts), self._row_sums, strict=True
+        ):
+            found |= {f"{name}_micro": float(micro), f"{name}_macro": float(by_label.mean())}
+            found[f"{name}_samples"] = float(row_sum / self.rows)
+            if present.any():
+                found[f"{name}_macro_present"] = float(by_label[present].mean())
+        found["accuracy"] = self.right_rows / self.rows
+        found["accuracy_cells"] = float(1 - self.wrong_cells / self.known.sum())
+        return found
+
+
+class ScoreCounts:
+    """How many positives and negatives have which scores, for areas under curves: (labels, bins) of calibrated logits.
+
+    Equal bins are ties, so that an area is exact but for pairs within a bin; `areas` says by how much it may be wrong.
+    """
+
+    def __init__(self, labels: int, bins: int = BINS) -> None:
+        self._counts: Counts = np.zeros((2, labels, bins), dtype=np.int64)
+
+    def add(self, logits: npt.NDArray[np.floating], positive: Bools, known: Bools) -> None:
+        """Add rows: (rows, labels) each."""
+        _, labels, bins = self._counts.shape
+        place = ((np.clip(logits, -_LOGIT_RANGE, _LOGIT_RANGE) / _LOGIT_RANGE + 1) * (bins / 2)).astype(np.int64)
+        place = np.minimum(place, bins - 1) + np.arange(labels) * bins
+        for which, cells in enumerate((known & ~positive, positive & known)):
+            self._counts[which] += np.bincount(place[cells], minlength=labels * bins).reshape(labels, bins)
+
+    def figures(self) -> tuple[dict[str, float], float]:
+        """`roc_auc_*` and `average_precision_*`, without the undefined ones, and what they may be wrong by at most."""
+        negative, positive = self._counts
+        both = (negative.sum(1) > 0) & (positive.sum(1) > 0)
+        found: dict[str, float] = {}
+        errors = [0.0]
+        if negative.any() and positive.any():
+            micro = binned_areas(negative.sum(0), positive.sum(0))
+            found["roc_auc_micro"], found["average_precision_micro"] = micro[:2]
+            errors += micro[2:]
+        if both.any():
+            each = np.array([binned_areas(negative[label], positive[label]) for label in np.flatnonzero(both)])
+            found["roc_auc_macro"], found["average_precision_macro"] = map(float, each[:, :2].mean(0))
+            errors += each[:, 2:].mean(0).tolist()
+        return found, max(errors)
+
+
+def binned_areas(negative: Counts, positive: Counts) -> tuple[float, float, float, float]:
+    """Area under the ROC curve, average precision, and the most that each may differ from that of unbinned scores.
+
+    Args:
+        negative, positive: (bins,) from the lowest scores to the highest.
+    """
+    negative, positive = negative[::-1].astype(np.float64), positive[::-1].astype(np.float64)
+    n, p = negative.sum(), positive.sum()
+    alarms, hits = negative.cumsum(), positive.cumsum()
+    # pairs: a positive before a negative counts 1, in one bin 1/2
+    area = ((n - alarms) * positive + negative * positive / 2).sum() / (n * p)
+    precision = ratio(hits, hits + alarms)
+    average = (positive * precision).sum() / p
+    # within a bin the positives might all come first, or all last
+    highest = ratio(hits, hits + alarms - negative)
+    lowest = ratio(hits - positive + 1, hits - positive + 1 + alarms)
+    spread = (positive * np.maximum(highest - precision, precision - lowest)).sum() / p
+    return float(area), float(average), float((negative * positive).sum() / (2 * n * p)), float(spread)

@@ -1,0 +1,149 @@
+"""The metrics of all heads from batches, in memory that does not grow with the number of rows."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from ..model.decoding_multihead import calibrated, decide, probabilities
+from ..model.head_multihead import HeadConfig
+from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
+from .metrics import MISSING, MULTI_LABEL_METRICS, main_score_name, multi_label_figures, ranking_figures
+
+logger = logging.getLogger(__name__)
+
+EXACT_ROWS = 10_000
+
+
+class StreamingMetrics:
+    """`compute_metrics` over batches: exact for everything that counts define. Areas under curves are exact up to
+    `exact_rows` labelled rows of a head, and binned beyond; `binning_error` then says by how much they may be wrong.
+
+    Args:
+        heads: the model's heads, by name.
+        exact_rows: rows whose scores are kept.
+    """
+
+    def __init__(self, heads: Mapping[str, HeadConfig], exact_rows: int = EXACT_ROWS) -> None:
+        self._heads = heads
+        self._exact_rows = exact_rows
+        self.binning_error = 0.0
+        self._single = {name: ConfusionCounts(head.num_labels) for name, head in heads.items() if not head.multi_label}
+        self._multi = {name: MultiLabelCounts(head.num_labels) for name, head in heads.items() if head.multi_label}
+        # multi-label head → logits, positive and known cells of so few rows, else binned counts
+        self._kept: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self._multi}
+        self._binned: dict[str, ScoreCounts] = {}
+
+    def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
+        """Add a batch: head → logits (rows, labels), and label ids (rows,) or cells (rows, labels), −100 not known."""
+        for name, given in references.items():
+            head = self._heads[name]
+            own, true = logits[name].detach().cpu(), given.detach().cpu()
+            labelled = (true != MISSING) if not head.multi_label else (true != MISSING).any(1)
+            own, true = own[labelled], true[labelled]
+            if not len(true):
+                continue
+            decided = decide(head, probabilities(head, own)).numpy()
+            if not head.multi_label:
+                self._single[name].add(decided.argmax(1), true.numpy())
+                continue
+            known = (true != MISSING).numpy()
+            positive = (true >= 0.5).numpy() & known
+            self._multi[name].add(decided & known, positive, known)
+            self._add_scores(name, calibrated(head, own).numpy(), positive, known)
+
+    def _add_scores(self, name: str, logits: Any, positive: Any, known: Any) -> None:
+        if name not in self._binned and self._multi[name].rows <= self._exact_rows:
+            self._kept[name].append((logits, positive, known))
+            return
+        if name not in self._binned:
+            self._binned[name] = ScoreCounts(self._heads[name].num_labels)
+            for batch in self._kept.pop(name):
+                self._binned[name].add(*batch)
+        self._binned[name].add(logits, positive, known)
+
+    def figures(self) -> dict[str, float]:
+        """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
+        `compute_metrics` gives them."""
+        found: dict[str, float] = {}
+        main = []
+        self.binning_error = 0.0
+        for name, head in self._heads.items():
+            own = self._single_label(name) if name in self._single else self._multi_label(name)
+            found |= {f"{name}_{metric}": value for metric, value in own.items()}
+            if own:
+                main.append(own[main_score_name(head.problem_type, head.positive_label)])
+        if main:
+            found["f1"] = sum(main) / len(main)
+        if self._binned:
+            logger.info(
+                f"areas under curves of {list(self._binned)} are binned, as they have more than {self._exact_rows:,} "
+                f"rows: they are wrong by {self.binning_error:.2g} at most"
+            )
+        return found
+
+    def _single_label(self, name: str) -> dict[str, float]:
+        head = self._heads[name]
+        return self._single[name].figures(
+            None if head.positive_label is None else head.labels.index(head.positive_label)
+        )
+
+    def _multi_label(self, name: str) -> dict[str, float]:
+        found = multi_label_figures(self._multi[name], name)
+        if name in self._binned:
+            areas, error = self._binned[name].figures()
+            self.binning_error = max(self.binning_error, error)
+            found |= areas
+        elif self._kept[name]:
+            logits, positive, known = (np.concatenate(each) for each in zip(*self._kept[name], strict=True))
+            found |= ranking_figures(logits, positive, known, name)
+        return {metric: found[metric] for metric in MULTI_LABEL_METRICS if metric in found}
+
+    def label_table(self, name: str) -> pd.DataFrame:
+        """A head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
+        head = self._heads[name]
+        counts = self._single.get(name) or self._multi[name]
+        precision, recall, f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)
+        thresholds = (head.thresholds or [0.5] * head.num_labels) if head.multi_label else [None] * head.num_labels
+        columns = {
+            "support": counts.support,
+            "predicted": counts.predicted,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "threshold": thresholds,
+        }
+        return pd.DataFrame(columns, index=pd.Index(head.labels, name="label"))
+
+    def confusion_matrix(self, name: str) -> pd.DataFrame:
+        """Counts of a single-label head: a row for each true label, a column for each predicted one.
+
+        Raises:
+            ValueError: the head has several labels a row; see `confused_labels`.
+        """
+        if name not in self._single:
+            raise ValueError(f"head {name!r} is no single-label head and has no confusion matrix: see confused_labels")
+        labels = self._heads[name].labels
+        return pd.DataFrame(
+            self._single[name].matrix, pd.Index(labels, name="true"), pd.Index(labels, name="predicted")
+        )
+
+    def confused_labels(self, name: str) -> pd.DataFrame:
+        """Pairs of labels of a multi-label head, most frequent first: `rows` in which `missed` applies and was not
+        predicted, while `predicted` was and does not apply.
+
+        Raises:
+            ValueError: the head has one label a row; see `confusion_matrix`.
+        """
+        if name not in self._multi:
+            raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
+        matrix, labels = self._multi[name].confused, self._heads[name].labels
+        order = np.argsort(-matrix, axis=None, kind="stable")[: np.count_nonzero(matrix)]
+        pairs = [divmod(int(cell), len(labels)) for cell in order]
+        return pd.DataFrame(
+            [(labels[missed], labels[predicted], int(matrix[missed, predicted])) for missed, predicted in pairs],
+            columns=["missed", "predicted", "rows"],
+        )
