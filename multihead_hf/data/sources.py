@@ -151,7 +151,12 @@ def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
             return table
         if suffix == ".parquet":
             return _not_empty(Dataset.from_parquet(path), path)
-    except (OSError, UnicodeDecodeError, ArrowInvalid, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not in UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8, or pass a data frame, "
+            f"pandas.read_csv({path!r}, encoding='latin-1')"
+        ) from None
+    except (OSError, ArrowInvalid, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
@@ -172,11 +177,18 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
     others = [other for other in _DELIMITERS if other != delimiter and any(other in column for column in columns)]
     if len(columns) == 1 and others:
         raise ValueError(
-            f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, say "
-            f"delimiter={others[0]!r}"
+            f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, "
+            f"pass read_dataset({path!r}, delimiter={others[0]!r})"
         )
     options = {"keep_default_na": False, "na_values": [""], "low_memory": False, "index_col": False}
     frame = pd.read_csv(path, sep=delimiter, **options)
+    # numbers that begin with a 0 are names, such as postcodes
+    numbers = [column for column in frame.columns if pd.api.types.is_numeric_dtype(frame[column])]
+    if numbers:
+        written = pd.read_csv(path, sep=delimiter, dtype=str, usecols=numbers, **options)
+        for column in numbers:
+            if written[column].str.match(r"-?0\d").any():
+                frame[column] = written[column]
     if not len(frame):
         raise ValueError(f"{path} holds no row below its header {columns}")
     return frame

@@ -95,7 +95,7 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
         ("a.csv", b"", r"a.csv cannot be read: No columns"),
         ("a.csv", b"text,mood\n", r"a.csv holds no row below its header \['text', 'mood'\]"),
         ("a.csv", b'text,mood\n"w1,calm\nw2,angry\n', r"a.csv cannot be read: .*EOF inside string"),
-        ("a.csv", b"text\n\xff\xfe\xfa\n", r"a.csv cannot be read: .*utf-8"),
+        ("a.csv", b"text\n\xff\xfe\xfa\n", r"a.csv is not in UTF-8"),
         ("a.json", b'[{"text": "w1"', r"a.json cannot be read: "),
         (
             "a.jsonl",
@@ -193,3 +193,19 @@ except ValueError as error:
         "IterableDataset",
         "'org/none' is neither a file here nor a data set on the Hub: Dataset '",
     ]
+
+
+def test_numbers_that_begin_with_0_stay_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,code,year,share\na,007,2020,0.5\nb,,1999,0.25\nc,12,,-0.5\n")
+    rows = read_dataset(path)
+    assert list(rows["code"]) == ["007", "", "12"] or list(rows["code"]) == ["007", None, "12"]
+    assert list(rows["year"]) == [2020, 1999, None]
+    assert list(rows["share"]) == [0.5, 0.25, -0.5]
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,mood\nCafé,gut\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"rows.csv is not in UTF-8 \(.*\): save it as UTF-8, or pass a data frame"):
+        read_dataset(path)
