@@ -114,7 +114,7 @@ class MultiHeadConfig(PreTrainedConfig):
         stride: tokens that a window shares with the one before.
         window_pooling: a label's logit is the `"mean"` or the `"max"` over the windows.
         text_columns: the columns that held the text (two for text pairs).
-        text_prefix: a text put before each text (the first one of a pair), such as `"query: "`.
+        text_prefix: a text put before each text (the first of a pair, the first window), such as `"query: "`.
         heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.
         format_version: version of this format, written on save. A newer one than this library's is refused.
 
@@ -157,7 +157,8 @@ class MultiHeadConfig(PreTrainedConfig):
         one_of("pooling", self.pooling, POOLINGS)
         one_of("truncation", self.truncation, TRUNCATIONS)
         one_of("window_pooling", self.window_pooling, WINDOW_POOLINGS)
-        if self.max_windows < 1 or self.stride < 0:
+        whole = type(self.max_windows) is int and type(self.stride) is int
+        if not whole or self.max_windows < 1 or self.stride < 0:
             raise ValueError(
                 f"max_windows {self.max_windows}, stride {self.stride}: give whole numbers, max_windows above 0 and "
                 "stride of 0 or more"

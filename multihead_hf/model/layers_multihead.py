@@ -71,7 +71,7 @@ class Windows:
         every = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
         every = every.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
         if pooling == "max":
-            return every.amax(1)
+            return torch.where(self._mask.any(1, keepdim=True), every.amax(1), 0.0)
         return every.sum(1) / self._mask.sum(1, keepdim=True).clamp(min=1)
 
 

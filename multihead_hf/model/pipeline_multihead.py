@@ -228,6 +228,11 @@ class MultiHeadPipeline(Pipeline):
         return {key: value.unsqueeze(0) for key, value in padded.items()}  # (1, windows, length)
 
     def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:
+        mask = inputs["attention_mask"]
+        if mask.dim() == 3:  # windows are padded to the limit, which no text of this batch may need
+            used = mask.flatten(0, 1).any(0).nonzero().flatten()
+            begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+            inputs = {key: value[..., begin:end] for key, value in inputs.items()}
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
         return {f"logits {name}": logits for name, logits in self.model(**inputs, heads=heads).logits.items()}
 

@@ -153,12 +153,14 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "threshold_learning_rate",
             "layer_learning_rate_decay",
             "mixing_temperature",
-            "max_length",
-            "max_windows",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value}: give a number above 0")
+        for name, least in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ValueError(f"{name} {value!r}: give a whole number of {least} or more")
         if isinstance(self.train_heads, str):
             self.train_heads = [self.train_heads]
         for name, example in (

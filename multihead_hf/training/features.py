@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.utils.data
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from huggingface_hub.utils import WeakFileLock
 from safetensors import SafetensorError, safe_open
@@ -59,7 +60,7 @@ class FeatureRows(torch.utils.data.Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         rows = self._rows.__getitems__(list(indices)) if self._rows is not None else [{} for _ in indices]
-        which = [self._texts.of_row(index) for index in indices]
+        which = [self._texts.of_row(range(len(self))[index]) for index in indices]
         features = self._features[torch.from_numpy(np.concatenate(which))]
         each = features.split([len(texts) for texts in which])
         if not self._texts.windows:
@@ -144,15 +145,17 @@ def different_texts(rows: Dataset, columns: list[str]) -> Texts:
 class FeatureCache:
     """Features of the data sets of a run, each encoded once for as long as the encoder stays as it is.
 
-    A file is named after the texts' tokens, and so after tokenizer and text settings too; it says in its metadata what
-    encoded them. One that is damaged or was made by another encoder is made anew.
+    A file is named after the texts' tokens (and so after tokenizer and text settings) and after what encoded them: the
+    encoder's class, configuration, modules and weights, the pooling, autocast and `dtype`.
 
     Args:
         folder: where the files are.
         tokenizer: pads.
         dtype: `"float32"` or `"bfloat16"`.
-        tokens_per_batch: padded tokens that are encoded at a time, at most (one text at least).
+        batch_size: texts of 512 tokens that are encoded at a time; of shorter ones more, up to eight times as many, of
+            longer ones fewer.
         precision: of the encoder's autocast, `"no"`, `"bf16"` or `"fp16"`.
+        replace: whether a file of the same texts by another encoder is deleted.
         quiet: without a progress bar.
     """
 
@@ -161,15 +164,17 @@ class FeatureCache:
         folder: str | os.PathLike,
         tokenizer: PreTrainedTokenizerBase,
         dtype: str = "float32",
-        tokens_per_batch: int = 4096,
+        batch_size: int = 8,
         precision: str = "no",
+        replace: bool = True,
         quiet: bool = False,
     ) -> None:
         self._folder = Path(folder)
         self._tokenizer = tokenizer
         self._dtype = DTYPES[dtype]
-        self._tokens_per_batch = tokens_per_batch
+        self._batch_size = batch_size
         self._precision = precision
+        self._replace = replace
         self._quiet = quiet
         self._known: weakref.WeakKeyDictionary[Dataset, tuple[Any, FeatureRows]] = weakref.WeakKeyDictionary()
         self._digest: tuple[Any, str] = (None, "")
@@ -183,31 +188,42 @@ class FeatureCache:
             encode: tokens (batch, length) → features (batch, hidden).
 
         Raises:
-            ValueError: the encoder is not frozen.
+            ValueError: the encoder is not frozen, or reads more than tokens.
             OSError: the file cannot be written; nothing of it is left.
         """
         check_frozen(model)
         state = _state(model.encoder), model.config.pooling
         if rows in self._known and self._known[rows][0] == state:
             return self._known[rows][1]
-        columns = [name for name in TOKENS if name in rows.column_names and name in self._tokenizer.model_input_names]
+        read = [name for name in rows.column_names if name in self._tokenizer.model_input_names]
+        columns = [name for name in read if name in TOKENS]
+        if columns != read:
+            raise ValueError(f"cache_features knows the encoder's inputs {TOKENS}, and the rows have {read}")
         texts = different_texts(rows, columns)
-        path = self._folder / f"{texts.digest}.safetensors"
         made_by = self._made_by(model)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # one of several processes encodes, and the others wait for it
-        with WeakFileLock(f"{path}.lock"):
-            problem = _problem(path, made_by, (len(texts.first), model.config.hidden_size))
-            if problem is not None:
-                if path.exists():
-                    logger.warning(f"feature cache {path}: {problem}; its texts are encoded again")
-                self._make(path, texts, rows.with_format(None).select_columns(columns), made_by, model, encode)
+        key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
+        path = self._folder / f"{texts.digest}-{key}.safetensors"
+        shape = (len(texts.first), model.config.hidden_size)
+        if _problem(path, made_by, shape) is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # one of several processes encodes, and the others wait for it
+            with WeakFileLock(f"{path}.lock"):
+                if _problem(path, made_by, shape) is not None:
+                    others = [other for other in self._folder.glob(f"{texts.digest}-*.safetensors") if other != path]
+                    self._say_why(path if path.exists() else next(iter(others), None), made_by, shape)
+                    self._make(path, texts, rows.with_format(None).select_columns(columns), made_by, model, encode)
+                    for other in others if self._replace else []:
+                        other.unlink(missing_ok=True)
         difference = _metadata(path).get("difference")
         if difference is not None:
             logger.warning(f"features are kept in {made_by['dtype']}, and differ from the encoder's by {difference}")
         found = FeatureRows(rows, texts, path)
         self._known[rows] = (state, found)
         return found
+
+    def _say_why(self, old: Path | None, made_by: Mapping[str, str], shape: tuple[int, int]) -> None:
+        if old is not None:
+            logger.warning(f"feature cache {old}: {_problem(old, made_by, shape)}; its texts are encoded again")
 
     def _made_by(self, model: MultiHeadModel) -> dict[str, str]:
         """What decides about the features of given tokens."""
@@ -243,9 +259,8 @@ class FeatureCache:
         try:
             with part.open("wb") as file, tqdm(total=shape[0], desc="Encoding", disable=self._quiet) as progress:
                 file.write(header)
-                for batch in _batches_by_length(texts.length, self._tokens_per_batch):
-                    tokens = self._tokenizer.pad(texts.tokens(rows, batch), return_tensors="pt")
-                    exact = encode(dict(tokens)).float().cpu()  # (batch, hidden)
+                for batch in _batches_by_length(texts.length, self._batch_size):
+                    exact = self._encoded(texts.tokens(rows, batch), encode).float().cpu()  # (batch, hidden)
                     kept = exact.to(self._dtype)
                     difference.add(exact, kept)
                     for text, row in zip(batch, kept.view(torch.uint8).numpy(), strict=True):
@@ -262,6 +277,17 @@ class FeatureCache:
         finally:
             model.train(was_training)
             part.unlink(missing_ok=True)
+
+    def _encoded(self, texts: list[dict[str, list[int]]], encode: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
+        """(texts, hidden); half of the texts at a time where memory does not suffice for all."""
+        try:
+            return encode(dict(self._tokenizer.pad(texts, return_tensors="pt")))
+        except (RuntimeError, MemoryError) as error:
+            if len(texts) == 1 or not should_reduce_batch_size(error):
+                raise
+        clear_device_cache(garbage_collection=True)
+        middle = len(texts) // 2
+        return torch.cat([self._encoded(part, encode) for part in (texts[:middle], texts[middle:])])
 
 
 class _Difference:
@@ -284,8 +310,10 @@ class _Difference:
 def check_frozen(model: MultiHeadModel) -> None:
     """
     Raises:
-        ValueError: the encoder is trained, so that its features change.
+        ValueError: the encoder is trained, so that its features change, or has PEFT's adapters, which can be switched.
     """
+    if any(base.__name__ == "BaseTunerLayer" for module in model.encoder.modules() for base in type(module).__mro__):
+        raise ValueError("cache_features knows no adapters (PEFT): merge them, merge_and_unload(), or leave it out")
     trained = [name for name, parameter in model.encoder.named_parameters() if parameter.requires_grad]
     if trained:
         raise ValueError(
@@ -294,30 +322,34 @@ def check_frozen(model: MultiHeadModel) -> None:
         )
 
 
-def _batches_by_length(lengths: npt.NDArray[np.int64], tokens: int) -> list[list[int]]:
-    """Texts of similar lengths, the longest first; a batch padded has at most so many tokens."""
+def _batches_by_length(lengths: npt.NDArray[np.int64], batch_size: int) -> list[list[int]]:
+    """Texts of similar lengths, the longest first; `batch_size` of 512 tokens, up to eight times as many short ones."""
     batches: list[list[int]] = []
     for text in np.argsort(-lengths, kind="stable").tolist():
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > tokens:
+        last = batches[-1] if batches else []
+        if not last or (len(last) + 1) * lengths[last[0]] > batch_size * 512 or len(last) == batch_size * 8:
             batches.append([])
         batches[-1].append(text)
     return batches
 
 
 def _state(encoder: nn.Module) -> int:
-    """Changes when the encoder's weights are written or replaced; cheap, unlike `_digest`."""
-    tensors = (*encoder.parameters(), *encoder.buffers())
-    return hash(tuple((id(tensor), tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors))
+    """Changes when the encoder changes; cheap, unlike `_digest`. The sums are for writes that torch does not note
+    (`.data`, numpy)."""
+    tensors = [tensor.detach() for tensor in (*encoder.parameters(), *encoder.buffers())]
+    sums = [tensor.float().sum() if tensor.is_floating_point() else tensor.sum() for tensor in tensors]
+    noted = [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors]
+    return hash((tuple(noted), tuple(torch.stack([own.double().cpu() for own in sums]).tolist()), str(encoder)))
 
 
 def _digest(encoder: PreTrainedModel) -> str:
-    """Of the encoder's class, configuration and weights."""
+    """Of the encoder's class, configuration, modules, weights and buffers."""
     found = hashlib.blake2b(digest_size=16)
     config: dict = encoder.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
         config.pop(name, None)
-    found.update(json.dumps([type(encoder).__name__, config], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
+    found.update(json.dumps([type(encoder).__name__, config, str(encoder)], sort_keys=True, default=str).encode())
+    for name, tensor in sorted({**dict(encoder.named_buffers()), **encoder.state_dict()}.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()

@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.encoding import prepare_dataset
-from ..data.heads import count_labels, features_of
+from ..data.heads import count_labels, features_of, is_list
 from ..data.mixing import mix_datasets
 from ..data.sources import read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
@@ -60,13 +60,29 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
             f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
         )
-    if args.cache_features and (args.fp16_full_eval or args.bf16_full_eval):
+    if args.cache_features:
+        _check_cache_arguments(args)
+    if args.push_to_hub:
+        check_token(args.hub_token)
+
+
+def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
+    if args.fp16_full_eval or args.bf16_full_eval:
         raise ValueError(
             "cache_features: fp16_full_eval and bf16_full_eval change the encoder's weights, and so its features; for "
             "a smaller cache set feature_dtype='bfloat16'"
         )
-    if args.push_to_hub:
-        check_token(args.hub_token)
+    if "inputs" in args.include_for_metrics:
+        raise ValueError(
+            "cache_features: the metrics cannot have inputs (include_for_metrics), which are not read again"
+        )
+    if args.feature_cache_dir is not None and args.output_dir is not None:
+        inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
+        if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
+            raise ValueError(
+                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the model: "
+                "take a folder outside, or leave it out"
+            )
 
 
 def check_extensions(
@@ -178,6 +194,7 @@ def prepared(
                 f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
                 f"Columns: {columns}"
             )
+        _check_windows(features_of(dataset)["input_ids"], config, what)
         return dataset
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
@@ -192,6 +209,19 @@ def prepared(
             return prepare_dataset(dataset, tokenizer, config, require_labels=require_labels, name=what, **options)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+
+
+def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
+    """
+    Raises:
+        ValueError: rows were prepared with windows and the model reads none, or the other way round.
+    """
+    has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
+    if has_windows != (config.truncation == "windows"):
+        raise ValueError(
+            f"{what} was prepared {'with' if has_windows else 'without'} windows, and the model has truncation="
+            f"{config.truncation!r}: pass the raw rows, or prepare them for this model"
+        )
 
 
 def _check_prepared_rows(rows: Any, what: str) -> None:
@@ -219,6 +249,10 @@ def check_cacheable(what: str, rows: Any) -> None:
         raise ValueError(
             f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
             "datasets.Dataset, a data frame or files, or leave cache_features out"
+        )
+    if rows.format["type"] == "custom":
+        raise ValueError(
+            f"cache_features reads each row once, and {what} has a transform of its own: leave one of them out"
         )
 
 

@@ -31,7 +31,6 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
-from ..model.pipeline_multihead import token_limit
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     check_complete,
@@ -144,6 +143,8 @@ class MultiHeadTrainer(Trainer):
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.train_dataset, self.eval_dataset = self._datasets
         del self._given
+        if args.cache_features and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError("cache_features needs the whole encoder in each process: leave out FSDP and DeepSpeed")
         if data_collator is None:
             self.data_collator = MultiHeadDataCollator(processing_class, self.config)
         # without a function of the user's the base class keeps no predictions
@@ -239,6 +240,9 @@ class MultiHeadTrainer(Trainer):
         return super().predict(rows, ignore_keys, metric_key_prefix)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        if self.args.cache_features:
+            # a loader that persistent workers keep would not see that the encoder has changed
+            self.__dict__.pop("_eval_dataloaders", None)
         with self._keeping_every_row():
             return super().get_eval_dataloader(eval_dataset)
 
@@ -268,20 +272,20 @@ class MultiHeadTrainer(Trainer):
     def _features(self) -> FeatureCache:
         if self._feature_cache is None:
             args = self.args
-            folder = args.feature_cache_dir or os.path.join(args.output_dir, "_features")
-            limit = token_limit(self.config, self.processing_class) or 512
             self._feature_cache = FeatureCache(
-                folder,
+                args.feature_cache_dir or os.path.join(args.output_dir, "_features"),
                 self.processing_class,
                 args.feature_dtype,
-                tokens_per_batch=args.per_device_eval_batch_size * limit,
+                batch_size=args.per_device_eval_batch_size,
                 precision=self.accelerator.mixed_precision,
+                replace=args.feature_cache_dir is None,
                 quiet=args.disable_tqdm,
             )
         return self._feature_cache
 
     def _encode(self, tokens: dict[str, Tensor]) -> Tensor:
-        with torch.no_grad(), self.compute_loss_context_manager():
+        # (the autocast of the Trainer is around `forward` only)
+        with torch.no_grad(), self.accelerator.autocast():
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
     @contextlib.contextmanager
