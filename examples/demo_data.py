@@ -2,9 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -176,12 +177,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4000) -> PreTrainedT
 def save_encoder(args: TrainingArguments, texts: Iterable[str]) -> str:
     """A small BERT without pretraining, and its tokenizer, where a recipe expects the name of a pretrained one.
 
-    Its folder is `_encoder` in the output directory, which is never pushed.
+    Its folder is `_encoder` in the output directory, which is never pushed, and made once: a tokenizer is trained a
+    little differently each time, and a run that is resumed, or has several processes, needs the one that it began with.
     """
-    folder = os.path.join(args.output_dir, "_encoder")
+    return made_once(args, "_encoder", lambda folder: _make_encoder(texts, folder))
+
+
+def made_once(args: TrainingArguments, name: str, make: Callable[[str], Any]) -> str:
+    """A folder in the output directory that the first process makes, if it is not there."""
+    folder = os.path.join(args.output_dir, name)
     with args.main_process_first():
-        if args.process_index == 0:
-            _make_encoder(texts, folder)
+        if not os.path.isdir(folder):
+            make(f"{folder}.part")
+            os.replace(f"{folder}.part", folder)
     return folder
 
 

@@ -19,6 +19,7 @@ With Weights & Biases instead (a Bayesian sweep; `pip install wandb`, `wandb log
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     defaults = {**DEFAULTS, "output_dir": "runs/search"}
     demo = {**DEMO, "output_dir": "runs/search-demo", "rates": [1e-4, 3e-3]}
     options, args = parse_arguments(SearchArguments, defaults, demo, __doc__, argv)
+    if args.world_size > 1 or args.resume_from_checkpoint or args.metric_for_best_model != "f1":
+        raise SystemExit("a search runs in one process, compares F1, and goes on with --study, not from a checkpoint")
     parts, heads = load_parts(options, args)
 
     def space(trial: Any) -> dict[str, Any]:
@@ -57,7 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     def new_model() -> MultiHeadModel:
         return MultiHeadModel.from_encoder(options.model_name, heads=heads, pooling=options.pooling)
 
-    trainer = make_trainer(options, args, parts, heads, model_init=new_model)
+    # where nothing is pushed from
+    elsewhere: dict[str, Any] = {"output_dir": os.path.join(args.output_dir, "_trials"), "push_to_hub": False}
+    trials = dataclasses.replace(args, **elsewhere)
+    trainer = make_trainer(options, trials, parts, heads, model_init=new_model)
     resumable = {"storage": options.study, "study_name": "multihead", "load_if_exists": True} if options.study else {}
     best = trainer.hyperparameter_search(
         hp_space=space,
@@ -68,11 +74,12 @@ def main(argv: list[str] | None = None) -> None:
         compute_objective=lambda metrics: max(metrics["eval_f1"], trainer.state.best_metric or 0.0),
         **resumable,
     )
-    print(f"\nBest of {options.trials} trials: F1 {best.objective:.3f} with {best.hyperparameters}")
+    print(f"\nBest trial: {best.run_id}, F1 {best.objective:.3f} with {best.hyperparameters}")
 
     settings = dict(best.hyperparameters)
     settings["per_device_train_batch_size"] = settings.pop("batch_size")
-    final = make_trainer(options, dataclasses.replace(args, **settings), parts, heads)
+    # the model is made after the seed is set, as in the trials: the same run again
+    final = make_trainer(options, dataclasses.replace(args, **settings), parts, heads, model_init=new_model)
     final.train()
     finish(final, options, parts)
 

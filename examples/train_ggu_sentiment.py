@@ -16,12 +16,19 @@ from typing import Any
 
 import demo_data
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict
 from recipe_arguments import parse_arguments
 from sklearn.metrics import ConfusionMatrixDisplay, classification_report
 from transformers import AutoTokenizer
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArguments, stratified_split
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadModel,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+    read_dataset,
+    stratified_split,
+)
 
 try:
     import matplotlib.pyplot as plt
@@ -29,23 +36,27 @@ except ImportError:
     raise SystemExit('the pictures need matplotlib: pip install "multihead-hf[plots]"') from None
 
 LABELS = {"GGU": ["Greeting", "Gratitude", "Other"], "sentiment": ["Positive", "Negative", "Neutral"]}
+DTYPES = ("float32", "float16", "bfloat16")
 TEXT_COLUMNS = {"GGU": "sample", "sentiment": "text"}
 
 
 @dataclass
 class GguArguments:
-    """Model and data. Lists have one value for each head."""
+    """Model and data. Lists have one value for each head, in the place of the arguments for all of training."""
 
     demo: bool = field(default=False, metadata={"help": "Made-up data and a small encoder; nothing is downloaded."})
     model_name: str = field(default="BAAI/bge-m3", metadata={"help": "Encoder: Hub id or folder."})
-    encoder_dtype: str = field(default="float32", metadata={"help": "Of the encoder: float32, float16 or bfloat16."})
+    encoder_dtype: str = field(default="float32", metadata={"help": "Of the encoder.", "choices": DTYPES})
     pooling: str = field(default="cls", metadata={"help": "cls, mean, max or last."})
     dropout: float = field(default=0.25, metadata={"help": "Dropout in the heads."})
-    data: list[str] = field(default_factory=lambda: ["philipp-zettl/GGU-xx", "philipp-zettl/sentiment"])
+    data: list[str] = field(
+        default_factory=lambda: ["philipp-zettl/GGU-xx", "philipp-zettl/sentiment"],
+        metadata={"help": "Two data sets: on the Hub, or files."},
+    )
     epochs: list[int] = field(default_factory=lambda: [35, 10])
     rates: list[float] = field(default_factory=lambda: [1e-4, 1e-4], metadata={"help": "Learning rates."})
     decays: list[float] = field(default_factory=lambda: [0.25, 0.25], metadata={"help": "Weight decay (L2)."})
-    train_rows: int = field(default=1000, metadata={"help": "At most so many rows of a data set train a head."})
+    train_rows: int = field(default=1000, metadata={"help": "Rows of a data set that train a head, at most."})
     momentum: float = field(default=0.0, metadata={"help": "Above 0: SGD with this momentum, instead of AdamW."})
 
 
@@ -74,6 +85,7 @@ DEMO: dict[str, Any] = {
 
 def main(argv: list[str] | None = None) -> None:
     options, args = parse_arguments(GguArguments, DEFAULTS, DEMO, __doc__, argv)
+    check(options, args)
     heads = {name: HeadConfig(labels=labels, dropout=options.dropout) for name, labels in LABELS.items()}
     data = {name: load_rows(name, place, options, args) for place, name in enumerate(heads)}
     if options.demo:
@@ -101,17 +113,39 @@ def main(argv: list[str] | None = None) -> None:
     trainer.accelerator.end_training()
 
 
+def check(options: GguArguments, args: MultiHeadTrainingArguments) -> None:
+    """Before anything is trained."""
+    for name in ("data", "epochs", "rates", "decays"):
+        if len(getattr(options, name)) != len(LABELS):
+            raise SystemExit(f"--{name}: give {len(LABELS)} values, one for each of the heads {list(LABELS)}")
+    for flag, default, own in (
+        ("num_train_epochs", 3.0, "epochs"),
+        ("learning_rate", 5e-5, "rates"),
+        ("weight_decay", 0.0, "decays"),
+    ):
+        if getattr(args, flag) != default:
+            raise SystemExit(f"--{flag} differs from head to head here: --{own}")
+    if not args.freeze_encoder:
+        raise SystemExit("training the encoder for the second head would change the first one: leave it frozen")
+    if args.resume_from_checkpoint:
+        raise SystemExit("this recipe trains on cached features, begins anew and takes no --resume_from_checkpoint")
+
+
 def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrainingArguments) -> DatasetDict:
     """A data set split 80/20, its label ids named, with at most `train_rows` rows to train on."""
     if options.demo:
         rows = demo_data.ggu_rows() if name == "GGU" else demo_data.sentiment_rows()
     else:
-        rows = load_dataset(options.data[place], split="train")
-    rows = rows.cast_column("label", ClassLabel(names=LABELS[name]))
+        found = read_dataset(options.data[place])
+        rows = found["train"] if isinstance(found, dict) else found
+    feature = rows.features["label"]
+    if not isinstance(feature, ClassLabel) and "int" in feature.dtype:  # ids; names are read as they are
+        rows = rows.cast_column("label", ClassLabel(names=LABELS[name]))
     head = {name: HeadConfig(labels=LABELS[name])}
     shares = {"train": 0.8, "test": 0.2}
     parts = stratified_split(rows, head, shares, seed=args.seed, label_columns={name: "label"})
-    parts["train"] = parts["train"].take(min(options.train_rows, len(parts["train"])))
+    # (the split keeps the order of the rows, which may be that of their labels)
+    parts["train"] = parts["train"].shuffle(seed=args.seed).take(min(options.train_rows, len(parts["train"])))
     return parts
 
 
@@ -147,7 +181,8 @@ def report(name: str, trainer: MultiHeadTrainer, test: Dataset) -> None:
     found = trainer.predict(test)
     if not trainer.is_world_process_zero():
         return
-    truth, predicted = found.label_ids[name], found.predictions[name].argmax(-1)
+    labelled = found.label_ids[name] != -100
+    truth, predicted = found.label_ids[name][labelled], found.predictions[name][labelled].argmax(-1)
     options = {"labels": range(len(LABELS[name]))}
     print(f"\n{name}\n{classification_report(truth, predicted, target_names=LABELS[name], zero_division=0, **options)}")
     folder = Path(trainer.args.output_dir) / "assets"

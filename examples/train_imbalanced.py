@@ -53,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64,
     "num_train_epochs": 6,
+    "logging_steps": 20,
     "seed": 42,
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -82,10 +83,10 @@ def main(argv: list[str] | None = None) -> None:
 def load_parts(
     options: ImbalancedArguments, args: MultiHeadTrainingArguments
 ) -> tuple[DatasetDict, dict[str, HeadConfig]]:
-    """The three parts, also saved in `splits`, and the head."""
+    """The three parts, also saved in `_splits` (what begins with `_` is never pushed), and the head."""
     folder = Path(args.output_dir)
     if options.demo:
-        options.data = str(folder / "posts.csv")
+        options.data = str(folder / "_posts.csv")
         with args.main_process_first():
             if args.process_index == 0:
                 call_to_action_csv(Path(options.data))
@@ -98,9 +99,9 @@ def load_parts(
     shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
     parts = stratified_split(rows, {name: head}, shares, seed=options.split_seed)
     if args.process_index == 0:
-        (folder / "splits").mkdir(parents=True, exist_ok=True)
+        (folder / "_splits").mkdir(parents=True, exist_ok=True)
         for part, table in parts.items():
-            table.to_pandas().to_csv(folder / "splits" / f"{part}.csv", index=False)
+            table.to_pandas().to_csv(folder / "_splits" / f"{part}.csv", index=False)
     if options.demo:
         options.model_name = save_encoder(args, parts["train"]["Text"])
     return parts, {name: head}
@@ -133,29 +134,32 @@ def finish(trainer: MultiHeadTrainer, options: ImbalancedArguments, parts: Datas
     trainer.save_model()
     if trainer.is_world_process_zero():
         head = trainer.config.heads[name]
-        print(f"\nThe best epoch had an F1 of {trainer.state.best_metric:.3f} on the validation part. Test part:")
+        if args.load_best_model_at_end and trainer.state.best_metric is not None:
+            print(f"\nBest epoch on the validation part: {args.metric_for_best_model} {trainer.state.best_metric:.3f}")
+        print("\nTest part:")
         for figure in ("precision", "recall", "f1", "accuracy", "f1_macro"):
             if f"test_{name}_{figure}" in found.metrics:
                 print(f"  {figure:9} {found.metrics[f'test_{name}_{figure}']:.3f}")
-        text_column = (args.text_columns or ["text"])[0]
+        columns = args.text_columns or ["text"]
         predicted, truth = found.predictions[name].argmax(-1), found.label_ids[name]
         wrong = [row for row in range(len(truth)) if truth[row] not in (-100, predicted[row])]
         table = pd.DataFrame(
             {
-                "text": [parts["test"][row][text_column] for row in wrong],
+                **{column: [parts["test"][row][column] for row in wrong] for column in columns},
                 "true": [head.labels[truth[row]] for row in wrong],
                 "predicted": [head.labels[predicted[row]] for row in wrong],
             }
         )
-        path = Path(args.output_dir) / "mistakes.csv"
+        path = Path(args.output_dir) / "_mistakes.csv"
         table.to_csv(path, index=False)
-        print(f"\n{len(wrong)} of {len(truth)} predictions are wrong, see {path}")
+        print(f"\n{len(wrong)} of {(truth != -100).sum()} predictions are wrong, see {path}")
         if wrong:
             print(table.head(10).to_string())
-        text = options.text or parts["test"][0][text_column]
+        text = options.text or {column: parts["test"][0][column] for column in columns}
         predict = pipeline("multi-head-text-classification", args.output_dir, trust_remote_code=True)
         scores = predict(text, return_all_scores=True)[0][name]
-        print(f"\n{text}\n  " + ", ".join(f"{each['label']} {each['score']:.3f}" for each in scores))
+        shown = text if isinstance(text, str) else " | ".join(text.values())
+        print(f"\n{shown}\n  " + ", ".join(f"{each['label']} {each['score']:.3f}" for each in scores))
     if args.push_to_hub:
         trainer.push_to_hub()
     trainer.accelerator.end_training()

@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "per_device_eval_batch_size": 16,
     "num_train_epochs": 10,
     "max_length": 300,
+    "logging_steps": 20,
     "seed": 42,
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.demo:
         options.model_name = save_encoder(args, parts["train"]["text"])
     name = options.label_column
-    heads = infer_heads(parts, [name], sep={name: args.label_sep} if args.label_sep else None)
+    heads = infer_heads(parts, [name], **reading(args))
     if not heads[name].multi_label:
         raise SystemExit(
             f"column {name!r} has one label a row: see train_imbalanced.py; for joined labels add --label_sep '|'"
@@ -91,11 +92,13 @@ def main(argv: list[str] | None = None) -> None:
     else:
         trainer.save_model()
     if trainer.is_world_process_zero():
-        print(f"\n{len(parts['test']):,} rows of the test part, {heads[name].num_labels} labels")
+        print(f"\nTest part, {heads[name].num_labels} labels:")
         for figure in FIGURES:
-            print(f"  {figure:16} {metrics[f'test_{name}_{figure}']:.3f}")
-        column = args.text_columns[0] if args.text_columns else "text"
-        print_labels(args.output_dir, name, options.text or parts["test"][0][column], options.threshold)
+            if f"test_{name}_{figure}" in metrics:  # one that is not defined is left out
+                print(f"  {figure:16} {metrics[f'test_{name}_{figure}']:.3f}")
+        columns = args.text_columns or ["text"]
+        text = options.text or {column: parts["test"][0][column] for column in columns}
+        print_labels(args.output_dir, name, text, options.threshold)
     trainer.accelerator.end_training()
 
 
@@ -112,16 +115,20 @@ def load_parts(options: MultilabelArguments, args: MultiHeadTrainingArguments) -
         raise SystemExit(
             f"{options.data} has the parts {list(data)}: train, validation and test are needed, or one table"
         )
-    name = options.label_column
-    sep = {name: args.label_sep} if args.label_sep else None
     shares = {"train": 0.8, "validation": 0.1, "test": 0.1}
-    return stratified_split(data, infer_heads(data, [name], sep=sep), shares, seed=args.seed, sep=sep)
+    heads = infer_heads(data, [options.label_column], **reading(args))
+    return stratified_split(data, heads, shares, seed=args.seed, **reading(args))
 
 
-def print_labels(folder: str, head: str, text: str, threshold: float) -> None:
+def reading(args: MultiHeadTrainingArguments) -> dict[str, Any]:
+    """How labels are read, as the Trainer reads them."""
+    return {"sep": args.label_sep, "empty": args.empty_labels, "multi_hot": args.multi_hot}
+
+
+def print_labels(folder: str, head: str, text: Any, threshold: float) -> None:
     """The labels of one text at two thresholds, from the saved folder as anybody would load it."""
     predict = pipeline("multi-head-text-classification", folder, trust_remote_code=True)
-    print(f"\n{text}")
+    print(f"\n{text if isinstance(text, str) else ' | '.join(text.values())}")
     for cut in (threshold, 0.01):
         found = ", ".join(f"{each['label']} {each['score']:.2f}" for each in predict(text, threshold=cut)[0][head])
         print(f"  from {cut:g}: {found or 'none'}")

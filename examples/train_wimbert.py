@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, load_dataset
-from demo_data import train_tokenizer
+from demo_data import made_once, train_tokenizer
 from transformers import (
     AutoTokenizer,
     HfArgumentParser,
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     heads = make_heads(rows, wimbert)
     cut = round(len(rows) * (1 - wimbert.validation_share))
     train, validation = rows.select(range(cut)), rows.select(range(cut, len(rows)))
-    model, tokenizer = make_model(heads, train, wimbert)
+    model, tokenizer = make_model(heads, train, wimbert, args)
     trainer = MultiHeadTrainer(
         model=model, args=args, processing_class=tokenizer, train_dataset=train, eval_dataset=validation
     )
@@ -154,13 +154,14 @@ def make_heads(rows: Dataset, wimbert: WimbertArguments) -> dict[str, HeadConfig
 
 
 def make_model(
-    heads: dict[str, HeadConfig], train: Dataset, wimbert: WimbertArguments
+    heads: dict[str, HeadConfig], train: Dataset, wimbert: WimbertArguments, args: MultiHeadTrainingArguments
 ) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
     """The pretrained encoder with fresh heads; for the demo a small ModernBERT with fresh weights and its tokenizer."""
     if not wimbert.demo:
         model = MultiHeadModel.from_encoder(wimbert.model_name, heads=heads, pooling="cls")
         return model, AutoTokenizer.from_pretrained(wimbert.model_name)
-    tokenizer = train_tokenizer(train["text"])
+    folder = made_once(args, "_tokenizer", lambda folder: train_tokenizer(train["text"]).save_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     encoder = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=192,

@@ -54,7 +54,10 @@ def inspect_command(
     max_length: Annotated[int | None, typer.Option(help="Length after which texts are cut.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch, for labels without a positive in it.", min=1)] = 16,
     rare_below: Annotated[int, typer.Option(help="A label with fewer rows than this is rare.", min=1)] = 10,
-    sep: Annotated[str | None, typer.Option(help="What joins the labels in strings, such as '|'.")] = None,
+    sep: Annotated[
+        list[str] | None,
+        typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
+    ] = None,
     empty: Annotated[
         str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")
     ] = "missing",
@@ -67,7 +70,7 @@ def inspect_command(
     if model is None and not columns:
         raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
     rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter)
-    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": sep, "empty": empty}
+    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": separators(sep or [], list(columns)), "empty": empty}
     heads: Any = infer_heads(rows, columns, **reading) if model is None else saved_config(model)
     counter = tokenizer if tokenizer is not None else model
     report = inspect_dataset(
@@ -95,6 +98,16 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
             )
         columns[name] = column.split(",") if "," in column else column or name
     return columns
+
+
+def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
+    """One separator for all heads, or head → separator, of `SEP` or several `NAME=SEP`."""
+    named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
+    if len(named) == len(options) and (not heads or set(named) <= set(heads)):
+        return named or None
+    if len(options) > 1:
+        raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
+    return options[0]
 
 
 def saved_config(model: str) -> MultiHeadConfig:

@@ -109,6 +109,18 @@ def test_the_program_is_installed(tmp_path: Path) -> None:
     assert done.stderr == "multihead-hf: no.csv: there is no such file, and no file matches it.\n"
 
 
+def test_a_separator_for_one_head(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"text": ["a", "b"], "topics": ["x,y", "x"], "mood": ["calm, kind", "angry"]}).to_csv(
+        path, index=False
+    )
+    done = cli("inspect", path, "--label-column", "topics", "--label-column", "mood", "--sep", "topics=,", "--json")
+    labels = json.loads(done.stdout)["labels"]
+    assert "calm, kind" in json.dumps(labels)
+    assert "x,y" not in json.dumps(labels)
+    assert cli("inspect", path, "--label-column", "mood", "--sep", "topics=,").returncode in (0, 2)
+
+
 def test_wrong_usage_is_exit_code_2(table: Path) -> None:
     for arguments in (
         ["inspect"],

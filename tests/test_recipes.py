@@ -101,16 +101,16 @@ def test_imbalanced(tmp_path: Path) -> None:
     assert 0.6 < score(out, "f1") < 1
     assert score(out, "recall") > 0.5
     folder = tmp_path / "out"
-    parts = {part: pd.read_csv(folder / "splits" / f"{part}.csv") for part in ("train", "validation", "test")}
+    parts = {part: pd.read_csv(folder / "_splits" / f"{part}.csv") for part in ("train", "validation", "test")}
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 420, "validation": 140, "test": 140}
     shares = [rows["Majority Decision"].mean() for rows in parts.values()]
     assert max(shares) - min(shares) < 0.01
-    mistakes = pd.read_csv(folder / "mistakes.csv")
-    assert list(mistakes.columns) == ["text", "true", "predicted"]
+    mistakes = pd.read_csv(folder / "_mistakes.csv")
+    assert list(mistakes.columns) == ["Text", "true", "predicted"]
     assert (mistakes["true"] != mistakes["predicted"]).all()
     assert f"{len(mistakes)} of 140 predictions are wrong" in out
     truth = parts["test"].set_index("Text")["Majority Decision"]
-    assert (truth[mistakes["text"]].to_numpy() == mistakes["true"].to_numpy()).all()
+    assert (truth[mistakes["Text"]].to_numpy() == mistakes["true"].to_numpy()).all()
     head = json.loads((folder / "config.json").read_text())["heads"][0]
     assert head["positive_label"] == "True"
     n, positives = 420, int(parts["train"]["Majority Decision"].sum())
@@ -125,9 +125,12 @@ def test_imbalanced(tmp_path: Path) -> None:
 def test_search(tmp_path: Path) -> None:
     flags = ["--demo", "--trials", "3", "--epochs", "1", "2", "--output_dir", "out", "--study", "sqlite:///search.db"]
     out = recipe("search.py", tmp_path, *flags)
-    found = re.search(r"^Best of 3 trials: F1 ([\d.]+) with \{(.*)\}$", out, flags=re.M)
+    found = re.search(r"^Best trial: \d, F1 ([\d.]+) with \{(.*)\}$", out, flags=re.M)
     assert found
     assert "'batch_size'" in found[2]
     assert 0 < score(out, "f1") <= 1
+    again = re.search(r"^Best epoch on the validation part: f1 ([\d.]+)$", out, flags=re.M)
+    assert again
+    assert again[1] == found[1]  # the best trial, trained again
     assert (tmp_path / "out" / "config.json").exists()
     assert (tmp_path / "search.db").exists()

@@ -1,8 +1,10 @@
 """Whatever holds a user's rows, as a `datasets` dataset: files, globs, data frames, Hub names."""
 
+import csv
 import glob
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -144,6 +146,9 @@ def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
         if suffix in _CSV:
             return _read_csv(path, delimiter or ("\t" if suffix == ".tsv" else ","))
         if suffix in _JSON:
+            with open(path, encoding="utf-8") as file:
+                if not file.read(100).strip().strip("[]").strip():
+                    raise ValueError(f"{path} holds no row")
             table = _not_empty(Dataset.from_json(path), path)
             for column, feature in table.features.items():
                 if type(feature).__name__ == "Json":  # what newer versions of datasets make of mixed values
@@ -181,7 +186,15 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
             f"pass read_dataset({path!r}, delimiter={others[0]!r})"
         )
     options = {"keep_default_na": False, "na_values": [""], "low_memory": False, "index_col": False}
-    frame = pd.read_csv(path, sep=delimiter, **options)
+    with warnings.catch_warnings():
+        # rows with more fields than the header: of what is left over nothing may be lost
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(path, sep=delimiter, **options)
+        except pd.errors.ParserWarning:
+            _check_fields(path, delimiter, columns)
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, sep=delimiter, **options)
     # numbers that begin with a 0 are names, such as postcodes
     numbers = [column for column in frame.columns if pd.api.types.is_numeric_dtype(frame[column])]
     if numbers:
@@ -192,6 +205,21 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
     if not len(frame):
         raise ValueError(f"{path} holds no row below its header {columns}")
     return frame
+
+
+def _check_fields(path: str, delimiter: str, columns: list[str]) -> None:
+    """
+    Raises:
+        ValueError: a row has more fields than the header, and not for empty ones at its end; names its line.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        for row in reader:
+            if any(row[len(columns) :]):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, and the header has {len(columns)}, {columns}; "
+                    f"put quotes around texts that hold {delimiter!r}"
+                )
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str) -> Dataset:

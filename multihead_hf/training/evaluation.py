@@ -1,6 +1,6 @@
 """Losses and metrics of an evaluation, counted batch by batch over all processes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,7 +20,6 @@ class Evaluation:
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig], accelerator: Accelerator, with_metrics: bool) -> None:
-        self._heads = heads
         self._accelerator = accelerator
         self._loss = EvaluationLoss(heads)
         self.metrics = StreamingMetrics(heads) if with_metrics else None
@@ -35,12 +34,12 @@ class Evaluation:
         if self.metrics is not None:
             self.metrics.add(rows["logits"], rows["labels"])
 
-    def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor]) -> dict[str, float]:
-        """Every head's metrics, `<head>_loss` of the labelled ones and, where every loss is known, their combined
-        `loss`."""
+    def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
+        """Every head's metrics, `<head>_loss` of the labelled ones and, where those of all trained heads are known,
+        their combined `loss`."""
         found = self.metrics.figures() if self.metrics is not None else {}
         losses, labelled = self._loss.losses()
         found |= {f"{name}_loss": float(losses[name]) for name in losses if name in labelled}
-        if labelled and losses.keys() == self._heads.keys():
-            found["loss"] = float(combine(losses))
+        if labelled and losses.keys() >= set(trained):
+            found["loss"] = float(combine({name: losses[name] for name in trained}))
         return found

@@ -443,7 +443,7 @@ class MultiHeadTrainer(Trainer):
         finally:
             self._evaluation = None
         self.last_evaluation = evaluation.metrics
-        found = evaluation.figures(multi_head_model(self.model).combine)
+        found = evaluation.figures(multi_head_model(self.model).combine, self._trained_heads)
         # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
         own = {f"{prefix}_{key}": value for key, value in found.items()}
         output.metrics.update({key: value for key, value in own.items() if key not in self._user_keys})

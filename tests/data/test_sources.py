@@ -209,3 +209,20 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
     path.write_bytes("text,mood\nCafé,gut\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"rows.csv is not in UTF-8 \(.*\): save it as UTF-8, or pass a data frame"):
         read_dataset(path)
+
+
+def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,labels\nhello, world,angry\nbye,happy\n")
+    with pytest.raises(ValueError, match=r"rows.csv, line 2: 3 fields, and the header has 2.*quotes around texts"):
+        read_dataset(path)
+    path.write_text("text,labels\nhello,angry,\nbye,happy,\n")  # a delimiter at the end of each line
+    assert list(read_dataset(path)["labels"]) == ["angry", "happy"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[\n]"])
+def test_json_without_rows(tmp_path: Path, content: str) -> None:
+    path = tmp_path / ("rows.jsonl" if not content else "rows.json")
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"rows\.jsonl? holds no row"):
+        read_dataset(path)

@@ -502,6 +502,13 @@ def test_predictions_come_in_the_order_of_the_rows(tmp_path: Path) -> None:
     assert trainer.args.train_sampling_strategy == "group_by_length"
 
 
+def test_eval_loss_is_that_of_the_heads_that_are_trained(tmp_path: Path) -> None:
+    rows = tiny.table(16).remove_columns("topic_labels")
+    trainer = trainer_for(tmp_path, train_heads=["mood"])
+    metrics = trainer.evaluate(rows)
+    assert metrics["eval_loss"] == metrics["eval_mood_loss"]
+
+
 def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path) -> None:
     trainer = MultiHeadTrainer(
         args=arguments(tmp_path, num_train_epochs=1, eval_strategy="epoch", train_heads=["mood"]),
