@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import tiny
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # the flags, and how many ratios it prints
@@ -18,7 +20,7 @@ SMALLEST = {
 
 
 def test_none_is_forgotten() -> None:
-    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(SMALLEST)
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SMALLEST, "quality"}
 
 
 @pytest.mark.slow
@@ -31,3 +33,27 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     ratios = re.findall(r"^\d\. .* +(\d+\.\d+)  [\d.]+ to [\d.]+$", done.stdout, flags=re.M)
     assert len(ratios) == count
     assert any(float(ratio) > 0 for ratio in ratios)
+
+
+@pytest.mark.slow
+def test_quality(tmp_path: Path) -> None:
+    """On made-up tables and a tiny encoder: a line for every head and system, and finished runs are not run again."""
+    folder = tmp_path / "data" / "made_up"
+    folder.mkdir(parents=True)
+    for part, rows in (("train", 60), ("validation", 20), ("test", 20)):
+        table = tiny.table(rows).to_pandas()
+        names = [None if pd.isna(mood) else tiny.MOODS[int(mood)] for mood in table["mood"]]
+        table.assign(mood=names).to_parquet(folder / f"{part}.parquet")
+    encoder = tiny.save_encoder(tmp_path / "encoder")
+    command = [sys.executable, str(BENCHMARKS / "quality.py"), str(tmp_path / "data"), "--encoder", str(encoder)]
+    command += ["--seeds", "0", "1", "--epochs", "1", "--results", str(tmp_path / "results.jsonl")]
+    for expected in (7, 0):
+        done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.stderr.count('"scores"') == expected
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| made_up (60)")]
+    systems = {(line.split(" | ")[1], line.split(" | ")[2]) for line in lines}
+    four = ("multi-head", "one head", "single", "tf-idf")
+    both_tuned = {("topic_labels", "multi-head, tuned"), ("topic_labels", "one head, tuned")}
+    assert systems == {(head, system) for head in ("topic_labels", "mood") for system in four} | both_tuned
+    assert all("±" in line for line in lines if "tf-idf" not in line)

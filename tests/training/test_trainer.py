@@ -567,9 +567,7 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("accelerate launch --num_processes 2")
 
 
-@pytest.mark.parametrize(
-    "setting", ["encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "max_length"]
-)
+@pytest.mark.parametrize("setting", ["encoder_learning_rate", "head_learning_rate", "threshold_learning_rate"])
 def test_arguments_above_zero(tmp_path: Path, setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} 0: give a number above 0"):
         arguments(tmp_path, **{setting: 0})
