@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def main() -> None:
         out.mkdir(exist_ok=True)
         torch.save(trainer.model.state_dict(), out / "final.pt")
         (out / "found.json").write_text(json.dumps(found))
+    # see evaluation_loop: on a busy machine gloo's threads may still wait for the interpreter when this process ends
+    time.sleep(1)
     trainer.accelerator.end_training()
 
 

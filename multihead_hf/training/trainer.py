@@ -442,6 +442,9 @@ class MultiHeadTrainer(Trainer):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
             self._evaluation = None
+        # gloo frees gathered tensors in threads of its own, which wait for the interpreter: a process that ends before
+        # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can
+        self.accelerator.wait_for_everyone()
         self.last_evaluation = evaluation.metrics
         found = evaluation.figures(multi_head_model(self.model).combine, self._trained_heads)
         # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
