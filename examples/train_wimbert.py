@@ -8,7 +8,6 @@ Every setting is a flag; `--help` lists them with their defaults (those of the p
 `--demo --help`). The original used 8-bit paged AdamW: `--optim paged_adamw_8bit`, with bitsandbytes.
 """
 
-import sys
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
@@ -16,13 +15,12 @@ from typing import Any
 import torch
 from datasets import ClassLabel, Dataset, load_dataset
 from demo_data import made_once, train_tokenizer
+from recipe_arguments import parse_arguments
 from transformers import (
     AutoTokenizer,
-    HfArgumentParser,
     ModernBertConfig,
     PreTrainedTokenizerBase,
     pipeline,
-    set_seed,
 )
 
 from multihead_hf import (
@@ -91,14 +89,7 @@ DEMO: dict[str, Any] = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    parser = HfArgumentParser((WimbertArguments, MultiHeadTrainingArguments), description=__doc__)
-    parser.set_defaults(**PUBLISHED)
-    if "--demo" in argv:
-        parser.set_defaults(**DEMO)
-    wimbert, args = parser.parse_args_into_dataclasses(args=argv)
-    set_seed(args.seed)
-
+    wimbert, args = parse_arguments(WimbertArguments, PUBLISHED, DEMO, __doc__, argv)
     rows = load_rows(wimbert)
     heads = make_heads(rows, wimbert)
     cut = round(len(rows) * (1 - wimbert.validation_share))

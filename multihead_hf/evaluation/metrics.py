@@ -121,18 +121,23 @@ def compute_metrics(
     metric_keys(heads)
     for argument, arrays in (("scores", scores), ("decisions", decisions), ("references", references)):
         check_known_heads(heads, arrays, argument)
-    result: dict[str, float] = {}
-    main_scores = []
-    for name, head in heads.items():
-        if name not in references:
-            continue
-        figures = _head_metrics(name, head, scores, decisions, references[name])
-        result.update({f"{name}_{metric}": figure for metric, figure in figures.items()})
-        if figures:
-            main_scores.append(figures[main_score_name(head.problem_type, head.positive_label)])
-    if main_scores:
-        result["f1"] = sum(main_scores) / len(main_scores)
-    return result
+    figures = {
+        name: _head_metrics(name, head, scores, decisions, references[name])
+        for name, head in heads.items()
+        if name in references
+    }
+    return with_mean(heads, figures)
+
+
+def with_mean(heads: Mapping[str, MetricHead], figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """`<head>_<metric>` of head → metric → figure, then `f1`, the mean main score of heads that have figures."""
+    found = {f"{name}_{metric}": value for name, own in figures.items() for metric, value in own.items()}
+    main = [
+        own[main_score_name(heads[name].problem_type, heads[name].positive_label)]
+        for name, own in figures.items()
+        if own
+    ]
+    return found | ({"f1": sum(main) / len(main)} if main else {})
 
 
 def multi_label_metrics(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
-from .metrics import MISSING, MULTI_LABEL_METRICS, main_score_name, multi_label_figures, ranking_figures
+from .metrics import MISSING, MULTI_LABEL_METRICS, multi_label_figures, ranking_figures, with_mean
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class StreamingMetrics:
                 continue
             known = (true != MISSING).numpy()
             positive = (true >= 0.5).numpy() & known
-            self._multi[name].add(decided & known, positive, known)
+            decided &= known
+            self._multi[name].add(decided, positive, known)
+            self._multi[name].add_confused(decided, positive)
             self._add_scores(name, calibrated(head, own).numpy(), positive, known)
 
     def _add_scores(self, name: str, logits: Any, positive: Any, known: Any) -> None:
@@ -68,16 +70,14 @@ class StreamingMetrics:
     def figures(self) -> dict[str, float]:
         """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
         `compute_metrics` gives them."""
-        found: dict[str, float] = {}
-        main = []
         self.binning_error = 0.0
-        for name, head in self._heads.items():
-            own = self._single_label(name) if name in self._single else self._multi_label(name)
-            found |= {f"{name}_{metric}": value for metric, value in own.items()}
-            if own:
-                main.append(own[main_score_name(head.problem_type, head.positive_label)])
-        if main:
-            found["f1"] = sum(main) / len(main)
+        found = with_mean(
+            self._heads,
+            {
+                name: self._single_label(name) if name in self._single else self._multi_label(name)
+                for name in self._heads
+            },
+        )
         if self._binned:
             logger.info(
                 f"areas under curves of {list(self._binned)} are binned, as they have more than {self._exact_rows:,} "

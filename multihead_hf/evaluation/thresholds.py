@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.head_multihead import one_of
+from .counts import precision_recall_f1
 from .metrics import MISSING
 
 METRICS = ("f1", "recall_at_precision", "cost")
@@ -155,9 +156,9 @@ def f1_at(decisions: Bools, references: npt.NDArray[np.float32]) -> dict[str, fl
     known = references != MISSING
     positive = (references >= 0.5) & known
     hits, predicted, support = ((cells & known).sum(0) for cells in (decisions & positive, decisions, positive))
-    f1 = 2 * hits / np.maximum(predicted + support, 1)
+    _, _, f1 = precision_recall_f1(hits, predicted, support)
+    _, _, micro = precision_recall_f1(hits.sum(), predicted.sum(), support.sum())
     occurs = support > 0
-    micro = 2 * hits.sum() / max(predicted.sum() + support.sum(), 1)
     return {"f1_micro": float(micro), "f1_macro": float(f1[occurs].mean()) if occurs.any() else 0.0}
 
 

@@ -200,7 +200,7 @@ class FeatureCache:
         if columns != read:
             raise ValueError(f"cache_features knows the encoder's inputs {TOKENS}, and the rows have {read}")
         texts = different_texts(rows, columns)
-        made_by = self._made_by(model)
+        made_by = self._made_by(model, state)
         key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
         path = self._folder / f"{texts.digest}-{key}.safetensors"
         shape = (len(texts.first), model.config.hidden_size)
@@ -225,9 +225,8 @@ class FeatureCache:
         if old is not None:
             logger.warning(f"feature cache {old}: {_problem(old, made_by, shape)}; its texts are encoded again")
 
-    def _made_by(self, model: MultiHeadModel) -> dict[str, str]:
-        """What decides about the features of given tokens."""
-        state = _state(model.encoder)
+    def _made_by(self, model: MultiHeadModel, state: Any) -> dict[str, str]:
+        """What decides about the features of given tokens; `state` changes when the encoder does."""
         if self._digest[0] != state:
             self._digest = (state, _digest(model.encoder))
         return {

@@ -243,17 +243,13 @@ class MultiHeadTrainer(Trainer):
         if self.args.cache_features:
             # a loader that persistent workers keep would not see that the encoder has changed
             self.__dict__.pop("_eval_dataloaders", None)
-        with self._keeping_every_row():
+        with self._reading_all_rows():
             return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         # grouped by length, predictions would come in an order that nobody is told
-        strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "sequential"
-        try:
-            with self._keeping_every_row():
-                return super().get_test_dataloader(test_dataset)
-        finally:
-            self.args.train_sampling_strategy = strategy
+        with self._reading_all_rows(train_sampling_strategy="sequential"):
+            return super().get_test_dataloader(test_dataset)
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
@@ -289,13 +285,15 @@ class MultiHeadTrainer(Trainer):
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
     @contextlib.contextmanager
-    def _keeping_every_row(self) -> Iterator[None]:
-        """`dataloader_drop_last` is for training; figures are those of all rows."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+    def _reading_all_rows(self, **others: Any) -> Iterator[None]:
+        """`dataloader_drop_last` is for training, figures are those of all rows; `others` are set for as long, too."""
+        changes = {"dataloader_drop_last": False, **others}
+        before = {name: getattr(self.args, name) for name in changes}
+        self.args.__dict__.update(changes)
         try:
             yield
         finally:
-            self.args.dataloader_drop_last = drop_last
+            self.args.__dict__.update(before)
 
     def _prepared_for_evaluation(self, dataset: Any) -> Any:
         if isinstance(dataset, (dict, DatasetDict)):
