@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
     from .training.arguments import MultiHeadTrainingArguments
+    from .training.comparison import compare, confidence_intervals
+    from .training.gradients import GradientCosineCallback
     from .training.trainer import MultiHeadTrainer
     from .training.tuning import calibrate, tune_thresholds
 
@@ -44,12 +46,16 @@ _LAZY = {
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
+    "GradientCosineCallback": "training.gradients",
+    "compare": "training.comparison",
+    "confidence_intervals": "training.comparison",
     "calibrate": "training.tuning",
     "tune_thresholds": "training.tuning",
 }
 
 __all__ = [
     "AdditiveTerm",
+    "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
     "MultiHeadConfig",
@@ -62,6 +68,8 @@ __all__ = [
     "MultiHeadTrainingArguments",
     "RatioTerm",
     "calibrate",
+    "compare",
+    "confidence_intervals",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",

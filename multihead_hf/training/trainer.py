@@ -47,6 +47,7 @@ from .checkpoints import (
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import freeze
+from .gradients import gradient_norms
 from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
@@ -132,6 +133,7 @@ class MultiHeadTrainer(Trainer):
         self.last_evaluation: StreamingMetrics | None = None
         self._feature_cache: FeatureCache | None = None
         self._rates: dict[str, float] = {}
+        self._gradient_norms: dict[str, Tensor] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
         self._own_losses = dict(losses or {})
@@ -156,7 +158,8 @@ class MultiHeadTrainer(Trainer):
         return multi_head_model(self.model).config
 
     @property
-    def _trained_heads(self) -> dict[str, HeadConfig]:
+    def trained_heads(self) -> dict[str, HeadConfig]:
+        """The heads in training, by name: all of them, or those of `train_heads`."""
         names = self.args.train_heads
         return {name: head for name, head in self.config.heads.items() if names is None or name in names}
 
@@ -317,8 +320,8 @@ class MultiHeadTrainer(Trainer):
         # (all processes have equally many)
         if not batches or (self.args.world_size == 1 and len(batches) == 1):
             return batches, None
-        totals = step_totals(self._trained_heads, batches, self.accelerator)
-        if TwoPasses.needed(self._trained_heads):
+        totals = step_totals(self.trained_heads, batches, self.accelerator)
+        if TwoPasses.needed(self.trained_heads):
             self._two_passes = TwoPasses(batches, totals)
         return batches, totals
 
@@ -330,13 +333,13 @@ class MultiHeadTrainer(Trainer):
             if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones have other weights then
                 self.optimizer.train()
             forward = functools.partial(self._first_pass, model)
-            heads = self._trained_heads
+            heads = self.trained_heads
             num_items_in_batch = self._two_passes.totals_of_next_batch(heads, forward, self.accelerator)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
         with torch.no_grad(), self.compute_loss_context_manager():
-            heads = list(self._trained_heads)
+            heads = list(self.trained_heads)
             return model(**{**self._prepare_inputs(inputs), "heads": heads, "num_items_in_batch": totals})
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
@@ -354,7 +357,7 @@ class MultiHeadTrainer(Trainer):
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         if model.training:
-            inputs = {**inputs, "heads": list(self._trained_heads)}
+            inputs = {**inputs, "heads": list(self.trained_heads)}
         outputs: MultiHeadOutput = model(**inputs)
         if outputs.loss is None:
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
@@ -386,6 +389,7 @@ class MultiHeadTrainer(Trainer):
             logs.update(zip(keys, (values / self._noted_steps).tolist(), strict=True))
             self._step_losses, self._noted_steps = torch.zeros(len(keys), device=values.device), 0
             logs.update(self._rates)
+            logs.update({key: float(norm) for key, norm in self._gradient_norms.items()})
             logs.update(self._threshold_figures())
             log_variances = multi_head_model(self.model).log_variances
             if log_variances is not None:
@@ -395,8 +399,8 @@ class MultiHeadTrainer(Trainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch
-        self._noted = [(name, None) for name in self._trained_heads]
-        for name, head in self._trained_heads.items():
+        self._noted = [(name, None) for name in self.trained_heads]
+        for name, head in self.trained_heads.items():
             terms = loss_terms(name, head)
             self._noted += [(name, term.name) for term in terms if len(terms) > 1]
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
@@ -444,7 +448,7 @@ class MultiHeadTrainer(Trainer):
         # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can
         self.accelerator.wait_for_everyone()
         self.last_evaluation = evaluation.metrics
-        found = evaluation.figures(multi_head_model(self.model).combine, self._trained_heads)
+        found = evaluation.figures(multi_head_model(self.model).combine, self.trained_heads)
         # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
         own = {f"{prefix}_{key}": value for key, value in found.items()}
         output.metrics.update({key: value for key, value in own.items() if key not in self._user_keys})
@@ -480,6 +484,17 @@ class MultiHeadTrainer(Trainer):
         return metrics
 
     # ---- optimiser ----
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As the base class's, noting the norms of the parts for the next log, as they were before clipping."""
+        total = super()._get_grad_norm(model, grad_norm)
+        # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
+        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+            limit = self.args.max_grad_norm
+            clipped_by = torch.clamp((total + 1e-6) / limit, min=1.0) if limit > 0 else 1.0
+            norms = gradient_norms(multi_head_model(self.model))
+            self._gradient_norms = {key: norm * clipped_by for key, norm in norms.items()}
+        return total
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""

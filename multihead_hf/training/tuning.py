@@ -1,23 +1,16 @@
 """Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
 
-import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from ..evaluation.calibration import HeadCalibration, calibrate_head
-from ..evaluation.metrics import MISSING
 from ..evaluation.thresholds import PER, HeadThresholds, Target, tune_head
-from ..model.decoding_multihead import decide, probabilities
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
-from .arguments import MultiHeadTrainingArguments
-from .preparation import multi_head_model
-from .trainer import MultiHeadTrainer
+from .predictions import Predictions, predicted
 
 
 @dataclass
@@ -103,16 +96,16 @@ def tune_thresholds(
     """
     target = Target(metric, precision, costs).check()
     one_of("per", per, PER)
-    base, logits, references = _predicted(model, dataset, tokenizer)
-    names = _heads_to_tune(base, references, heads, multi_label_only=True)
+    predictions = predicted(model, dataset, tokenizer)
+    base, references = predictions.model, predictions.references
+    names = _heads_to_tune(predictions, heads, multi_label_only=True)
     found: dict[str, HeadThresholds] = {}
     for name in names:
         head = base.config.heads[name]
-        scores = probabilities(head, torch.from_numpy(logits[name]))
-        before = decide(head, scores).numpy()
+        scores, before = predictions.scores(name), predictions.decisions(name)
         try:
             found[name] = tune_head(
-                scores.numpy(), references[name], head.labels, before, target, per, min_support, folds, seed
+                scores, references[name], head.labels, before, target, per, min_support, folds, seed
             )
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None
@@ -147,8 +140,9 @@ def calibrate(
         ValueError: a setting or head that does not exist, or a head without labelled rows.
     """
     one_of("per", per, PER)
-    base, logits, references = _predicted(model, dataset, tokenizer)
-    names = _heads_to_tune(base, references, heads, multi_label_only=False)
+    predictions = predicted(model, dataset, tokenizer)
+    base, logits, references = predictions
+    names = _heads_to_tune(predictions, heads, multi_label_only=False)
     found: dict[str, HeadCalibration] = {}
     for name in names:
         head = base.config.heads[name]
@@ -178,32 +172,12 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
     return moved.clamp(1e-7, 1 - 1e-9).tolist()
 
 
-def _predicted(
-    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[MultiHeadModel, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """The model, and head → logits and references of all rows."""
-    if isinstance(model, Trainer):
-        found = model.predict(dataset)
-    else:
-        if tokenizer is None:
-            raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
-        with tempfile.TemporaryDirectory() as folder:
-            args = MultiHeadTrainingArguments(
-                folder, report_to="none", disable_tqdm=True, per_device_eval_batch_size=32
-            )
-            found = MultiHeadTrainer(model=model, args=args, processing_class=tokenizer).predict(dataset)
-    base = multi_head_model(model.model if isinstance(model, Trainer) else model)
-    return base, found.predictions, found.label_ids
-
-
-def _heads_to_tune(
-    base: MultiHeadModel, references: Mapping[str, np.ndarray], heads: list[str] | None, multi_label_only: bool
-) -> list[str]:
+def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:
     """
     Raises:
         ValueError: a head that does not exist, has no labelled row or is not multi-label; or there is none.
     """
-    labelled = [name for name, own in references.items() if (np.asarray(own) != MISSING).any()]
+    base, labelled = predictions.model, predictions.labelled()
     fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]
     for name in heads or []:
         base.check_head(name, "heads")

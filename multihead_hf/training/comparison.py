@@ -1,0 +1,240 @@
+"""Two models on the same rows: which is better at what, and how sure that is."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase, Trainer
+
+from ..evaluation.bootstrap import Interval, RowCounts, differences, intervals
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
+from .predictions import Predictions, predicted
+from .preparation import multi_head_model
+
+
+@dataclass
+class IntervalReport:
+    """Figures of each head with their intervals. `print(report)` shows a table, `to_dict()` gives plain values.
+
+    Args:
+        heads: head → metric → figure and interval.
+        rows: head → labelled rows.
+        level: share of the draws that an interval holds.
+    """
+
+    heads: dict[str, dict[str, Interval]]
+    rows: dict[str, int]
+    level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({self.level:.0%} interval)"]
+        for name, found in self.heads.items():
+            lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{each}" for metric, each in found.items()]
+        return "\n".join(lines)
+
+
+@dataclass
+class HeadDifference:
+    """One metric of one head in two models.
+
+    Args:
+        one, other: the figures.
+        difference: `one` less `other`, with its interval.
+    """
+
+    one: float
+    other: float
+    difference: Interval
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the first model: `"better"`, `"worse"`, or `"not shown"` where it holds 0."""
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "not shown"
+
+
+@dataclass
+class Comparison:
+    """What `compare` found. `print(comparison)` shows a table, `to_dict()` gives plain values.
+
+    Args:
+        heads: head → metric → both figures and their difference.
+        rows: head → labelled rows.
+        others: head → name of the model that it was compared with.
+        level: share of the draws that an interval holds.
+    """
+
+    heads: dict[str, dict[str, HeadDifference]]
+    rows: dict[str, int]
+    others: dict[str, str]
+    level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        found = asdict(self)
+        for name, metrics in self.heads.items():
+            for metric, each in metrics.items():
+                found["heads"][name][metric]["verdict"] = each.verdict
+        return found
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'one':>7}{'other':>7}  "
+            f"{f'difference ({self.level:.0%} interval)':32}one is"
+        ]
+        for name, found in self.heads.items():
+            for metric, each in found.items():
+                gap = each.difference
+                shown = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+                which = f"{name:20}{self.others[name]:16}{self.rows[name]:8,}  {metric:18}"
+                lines.append(f"{which}{each.one:7.3f}{each.other:7.3f}  {shown:32}{each.verdict}")
+        return "\n".join(lines)
+
+
+def confidence_intervals(
+    model: Any,
+    dataset: Any,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 42,
+) -> IntervalReport:
+    """Each head's figures with bootstrap intervals: percentiles of figures of rows that are drawn with replacement.
+
+    Args:
+        model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
+        dataset: raw or prepared rows; not those that were trained on, or that thresholds were tuned on.
+        draws: how often rows are drawn.
+        level: share of the draws that the interval holds.
+        seed: of the draws.
+
+    Raises:
+        ValueError: draws or a level that make no interval, or no labelled row.
+    """
+    check_draws(draws, level)
+    predictions = predicted(model, dataset, tokenizer)
+    names = predictions.labelled()
+    if not names:
+        raise ValueError(f"no row of the dataset is labelled; the heads are {list(predictions.model.config.heads)}")
+    counts = {name: row_counts(predictions, name) for name in names}
+    found = {name: intervals(own, draws, level, seed) for name, own in counts.items()}
+    return IntervalReport(found, {name: int(own.labelled.sum()) for name, own in counts.items()}, level)
+
+
+def compare(
+    one: Any,
+    others: Any,
+    dataset: Any,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 42,
+) -> Comparison:
+    """Compare a model, head by head, with others on the same rows, with paired bootstrap intervals of the differences.
+    With a multi-head run and runs of its single heads it says where sharing the encoder helped and where it hurt.
+
+    Args:
+        one: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
+        others: another, a list of them, or a dict name → one. Each head is compared with the one that has it.
+        dataset: raw or prepared rows that no model was trained on.
+        draws: how often rows are drawn.
+        level: share of the draws that the interval of a difference holds.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no head in common, two others with the same head, a head whose labels differ, or no labelled row.
+    """
+    check_draws(draws, level)
+    given = dict(others) if isinstance(others, Mapping) else _named(others)
+    against = _opponents(_config(one).heads, {name: _config(other).heads for name, other in given.items()})
+    mine = predicted(one, dataset, tokenizer)
+    names = [name for name in mine.labelled() if name in against]
+    if not names:
+        raise ValueError(f"nothing to compare: no row of the dataset is labelled for {list(against)}")
+    wanted = dict.fromkeys(against[name] for name in names)
+    theirs = {name: predicted(given[name], dataset, tokenizer) for name in wanted}
+    heads = {name: _head_differences(mine, theirs[against[name]], name, draws, level, seed) for name in names}
+    rows = {name: int(row_counts(mine, name).labelled.sum()) for name in names}
+    return Comparison(heads, rows, {name: against[name] for name in names}, level)
+
+
+def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, HeadConfig]]) -> dict[str, str]:
+    """Head → name of the other model that has it.
+
+    Raises:
+        ValueError: it is in none, or in two of them, or its labels differ.
+    """
+    against: dict[str, str] = {}
+    for name, head in own.items():
+        having = [other for other, heads in others.items() if name in heads]
+        if len(having) > 1:
+            raise ValueError(f"head {name!r} is in {having[0]!r} and in {having[1]!r}: compare it with one of them")
+        if having:
+            check_same_labels(name, head, others[having[0]][name])
+            against[name] = having[0]
+    if not against:
+        raise ValueError(f"nothing to compare: none of the heads {list(own)} is in the others")
+    return against
+
+
+def _config(model: Any) -> MultiHeadConfig:
+    return multi_head_model(model.model if isinstance(model, Trainer) else model).config
+
+
+def row_counts(predictions: Predictions, name: str) -> RowCounts:
+    """What each row adds to the counts of a head."""
+    head = predictions.model.config.heads[name]
+    positive = None if head.positive_label is None else head.labels.index(head.positive_label)
+    return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
+
+
+def check_draws(draws: int, level: float) -> None:
+    """
+    Raises:
+        ValueError: no interval can be read off so many draws at this level.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is no share of the draws between 0 and 1, such as 0.95")
+    if draws < 2:
+        raise ValueError(f"{draws} draws give no interval: take 1000")
+
+
+def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
+    """
+    Raises:
+        ValueError: labels, their order or the problem type differ; the differences are listed.
+    """
+    if one.problem_type != other.problem_type:
+        raise ValueError(f"head {name!r} is {one.problem_type} in one model and {other.problem_type} in the other")
+    if one.labels == other.labels:
+        return
+    first = [label for label in one.labels if label not in other.labels]
+    second = [label for label in other.labels if label not in one.labels]
+    if not first and not second:
+        raise ValueError(f"head {name!r}: the two models have the same labels in another order")
+    raise ValueError(f"head {name!r}: labels only in the one model: {first}; only in the other: {second}")
+
+
+def _named(others: Any) -> dict[str, Any]:
+    if not isinstance(others, (list, tuple)):
+        return {"other": others}
+    return {f"other {place}": other for place, other in enumerate(others, start=1)}
+
+
+def _head_differences(
+    mine: Predictions, theirs: Predictions, name: str, draws: int, level: float, seed: int
+) -> dict[str, HeadDifference]:
+    one, other = (row_counts(each, name) for each in (mine, theirs))
+    gaps = differences(one, other, draws, level, seed)
+    weights = np.ones((1, int(one.labelled.sum())))
+    first, second = one.figures(weights), other.figures(weights)
+    return {metric: HeadDifference(float(first[metric][0]), float(second[metric][0]), gaps[metric]) for metric in gaps}

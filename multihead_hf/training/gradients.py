@@ -1,0 +1,123 @@
+"""How the heads' gradients look: their norms, and whether they pull the shared encoder in one direction."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from ..model.layers_multihead import module_key
+from ..model.modeling_multihead import MultiHeadModel
+from .preparation import multi_head_model
+
+
+def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
+    """Norms of the gradients at hand: `grad_norm_encoder`, and `<head>_grad_norm` of each head that has one."""
+    parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.named_parameters())]}
+    for name in model.config.heads:
+        key = module_key(name)  # somewhere in the path: PEFT wraps the heads
+        own = ((path, each) for path, each in model.heads.named_parameters() if key in path.split("."))
+        parts[f"{name}_grad_norm"] = [*_gradients(own)]
+    return {key: torch.nn.utils.get_total_norm(gradients) for key, gradients in parts.items() if gradients}
+
+
+def _gradients(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> Iterable[Tensor]:
+    return (parameter.grad for _, parameter in parameters if parameter.grad is not None)
+
+
+class GradientCosineCallback(TrainerCallback):
+    """Logs the cosine between the gradients of each two heads on the encoder that they share, as
+    `gradient_cosine_<head>_<head>`: below 0 a step for the one undoes the other ([Yu et al.
+    2020](https://arxiv.org/abs/2001.06782), "Gradient Surgery"). Training itself is not changed.
+
+    The gradients are those of the heads' losses on `rows` training rows, drawn anew each time, without dropout; a head
+    without a label among them is left out. Takes as long as a batch of so many rows, and as much more memory as one
+    copy of the encoder's trained parameters for each head.
+
+        trainer.add_callback(GradientCosineCallback(trainer, every=100))
+
+    Args:
+        trainer: the trainer whose model and training rows are used.
+        every: steps from one measurement to the next.
+        rows: training rows in each.
+
+    Raises:
+        ValueError: a count below 1, fewer than two heads in training, or rows or parameters that one process does not
+            have (a stream, FSDP, DeepSpeed).
+    """
+
+    def __init__(self, trainer: Any, every: int = 100, rows: int = 64) -> None:
+        for name, value in (("every", every), ("rows", rows)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: give a number of at least 1")
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ValueError("gradient cosines need the whole model in each process: leave out FSDP and DeepSpeed")
+        if isinstance(trainer.train_dataset, torch.utils.data.IterableDataset):
+            raise ValueError("gradient cosines need training rows that can be drawn: a stream has none")
+        if trainer.args.cache_features:
+            raise ValueError("cache_features freezes the encoder: its heads share nothing that is trained")
+        self._trainer, self._every, self._rows = trainer, every, rows
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        heads = list(self._trainer.trained_heads)
+        if len(heads) < 2:
+            raise ValueError(f"gradient cosines are between two heads, and {heads} is in training")
+        if not self._shared():
+            raise ValueError("the encoder is frozen: its heads share nothing that is trained")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self._every == 0 and state.is_world_process_zero:
+            due = control.should_log
+            self._trainer.log(self.cosines(state.global_step))
+            control.should_log = due  # `log` takes it to be done
+
+    def _shared(self) -> list[torch.nn.Parameter]:
+        base = multi_head_model(self._trainer.model)
+        return [parameter for parameter in base.encoder.parameters() if parameter.requires_grad]
+
+    def cosines(self, step: int) -> dict[str, float]:
+        """Measure now, on the rows that belong to the step."""
+        trainer, base = self._trainer, multi_head_model(self._trainer.model)
+        order = torch.Generator().manual_seed(trainer.args.seed + step)
+        places = torch.randperm(len(trainer.train_dataset), generator=order)[: self._rows].tolist()
+        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[place] for place in places]))
+        names = [name for name in trainer.trained_heads if labelled(batch["labels"][name])]
+        was_training = base.training
+        base.eval()
+        try:
+            with trainer.compute_loss_context_manager():
+                losses = base(**batch, heads=names).losses
+            scaler = trainer.accelerator.scaler  # lest gradients in half precision vanish; a cosine has no scale
+            gradients = {
+                name: torch.autograd.grad(
+                    losses[name] if scaler is None else scaler.scale(losses[name]),
+                    self._shared(),
+                    retain_graph=True,
+                    allow_unused=True,
+                )
+                for name in names
+            }
+        finally:
+            base.train(was_training)
+        found = {}
+        for one, other in combinations(names, 2):
+            cosine = _cosine(gradients[one], gradients[other])
+            if cosine is not None:
+                found[f"gradient_cosine_{one}_{other}"] = cosine
+        return found
+
+
+def labelled(targets: Tensor) -> bool:
+    """Whether any row or cell has a label."""
+    return bool((targets != -100).any())
+
+
+def _cosine(one: Any, other: Any) -> float | None:
+    """Of two lists of gradients; `None` where one of them is zero or overflows."""
+    pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    product = sum(float((a * b).sum()) for a, b in pairs)
+    squares = [sum(float(own.double().square().sum()) for own in each if own is not None) for each in (one, other)]
+    size = (squares[0] * squares[1]) ** 0.5
+    return product / size if 0 < size < float("inf") else None

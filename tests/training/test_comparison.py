@@ -1,0 +1,111 @@
+"""confidence_intervals and compare, on models and trainers."""
+
+import json
+
+import pytest
+import tiny
+from sklearn.metrics import accuracy_score, f1_score
+from training_runs import trainer_for
+
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, compare, confidence_intervals
+
+MOODS = tiny.two_heads()["mood"].labels
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> MultiHeadTrainer:
+    folder = tmp_path_factory.mktemp("trained")
+    trainer = trainer_for(folder, model=tiny.model(pooling="mean"), rows=64, num_train_epochs=15, learning_rate=1e-2)
+    trainer.train()
+    return trainer
+
+
+def one_head_model(name: str, **changes: object) -> MultiHeadModel:
+    heads = {name: tiny.two_heads()[name]}
+    for field, value in changes.items():
+        setattr(heads[name], field, value)
+    return tiny.model(heads=heads, pooling="mean")
+
+
+def test_intervals_hold_the_figures_of_evaluate(trained: MultiHeadTrainer) -> None:
+    rows = tiny.table(96)
+    report = confidence_intervals(trained, rows, draws=200)
+    metrics = trained.evaluate(rows)
+    for name, found in report.heads.items():
+        for metric, interval in found.items():
+            assert interval.value == pytest.approx(metrics[f"eval_{name}_{metric}"]), (name, metric)
+            assert interval.low <= interval.value <= interval.high
+    assert list(report.heads) == list(trained.config.heads)
+    assert report.rows["mood"] == sum(value is not None for value in rows["mood"])
+    assert "mood" in str(report)
+    assert "95%" in str(report)
+    json.dumps(report.to_dict())
+
+
+def test_a_multi_head_run_against_runs_of_its_single_heads(trained: MultiHeadTrainer) -> None:
+    rows = tiny.table(96)
+    untrained = {"topic alone": one_head_model("topic"), "mood alone": one_head_model("mood")}
+    found = compare(trained, untrained, rows, tokenizer=tiny.tokenizer(), draws=300)
+    assert found.others == {"topic": "topic alone", "mood": "mood alone"}
+    predictions = trained.predict(rows)
+    labelled = predictions.label_ids["mood"] != -100
+    true, guess = predictions.label_ids["mood"][labelled], predictions.predictions["mood"].argmax(-1)[labelled]
+    accuracy = found.heads["mood"]["accuracy"]
+    assert accuracy.one == pytest.approx(accuracy_score(true, guess))
+    assert found.heads["mood"]["f1_macro"].one == pytest.approx(
+        f1_score(true, guess, average="macro", labels=range(len(MOODS)), zero_division=0)
+    )
+    assert accuracy.difference.value == pytest.approx(accuracy.one - accuracy.other)
+    assert found.heads["topic"]["f1_micro"].verdict == "better"
+    assert found.to_dict()["heads"]["topic"]["f1_micro"]["verdict"] == "better"
+    assert "topic alone" in str(found)
+    # the other way round, and against itself
+    back = compare(untrained["topic alone"], trained, rows, tokenizer=tiny.tokenizer(), draws=300)
+    assert list(back.heads) == ["topic"]
+    assert back.heads["topic"]["f1_micro"].verdict == "worse"
+    same = compare(trained, [trained], rows, draws=50)
+    assert {each.verdict for own in same.heads.values() for each in own.values()} == {"not shown"}
+
+
+def test_the_same_seed_gives_the_same_report(trained: MultiHeadTrainer) -> None:
+    rows = tiny.table(40)
+    first, second = (confidence_intervals(trained, rows, draws=50, seed=seed) for seed in (1, 1))
+    assert first == second
+    assert confidence_intervals(trained, rows, draws=50, seed=2) != first
+
+
+def test_bad_input(trained: MultiHeadTrainer) -> None:
+    rows, tokenizer = tiny.table(20), tiny.tokenizer()
+    with pytest.raises(ValueError, match=r"head 'mood': labels only in the one model: \[.*\]; only in the other: \['x"):
+        compare(trained, one_head_model("mood", labels=["x", "y", *MOODS[2:]]), rows, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"head 'mood': .*in another order"):
+        compare(trained, one_head_model("mood", labels=MOODS[::-1]), rows, tokenizer=tokenizer)
+    kind = "multi_label_classification"
+    with pytest.raises(ValueError, match=f"head 'mood' is single_label_classification in one model and {kind}"):
+        compare(trained, one_head_model("mood", problem_type=kind, loss=None), rows, tokenizer=tokenizer)
+    twice = [one_head_model("mood"), one_head_model("mood")]
+    with pytest.raises(ValueError, match="head 'mood' is in 'other 1' and in 'other 2'"):
+        compare(trained, twice, rows, tokenizer=tokenizer)
+    strange = tiny.model(heads={"colour": HeadConfig(labels=["red", "blue"])})
+    with pytest.raises(ValueError, match="nothing to compare: none of"):
+        compare(trained, strange, rows, tokenizer=tokenizer)
+    unlabelled = rows.remove_columns("mood")
+    with pytest.raises(ValueError, match=r"nothing to compare: no row of the dataset is labelled for \['mood'\]"):
+        compare(trained, one_head_model("mood"), unlabelled, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="no row of the dataset is labelled"):
+        confidence_intervals(trained, rows.select_columns(["text"]))
+    with pytest.raises(ValueError, match="level 95 is no share"):
+        confidence_intervals(trained, rows, level=95)
+    with pytest.raises(ValueError, match="1 draws give no interval"):
+        compare(trained, trained, rows, draws=1)
+    with pytest.raises(ValueError, match="pass its tokenizer="):
+        confidence_intervals(one_head_model("mood"), rows)
+
+
+def test_intervals_shrink_with_the_root_of_the_number_of_rows(trained: MultiHeadTrainer) -> None:
+    widths = []
+    for times in (1, 16):
+        rows = tiny.table(200).select(list(range(100, 200)) * times)
+        interval = confidence_intervals(trained, rows, draws=500).heads["topic"]["f1_micro"]
+        widths.append(interval.high - interval.low)
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.2)
