@@ -6,7 +6,8 @@
 DATA is a folder of data sets, each a folder with `train.parquet`, `validation.parquet` and `test.parquet`: a column
 `text`, and one column for each head (strings, or lists of strings). For every set, on the same rows:
 
-- `multi-head`: all heads on one encoder, `MultiHeadTrainer` with a higher learning rate for the heads;
+- `multi-head`: all heads on one encoder, `MultiHeadTrainer` with a higher learning rate for the heads, and Soft-F1 +
+  BCE for those with several labels a row;
 - `multi-head, tuned`: the same run with thresholds from the validation part (`tune_thresholds`), for multi-label heads;
 - `one head`: the same with a model for each head, which shows what sharing the encoder does; seconds are summed;
 - `single`: a model for each head, `AutoModelForSequenceClassification` and the plain `Trainer`; seconds are summed;
@@ -121,8 +122,14 @@ def multi_head(task: Task, options: argparse.Namespace, seed: int, folder: str) 
         train = task.labelled("train", next(iter(task.heads)))
     own = settings(options, folder, seed, len(train))
     own["head_learning_rate"] = options.head_learning_rate
+    heads = {
+        name: HeadConfig(labels=head.labels, problem_type=head.problem_type, loss=options.loss)
+        if head.multi_label
+        else head
+        for name, head in task.heads.items()
+    }
     trainer = MultiHeadTrainer(
-        model=MultiHeadModel.from_encoder(options.encoder, heads=task.heads, pooling="mean", max_length=128),
+        model=MultiHeadModel.from_encoder(options.encoder, heads=heads, pooling="mean", max_length=128),
         args=MultiHeadTrainingArguments(**own),
         processing_class=AutoTokenizer.from_pretrained(options.encoder),
         train_dataset=train,
@@ -232,7 +239,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
-    parser.add_argument("--head_learning_rate", type=float, default=1e-2, help="of multi-head and one head")
+    parser.add_argument("--head_learning_rate", type=float, default=2e-2, help="of multi-head and one head")
+    parser.add_argument("--loss", default="soft_f1_bce", help="of their heads with several labels a row")
     parser.add_argument("--rows", type=int, help="train on so many rows of a set at most")
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
     parser.add_argument("--results", type=Path, help="file that keeps finished runs")
@@ -269,14 +277,14 @@ def read_results(path: Path | None) -> list[dict[str, Any]]:
 
 
 def print_table(runs: list[dict[str, Any]]) -> None:
-    print("| set (rows) | head | system | seeds | micro F1 | macro F1 | seconds of training |")
+    print("| set (rows × epochs) | head | system | seeds | micro F1 | macro F1 | seconds of training |")
     print("|---|---|---|---|---|---|---|")
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for run in runs:
-        name, system, _, rows, _ = run["key"]
-        groups.setdefault((name, rows, system), []).append(run)
-    for name, rows, _ in dict.fromkeys((name, rows, "") for name, rows, _ in groups):
-        own = {system: groups[name, rows, system] for system in SYSTEMS if (name, rows, system) in groups}
+        name, system, _, rows, epochs = run["key"]
+        groups.setdefault((f"{name} ({rows:,} × {epochs})", system), []).append(run)
+    for name in dict.fromkeys(name for name, _ in groups):
+        own = {system: groups[name, system] for system in SYSTEMS if (name, system) in groups}
         for head in next(iter(own.values()))[0]["scores"]:
             for system, found in own.items():
                 for title, kinds in (
@@ -287,7 +295,7 @@ def print_table(runs: list[dict[str, Any]]) -> None:
                         continue
                     figures = [spread([run["scores"][head][kind] for run in found], 3) for kind in kinds]
                     seconds = spread([run["seconds"] for run in found], 0)
-                    cells = [f"{name} ({rows:,})", head, title, str(len(found)), *figures, seconds]
+                    cells = [name, head, title, str(len(found)), *figures, seconds]
                     print(f"| {' | '.join(cells)} |")
 
 

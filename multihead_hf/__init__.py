@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
+    from .training.reporting import write_report
     from .training.trainer import MultiHeadTrainer
     from .training.tuning import calibrate, tune_thresholds
 
@@ -51,6 +52,7 @@ _LAZY = {
     "confidence_intervals": "training.comparison",
     "calibrate": "training.tuning",
     "tune_thresholds": "training.tuning",
+    "write_report": "training.reporting",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "split_report",
     "stratified_split",
     "tune_thresholds",
+    "write_report",
 ]
 
 # the first two make the classes known to transformers here, the next two let saved folders carry their code

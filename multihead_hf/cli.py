@@ -31,39 +31,49 @@ def common(
     """
 
 
+DataArgument = Annotated[
+    list[str],
+    typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
+]
+ModelArgument = Annotated[str, typer.Argument(help="A saved multi-head model: a folder, or a name on the Hub.")]
+LabelColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A column of labels; for each head one. NAME=COLUMN for another name of the head, "
+        "NAME=COLUMN,COLUMN for one column for each label."
+    ),
+]
+TextColumnOption = Annotated[
+    list[str] | None, typer.Option(help="Column of the text, twice for text pairs. Default: the model's, else text.")
+]
+SepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
+]
+EmptyOption = Annotated[str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")]
+MultiHotOption = Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")]
+DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")]
+
+
 @app.command("inspect")
 def inspect_command(
-    data: Annotated[
-        list[str],
-        typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
-    ],
-    label_column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A column of labels; for each head one. NAME=COLUMN for another name of the head, "
-            "NAME=COLUMN,COLUMN for one column for each label. Without --model needed."
-        ),
-    ] = None,
+    data: DataArgument,
+    label_column: LabelColumnOption = None,
     model: Annotated[
-        str | None, typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings.")
+        str | None,
+        typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
     ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="Column of the text, twice for text pairs. Default: text.")
-    ] = None,
+    text_column: TextColumnOption = None,
     max_length: Annotated[int | None, typer.Option(help="Length after which texts are cut.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch, for labels without a positive in it.", min=1)] = 16,
     rare_below: Annotated[int, typer.Option(help="A label with fewer rows than this is rare.", min=1)] = 10,
-    sep: Annotated[
-        list[str] | None,
-        typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
-    ] = None,
-    empty: Annotated[
-        str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")
-    ] = "missing",
-    multi_hot: Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")] = False,
-    delimiter: Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at a data set before training: lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
@@ -85,6 +95,75 @@ def inspect_command(
         **reading,
     )
     print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+
+
+@app.command("report")
+def report_command(
+    model: ModelArgument,
+    data: DataArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; made where it does not exist.")],
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
+    ] = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    title: Annotated[str | None, typer.Option(help="Of the page. Default: the model's name.")] = None,
+    most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)] = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    config = saved_config(model)
+    columns = label_columns(label_column or [])
+    unknown = [name for name in columns if name not in config.heads]
+    if unknown:
+        raise typer.BadParameter(
+            f"the model has no heads {unknown}; it has {list(config.heads)}", param_hint="--label-column"
+        )
+    # the stored code of the folder is not needed: the package is here
+    from .model.modeling_multihead import MultiHeadModel
+    from .training.reporting import saved_history, write_report
+
+    rows = part_of(read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter), split)
+    report = write_report(
+        MultiHeadModel.from_pretrained(model),
+        rows,
+        output,
+        tokenizer=AutoTokenizer.from_pretrained(model),
+        title=title,
+        history=saved_history(model),
+        most=most,
+        draws=draws,
+        text_columns=text_column,
+        label_columns=columns or None,
+        label_sep=separators(sep or [], list(config.heads)),
+        empty_labels=empty,
+        multi_hot=multi_hot,
+        per_device_eval_batch_size=batch_size,
+    )
+    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+
+
+def part_of(data: Any, split: str | None) -> Any:
+    """The rows of a data set, or of one of its parts.
+
+    Raises:
+        BadParameter: there is no such part, or it is not clear which.
+    """
+    if not isinstance(data, dict):
+        if split is not None:
+            raise typer.BadParameter("these files are one part; leave it out", param_hint="--split")
+        return data
+    names = [split] if split is not None else ["test", "validation"]
+    for name in names:
+        if name in data:
+            return data[name]
+    raise typer.BadParameter(f"the parts are {list(data)}; name one of them", param_hint="--split")
 
 
 def label_columns(options: list[str]) -> dict[str, str | list[str]]:
@@ -113,11 +192,14 @@ def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | N
 def saved_config(model: str) -> MultiHeadConfig:
     """
     Raises:
-        ValueError: a folder that holds no multi-head model.
+        ValueError: a folder that holds no multi-head model, or a name that leads to none.
     """
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
         raise ValueError(f"{model} is no saved model: it has no config.json")
-    config = AutoConfig.from_pretrained(model)
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except OSError as error:
+        raise ValueError(f"{model} is no folder here, and cannot be had from the Hub: {error}") from error
     if not isinstance(config, MultiHeadConfig):
         raise ValueError(f"{model} is a model of the type {config.model_type!r}, without named heads")
     return config
@@ -127,7 +209,7 @@ def main() -> None:
     """The program."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if "--debug" in sys.argv:
             raise
         print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -131,6 +131,19 @@ class StreamingMetrics:
             self._single[name].matrix, pd.Index(labels, name="true"), pd.Index(labels, name="predicted")
         )
 
+    def confused_matrix(self, name: str) -> pd.DataFrame:
+        """The counts of `confused_labels`: a row for each missed label, a column for each wrongly predicted one.
+
+        Raises:
+            ValueError: the head has one label a row; see `confusion_matrix`.
+        """
+        if name not in self._multi:
+            raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
+        labels = self._heads[name].labels
+        return pd.DataFrame(
+            self._multi[name].confused, pd.Index(labels, name="missed"), pd.Index(labels, name="predicted")
+        )
+
     def confused_labels(self, name: str) -> pd.DataFrame:
         """Pairs of labels of a multi-label head, most frequent first: `rows` in which `missed` applies and was not
         predicted, while `predicted` was and does not apply.
@@ -138,9 +151,7 @@ class StreamingMetrics:
         Raises:
             ValueError: the head has one label a row; see `confusion_matrix`.
         """
-        if name not in self._multi:
-            raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
-        matrix, labels = self._multi[name].confused, self._heads[name].labels
+        matrix, labels = self.confused_matrix(name).to_numpy(), self._heads[name].labels
         order = np.argsort(-matrix, axis=None, kind="stable")[: np.count_nonzero(matrix)]
         pairs = [divmod(int(cell), len(labels)) for cell in order]
         return pd.DataFrame(

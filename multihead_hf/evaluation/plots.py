@@ -1,0 +1,130 @@
+"""Pictures of a head's figures and of a training run, as matplotlib figures. Needs the extra `plots`."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError('pictures need matplotlib: pip install "multihead-hf[plots]"') from None
+
+COLOURS = ("#1f5fa8", "#c0504d", "#3a8a4d", "#7b5ea7", "#c98a1b", "#3b8ea5", "#8c564b", "#666666")
+_SHOWN = 28  # characters of a label
+_NUMBERS_UP_TO = 20  # labels of a confusion matrix with numbers in its cells
+
+
+def png(figure: Figure, dots: int = 110) -> bytes:
+    """The figure as a PNG file, without the time or the program that wrote it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dots, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def label_bars(table: pd.DataFrame) -> Figure:
+    """F1 of each label as a bar, best first, with its support; labels without a row are left out.
+
+    Args:
+        table: by label, with the columns `f1` and `support`, as `label_table` gives it.
+    """
+    table = table[table["support"] > 0].sort_values("f1", kind="stable")
+    figure = Figure(figsize=(7, 0.9 + 0.24 * max(len(table), 2)))
+    axes = figure.subplots()
+    axes.barh(range(len(table)), table["f1"], color=COLOURS[0], height=0.7)
+    for place, (f1, support) in enumerate(zip(table["f1"], table["support"], strict=True)):
+        axes.text(f1 + 0.01, place, f"{f1:.2f}  (n = {support:,})", va="center", fontsize=8)
+    axes.set_yticks(range(len(table)), [short(label) for label in table.index], fontsize=8)
+    axes.set(xlim=(0, 1.22), ylim=(-0.6, len(table) - 0.4), xlabel="F1 (n: rows that have the label)")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    _plain(axes)
+    return figure
+
+
+def confusion_matrix(
+    counts: pd.DataFrame, support: npt.NDArray[np.int64], true: str = "true", predicted: str = "predicted"
+) -> Figure:
+    """Counts as colours, each as a share of the rows that have the true label; with numbers up to 20 labels.
+
+    Args:
+        counts: (labels, labels), a row for each true label.
+        support: (labels,), rows that have it.
+        true, predicted: what rows and columns are called.
+    """
+    cells, labels = counts.to_numpy(), [short(label) for label in counts.index]
+    shares = cells / np.maximum(support[:, None], 1)
+    size = 1.6 + (0.62 if len(labels) <= _NUMBERS_UP_TO else 0.19) * len(labels)
+    figure = Figure(figsize=(size + 1.2, size))
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(0.1, float(shares.max())))
+    letters = 9 if len(labels) <= _NUMBERS_UP_TO else 7
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=letters)
+    axes.set_yticks(range(len(labels)), labels, fontsize=letters)
+    axes.set(xlabel=predicted, ylabel=true)
+    if len(labels) <= _NUMBERS_UP_TO:
+        for row, column in np.ndindex(cells.shape):
+            colour = "white" if shares[row, column] > 0.55 * shares.max() else "black"
+            axes.text(column, row, f"{cells[row, column]:,}", ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axes, label="share of the label's rows", fraction=0.04, pad=0.03)
+    return figure
+
+
+def curves(
+    lines: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    diagonal: bool = False,
+    marks: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    verticals: Sequence[float] = (),
+) -> Figure:
+    """Lines by name.
+
+    Args:
+        lines: name → x and y.
+        xlabel, ylabel: what they are.
+        limits: of both axes.
+        diagonal: a dashed line of `x = y`.
+        marks: name → x and y of points.
+        verticals: dashed lines at these places.
+    """
+    figure = Figure(figsize=(6.2, 3.9))
+    axes = figure.subplots()
+    bases = list(dict.fromkeys(name.removeprefix("eval_") for name in lines))
+    for name, (x, y) in lines.items():
+        place = bases.index(name.removeprefix("eval_"))
+        # what was evaluated is dashed, in the colour of what was trained
+        dashed = (name.startswith("eval_") and name.removeprefix("eval_") in lines) or place >= len(COLOURS)
+        few = "o" if np.size(x) < 25 else None
+        colour, style = COLOURS[place % len(COLOURS)], "--" if dashed else "-"
+        axes.plot(x, y, style, color=colour, label=name, marker=few, markersize=3, linewidth=1.6)
+    for name, (x, y) in (marks or {}).items():
+        axes.plot(x, y, "o", color="black", label=name, markersize=6)
+    for vertical in verticals:
+        axes.axvline(vertical, color="#999999", linestyle=":", linewidth=1)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
+    if limits is not None:
+        axes.set(xlim=limits, ylim=limits)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    _plain(axes)
+    if lines or marks:
+        axes.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    return figure
+
+
+def short(label: Any) -> str:
+    """As many characters of a label as a picture has room for."""
+    text = " ".join(str(label).split())
+    # (a dollar sign would begin a formula)
+    return (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…").replace("$", r"\$")
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)

@@ -1,0 +1,472 @@
+"""What a model is good at and where it fails, as one HTML page with its pictures and tables beside it."""
+
+import base64
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.metrics import precision_recall_curve
+
+from ..model.decoding_multihead import decide, probabilities
+from ..model.head_multihead import HeadConfig
+from .bootstrap import Interval, RowCounts, intervals
+from .calibration import expected_calibration_error, reliability
+from .counts import precision_recall_f1
+from .metrics import MISSING, main_score_name, metric_names
+from .streaming import StreamingMetrics
+
+_LINE_POINTS = 400  # of a curve; a picture shows no more
+_OWN_LINES = 6  # labels with a line of their own in a picture
+
+
+@dataclass
+class Picture:
+    """A picture of the report.
+
+    Args:
+        name: of its file, without `.png`.
+        title: what it shows.
+        alt: the same in a sentence, for those who do not see it.
+        data: the PNG file.
+    """
+
+    name: str
+    title: str
+    alt: str
+    data: bytes = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """For the `src` of an HTML image."""
+        return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass
+class HeadReport:
+    """One head on these rows.
+
+    Args:
+        name: of the head.
+        head: its configuration.
+        rows: labelled rows.
+        figures: metric → value.
+        intervals: metric → value and interval, of metrics that have one.
+        labels: support, predicted, precision, recall, F1 and threshold by label.
+        confused: pairs of labels, most frequent first: `rows` that have `true` and for which `predicted` was predicted.
+        mistakes: wrong rows, those first of which the model was most sure.
+        calibration_error: expected calibration error over 15 bins.
+        pictures: of the head.
+    """
+
+    name: str
+    head: HeadConfig
+    rows: int
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+    labels: pd.DataFrame
+    confused: pd.DataFrame
+    mistakes: pd.DataFrame
+    calibration_error: float
+    pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def main_score(self) -> str:
+        """The metric that stands for the head."""
+        return main_score_name(self.head.problem_type, self.head.positive_label)
+
+
+@dataclass
+class Report:
+    """What `write_report` wrote. `print(report)` shows the summary, `to_dict()` gives plain values.
+
+    Args:
+        title: of the page.
+        heads: those with labelled rows, by name.
+        unlabelled: heads without one.
+        rows: of the data set.
+        level: share of the draws that an interval holds.
+        training: pictures of the training run.
+        folder: where it was written.
+    """
+
+    title: str
+    heads: dict[str, HeadReport]
+    unlabelled: list[str]
+    rows: int
+    level: float
+    training: list[Picture] = field(default_factory=list)
+    folder: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values; without pictures and mistakes."""
+        return {
+            "title": self.title,
+            "rows": self.rows,
+            "level": self.level,
+            "unlabelled": self.unlabelled,
+            "heads": {
+                name: {
+                    "rows": own.rows,
+                    "mistakes": len(own.mistakes),
+                    "main_score": own.main_score,
+                    "figures": own.figures,
+                    "intervals": {metric: asdict(each) for metric, each in own.intervals.items()},
+                    "calibration_error": own.calibration_error,
+                    "labels": json.loads(own.labels.to_json(orient="index")),
+                    "confused": own.confused.to_dict(orient="records"),
+                }
+                for name, own in self.heads.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {'main score':12}({self.level:.0%} interval)"]
+        for name, own in self.heads.items():
+            shown = str(own.intervals[own.main_score])
+            lines.append(f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{shown}")
+        lines += [f"{name:24}{0:8}{'':8}  no row is labelled for it" for name in self.unlabelled]
+        return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
+
+
+def make_report(
+    heads: Mapping[str, HeadConfig],
+    logits: Mapping[str, npt.ArrayLike],
+    references: Mapping[str, npt.ArrayLike],
+    texts: Sequence[str],
+    *,
+    title: str = "Report",
+    history: Sequence[Mapping[str, Any]] = (),
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 42,
+) -> Report:
+    """The report, from arrays.
+
+    Args:
+        heads: the model's heads.
+        logits: head → (rows, labels), not calibrated.
+        references: head → label ids (rows,), or cells (rows, labels); −100 where they are not known.
+        texts: of the rows.
+        title: of the page.
+        history: log entries of the training run, as the Trainer's `state.log_history` has them.
+        draws, level, seed: of the bootstrap intervals.
+
+    Raises:
+        ValueError: no row is labelled for any head.
+        ImportError: matplotlib is missing.
+    """
+    # here, as the Trainer uses this room without pictures
+    from . import plots
+
+    names = [name for name in heads if name in references and np.not_equal(references[name], MISSING).any()]
+    if not names:
+        raise ValueError(f"no row of the data set is labelled for any of the heads {list(heads)}")
+    metrics = StreamingMetrics({name: heads[name] for name in names}, exact_rows=len(texts))
+    logit_tensors = {name: torch.as_tensor(np.asarray(logits[name])) for name in names}
+    metrics.add(logit_tensors, {name: torch.as_tensor(np.asarray(references[name])) for name in names})
+    figures = metrics.figures()
+    files: dict[str, str] = {}
+    found = {}
+    for name in names:
+        head, given = heads[name], np.asarray(references[name])
+        scores = probabilities(head, logit_tensors[name])
+        decided = decide(head, scores).numpy()
+        raw = torch.sigmoid(logit_tensors[name]) if head.multi_label else torch.softmax(logit_tensors[name], -1)
+        positive = None if head.positive_label is None else head.labels.index(head.positive_label)
+        counts = RowCounts(decided, given, positive)
+        confusion = metrics.confused_matrix(name) if head.multi_label else metrics.confusion_matrix(name)
+        view = _View(name, head, scores.numpy(), raw.numpy(), decided, given)
+        own = HeadReport(
+            name,
+            head,
+            int(counts.labelled.sum()),
+            {metric: figures[f"{name}_{metric}"] for metric in _metrics(head) if f"{name}_{metric}" in figures},
+            intervals(counts, draws, level, seed),
+            metrics.label_table(name),
+            confused_pairs(confusion),
+            find_mistakes(view, texts),
+            expected_calibration_error(view.reliability(view.scores)),
+        )
+        own.pictures = _head_pictures(plots, view, own, confusion, file_name(name, files))
+        found[name] = own
+    unlabelled = [name for name in heads if name not in found]
+    return Report(title, found, unlabelled, len(texts), level, _training_pictures(plots, heads, history))
+
+
+def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> Report:
+    """Write `report.html`, `report.json`, the pictures, and the mistakes as CSV and Parquet.
+
+    Args:
+        report: what `make_report` gave.
+        folder: is made where it does not exist; other files in it stay.
+        most: mistakes of a head on the page; the tables have all.
+    """
+    place = Path(folder)
+    page = _template().render(report=report, most=most, number=_number, percent=_percent, help=_HELP)
+    # everything is made before the first file is written
+    content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
+    mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)
+    place.mkdir(parents=True, exist_ok=True)
+    for picture in [*report.training, *(each for own in report.heads.values() for each in own.pictures)]:
+        (place / f"{picture.name}.png").write_bytes(picture.data)
+    mistakes.to_parquet(place / "mistakes.parquet", index=False)
+    flat = mistakes.copy()
+    for column in ("true", "predicted"):
+        flat[column] = [" | ".join(labels) for labels in flat[column]]
+    for column in ("true_scores", "predicted_scores"):
+        flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
+    flat.to_csv(place / "mistakes.csv", index=False)
+    (place / "report.json").write_text(content + "\n", encoding="utf-8")
+    (place / "report.html").write_text(page, encoding="utf-8")
+    report.folder = place
+    return report
+
+
+@dataclass
+class _View:
+    """Arrays of one head: probabilities, uncalibrated ones, decisions (rows, labels), and references."""
+
+    name: str
+    head: HeadConfig
+    scores: npt.NDArray[Any]
+    raw_scores: npt.NDArray[Any]
+    decided: npt.NDArray[np.bool_]
+    given: npt.NDArray[Any]
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(rows, labels)"""
+        known = np.not_equal(self.given, MISSING)
+        return known if self.head.multi_label else np.broadcast_to(known[:, None], self.scores.shape)
+
+    @property
+    def true(self) -> npt.NDArray[np.bool_]:
+        """(rows, labels)"""
+        if self.head.multi_label:
+            return (self.given >= 0.5) & self.known
+        return (np.arange(self.head.num_labels) == self.given[:, None]) & self.known
+
+    def reliability(self, scores: npt.NDArray[Any]) -> list[tuple[float, float, int]]:
+        """Of the cells of a multi-label head, and of the predicted label of a single-label one."""
+        if self.head.multi_label:
+            return reliability(scores[self.known].astype(np.float64), self.true[self.known])
+        labelled = self.known.any(1)
+        best = scores[labelled].argmax(1)
+        return reliability(scores[labelled].max(1).astype(np.float64), best == self.given[labelled])
+
+
+def find_mistakes(view: Any, texts: Sequence[str]) -> pd.DataFrame:
+    """Rows with a wrong decision in a known cell. `score` is how sure the model was of the worst one: the probability
+    of a label that it predicted wrongly, 1 − the probability of one that it missed; highest first."""
+    true, known, scores = view.true, view.known, view.scores
+    decided = view.decided & known
+    wrong = decided != true
+    rows: Any = np.flatnonzero(wrong.any(1))
+    if view.head.multi_label:
+        sure = np.where(wrong, np.where(decided, scores, 1 - scores), 0.0).max(1)
+    else:
+        sure = scores.max(1)
+    rows = rows[np.argsort(-sure[rows], kind="stable")].tolist()
+    labels = np.array(view.head.labels, dtype=object)
+
+    def names(cells: npt.NDArray[np.bool_]) -> list[list[str]]:
+        return [labels[own].tolist() for own in cells[rows]]
+
+    def values(cells: npt.NDArray[np.bool_]) -> list[list[float]]:
+        return [scores[row][cells[row]].astype(float).tolist() for row in rows]
+
+    return pd.DataFrame(
+        {
+            "head": [view.name] * len(rows),
+            "row": rows,
+            "text": [texts[row] for row in rows],
+            "true": names(true),
+            "predicted": names(decided),
+            "score": sure[rows].astype(float),
+            "true_scores": values(true),
+            "predicted_scores": values(decided),
+        }
+    )
+
+
+def confused_pairs(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of different labels with their rows, most frequent first, of counts (true labels, predicted labels)."""
+    cells, labels = confusion.to_numpy().copy(), list(confusion.index)
+    np.fill_diagonal(cells, 0)
+    order = np.argsort(-cells, axis=None, kind="stable")[: np.count_nonzero(cells)]
+    pairs = [divmod(int(cell), len(labels)) for cell in order]
+    return pd.DataFrame(
+        [(labels[true], labels[predicted], int(cells[true, predicted])) for true, predicted in pairs],
+        columns=["true", "predicted", "rows"],
+    )
+
+
+def file_name(name: str, taken: dict[str, str]) -> str:
+    """A name of a file for a head, whose name may be any text; notes it in `taken`."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "head"
+    found, number = plain, 1
+    while found in taken:
+        number += 1
+        found = f"{plain}_{number}"
+    taken[found] = name
+    return found
+
+
+def _metrics(head: HeadConfig) -> tuple[str, ...]:
+    return metric_names(head.problem_type, head.positive_label)
+
+
+def _head_pictures(plots: Any, view: _View, own: HeadReport, confusion: pd.DataFrame, file: str) -> list[Picture]:
+    head, pictures = view.head, []
+
+    def add(kind: str, title: str, figure: Any) -> None:
+        pictures.append(Picture(f"{file}_{kind}", title, f"{title} of the head {view.name}", plots.png(figure)))
+
+    if own.labels["support"].any():
+        add("labels", "F1 by label", plots.label_bars(own.labels))
+    lines, marks = _precision_recall(view)
+    if lines:
+        figure = plots.curves(lines, "recall", "precision", limits=(0, 1.02), marks=marks)
+        add("precision_recall", "Precision and recall", figure)
+    if head.multi_label or head.positive_label is not None:
+        thresholds = head.thresholds or [0.5]
+        places = [min(thresholds), max(thresholds)] if head.multi_label else []
+        lines = _threshold_lines(view)
+        if lines:
+            label = "threshold" if head.multi_label else f"threshold of {head.positive_label}"
+            figure = plots.curves(lines, label, "score", limits=(0, 1.02), verticals=sorted(set(places)))
+            add("thresholds", "Precision, recall and F1 at a common threshold", figure)
+    reliable = {"as decided": view.reliability(view.scores)}
+    if head.calibration_temperature is not None:
+        reliable["before calibration"] = view.reliability(view.raw_scores)
+    lines = {
+        f"{name} (error {expected_calibration_error(bins):.3f})": ([b[0] for b in bins], [b[1] for b in bins])
+        for name, bins in reliable.items()
+    }
+    figure = plots.curves(lines, "mean probability", "share that is right", limits=(0, 1.02), diagonal=True)
+    add("reliability", "Reliability of the probabilities", figure)
+    support = own.labels["support"].to_numpy()
+    if not head.multi_label:
+        add("confusion", "Confusion matrix", plots.confusion_matrix(confusion, support))
+    elif len(own.confused):
+        figure = plots.confusion_matrix(confusion, support, "missed", "predicted in its place")
+        add("confusion", "Labels that were confused", figure)
+    return pictures
+
+
+def _precision_recall(view: _View) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Lines over all cells and of some labels, and the point at which the head decides."""
+    head, true, known = view.head, view.true, view.known
+    columns: dict[str, Any] = {}
+    if head.positive_label is not None:
+        place = head.labels.index(head.positive_label)
+        columns[head.positive_label] = (slice(None), [place])
+    else:
+        columns["all labels together"] = (slice(None), slice(None))
+        if head.num_labels <= _OWN_LINES:
+            columns |= {label: (slice(None), [place]) for place, label in enumerate(head.labels)}
+    lines: dict[str, Any] = {}
+    for name, part in columns.items():
+        cells = known[part]
+        targets, scores = true[part][cells], view.scores[part][cells]
+        if targets.any():
+            precision, recall, _ = precision_recall_curve(targets, scores)
+            keep = _thinned(len(recall))
+            lines[name] = (recall[keep], precision[keep])
+    first = next(iter(columns.values()))
+    decided, targets = (view.decided & known)[first], true[first]
+    precision, recall, _ = precision_recall_f1(
+        *(np.asarray(each.sum()) for each in (decided & targets, decided, targets))
+    )
+    return lines, {"where it decides": ([float(recall)], [float(precision)])} if lines else {}
+
+
+def _threshold_lines(view: _View) -> dict[str, Any]:
+    """Precision, recall and F1 over all cells, or of the positive label, at each common threshold."""
+    part: Any = (slice(None), slice(None))
+    if view.head.positive_label is not None:
+        part = (slice(None), [view.head.labels.index(view.head.positive_label)])
+    cells = view.known[part]
+    targets, scores = view.true[part][cells], view.scores[part][cells]
+    if not targets.any():
+        return {}
+    order = np.argsort(scores, kind="stable")
+    places = np.linspace(0, 1, 201)
+    first = np.searchsorted(scores[order], places)  # the first score that reaches the threshold
+    above = np.append(np.cumsum(targets[order][::-1])[::-1], 0)
+    hits, predicted = above[first], len(scores) - first
+    found = precision_recall_f1(hits, predicted, np.full(len(places), targets.sum()))
+    return {name: (places, values) for name, values in zip(("precision", "recall", "F1"), found, strict=True)}
+
+
+def _thinned(points: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, points - 1, min(points, _LINE_POINTS)).astype(np.int64))
+
+
+def _training_pictures(
+    plots: Any, heads: Mapping[str, HeadConfig], history: Sequence[Mapping[str, Any]]
+) -> list[Picture]:
+    """Losses, main scores and learning rates over the run, as far as they were logged."""
+
+    def lines(wanted: Callable[[str], bool]) -> dict[str, tuple[list[float], list[float]]]:
+        found: dict[str, tuple[list[float], list[float]]] = {}
+        for entry in history:
+            for key, value in entry.items():
+                if wanted(key) and isinstance(value, (int, float)) and math.isfinite(value) and "epoch" in entry:
+                    x, y = found.setdefault(key, ([], []))
+                    x.append(entry["epoch"])
+                    y.append(value)
+        return {key: points for key, points in found.items() if len(points[0]) > 1}
+
+    main = {f"{name}_{main_score_name(head.problem_type, head.positive_label)}" for name, head in heads.items()}
+    losses = {"loss", *(f"{name}_loss" for name in heads)}
+    kinds = (
+        ("loss", "Losses of the training run", "loss", lambda key: key.removeprefix("eval_") in losses),
+        ("scores", "Scores while training", "score", lambda key: key.startswith("eval_") and key[5:] in {"f1", *main}),
+        ("rates", "Learning rates", "learning rate", lambda key: key.startswith("learning_rate")),
+    )
+    pictures = []
+    for kind, title, label, wanted in kinds:
+        points = lines(wanted)
+        if kind == "rates" and len(points) > 1:
+            points.pop("learning_rate", None)  # that of the first group
+        if points:
+            figure = plots.curves(points, "epoch", label)
+            pictures.append(Picture(f"training_{kind}", title, f"{title}, by epoch", plots.png(figure)))
+    return pictures
+
+
+def _template() -> jinja2.Template:
+    source = resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+_HELP = {
+    "accuracy": "rows that are right in every label",
+    "accuracy_cells": "right decisions over all labels; easily high with many rare labels",
+    "f1_micro": "over all labels together",
+    "f1_macro": "mean over the labels",
+    "f1_macro_present": "mean over the labels that occur here",
+    "f1_samples": "mean over the rows",
+    "f1_weighted": "mean over the labels, weighted by their rows",
+    "mcc": "Matthews correlation: 0 is chance, 1 is perfect",
+}

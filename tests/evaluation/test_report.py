@@ -1,0 +1,191 @@
+"""The report from arrays: figures, mistakes, pictures, files."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_curve
+
+from multihead_hf import HeadConfig
+from multihead_hf.evaluation import report as module
+from multihead_hf.evaluation.report import Report, file_name, make_report, save_report
+
+ROWS = 120
+TOPICS = ["roads", "waste & <b>noise</b>", "parks", "never"]
+HEADS = {
+    "topic/1": HeadConfig(labels=TOPICS, problem_type="multi_label_classification", thresholds=[0.4, 0.5, 0.6, 0.5]),
+    "mood": HeadConfig(labels=["calm", "angry"], positive_label="angry", calibration_temperature=2.0),
+    "colour": HeadConfig(labels=["red", "blue"]),
+}
+HISTORY = [
+    {"loss": 1.0, "mood_loss": 0.9, "learning_rate": 1e-3, "learning_rate_heads": 1e-2, "epoch": 1.0},
+    {"eval_loss": 1.1, "eval_f1": 0.4, "eval_mood_f1": 0.4, "epoch": 1.0},
+    {"loss": 0.8, "mood_loss": 0.7, "learning_rate": 5e-4, "learning_rate_heads": 5e-3, "epoch": 2.0},
+    {"eval_loss": 0.9, "eval_f1": 0.5, "eval_mood_f1": 0.5, "epoch": 2.0},
+]
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    topic = (rng.random((ROWS, 4)) < [0.4, 0.3, 0.1, 0.0]).astype(np.float32)
+    mood = rng.integers(0, 2, ROWS)
+    logits = {
+        "topic/1": (topic * 2 - 1 + rng.normal(0, 1.2, topic.shape)).astype(np.float32),
+        "mood": (np.eye(2)[mood] * 2 + rng.normal(0, 1.2, (ROWS, 2))).astype(np.float32),
+        "colour": np.zeros((ROWS, 2), dtype=np.float32),
+    }
+    topic[:5] = -100
+    topic[5, 2] = -100
+    mood[:10] = -100
+    references = {"topic/1": topic, "mood": mood, "colour": np.full(ROWS, -100)}
+    texts = [f"text {row} <script>alert({row})</script>" for row in range(ROWS)]
+    return {"logits": logits, "references": references, "texts": texts}
+
+
+@pytest.fixture(scope="module")
+def report(arrays: dict[str, Any]) -> Report:
+    return make_report(HEADS, **arrays, title="A & B", history=HISTORY, draws=100)
+
+
+def test_figures_are_those_of_scikit_learn(report: Report, arrays: dict[str, Any]) -> None:
+    mood, logits = arrays["references"]["mood"][10:], arrays["logits"]["mood"][10:]
+    own = report.heads["mood"]
+    assert own.figures["f1"] == pytest.approx(f1_score(mood, logits.argmax(1)))
+    assert own.intervals["f1"].value == pytest.approx(own.figures["f1"])
+    assert own.rows == ROWS - 10
+    shown = pd.DataFrame(confusion_matrix(mood, logits.argmax(1)), ["calm", "angry"], ["calm", "angry"])
+    for pair in own.confused.itertuples():
+        assert pair.rows == shown.loc[pair.true, pair.predicted]
+    assert len(own.mistakes) == (mood != logits.argmax(1)).sum()
+    assert report.unlabelled == ["colour"]
+
+
+def test_mistakes_are_the_wrong_rows_the_surest_first(report: Report, arrays: dict[str, Any]) -> None:
+    mistakes = report.heads["topic/1"].mistakes
+    scores = 1 / (1 + np.exp(-arrays["logits"]["topic/1"].astype(float)))
+    given = arrays["references"]["topic/1"]
+    decided = scores >= np.array([0.4, 0.5, 0.6, 0.5])
+    wrong = ((given != -100) & (decided != (given == 1))).any(1)
+    assert sorted(mistakes["row"]) == np.flatnonzero(wrong).tolist()
+    assert mistakes["score"].is_monotonic_decreasing
+    for each in mistakes.itertuples():
+        known = given[each.row] != -100
+        assert each.true == [label for label, on in zip(TOPICS, given[each.row] == 1, strict=True) if on]
+        assert each.predicted == [label for label, on in zip(TOPICS, decided[each.row] & known, strict=True) if on]
+        missed = [1 - scores[each.row, TOPICS.index(label)] for label in each.true if label not in each.predicted]
+        alarms = [scores[each.row, TOPICS.index(label)] for label in each.predicted if label not in each.true]
+        assert each.score == pytest.approx(max(missed + alarms), abs=1e-6)
+        assert each.text == arrays["texts"][each.row]
+    single = report.heads["mood"].mistakes
+    assert (single["score"] >= 0.5).all()
+    assert all(each.predicted_scores == [pytest.approx(each.score)] for each in single.itertuples())
+
+
+def test_curves_are_those_of_scikit_learn(arrays: dict[str, Any]) -> None:
+    head = HEADS["topic/1"]
+    scores = 1 / (1 + np.exp(-arrays["logits"]["topic/1"]))
+    given = arrays["references"]["topic/1"]
+    decided = scores >= np.array(head.thresholds)
+    view = module._View("topic/1", head, scores, scores, decided, given)
+    known = given != -100
+    precision, recall, thresholds = precision_recall_curve(given[known], scores[known])
+    lines, marks = module._precision_recall(view)
+    assert np.allclose(lines["all labels together"][0][[0, -1]], recall[[0, -1]])
+    assert "never" not in lines  # no row has it
+    point = (float(marks["where it decides"][0][0]), float(marks["where it decides"][1][0]))
+    hits = (decided & (given == 1) & known).sum()
+    assert point == pytest.approx((hits / (given == 1).sum(), hits / (decided & known).sum()))
+    common = module._threshold_lines(view)
+    for place in (0.2, 0.5, 0.8):
+        at = int(np.searchsorted(thresholds, place))
+        where = int(np.argmin(np.abs(common["recall"][0] - place)))
+        assert common["recall"][1][where] == pytest.approx(recall[at])
+        assert common["precision"][1][where] == pytest.approx(precision[at])
+
+
+def test_everything_is_written_and_the_page_is_closed_in_itself(report: Report, tmp_path: Path) -> None:
+    save_report(report, tmp_path / "new" / "folder", most=7)
+    folder = tmp_path / "new" / "folder"
+    page = (folder / "report.html").read_text()
+    assert "A &amp; B" in page
+    assert "<script>alert" not in page
+    assert "<b>noise" not in page
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
+    assert page.count('<tr data-head="') == 14
+    assert f"this page has 7 of {len(report.heads['mood'].mistakes)}" in page
+    assert "no row here is labelled for it" in page
+    assert re.search(r"No row here has never:", page)
+    assert not re.search(r"\bnan\b", re.sub(r"data:image/png;base64,[^\"]+", "", page), flags=re.I)
+    pictures = {path.name for path in folder.glob("*.png")}
+    kinds = ("labels", "confusion", "precision_recall", "thresholds", "reliability")
+    expected = {f"{head}_{kind}.png" for head in ("topic_1", "mood") for kind in kinds}
+    assert pictures == expected | {"training_loss.png", "training_scores.png", "training_rates.png"}
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    saved = json.loads((folder / "report.json").read_text())
+    assert saved["heads"]["mood"]["figures"]["f1"] == report.heads["mood"].figures["f1"]
+    whole, flat = pd.read_parquet(folder / "mistakes.parquet"), pd.read_csv(folder / "mistakes.csv")
+    assert len(whole) == len(flat) == sum(len(own.mistakes) for own in report.heads.values())
+    assert list(whole["true"][0]) == (flat["true"].fillna("")[0].split(" | ") if whole["true"][0].size else [])
+    assert "The report is" in str(report)
+    first = (folder / "report.html").read_bytes()
+    save_report(report, folder, most=7)
+    assert (folder / "report.html").read_bytes() == first
+
+
+def test_the_same_rows_give_the_same_pictures(arrays: dict[str, Any]) -> None:
+    one, other = (make_report(HEADS, **arrays, draws=5) for _ in range(2))
+    assert one.training == []
+    assert [each.data for each in one.heads["mood"].pictures] == [each.data for each in other.heads["mood"].pictures]
+
+
+def test_a_right_model_and_a_head_that_says_nothing() -> None:
+    heads = {"mood": HEADS["mood"], "topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
+    logits = {"mood": np.eye(2)[[0, 1, 1]] * 9, "topic": np.full((3, 2), -9.0)}
+    references = {"mood": np.array([0, 1, 1]), "topic": np.zeros((3, 2))}
+    report = make_report(heads, logits, references, ["a", "b", "c"], draws=10)
+    assert [len(own.mistakes) for own in report.heads.values()] == [0, 0]
+    kinds = [picture.name for picture in report.heads["topic"].pictures]
+    assert kinds == ["topic_reliability"]  # there is no curve without a positive
+
+
+def test_many_labels_stay_readable() -> None:
+    rng = np.random.default_rng(0)
+    heads = {"intent": HeadConfig(labels=[f"label number {place}" for place in range(96)])}
+    logits = {"intent": rng.normal(size=(500, 96)).astype(np.float32)}
+    report = make_report(heads, logits, {"intent": rng.integers(0, 96, 500)}, ["x"] * 500, draws=5)
+    sizes = {
+        each.name: (int.from_bytes(each.data[16:20], "big"), int.from_bytes(each.data[20:24], "big"))
+        for each in report.heads["intent"].pictures
+    }
+    # at least 16 pixels for each label
+    assert min(sizes["intent_confusion"]) > 96 * 16
+    assert sizes["intent_labels"][1] > 96 * 16
+
+
+def test_no_labelled_row_at_all(arrays: dict[str, Any]) -> None:
+    nothing = {name: np.full_like(own, -100) for name, own in arrays["references"].items()}
+    with pytest.raises(ValueError, match="no row of the data set is labelled for any of the heads"):
+        make_report(HEADS, arrays["logits"], nothing, arrays["texts"])
+
+
+def test_names_of_files() -> None:
+    taken: dict[str, str] = {}
+    assert [file_name(name, taken) for name in ("Topic/1", "topic 1", "情绪", "..")] == [
+        "topic_1",
+        "topic_1_2",
+        "head",
+        "head_2",
+    ]
+
+
+def test_without_matplotlib_the_line_to_type_is_said() -> None:
+    code = "import sys; sys.modules['matplotlib'] = None\nimport multihead_hf.evaluation.plots"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "multihead-hf[plots]"' in done.stderr

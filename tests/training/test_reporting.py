@@ -1,0 +1,188 @@
+"""write_report on trainers and models, `multihead-hf report`, and the page in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+from test_cli import cli
+from training_runs import trainer_for
+
+from multihead_hf import MultiHeadTrainer, prepare_dataset, write_report
+from multihead_hf.training.reporting import saved_history
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> MultiHeadTrainer:
+    folder = tmp_path_factory.mktemp("complaints") / "complaints"
+    trainer = trainer_for(
+        folder,
+        model=tiny.model(pooling="mean"),
+        num_train_epochs=3,
+        learning_rate=5e-3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+    )
+    trainer.train()
+    trainer.save_model()
+    return trainer
+
+
+def test_report_of_a_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows = tiny.table(40)
+    report = write_report(trainer, rows, tmp_path / "report", draws=50)
+    metrics = trainer.evaluate(rows)
+    for name, own in report.heads.items():
+        for metric, figure in own.figures.items():
+            assert figure == pytest.approx(metrics[f"eval_{name}_{metric}"], abs=1e-6), (name, metric)
+    assert report.title == "complaints"
+    assert [picture.name for picture in report.training] == ["training_loss", "training_scores", "training_rates"]
+    assert set(pd.read_parquet(tmp_path / "report" / "mistakes.parquet")["text"]) <= set(rows["text"])
+    assert "topic" in str(report)
+
+
+def test_prepared_rows_show_what_their_tokens_say(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows = tiny.table(40)
+    prepared = prepare_dataset(rows, tiny.tokenizer(), trainer.model)
+    report = write_report(trainer, prepared, tmp_path, draws=5)
+    raw = write_report(trainer, rows, tmp_path, draws=5)
+    for name, own in report.heads.items():
+        assert list(own.mistakes["text"]) == list(raw.heads[name].mistakes["text"])
+
+
+def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows, model = tiny.table(40), trainer.args.output_dir
+    table = rows.to_pandas()
+    table["mood"] = [None if value is None else tiny.MOODS[int(value)] for value in rows["mood"]]
+    table.rename(columns={"mood": "feeling"}).to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    options = ["--label-column", "mood=feeling", "--label-column", "topic=topic_labels", "--draws", "50"]
+    options += ["--batch-size", str(trainer.args.per_device_eval_batch_size)]  # else the last digits differ
+    done = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    called = write_report(trainer, rows, tmp_path / "called", draws=50)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["heads"] == called.to_dict()["heads"]
+    assert done.stdout.splitlines()[:3] == str(called).splitlines()[:3]
+    assert (tmp_path / "out" / "training_loss.png").is_file()  # from the last checkpoint
+    printed = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options, "--json")
+    assert json.loads(printed.stdout)["rows"] == 40
+
+
+def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for part, rows in (("train", 30), ("test", 20)):
+        tiny.table(rows).to_parquet(data / f"{part}.parquet")
+    model = trainer.args.output_dir
+    arguments = ["report", model, data, "-o", tmp_path / "out", "--draws", "5", "--json"]
+    assert json.loads(cli(*arguments).stdout)["rows"] == 20
+    assert json.loads(cli(*arguments, "--split", "train").stdout)["rows"] == 30
+    done = cli(*arguments, "--split", "dev")
+    assert done.returncode == 2
+    assert "the parts are ['train', 'test']" in re.sub(r"\s*│\s*", " ", done.stderr)
+
+
+def test_history_of_saved_models(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    assert (
+        saved_history(trainer.args.output_dir)
+        == trainer.state.log_history[: len(saved_history(trainer.args.output_dir))]
+    )
+    assert saved_history(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere", "rows.csv", "-o", "out"], 1, "nowhere is no folder here"),
+        (["MODEL", "rows.csv", "-o", "out"], 1, "rows.csv"),
+        (["MODEL", "DATA", "-o", "out", "--label-column", "colour=x"], 2, "the model has no heads ['colour']"),
+        (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the data set is labelled for any of the heads"),
+        (["MODEL", "WRONG", "-o", "out"], 1, "'furious' is not one of the head's 2 labels"),
+    ],
+)
+def test_bad_input_writes_nothing(
+    trainer: MultiHeadTrainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"text": ["w1", "w2"], "mood": ["calm", "furious"]}).to_csv("wrong.csv", index=False)
+    pd.DataFrame({"text": ["w1", "w2"]}).to_csv("texts.csv", index=False)
+    tiny.table(5).to_parquet("data.parquet")
+    names = {"MODEL": trainer.args.output_dir, "DATA": "data.parquet", "TEXTS": "texts.csv", "WRONG": "wrong.csv"}
+    done = cli("report", *(names.get(word, word) for word in arguments))
+    assert done.returncode == code
+    assert message in re.sub(r"\s*[│\n]\s*", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+PROBE = """
+<script>
+window.addEventListener("load", () => {
+  const say = (key, value) => document.body.setAttribute("data-" + key, value);
+  const scores = () => [...wrong.tBodies[0].rows].filter(row => !row.hidden).map(row => parseFloat(row.cells[5].textContent));
+  say("first", scores().join(" "));
+  [...wrong.tHead.rows[0].cells][5].querySelector("button").click();
+  say("clicked", scores().join(" "));
+  which.value = "2"; which.oninput();
+  say("heads", [...new Set([...wrong.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].textContent))].join(" "));
+  which.value = ""; search.value = "no such text"; search.oninput();
+  say("shown", document.getElementById("shown").textContent);
+  say("overflow", document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  say("width", document.documentElement.clientWidth);
+  say("broken", [...document.images].filter(image => !image.naturalWidth).length);
+});
+</script>
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_a_browser(trainer: MultiHeadTrainer, tmp_path: Path, width: int) -> None:
+    """Sorting, filtering and searching work, every picture shows, and nothing is wider than the window or the phone."""
+    report = write_report(trainer, tiny.table(60), tmp_path, draws=5)
+    assert all(len(own.mistakes) for own in report.heads.values())
+    page = (tmp_path / "report.html").read_text().replace("</body>", PROBE + "</body>")
+    # a window is never as narrow as a phone, a frame is
+    framed = page.replace("&", "&amp;").replace('"', "&quot;")
+    copy = "frames[0].addEventListener('load', () => setTimeout(() => Object.assign(document.body.dataset, document.querySelector('iframe').contentDocument.body.dataset), 200))"
+    (tmp_path / "frame.html").write_text(
+        f'<meta charset="utf-8"><iframe style="width:{width}px;height:800px;border:0" srcdoc="{framed}"></iframe>'
+        f"<script>{copy}</script>"
+    )
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [
+            *command,
+            "--window-size=1400,900",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            f"file://{tmp_path}/frame.html",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    body = re.search(r"<body[^>]*>", done.stdout)
+    assert body is not None
+    found: dict[str, Any] = dict(re.findall(r'data-(\w+)="([^"]*)"', body.group()))
+    first, clicked = ([float(value) for value in found[key].split()] for key in ("first", "clicked"))
+    assert first == sorted(first, reverse=True)
+    assert clicked == sorted(clicked)
+    assert len(first) == sum(len(own.mistakes) for own in report.heads.values())
+    assert found["heads"] == "mood"
+    assert found["shown"] == "0 shown"
+    assert abs(int(found["width"]) - width) < 20
+    assert int(found["overflow"]) <= 0
+    assert found["broken"] == "0"
