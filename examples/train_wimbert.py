@@ -8,6 +8,7 @@ Every setting is a flag; `--help` lists them with their defaults (those of the p
 `--demo --help`). The original used 8-bit paged AdamW: `--optim paged_adamw_8bit`, with bitsandbytes.
 """
 
+import os
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
@@ -30,6 +31,7 @@ from multihead_hf import (
     MultiHeadTrainer,
     MultiHeadTrainingArguments,
     infer_heads,
+    write_report,
 )
 
 
@@ -76,6 +78,7 @@ PUBLISHED: dict[str, Any] = {
     "logging_steps": 50,
     "load_best_model_at_end": True,
     "metric_for_best_model": "f1",
+    "model_card": {"language": "nl", "datasets": "UWV/wim-synthetic-data-rd"},
 }
 DEMO: dict[str, Any] = {
     "output_dir": "runs/wimbert-demo",
@@ -85,6 +88,11 @@ DEMO: dict[str, Any] = {
     "train_sampling_strategy": "group_by_length",
     "per_device_eval_batch_size": 64,
     "use_cpu": True,
+    "model_card": {
+        "language": "nl",
+        "widget_texts": "Het grofvuil is niet opgehaald en ik hing een half uur in de wacht",
+        "limits": "A demonstration: it was trained on generated messages for some minutes, and is not for use.",
+    },
 }
 
 
@@ -101,12 +109,14 @@ def main(argv: list[str] | None = None) -> None:
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=resume.lower() == "true" if resume and resume.lower() in BOOLEANS else resume)
     metrics = trainer.evaluate()
+    said = judge(trainer, validation)
     if args.push_to_hub:
         trainer.push_to_hub()
     else:
         trainer.save_model()
     if trainer.is_world_process_zero():
         print_table(metrics, heads, validation)
+        print(said)
         print_examples(args.output_dir, validation)
     trainer.accelerator.end_training()
 
@@ -169,6 +179,16 @@ def make_model(
     )
     # without pretraining [CLS] has learned nothing yet: the mean over the tokens gets there in minutes
     return MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean")), tokenizer
+
+
+def judge(trainer: MultiHeadTrainer, validation: Dataset) -> str:
+    """The report, whose figures go into the model card; it is not pushed, as it shows texts. Says where it is."""
+    folder = os.path.join(str(trainer.args.output_dir), "_report")
+    try:
+        write_report(trainer, validation, folder)
+    except ImportError as error:  # the model is trained: it is saved without
+        return f"\nNo report: {error}"
+    return f"\nThe report is {folder}/report.html, the model card {trainer.args.output_dir}/README.md"
 
 
 def print_table(metrics: dict[str, float], heads: dict[str, HeadConfig], validation: Dataset) -> None:

@@ -16,6 +16,7 @@ from .data.heads import infer_heads
 from .data.inspection import inspect_dataset
 from .data.sources import read_dataset
 from .model.configuration_multihead import MultiHeadConfig
+from .publishing.card import CARD, add_report_folder, read_facts, write_card
 
 NAME = "multihead-hf"
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -147,6 +148,50 @@ def report_command(
         per_device_eval_batch_size=batch_size,
     )
     print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+
+
+@app.command("card")
+def card_command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model.")],
+    report: Annotated[
+        str | None, typer.Option(help="Folder of a report: its figures, intervals and pictures go into the card.")
+    ] = None,
+    rows_name: Annotated[str | None, typer.Option(help="What to call the rows of the report.")] = None,
+    model_id: Annotated[str | None, typer.Option(help="Repository on the Hub, for the code in the card.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="The pretrained encoder on the Hub.")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Code of a language, such as nl; also several.")] = None,
+    license_id: Annotated[str | None, typer.Option("--license", help="Identifier, such as apache-2.0.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="On the Hub, that was trained on; also several.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A further tag; also several.")] = None,
+    widget_text: Annotated[
+        list[str] | None, typer.Option(help="A text to try the model with; it is published. Also several.")
+    ] = None,
+    limits: Annotated[str | None, typer.Option(help="What the model is not for, in your words.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that somebody changed.")] = False,
+) -> None:
+    """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
+    config = saved_config(model)
+    if not os.path.isdir(model):
+        raise ValueError(f"{model} is no folder here: download the model, or train it, and write its card there")
+    facts = read_facts(model)
+    said = {
+        "model_id": model_id,
+        "base_model": base_model,
+        "language": language,
+        "license": license_id,
+        "datasets": dataset,
+        "tags": tag,
+        "widget_texts": widget_text,
+        "limits": limits,
+    }
+    for name, value in said.items():
+        if value:
+            setattr(facts, name, value)
+    facts.model_id = facts.model_id or os.path.basename(os.path.normpath(model))
+    pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
+    if not write_card(model, config, facts, pictures, replace):
+        raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
+    print(f"The card is {os.path.join(model, CARD)}")
 
 
 def part_of(data: Any, split: str | None) -> Any:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "model": {"model"},
     "data": {"data", "model"},
     "evaluation": {"evaluation", "model"},
-    "training": {"training", "data", "evaluation", "model"},
+    "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},
 }
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]

@@ -46,6 +46,10 @@ class Picture:
     alt: str
     data: bytes = field(repr=False)
 
+    def for_card(self) -> dict[str, str]:
+        """How a model card names it."""
+        return {"path": f"assets/{self.name}.png", "title": self.title, "alt": self.alt}
+
     @property
     def source(self) -> str:
         """For the `src` of an HTML image."""
@@ -108,6 +112,15 @@ class Report:
     training: list[Picture] = field(default_factory=list)
     folder: Path | None = None
 
+    @property
+    def pictures(self) -> list[Picture]:
+        """All of them; they show no text of the data set."""
+        return [*(each for own in self.heads.values() for each in own.pictures), *self.training]
+
+    def card_pictures(self) -> dict[str, bytes]:
+        """Path, as a model card names it → PNG file."""
+        return {picture.for_card()["path"]: picture.data for picture in self.pictures}
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values; without pictures and mistakes."""
         return {
@@ -115,6 +128,7 @@ class Report:
             "rows": self.rows,
             "level": self.level,
             "unlabelled": self.unlabelled,
+            "pictures": [{"name": each.name, "title": each.title, "alt": each.alt} for each in self.pictures],
             "heads": {
                 name: {
                     "rows": own.rows,
@@ -218,7 +232,7 @@ def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> R
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
     mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)
     place.mkdir(parents=True, exist_ok=True)
-    for picture in [*report.training, *(each for own in report.heads.values() for each in own.pictures)]:
+    for picture in report.pictures:
         (place / f"{picture.name}.png").write_bytes(picture.data)
     mistakes.to_parquet(place / "mistakes.parquet", index=False)
     flat = mistakes.copy()

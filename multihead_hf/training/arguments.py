@@ -1,6 +1,7 @@
 """Training arguments: `TrainingArguments` and what several heads need besides."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -8,6 +9,7 @@ from ..data.heads import EMPTY
 from ..data.mixing import STOPS
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
+from ..publishing.card import check_given
 
 FEATURE_DTYPES = ("float32", "bfloat16")
 HEAD_WEIGHTINGS = ("fixed", "uncertainty")
@@ -46,12 +48,14 @@ class MultiHeadTrainingArguments(TrainingArguments):
         head_weighting: how the heads' losses are combined: `"fixed"` by the heads' `loss_weight`s, or
             `"uncertainty"`, which also learns one log-variance per head, at the heads' learning rate and without weight
             decay. They are no part of the published model.
+        model_card: what is to be said in the model card and cannot be known here, as a dict or its JSON text:
+            `language`, `license`, `datasets`, `tags`, `widget_texts` (they are published), `limits`, `base_model`.
 
     Raises:
         ValueError: a learning rate, decay or `max_length` that is not above 0, or an unknown name.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns", "mixing_probabilities"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns", "mixing_probabilities", "model_card"]
 
     # data
     text_columns: list[str] | None = field(
@@ -139,8 +143,18 @@ class MultiHeadTrainingArguments(TrainingArguments):
         metadata={"help": "Peak learning rate of learned thresholds. Default: five times that of the encoder."},
     )
 
+    # publishing
+    model_card: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'For the model card, as JSON: {"language": "nl", "license": "apache-2.0", "datasets": [...]}.'
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.model_card is not None:
+            self.model_card = check_given(self.model_card)
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("feature_dtype", self.feature_dtype, FEATURE_DTYPES)
         one_of("empty_labels", self.empty_labels, EMPTY)

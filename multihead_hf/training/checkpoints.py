@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,7 @@ from transformers.utils import (
 )
 
 from ..model.configuration_multihead import MultiHeadConfig
+from ..publishing.card import CARD, FACTS, is_ours
 
 logger = logging.get_logger(__name__)
 
@@ -221,7 +223,9 @@ def _checkpoints(output_dir: str) -> list[str]:
 
 
 def copy_published_files(checkpoint: str, folder: str) -> None:
-    """Copy what a published model holds: weights, configuration, tokenizer and code, nothing of the Trainer's own."""
+    """Copy what a published model holds: weights, configuration, tokenizer, card and code, and nothing of the Trainer's
+    own. A card that somebody wrote there stays."""
+    kept = () if is_ours(Path(folder) / CARD) else (CARD, FACTS)
     for entry in os.scandir(checkpoint):
-        if entry.is_file() and not entry.name.startswith(_TRAINER_FILES):
+        if entry.is_file() and not entry.name.startswith(_TRAINER_FILES) and entry.name not in kept:
             shutil.copy(entry.path, os.path.join(folder, entry.name))

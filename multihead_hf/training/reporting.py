@@ -34,7 +34,8 @@ def write_report(
     """Write what the model is good at and where it fails: `report.html` (one page that needs nothing else), the same
     figures as `report.json`, the pictures as PNG, and the mistakes as CSV and Parquet. Needs the extra `plots`.
 
-    The report holds texts of the data set; folders whose name begins with `_` are not pushed with a model.
+    It holds texts of the data set; folders whose name begins with `_` are not pushed with a model. The card that a
+    trainer writes when it saves next has the figures with their intervals and the pictures, which show no text.
 
     Args:
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
@@ -76,6 +77,8 @@ def write_report(
         level=level,
         seed=seed,
     )
+    if is_trainer:
+        model.last_report = report  # the model card tells of it
     if is_trainer and not model.is_world_process_zero():
         return report
     return save_report(report, folder, most)

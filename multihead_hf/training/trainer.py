@@ -25,13 +25,16 @@ from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
 from ..evaluation.metrics import metric_keys
+from ..evaluation.report import Report
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
+from ..publishing.card import CARD, CardFacts, add_report, check_given, write_card
 from .arguments import MultiHeadTrainingArguments
+from .card import changed_settings, decision_settings, label_counts, last_evaluations, versions
 from .checkpoints import (
     check_complete,
     check_same_heads,
@@ -131,6 +134,11 @@ class MultiHeadTrainer(Trainer):
         self._two_passes: TwoPasses | None = None
         self._evaluation: Evaluation | None = None
         self.last_evaluation: StreamingMetrics | None = None
+        # for the card: the report on the model at hand, the training rows' counts, and what decided when it was judged
+        self.last_report: Report | None = None
+        self._label_counts: dict[str, dict[str, int]] | None = None
+        self._judged_with: dict[str, Any] | None = None
+        self._card_given: dict[str, Any] = {**check_given(args.model_card or {})}
         self._feature_cache: FeatureCache | None = None
         self._rates: dict[str, float] = {}
         self._gradient_norms: dict[str, Tensor] = {}
@@ -224,6 +232,7 @@ class MultiHeadTrainer(Trainer):
         if eval_dataset is not None and not is_name:
             eval_dataset = self._prepared_for_evaluation(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        self._judged_with, self.last_report = decision_settings(self.config), None
         sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         if isinstance(sets, dict):
             scores = [metrics.get(f"{metric_key_prefix}_{name}_f1") for name in sets]
@@ -405,6 +414,7 @@ class MultiHeadTrainer(Trainer):
             self._noted += [(name, term.name) for term in terms if len(terms) > 1]
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
         self._noted_steps = 0
+        self.last_report = None
         return super()._init_training_state(*args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
@@ -547,6 +557,78 @@ class MultiHeadTrainer(Trainer):
         elif os.path.isfile(pickle):
             # a checkpoint keeps it for the Trainer; the folder that gets published must not hold one
             os.remove(pickle)
+        self._write_card(folder)
+
+    # ---- model card ----
+
+    def card_facts(self) -> CardFacts:
+        """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or
+        the report on it (`write_report`)."""
+        args, state = self.args, self.state
+        if self._label_counts is None:
+            self._label_counts = label_counts(self.train_dataset, self.config)
+        name = getattr(self.config.encoder, "_name_or_path", "")
+        facts = CardFacts(
+            model_id=args.hub_model_id or os.path.basename(os.path.normpath(args.output_dir)),
+            base_model=name if name and not os.path.exists(name) else None,
+            versions=versions(),
+        )
+        for key, value in self._card_given.items():
+            setattr(facts, key, value)
+        if state.global_step:
+            facts.training = {"epochs": state.epoch, "steps": state.global_step}
+        if self.train_dataset is not None:
+            facts.training["hyperparameters"] = changed_settings(args, args.world_size)
+            facts.training["labels"] = self._label_counts
+            if has_length(self.train_dataset):
+                facts.training["rows"] = len(self.train_dataset)
+        loaded = args.load_best_model_at_end and not self.is_in_train and state.best_model_checkpoint is not None
+        facts.evaluations = last_evaluations(state.log_history, self.config, state.best_global_step if loaded else None)
+        if self.last_report is not None:
+            add_report(facts, self.last_report.to_dict())
+            facts.pictures = [picture.for_card() for picture in self.last_report.pictures]
+        if self._judged_with is not None and self._judged_with != decision_settings(self.config):
+            facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        return facts
+
+    def _write_card(self, folder: str) -> None:
+        pictures = {} if self.last_report is None else self.last_report.card_pictures()
+        if not write_card(folder, self.config, self.card_facts(), pictures):
+            logger.info(f"{os.path.join(folder, CARD)} is not ours to write, and stays as it is")
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card into `output_dir`, as every save does, with what is said here; `dataset_tags` are names
+        on the Hub. Of an adapter PEFT writes the card. The other arguments of `Trainer.create_model_card` say nothing
+        that the model does not."""
+        if not self.is_world_process_zero():
+            return
+        if multi_head_model(self.model) is not self.model:
+            super().create_model_card(
+                language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
+            )
+            return
+        said = {
+            "language": language,
+            "license": license,
+            "tags": tags,
+            "base_model": finetuned_from,
+            "datasets": dataset_tags,
+        }
+        self._card_given |= check_given({key: value for key, value in said.items() if value is not None})
+        self._write_card(self.args.output_dir)
+
+    # ---- runs ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`.

@@ -42,6 +42,7 @@ def test_29_checkpoints_are_whole_and_published_folders_hold_no_pickle(tmp_path:
     checkpoint = {path.name for path in (tmp_path / "out" / "checkpoint-2").iterdir()}
     published = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
     model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} | code
+    model |= {"README.md", "model_card.json"}
     assert published == model
     assert model | {"training_args.bin", "optimizer.pt", "trainer_state.json"} <= checkpoint
     saved = MultiHeadModel.from_pretrained(tmp_path / "out" / "checkpoint-2")

@@ -1,0 +1,373 @@
+"""The model card: what is known of a model as `README.md`, and the same as data in `model_card.json`."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import CardData
+
+from ..evaluation.metrics import main_score_name
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig, near_names
+
+CARD, FACTS, ASSETS = "README.md", "model_card.json", "assets"
+# in a card of ours; who takes it out keeps the card as it is
+MARK = "<!-- Written by multihead_hf at every save. To keep your own changes, delete this line. -->"
+RARE = 10
+"""Labels with fewer training rows are named as rare."""
+
+# metric → the id that the Hub and `evaluate` know
+_HUB_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "precision": "precision",
+    "recall": "recall",
+    "mcc": "matthews_correlation",
+    "roc_auc": "roc_auc",
+}
+_SHOWN = {
+    True: ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "accuracy", "average_precision_macro"),
+    False: ("f1", "precision", "recall", "accuracy", "f1_macro", "mcc"),
+}
+
+
+@dataclass
+class CardFacts:
+    """What is known of a model beside its configuration. Nothing is needed, and what is not known is not said.
+
+    Args:
+        model_id: repository on the Hub, or a folder; in the code to copy.
+        base_model: the pretrained encoder on the Hub.
+        language: codes such as `"nl"`.
+        license: identifier such as `"apache-2.0"`.
+        datasets: names on the Hub that were trained on.
+        tags: further tags.
+        widget_texts: texts to try the model with; they are published.
+        limits: what the model is not for, in your words.
+        evaluations: each a dict with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, where
+            known, `rows`, `intervals` (head → metric → (low, high)), `level`, and `stale`: thresholds changed since.
+        training: dict with `rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and `steps`, each where
+            known.
+        versions: package → version.
+        pictures: each a dict with `path` (below the folder of the card), `title` and `alt`.
+    """
+
+    model_id: str | None = None
+    base_model: str | None = None
+    language: list[str] = field(default_factory=list)
+    license: str | None = None
+    datasets: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    widget_texts: list[str] = field(default_factory=list)
+    limits: str | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    pictures: list[dict[str, str]] = field(default_factory=list)
+
+
+GIVEN = ("language", "license", "datasets", "tags", "widget_texts", "limits", "base_model")
+"""Facts that only a person knows, or knows better."""
+
+
+def check_given(given: Any) -> dict[str, Any]:
+    """Facts of `GIVEN` as they are kept: a single text where there may be several becomes a list.
+
+    Raises:
+        ValueError: no mapping, one that does not exist, or of a wrong type.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f'model_card is {given!r}: give a dict such as {{"language": "nl"}}, or it as JSON')
+    lists = {each.name for each in fields(CardFacts) if each.name in GIVEN and each.type == list[str]}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in GIVEN:
+            raise ValueError(f"model_card has no field {name!r}.{near_names(name, GIVEN)} Fields: {', '.join(GIVEN)}")
+        own = [value] if name in lists and isinstance(value, str) else value
+        texts = own if name in lists else [own]
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
+            raise ValueError(f"model_card: {name!r} is {value!r}: give {'texts' if name in lists else 'a text'}")
+        found[name] = list(own) if name in lists else own
+    return found
+
+
+def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
+    """The card as Markdown with its metadata, from nothing but these two.
+
+    Raises:
+        ValueError: a metric that is not finite.
+    """
+    name = Path(facts.model_id.rstrip("/")).name if facts.model_id else "Multi-head model"
+    for evaluation in facts.evaluations:
+        bad = [key for key, value in evaluation["metrics"].items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"no figures: {bad} are not finite")
+    source = resources.files(__package__).joinpath("card_template.md").read_text(encoding="utf-8")
+    # Markdown, in which `md` and `code` escape what comes from outside
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"md": _markdown, "code": _code}
+    body = environment.from_string(source).render(
+        name=name,
+        config=config,
+        facts=facts,
+        mark=MARK,
+        rows=[_head_row(head_name, head, facts) for head_name, head in config.heads.items()],
+        tables=[_table(config.heads, evaluation) for evaluation in facts.evaluations],
+        limits=_limits(config, facts),
+        thresholds={key: _thresholds(head) for key, head in config.heads.items()},
+        text=_example(config, facts),
+        losses={
+            key: head.loss or ("bce" if head.multi_label else "cross_entropy") for key, head in config.heads.items()
+        },
+    )
+    return f"---\n{_metadata(config, facts, name).to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def write_card(
+    folder: str | os.PathLike,
+    config: MultiHeadConfig,
+    facts: CardFacts,
+    pictures: Mapping[str, bytes] | None = None,
+    replace: bool = False,
+) -> bool:
+    """Write `README.md`, `model_card.json` and pictures into a folder.
+
+    Args:
+        folder: of the model.
+        config: of the model.
+        facts: what else is known.
+        pictures: path below the folder → PNG file, of those that `facts` names.
+        replace: whether a card that somebody else wrote or changed is replaced, too.
+
+    Returns:
+        whether it was written: a card without our mark in it is left as it is.
+    """
+    place = Path(folder)
+    if not replace and not is_ours(place / CARD):
+        return False
+    card = model_card(config, facts)
+    for path, data in (pictures or {}).items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(data)
+    (place / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (place / CARD).write_text(card, encoding="utf-8")
+    return True
+
+
+def is_ours(card: Path) -> bool:
+    """Whether a card may be written here: there is none, or one of ours that nobody claimed."""
+    return not card.is_file() or MARK in card.read_text(encoding="utf-8")
+
+
+def read_facts(folder: str | os.PathLike) -> CardFacts:
+    """The facts of a saved model; empty where it has none.
+
+    Raises:
+        ValueError: `model_card.json` is not as we write it.
+    """
+    path = Path(folder) / FACTS
+    if not path.is_file():
+        return CardFacts()
+    try:
+        return CardFacts(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, and the card is made without it") from None
+
+
+def add_report(facts: CardFacts, report: Mapping[str, Any], name: str | None = None) -> None:
+    """Let the figures of a report (`report.json`) take the place of the evaluations.
+
+    Args:
+        facts: is changed.
+        report: as `Report.to_dict` gives it.
+        name: of the rows.
+    """
+    heads = report["heads"]
+    facts.evaluations = [
+        {
+            "name": name,
+            "rows": report["rows"],
+            "level": report["level"],
+            "metrics": {
+                f"{head}_{metric}": value for head, own in heads.items() for metric, value in own["figures"].items()
+            },
+            "intervals": {
+                head: {metric: [each["low"], each["high"]] for metric, each in own["intervals"].items()}
+                for head, own in heads.items()
+            },
+        }
+    ]
+
+
+def add_report_folder(
+    facts: CardFacts, config: MultiHeadConfig, folder: str | os.PathLike, name: str | None = None
+) -> dict[str, bytes]:
+    """Let a saved report take the place of the evaluations and pictures.
+
+    Args:
+        facts: is changed.
+        config: of the model.
+        folder: of the report.
+        name: of its rows.
+
+    Returns:
+        path below the folder of the card → PNG file.
+
+    Raises:
+        ValueError: there is no report, it lacks a picture, or it is on other heads or labels.
+    """
+    place = Path(folder)
+    try:
+        report = json.loads((place / "report.json").read_text(encoding="utf-8"))
+        pictures = {each["name"]: (place / f"{each['name']}.png").read_bytes() for each in report["pictures"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{place} holds no report ({error}): multihead-hf report MODEL DATA -o {place}") from None
+    for head, own in report["heads"].items():
+        labels = list(own["labels"])
+        if head not in config.heads or labels != config.heads[head].labels:
+            raise ValueError(f"the report in {place} is on another model: its head {head!r} has the labels {labels}")
+    add_report(facts, report, name)
+    facts.pictures = [
+        {"path": f"{ASSETS}/{each['name']}.png", "title": each["title"], "alt": each["alt"]}
+        for each in report["pictures"]
+    ]
+    return {f"{ASSETS}/{each}.png": data for each, data in pictures.items()}
+
+
+def _metadata(config: MultiHeadConfig, facts: CardFacts, name: str) -> CardData:
+    shown = {metric for head in config.heads.values() for metric in [_hub_metric(_main(head))] if metric}
+    heads = config.heads.values()
+    tags = ["multihead_hf", "multi-head", "text-classification"]
+    tags += ["multi-label-classification"] if any(head.multi_label for head in heads) else []
+    data: dict[str, Any] = {
+        "language": facts.language or None,
+        "license": facts.license,
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": facts.base_model,
+        "datasets": facts.datasets or None,
+        "metrics": sorted(shown) if facts.evaluations else None,
+        "tags": list(dict.fromkeys([*tags, *facts.tags])),
+        "widget": [{"text": text} for text in facts.widget_texts] or None,
+    }
+    results = [
+        result
+        for evaluation in facts.evaluations
+        for key, head in config.heads.items()
+        if (result := _result(key, head, evaluation, facts)) is not None
+    ]
+    if results:
+        # by hand: `EvalResult` would merge the results of heads on one data set into one
+        data["model-index"] = [{"name": name, "results": results}]
+    return CardData(**{key: value for key, value in data.items() if value is not None})
+
+
+def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: CardFacts) -> dict[str, Any] | None:
+    """One entry of the `model-index`: a head on a data set."""
+    metrics = []
+    for metric in _SHOWN[head.multi_label]:
+        key, kind = f"{name}_{metric}", _hub_metric(metric)
+        if key in evaluation["metrics"] and kind is not None:
+            metrics.append({"type": kind, "name": key, "value": round(evaluation["metrics"][key], 6)})
+    if not metrics:
+        return None
+    known = facts.datasets[0] if len(facts.datasets) == 1 else None
+    dataset = {"type": known or "unknown", "name": evaluation.get("name") or known or "unknown"}
+    return {"task": {"type": "text-classification", "name": name}, "dataset": dataset, "metrics": metrics}
+
+
+def _hub_metric(metric: str) -> str | None:
+    return next((found for key, found in _HUB_METRICS.items() if metric == key or metric.startswith(f"{key}_")), None)
+
+
+def _main(head: HeadConfig) -> str:
+    return main_score_name(head.problem_type, head.positive_label)
+
+
+def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
+    """A line of the table of heads."""
+    main = _main(head)
+    values = [own["metrics"].get(f"{name}_{main}") for own in facts.evaluations]
+    known = [value for value in values if value is not None]
+    return {"name": name, "head": head, "main": main, "value": known[0] if known else None}
+
+
+def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of an evaluation, by head."""
+    intervals = evaluation.get("intervals") or {}
+    lines = [
+        {
+            "head": name,
+            "metric": metric,
+            "value": evaluation["metrics"][f"{name}_{metric}"],
+            "interval": intervals.get(name, {}).get(metric),
+        }
+        for name, head in heads.items()
+        for metric in _SHOWN[head.multi_label]
+        if f"{name}_{metric}" in evaluation["metrics"]
+    ]
+    return {**evaluation, "lines": lines, "has_intervals": any(line["interval"] for line in lines)}
+
+
+def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
+    """What follows from what is known."""
+    found = []
+    if config.truncation == "windows":
+        found.append(f"Texts are read in windows, {config.max_windows} at most; what comes after them is not read.")
+    elif config.max_length is not None:
+        part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
+        found.append(f"Of texts longer than {config.max_length} tokens only {part} is read.")
+    for name, labels in (facts.training.get("labels") or {}).items():
+        rare = [label for label, rows in labels.items() if rows < RARE]
+        if rare:
+            shown = ", ".join(_markdown(label) for label in rare[:20])
+            more = f" and {len(rare) - 20} more" if len(rare) > 20 else ""
+            found.append(
+                f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; expect little of them."
+            )
+    for name, head in config.heads.items():
+        if head.multi_label and head.thresholds is None:
+            found.append(
+                f"{_markdown(name)}: labels are predicted from a probability of 0.5 on; thresholds were not tuned."
+            )
+    if not any(head.calibration_temperature is not None for head in config.heads.values()):
+        found.append("Probabilities were not calibrated: take them as an order, not as shares.")
+    if not facts.evaluations:
+        found.append("No evaluation is recorded.")
+    if any(own.get("stale") for own in facts.evaluations):
+        found.append("Thresholds or temperatures were changed after the figures above were taken.")
+    return found
+
+
+def _thresholds(head: HeadConfig) -> str:
+    if not head.multi_label:
+        return "highest score"
+    values = head.thresholds or [0.5]
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
+    """What to give to the pipeline: a text, or a pair."""
+    text = facts.widget_texts[0] if facts.widget_texts else "A text to classify."
+    columns = config.text_columns or ["text"]
+    return text if len(columns) == 1 else dict.fromkeys(columns, text)
+
+
+def _markdown(text: Any) -> str:
+    """Text from outside in a line or cell of Markdown."""
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # an underscore inside a word means nothing
+    return re.sub(r"[\\|*`\[\]#]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", plain)
+
+
+def _code(value: Any) -> str:
+    """A text, or a dict of texts, in Python code."""
+    return json.dumps(value, ensure_ascii=False)

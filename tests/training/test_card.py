@@ -1,0 +1,194 @@
+"""The card that the Trainer writes, and `multihead-hf card`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from huggingface_hub import ModelCard
+from test_cli import cli
+from training_runs import arguments, trainer_for
+
+from multihead_hf import MultiHeadTrainer, calibrate, tune_thresholds, write_report
+from multihead_hf.publishing.card import CARD, FACTS, read_facts
+
+KNOWN = {"language": "nl", "license": "apache-2.0", "datasets": ["me/rows"], "widget_texts": ["w1 w2", "w3"]}
+
+
+def trained(folder: Path, **settings: Any) -> MultiHeadTrainer:
+    settings = {"num_train_epochs": 2, "learning_rate": 5e-3, "eval_strategy": "epoch", **settings}
+    trainer = trainer_for(folder, model=tiny.model(pooling="mean"), **settings)
+    trainer.train()
+    return trainer
+
+
+def figures(folder: Path) -> dict[str, float]:
+    (evaluation,) = read_facts(folder).evaluations
+    return evaluation["metrics"]
+
+
+def test_every_save_writes_the_card(tmp_path: Path) -> None:
+    folder = tmp_path / "complaints"
+    trainer = trained(folder, save_strategy="epoch", model_card=KNOWN)
+    first = figures(folder / "checkpoint-6")
+    metrics = [entry for entry in trainer.state.log_history if "eval_f1" in entry]
+    assert first["topic_f1_micro"] == metrics[0]["eval_topic_f1_micro"]
+    trainer.save_model()
+    data = ModelCard.load(folder / CARD).data
+    assert data.language == ["nl"]
+    assert data.license == "apache-2.0"
+    facts = read_facts(folder)
+    assert facts.model_id == "complaints"
+    assert facts.base_model is None  # it was made here
+    assert facts.training["rows"] == 48
+    assert facts.training["hyperparameters"]["learning_rate"] == 5e-3
+    assert "output_dir" not in facts.training["hyperparameters"]
+    table = tiny.table(48)
+    moods = [value for value in table["mood"] if value is not None]
+    assert facts.training["labels"]["mood"] == {name: moods.count(place) for place, name in enumerate(tiny.MOODS)}
+    assert figures(folder)["topic_f1_micro"] == metrics[-1]["eval_topic_f1_micro"]
+    assert str(tmp_path) not in (folder / CARD).read_text() + (folder / FACTS).read_text()
+
+
+def test_the_code_in_the_card_runs_without_the_package(tmp_path: Path) -> None:
+    trainer = trained(tmp_path / "complaints", model_card=KNOWN, max_length=16)
+    trainer.save_model()
+    blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "complaints" / CARD).read_text(), flags=re.S)
+    assert len(blocks) == 2
+    code = "import sys\nsys.modules['multihead_hf'] = None\n" + "\n".join(blocks)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-2].startswith("topic [")
+    assert lines[-1].startswith("mood [")
+
+
+def test_figures_are_those_of_the_model_that_is_saved(tmp_path: Path) -> None:
+    best = trained(
+        tmp_path / "best",
+        num_train_epochs=4,
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        learning_rate=3e-2,
+    )
+    entries = {entry["step"]: entry for entry in best.state.log_history if "eval_f1" in entry}
+    best.save_model()
+    assert figures(tmp_path / "best")["mood_loss"] == entries[best.state.best_global_step]["eval_mood_loss"]
+    # and what was evaluated later counts
+    metrics = best.evaluate(tiny.table(30))
+    best.save_model()
+    assert figures(tmp_path / "best")["mood_loss"] == metrics["eval_mood_loss"]
+
+
+def test_several_evaluation_sets(tmp_path: Path) -> None:
+    trainer = trained(tmp_path / "a")
+    rows = tiny.table(60)
+    trainer.evaluate({"north": rows.select(range(30)), "south": rows.select(range(30, 60)).remove_columns("mood")})
+    trainer.save_model()
+    evaluations = {own["name"]: own["metrics"] for own in read_facts(tmp_path / "a").evaluations}
+    assert list(evaluations) == ["north", "south"]
+    assert "mood_f1_macro" in evaluations["north"]
+    assert "mood_f1_macro" not in evaluations["south"]
+    assert "On north:" in (tmp_path / "a" / CARD).read_text()
+
+
+@pytest.mark.parametrize("change", [tune_thresholds, calibrate])
+def test_figures_from_before_a_change_are_said_to_be(tmp_path: Path, change: Any) -> None:
+    trainer = trained(tmp_path)
+    trainer.save_model()
+    warning = "were changed after the figures above"
+    assert warning not in (tmp_path / CARD).read_text()
+    change(trainer, tiny.table(40))
+    trainer.save_model()
+    assert warning in (tmp_path / CARD).read_text()
+    trainer.evaluate()
+    trainer.save_model()
+    assert warning not in (tmp_path / CARD).read_text()
+
+
+def test_a_report_brings_intervals_and_pictures(tmp_path: Path) -> None:
+    trainer = trained(tmp_path)
+    report = write_report(trainer, tiny.table(40), tmp_path / "_report", draws=20)
+    trainer.save_model()
+    card = (tmp_path / CARD).read_text()
+    own = report.heads["mood"].intervals["f1_macro"]
+    assert f"| {own.value:.3f} | {own.low:.3f} to {own.high:.3f} |" in card
+    linked = re.findall(r"\]\((assets/.*?)\)", card)
+    assert len(linked) == len(report.pictures)
+    assert all((tmp_path / path).is_file() for path in linked)
+    # no text of the data
+    texts = [text for text in tiny.table(40)["text"] if len(text) > 8]
+    assert not any(text in card + (tmp_path / FACTS).read_text() for text in texts)
+    trainer.train()  # another model, which the report does not know
+    assert trainer.last_report is None
+
+
+def test_somebodys_card_is_kept(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text("# Mine")
+    trainer = trained(tmp_path, save_strategy="epoch")
+    trainer.save_model()
+    trainer.create_model_card()
+    assert (tmp_path / CARD).read_text() == "# Mine"
+
+
+def test_push_arguments_reach_the_card(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, model_card={"language": "en"})
+    trainer.create_model_card(language="nl", license="mit", tags="x", finetuned_from="a/b", dataset_tags="me/rows")
+    data = ModelCard.load(tmp_path / CARD).data
+    assert (data.language, data.license, data.base_model, data.datasets) == (["nl"], "mit", "a/b", ["me/rows"])
+    assert "x" in data.tags
+
+
+def test_command_adds_what_is_known_now(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    trainer = trained(folder, model_card={"license": "mit"})
+    trainer.save_model()
+    rows = tmp_path / "rows.parquet"
+    tiny.table(40).to_parquet(rows)
+    options = ["--label-column", "topic=topic_labels", "--label-column", "mood"]
+    assert cli("report", folder, rows, "-o", tmp_path / "report", "--draws", "20", *options).returncode == 0
+    done = cli(
+        "card", folder, "--language", "nl", "--report", tmp_path / "report", "--rows-name", "forty rows", "--tag", "x"
+    )
+    assert done.returncode == 0, done.stderr
+    facts = read_facts(folder)
+    assert (facts.license, facts.language, facts.tags) == ("mit", ["nl"], ["x"])
+    assert facts.evaluations[0]["name"] == "forty rows"
+    assert facts.training["rows"] == 48  # still known
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert facts.evaluations[0]["metrics"]["mood_accuracy"] == saved["heads"]["mood"]["figures"]["accuracy"]
+    assert (folder / "assets" / "mood_confusion.png").is_file()
+    (folder / CARD).write_text("# Mine")
+    done = cli("card", folder)
+    assert done.returncode == 1
+    assert "--replace writes it anew" in done.stderr
+    assert cli("card", folder, "--replace").returncode == 0
+    assert "# model" in (folder / CARD).read_text()
+
+
+def test_command_and_bad_input(tmp_path: Path) -> None:
+    trainer = trained(tmp_path / "model")
+    trainer.save_model()
+    done = cli("card", tmp_path / "model", "--report", tmp_path)
+    assert done.returncode == 1
+    assert "holds no report" in done.stderr
+    report = {"rows": 1, "level": 0.9, "pictures": [], "heads": {"mood": {"labels": {"x": {}}, "figures": {}}}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    done = cli("card", tmp_path / "model", "--report", tmp_path)
+    assert "is on another model: its head 'mood' has the labels ['x']" in done.stderr
+    assert cli("card", tmp_path / "nowhere").returncode == 1
+
+
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    assert arguments(tmp_path, model_card='{"language": "nl"}').model_card == {"language": ["nl"]}
+    with pytest.raises(ValueError, match="no field 'lang'"):
+        arguments(tmp_path, model_card={"lang": "nl"})
