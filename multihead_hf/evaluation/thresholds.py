@@ -1,6 +1,6 @@
 """The best thresholds of a multi-label head over all cut points, and their worth on rows that they have not seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -172,6 +172,7 @@ def tune_head(
     min_support: int = 10,
     folds: int = 5,
     seed: int = 42,
+    decide: Callable[[Floats, Floats], Bools] = np.greater_equal,
 ) -> HeadThresholds:
     """The best thresholds of one head, and their cross-fitted worth.
 
@@ -183,6 +184,8 @@ def tune_head(
         target, per, min_support: as `fit_thresholds`.
         folds: parts of the rows, each decided by thresholds from the others.
         seed: of the folds.
+        decide: decisions (rows, labels) of scores (rows, labels) with thresholds (labels,), both float32. Thresholds
+            are chosen as if it compared them; what they are worth is what it decides.
 
     Raises:
         ValueError: no labelled row, or fewer labelled rows than folds.
@@ -197,7 +200,7 @@ def tune_head(
     decided = np.zeros_like(cells, dtype=bool)
     for part in range(folds):
         own, _, _ = fit_thresholds(cells[fold != part], given[fold != part], target, per, min_support)
-        decided[fold == part] = cells[fold == part] >= own.astype(np.float32)
+        decided[fold == part] = decide(cells[fold == part], own.astype(np.float32))
     support = (given >= 0.5).sum(0)
     return HeadThresholds(
         thresholds=thresholds.tolist(),
@@ -206,5 +209,5 @@ def tune_head(
         rows=len(given),
         before=f1_at(before[labelled], given),
         after=f1_at(decided, given),
-        fitted=f1_at(cells >= thresholds.astype(np.float32), given),
+        fitted=f1_at(decide(cells, thresholds.astype(np.float32)), given),
     )

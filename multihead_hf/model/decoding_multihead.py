@@ -33,12 +33,28 @@ def decide(
     """The library's one decision rule: bool (rows, labels) from probabilities (rows, labels).
 
     A multi-label head predicts the labels with `score >= threshold` (`threshold`, else the head's `thresholds`, else
-    0.5); a single-label head its highest score, the first one on a tie.
+    0.5), of each row at least `min_labels` and at most `max_labels`; a single-label head its highest score, the first
+    one on a tie.
     """
     values = head.thresholds if threshold is None else head.per_label_thresholds(threshold)
     if not head.multi_label:
         return nn.functional.one_hot(scores.argmax(-1), head.num_labels).bool()
-    return scores >= torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)
+    limits = torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)
+    return limited(head, scores, limits, scores >= limits)
+
+
+def limited(head: HeadConfig, scores: Tensor, thresholds: Tensor, decisions: Tensor) -> Tensor:
+    """Decisions (rows, labels) with at least `min_labels` and at most `max_labels` in each row.
+
+    Which ones is decided by how far a score is above its threshold on the scale of logits; the first label on a tie.
+    """
+    if head.min_labels is None and head.max_labels is None:
+        return decisions
+    precise = scores.double()
+    margins = torch.logit(precise, eps=1e-15) - torch.logit(thresholds.double(), eps=1e-15)
+    ranks = margins.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    most = head.num_labels if head.max_labels is None else head.max_labels
+    return (decisions | (ranks < (head.min_labels or 0))) & (ranks < most)
 
 
 @dataclass

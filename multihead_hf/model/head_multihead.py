@@ -74,6 +74,8 @@ class HeadConfig:
         learn_thresholds: initial probability of learned thresholds (one per label, in logit space), for `soft_f1*`.
         calibration_temperature: number or list by which logits are divided before the sigmoid or softmax.
         positive_label: for two-label single-label heads, the class that binary precision, recall and F1 speak of.
+        min_labels, max_labels: a row has so many labels at least and at most, those nearest to their thresholds or
+            farthest above them; `min_labels=1` is "at least one label". Multi-label heads only; `None` is no limit.
 
     Raises:
         ValueError: a setting is unknown or has a value that cannot be; the message says what was expected.
@@ -94,6 +96,8 @@ class HeadConfig:
     learn_thresholds: float | None
     calibration_temperature: float | list[float] | None
     positive_label: str | None
+    min_labels: int | None
+    max_labels: int | None
 
     # a loss of one's own for this run, in place of the one known as `loss`; never saved
     loss_function = None
@@ -115,6 +119,8 @@ class HeadConfig:
         learn_thresholds: float | None = None,
         calibration_temperature: float | Iterable[float] | None = None,
         positive_label: str | None = None,
+        min_labels: int | None = None,
+        max_labels: int | None = None,
         **unknown: Any,
     ) -> None:
         for name in unknown:
@@ -136,6 +142,7 @@ class HeadConfig:
         self.learn_thresholds = learn_thresholds
         self.calibration_temperature = self._calibration(calibration_temperature)
         self.positive_label = positive_label
+        self.min_labels, self.max_labels = min_labels, max_labels
         self._check_loss()
         self._check_rest()
 
@@ -260,7 +267,19 @@ class HeadConfig:
                     f"{self.loss!r}"
                 )
 
+    def _check_limits(self) -> None:
+        for name, value, least in (("min_labels", self.min_labels, 0), ("max_labels", self.max_labels, 1)):
+            if value is None:
+                continue
+            if not self.multi_label:
+                raise ValueError(f"{name} is for multi-label heads; a single-label head has one label a row")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= self.num_labels:
+                raise ValueError(f"{name} {value!r}: give a whole number from {least} to {self.num_labels}, or None")
+        if self.max_labels is not None and (self.min_labels or 0) > self.max_labels:
+            raise ValueError(f"min_labels {self.min_labels} is above max_labels {self.max_labels}")
+
     def _check_rest(self) -> None:
+        self._check_limits()
         if self.hidden_size is not None and (not isinstance(self.hidden_size, int) or self.hidden_size < 1):
             raise ValueError(f"hidden_size {self.hidden_size!r}: give a whole number above 0, or None")
         if self.activation not in ACT2FN:

@@ -1,13 +1,16 @@
 """Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
 
+import functools
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from ..evaluation.calibration import HeadCalibration, calibrate_head
 from ..evaluation.thresholds import PER, HeadThresholds, Target, tune_head
+from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
 from .predictions import Predictions, predicted
@@ -103,15 +106,22 @@ def tune_thresholds(
     for name in names:
         head = base.config.heads[name]
         scores, before = predictions.scores(name), predictions.decisions(name)
+        own_rule = functools.partial(_decided, head)
         try:
             found[name] = tune_head(
-                scores, references[name], head.labels, before, target, per, min_support, folds, seed
+                scores, references[name], head.labels, before, target, per, min_support, folds, seed, own_rule
             )
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None
     for name, own in found.items():
         base.set_thresholds(name, own.thresholds)
     return ThresholdReport(found)
+
+
+def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Decisions of the head with other thresholds, within its `min_labels` and `max_labels`."""
+    own, limits = torch.from_numpy(scores), torch.from_numpy(thresholds)
+    return limited(head, own, limits, own >= limits).numpy()
 
 
 def calibrate(

@@ -1,10 +1,12 @@
 """Probabilities, decisions, names and scores."""
 
+from typing import Any
+
 import pytest
 import tiny
 import torch
 
-from multihead_hf import HeadConfig
+from multihead_hf import HeadConfig, MultiHeadModel
 from multihead_hf.model.decoding_multihead import decide, probabilities
 
 LOGITS = {
@@ -93,3 +95,48 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
 def test_a_head_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match=r"logits: the model has no head 'moods'.*'mood'"):
         tiny.model().decode({"moods": LOGITS["mood"]})
+
+
+def limited_topic(**settings: Any) -> MultiHeadModel:
+    heads = tiny.two_heads()
+    for name, value in settings.items():
+        setattr(heads["topic"], name, value)
+    return tiny.model(heads=heads)
+
+
+def test_at_least_and_at_most_so_many_labels() -> None:
+    def decided(**settings: Any) -> list[list[str]]:
+        return limited_topic(**settings).decode(LOGITS)["topic"].labels
+
+    assert decided(min_labels=1) == [["roads", "noise"], ["noise"]]
+    assert decided(min_labels=2) == [["roads", "noise"], ["noise", "waste"]]
+    assert decided(max_labels=1) == [["roads"], []]
+    assert decided(min_labels=1, max_labels=1) == [["roads"], ["noise"]]
+    # the one nearest to its threshold, not the one with the highest score: −3 is 0.8 below logit(0.1), −1 is 3.9 below
+    assert decided(min_labels=1, thresholds=[0.1, 0.95, 0.95]) == [["roads"], ["roads"]]
+    # other thresholds keep to the limits, and names asked for by number are another matter
+    model = limited_topic(min_labels=1)
+    assert model.decode(LOGITS, threshold=0.99)["topic"].labels == [["roads"], ["noise"]]
+    assert [len(row) for row in model.decode(LOGITS, top_k=3)["topic"].labels] == [3, 3]
+
+
+def test_limits_hold_at_the_ends_of_the_scale_and_on_ties() -> None:
+    head = HeadConfig(labels=["a", "b", "c"], problem_type="multi_label_classification", min_labels=1, max_labels=2)
+    scores = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.2, 0.2, 0.1]])
+    assert decide(head, scores).tolist() == [[True, False, False], [True, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"min_labels": 3}, "min_labels 3: give a whole number from 0 to 2"),
+        ({"max_labels": 0}, "max_labels 0: give a whole number from 1 to 2"),
+        ({"max_labels": 1.5}, "max_labels 1.5"),
+        ({"min_labels": True}, "min_labels True"),
+        ({"min_labels": 2, "max_labels": 1}, "min_labels 2 is above max_labels 1"),
+        ({"min_labels": 1, "problem_type": "single_label_classification"}, "min_labels is for multi-label heads"),
+    ],
+)
+def test_limits_that_cannot_be(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        HeadConfig(**{"labels": ["a", "b"], "problem_type": "multi_label_classification", **settings})

@@ -123,3 +123,19 @@ def test_set_thresholds() -> None:
         ValueError, match=r"head 'topic': thresholds: 'wast' is not a label of this head\. Did you mean 'waste'"
     ):
         model.set_thresholds("topic", {"wast": 0.2})
+
+
+def test_limits_of_labels_decide_in_evaluation_tuning_and_after_loading(tmp_path: Path) -> None:
+    heads = tiny.two_heads()
+    heads["topic"].min_labels, heads["topic"].max_labels = 1, 1
+    trainer = trainer_for(tmp_path, model=tiny.model(heads=heads, pooling="mean"), rows=64, learning_rate=1e-2)
+    trainer.train()
+    rows = tiny.table(96)
+    report = tune_thresholds(trainer, rows, min_support=1).heads["topic"]
+    found = trainer.predict(rows)
+    assert report.fitted["f1_micro"] == pytest.approx(found.metrics["test_topic_f1_micro"], abs=1e-6)
+    trainer.save_model(str(tmp_path / "saved"))
+    again = MultiHeadModel.from_pretrained(tmp_path / "saved")
+    decided = again.decode({"topic": torch.from_numpy(found.predictions["topic"])})["topic"]
+    assert (decided.decisions.sum(1) == 1).all()
+    assert {len(labels) for labels in decided.labels} == {1}
