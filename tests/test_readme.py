@@ -37,6 +37,13 @@ def test_all_python_blocks_run_in_order(tmp_path: Path) -> None:
         assert line.fullmatch(text), text
 
 
+def test_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README)
+    assert pictures
+    for path in pictures:
+        assert (Path(__file__).parents[1] / path).read_bytes().startswith(b"\x89PNG"), path
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     assert not re.search(r"@[A-Z]+@|TODO|TBD", README)
 
