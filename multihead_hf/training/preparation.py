@@ -17,6 +17,7 @@ from ..data.encoding import prepare_dataset
 from ..data.heads import count_labels, features_of, is_list
 from ..data.mixing import mix_datasets
 from ..data.sources import read_dataset
+from ..evaluation.metrics import metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
 from ..model.losses_multihead import Loss, loss_settings
@@ -110,6 +111,30 @@ def check_extensions(
             "head_weighting='uncertainty' learns parameters that an optimizer made before does not have: pass "
             "optimizer_cls_and_kwargs instead of optimizers"
         )
+
+
+def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
+    """
+    Args:
+        args: of the run, whose only metrics are the library's.
+        config: of the model.
+        evaluation: what is evaluated on, or a dict of several.
+
+    Raises:
+        ValueError: `metric_for_best_model` is none of the metrics; names near ones.
+    """
+    if args.metric_for_best_model is None or evaluation is None:
+        return
+    known = ["loss", *metric_keys(config.heads)]
+    if isinstance(evaluation, Mapping):
+        # each set's own, and the mean over them
+        known = ["f1", *(f"{name}_{key}" for name in evaluation for key in known)]
+    speed = ["runtime", "samples_per_second", "steps_per_second"]
+    metric = args.metric_for_best_model.removeprefix("eval_")
+    if metric not in known and metric not in speed:
+        near = near_names(metric, known)
+        shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+        raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")
 
 
 def check_token(token: str | None) -> None:

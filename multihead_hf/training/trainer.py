@@ -55,6 +55,7 @@ from .optimizer import parameter_groups
 from .preparation import (
     apply_text_settings,
     check_arguments,
+    check_best_metric,
     check_cacheable,
     check_countable,
     check_extensions,
@@ -144,6 +145,7 @@ class MultiHeadTrainer(Trainer):
         self._gradient_norms: dict[str, Tensor] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
+        self._has_own_metrics = compute_metrics is not None
         self._own_losses = dict(losses or {})
         self._datasets: tuple[Any, Any] = (None, None)
         self._is_ready = False
@@ -178,6 +180,8 @@ class MultiHeadTrainer(Trainer):
         args, tokenizer, train, evaluation = self._given
         config = multi_head_model(model).config
         metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
+        if not self._has_own_metrics:
+            check_best_metric(args, config, evaluation)
         apply_text_settings(config, args)
         train = prepared_for_training(train, config, args, tokenizer)
         if isinstance(evaluation, (dict, DatasetDict)):

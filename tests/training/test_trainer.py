@@ -335,6 +335,27 @@ def test_early_stopping_on_the_mean_over_several_sets(tmp_path: Path) -> None:
     assert trainer.state.epoch == 3
 
 
+@pytest.mark.parametrize(
+    ("metric", "sets", "message"),
+    [
+        ("topic_f1_mikro", False, "Did you mean 'topic_f1_micro'"),
+        ("eval_mood_f1_micro", False, "metric_for_best_model 'mood_f1_micro' is none of the metrics"),
+        ("a_topic_f1", True, "Did you mean 'a_topic_f1_m"),
+        ("loss", True, "'loss' is none of the metrics"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_said_before_training(
+    tmp_path: Path, metric: str, sets: bool, message: str
+) -> None:
+    rows = tiny.table(8)
+    args = arguments(tmp_path / "out", metric_for_best_model=metric)
+    with pytest.raises(ValueError, match=message):
+        MultiHeadTrainer(
+            still(), args, None, tiny.table(16), {"a": rows, "b": rows} if sets else rows, tiny.tokenizer()
+        )
+    assert not (tmp_path / "out").exists()
+
+
 # ---- optimiser ----
 
 
