@@ -1,6 +1,6 @@
 """From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
@@ -126,7 +126,27 @@ def prepare_dataset(
             prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
         return prepared
 
-    first = prepare({column: [head_row[0].get(column)] for column in given}, [0])
+    try:
+        return _prepared(source, prepare, head_row[0], given, by_name, truncation, num_proc, max_length, name)
+    except UnknownLabel as error:
+        if not isinstance(source, Dataset):
+            raise
+        raise ValueError(f"{error}{_further_unknown(source, encoders[error.head], error.label)}") from None
+
+
+def _prepared(
+    source: Any,
+    prepare: Callable[[dict[str, list], list[int]], dict[str, list]],
+    row: Mapping[str, Any],
+    given: Features,
+    heads: Mapping[str, HeadConfig],
+    truncation: str,
+    num_proc: int | None,
+    max_length: int | None,
+    name: str | None,
+) -> Any:
+    """`source` with `prepare` mapped over it; `row` is its first one, `given` its columns."""
+    first = prepare({column: [row.get(column)] for column in given}, [0])
     tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
     features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
     features[_CUT] = Value("bool")
@@ -134,7 +154,7 @@ def prepare_dataset(
         features[WEIGHT] = Value("float32")
     features["length"] = Value("int64")
     features["labels"] = {
-        name: List(Value("float32")) if head.multi_label else Value("int64") for name, head in by_name.items()
+        key: List(Value("float32")) if head.multi_label else Value("int64") for key, head in heads.items()
     }
     table_options = {} if isinstance(source, IterableDataset) else {"num_proc": num_proc, "desc": "Preparing"}
     done = source.with_format(None).map(
@@ -304,13 +324,48 @@ class LabelEncoder(NamedTuple):
         if label not in self.ids:
             known = ", ".join(repr(name) for name in self.head.labels[:8]) + (", …" if self.head.num_labels > 8 else "")
             near = near_names(label, self.head.labels)
-            raise self._error(
-                row, f"{label!r} is not one of the head's {self.head.num_labels} labels.{near} Labels: {known}"
-            )
+            problem = f"{label!r} is not one of the head's {self.head.num_labels} labels.{near} Labels: {known}"
+            raise UnknownLabel(str(self._error(row, problem)), label, self.name)
         return self.ids[label]
 
     def _error(self, row: int, problem: str) -> ValueError:
         return ValueError(f"head {self.name!r}, column {self.column!r}, row {row}: {problem}")
+
+
+class UnknownLabel(ValueError):
+    """A label that the head does not have.
+
+    Args:
+        message: names head, column and row.
+        label: that it is.
+        head: its name.
+    """
+
+    def __init__(self, message: str, label: str, head: str) -> None:
+        super().__init__(message, label, head)  # all of them: processes send it to each other
+        self.label, self.head = label, head
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
+    """What the message says of the other labels that the head does not have; nothing where there are none."""
+    counts: dict[str, int] = {}
+    columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
+    for place, row in enumerate(rows.select_columns(columns).with_format(None)):
+        try:
+            encoder.encode({column: [row[column]] for column in columns}, [place])
+        except UnknownLabel as error:
+            counts[error.label] = counts.get(error.label, 0) + 1
+        except ValueError:
+            continue  # of another kind: the first error is the one that is told
+    others = [label for label in counts if label != first]
+    found = f" {counts.get(first, 0):,} of {len(rows):,} rows have it"
+    if not others:
+        return f".{found}."
+    shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
+    return f".{found}, and {sum(counts[label] for label in others):,} others that the head lacks: {shown}."
 
 
 def label_encoders(

@@ -255,3 +255,12 @@ def test_a_dataset_in_another_format() -> None:
     table = tiny.table(6)
     expected = list(prepare_dataset(table, tiny.tokenizer(), tiny.two_heads()))
     assert list(prepare_dataset(table.with_format("torch"), tiny.tokenizer(), tiny.two_heads())) == expected
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None:
+    moods = ["calm", "furious", None, "furious", "glad", "angry", "sad"]
+    rows = Dataset.from_dict({"text": ["w1"] * 7, "mood": moods})
+    with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
+        prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
+    assert "2 of 7 rows have it, and 2 others that the head lacks: 'glad', 'sad'." in str(error.value)
