@@ -1,13 +1,19 @@
-"""The command line of the recipes: their own settings beside those of `MultiHeadTrainingArguments`."""
+"""What the recipes share: the command line, each with settings of its own, and the report at the end."""
 
+import os
 import sys
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from typing import Any, TypeVar
 
 from transformers import HfArgumentParser, set_seed
 
-from multihead_hf import MultiHeadTrainingArguments
+from multihead_hf import MultiHeadTrainer, MultiHeadTrainingArguments, write_report
 
 Options = TypeVar("Options")
+
+
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Shows defaults, and the description as it is written."""
 
 
 def parse_arguments(
@@ -19,10 +25,22 @@ def parse_arguments(
 ) -> tuple[Options, MultiHeadTrainingArguments]:
     """Every field is a flag. `defaults` are the recipe's, `demo` what differs with `--demo`; also sets the seed."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = HfArgumentParser((options, MultiHeadTrainingArguments), description=description)
+    parser = HfArgumentParser(
+        (options, MultiHeadTrainingArguments), description=description, formatter_class=HelpFormatter
+    )
     parser.set_defaults(**defaults)
-    if "--demo" in argv:
+    if any(each == "--demo" or each.lower() in ("--demo=true", "--demo=1", "--demo=yes") for each in argv):
         parser.set_defaults(**demo)
     own, training = parser.parse_args_into_dataclasses(args=argv)
     set_seed(training.seed)
     return own, training
+
+
+def report_on(trainer: MultiHeadTrainer, rows: Any, name: str = "_report") -> str:
+    """Write the report into the output folder and say where it is, or what is missing for it: the model is trained."""
+    folder = os.path.join(str(trainer.args.output_dir), name)
+    try:
+        write_report(trainer, rows, folder)
+    except ImportError as error:
+        return f"No report: {error}"
+    return f"The report is {folder}/report.html"

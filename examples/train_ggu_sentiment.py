@@ -5,20 +5,19 @@
     python examples/train_ggu_sentiment.py --momentum 0.9 --auto_find_batch_size --train_rows 5000
 
 The second head is added to the trained model and trained alone on another data set; that the first one did not change
-is checked. The encoder reads every text once (`cache_features`). Each head gets its report, and its confusion matrix
-and losses as pictures (`pip install "multihead-hf[plots]"`). Every flag with its default: `--help`.
+is checked. The encoder reads every text once (`cache_features`). Each head gets its report, with confusion matrix and
+losses (`pip install "multihead-hf[plots]"`), and the model's card has the figures of both. Every flag: `--help`.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import demo_data
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict
-from recipe_arguments import parse_arguments
-from sklearn.metrics import ConfusionMatrixDisplay, classification_report
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
+from recipe_arguments import parse_arguments, report_on
+from sklearn.metrics import classification_report
 from transformers import AutoTokenizer
 
 from multihead_hf import (
@@ -26,14 +25,10 @@ from multihead_hf import (
     MultiHeadModel,
     MultiHeadTrainer,
     MultiHeadTrainingArguments,
+    prepare_dataset,
     read_dataset,
     stratified_split,
 )
-
-try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    raise SystemExit('the pictures need matplotlib: pip install "multihead-hf[plots]"') from None
 
 LABELS = {"GGU": ["Greeting", "Gratitude", "Other"], "sentiment": ["Positive", "Negative", "Neutral"]}
 DTYPES = ("float32", "float16", "bfloat16")
@@ -103,12 +98,23 @@ def main(argv: list[str] | None = None) -> None:
     changed = [key for key, value in before.items() if not torch.equal(value, after[key])]
     if changed:
         raise RuntimeError(f"training the second head changed the first one: {changed}")
+    tests = [
+        prepare_dataset(
+            parts["test"],
+            trainer.processing_class,
+            model,
+            text_columns=TEXT_COLUMNS[name],
+            label_columns={name: "label"},
+        )
+        for name, parts in data.items()
+    ]
+    said = report_on(trainer, concatenate_datasets(tests))  # each row is labelled for one head
     if args.push_to_hub:
         trainer.push_to_hub()
     else:
         trainer.save_model()
     if trainer.is_world_process_zero():
-        print("The first head is unchanged.")
+        print(f"{said}\nThe first head is unchanged.")
         print(f'The model is in {args.output_dir}: python examples/predict.py {args.output_dir} "Vielen Dank!"')
     trainer.accelerator.end_training()
 
@@ -177,26 +183,14 @@ def train_head(
 
 
 def report(name: str, trainer: MultiHeadTrainer, test: Dataset) -> None:
-    """The classification report, and the confusion matrix and the losses as pictures in `assets`."""
+    """The classification report, and the page with the confusion matrix and the losses."""
     found = trainer.predict(test)
-    if not trainer.is_world_process_zero():
-        return
     labelled = found.label_ids[name] != -100
     truth, predicted = found.label_ids[name][labelled], found.predictions[name][labelled].argmax(-1)
-    options = {"labels": range(len(LABELS[name]))}
-    print(f"\n{name}\n{classification_report(truth, predicted, target_names=LABELS[name], zero_division=0, **options)}")
-    folder = Path(trainer.args.output_dir) / "assets"
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = ConfusionMatrixDisplay.from_predictions(truth, predicted, display_labels=LABELS[name], **options)
-    shown.figure_.savefig(folder / f"confusion_matrix_{name}.png", bbox_inches="tight")
-    figure, axes = plt.subplots()
-    for key in (f"{name}_loss", f"eval_{name}_loss"):
-        points = [(entry["epoch"], entry[key]) for entry in trainer.state.log_history if key in entry]
-        axes.plot(*zip(*points, strict=True), label=key)
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend()
-    figure.savefig(folder / f"loss_{name}.png", bbox_inches="tight")
-    plt.close("all")
+    options = {"labels": range(len(LABELS[name])), "target_names": LABELS[name], "zero_division": 0}
+    said = report_on(trainer, test, f"_report_{name}")
+    if trainer.is_world_process_zero():
+        print(f"\n{name}\n{classification_report(truth, predicted, **options)}\n{said}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Every setting is a flag; `--help` lists them with their defaults (those of the p
 `--demo --help`). The original used 8-bit paged AdamW: `--optim paged_adamw_8bit`, with bitsandbytes.
 """
 
-import os
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from datasets import ClassLabel, Dataset, load_dataset
 from demo_data import made_once, train_tokenizer
-from recipe_arguments import parse_arguments
+from recipe_arguments import parse_arguments, report_on
 from transformers import (
     AutoTokenizer,
     ModernBertConfig,
@@ -31,7 +30,6 @@ from multihead_hf import (
     MultiHeadTrainer,
     MultiHeadTrainingArguments,
     infer_heads,
-    write_report,
 )
 
 
@@ -109,14 +107,14 @@ def main(argv: list[str] | None = None) -> None:
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=resume.lower() == "true" if resume and resume.lower() in BOOLEANS else resume)
     metrics = trainer.evaluate()
-    said = judge(trainer, validation)
+    said = report_on(trainer, validation)  # its figures go into the model card
     if args.push_to_hub:
         trainer.push_to_hub()
     else:
         trainer.save_model()
     if trainer.is_world_process_zero():
         print_table(metrics, heads, validation)
-        print(said)
+        print(f"\n{said}\nThe model card is {args.output_dir}/README.md")
         print_examples(args.output_dir, validation)
     trainer.accelerator.end_training()
 
@@ -179,16 +177,6 @@ def make_model(
     )
     # without pretraining [CLS] has learned nothing yet: the mean over the tokens gets there in minutes
     return MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean")), tokenizer
-
-
-def judge(trainer: MultiHeadTrainer, validation: Dataset) -> str:
-    """The report, whose figures go into the model card; it is not pushed, as it shows texts. Says where it is."""
-    folder = os.path.join(str(trainer.args.output_dir), "_report")
-    try:
-        write_report(trainer, validation, folder)
-    except ImportError as error:  # the model is trained: it is saved without
-        return f"\nNo report: {error}"
-    return f"\nThe report is {folder}/report.html, the model card {trainer.args.output_dir}/README.md"
 
 
 def print_table(metrics: dict[str, float], heads: dict[str, HeadConfig], validation: Dataset) -> None:

@@ -47,8 +47,15 @@ def test_ggu_then_sentiment(tmp_path: Path) -> None:
     assert len(reports) == 2
     assert all(float(accuracy) > 0.7 for accuracy in reports)
     assert "The first head is unchanged." in out
-    pictures = {path.name for path in (tmp_path / "out" / "assets").iterdir() if path.stat().st_size > 5000}
-    assert pictures == {f"{kind}_{head}.png" for kind in ("confusion_matrix", "loss") for head in ("GGU", "sentiment")}
+    for head in ("GGU", "sentiment"):
+        folder = tmp_path / "out" / f"_report_{head}"
+        for picture in (f"{head.lower()}_confusion", "training_loss", "training_rates"):
+            assert (folder / f"{picture}.png").stat().st_size > 5000
+        assert (folder / "report.html").is_file()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| GGU | `accuracy` |" in card
+    assert "| sentiment | `accuracy` |" in card
+    assert "assets/ggu_confusion.png" in card
     model = MultiHeadModel.from_pretrained(tmp_path / "out")
     assert {name: head.labels for name, head in model.config.heads.items()} == {
         "GGU": ["Greeting", "Gratitude", "Other"],
