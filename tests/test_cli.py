@@ -148,3 +148,17 @@ def test_help_names_every_command_and_option() -> None:
     shown = cli("inspect", "--help").stdout
     for option in ("--label-column", "--model", "--json", "--sep", "--rare-below"):
         assert option in shown
+
+
+def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_path: Path) -> None:
+    model = tiny.model()
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    done = cli("inspect", table, "--model", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    assert "no column for the heads ['topic']: if another holds their labels, name it" in done.stdout
+    assert "topic: 3 labels occur never" not in done.stdout
+    named = cli("inspect", table, "--model", tmp_path / "model", "--label-column", "topic=topics", "--sep", "topic=|")
+    assert "no column" not in named.stdout
+    found = json.loads(cli("inspect", table, "--model", tmp_path / "model", "--json").stdout)
+    assert found["no_column"] == {"": ["topic"]}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
-from .encoding import Reading, find_text_columns
+from .encoding import Reading, find_text_columns, label_encoders
 from .heads import features_of
 from .sources import read_dataset, training_part
 from .splits import IN_PART, Label, SplitReport, label_ids, report_of
@@ -39,6 +39,7 @@ class DatasetReport:
         contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (part, row).
             Case and spaces do not count, and `text` is without them.
         in_several_parts: texts that occur in several parts: `text` and `rows`.
+        no_column: part → heads for which no column was found; they count as not labelled.
     """
 
     parts: dict[str, dict[str, Any]]
@@ -52,6 +53,7 @@ class DatasetReport:
     batch_size: int
     contradictions: list[dict[str, Any]]
     in_several_parts: list[dict[str, Any]]
+    no_column: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values (the keys of objects are strings there)."""
@@ -71,7 +73,13 @@ class DatasetReport:
         if self.max_length is not None:
             line(f"longer than {self.max_length}", [f"{own['longer']:.1%}" for own in self.parts.values()])
         lines += ["", str(self.labels), ""]
+        for part, names in self.no_column.items():
+            where = f" in {part}" if part else ""
+            lines.append(f"no column{where} for the heads {names}: if another holds their labels, name it")
+        silent = self.no_column.get(training_part(self.parts), [])
         for name, share in self.absent_in_a_batch.items():
+            if name in silent:
+                continue
             lines.append(
                 f"{name}: a batch of {self.batch_size} rows has no positive of {share:.0%} of the labels on average"
             )
@@ -130,6 +138,7 @@ def inspect_dataset(
     figures: dict[str, dict[str, Any]] = {}
     found: dict[str, list[list[Label]]] = {}
     places: dict[str, list[tuple[str, int]]] = {}
+    missing: dict[str, list[str]] = {}
     for part, rows in parts.items():
         columns = find_text_columns(features_of(rows), text_columns or (config and config.text_columns))
         values = [[text or "" for text in rows.with_format(None)[column]] for column in columns]
@@ -141,6 +150,8 @@ def inspect_dataset(
             "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
             "longer": None if max_length is None else float((lengths > max_length).mean()),
         }
+        labelled = label_encoders(features_of(rows), by_name, label_columns, False, reading)
+        missing[part] = [name for name in by_name if name not in labelled]
         found[part] = label_ids(rows, by_name, label_columns, reading, require_labels=False)
         for row, text in enumerate(texts):
             if text.strip():
@@ -169,6 +180,7 @@ def inspect_dataset(
             if (differing := _differing([found[part][row] for part, row in rows], list(by_name)))
         ],
         in_several_parts=[{"text": text, "rows": repeated[text]} for text in several],
+        no_column={part: names for part, names in missing.items() if names},
     )
 
 
