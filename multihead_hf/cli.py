@@ -16,7 +16,7 @@ from .data.heads import infer_heads
 from .data.inspection import inspect_dataset
 from .data.sources import read_dataset
 from .model.configuration_multihead import MultiHeadConfig
-from .publishing.card import CARD, add_report_folder, read_facts, write_card
+from .publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
 
 NAME = "multihead-hf"
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -130,11 +130,11 @@ def report_command(
     from .model.modeling_multihead import MultiHeadModel
     from .training.reporting import saved_history, write_report
 
-    rows = part_of(read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter), split)
     report = write_report(
         MultiHeadModel.from_pretrained(model),
-        rows,
+        read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter),
         output,
+        split=split,
         tokenizer=AutoTokenizer.from_pretrained(model),
         title=title,
         history=saved_history(model),
@@ -175,7 +175,6 @@ def card_command(
         raise ValueError(f"{model} is no folder here: download the model, or train it, and write its card there")
     facts = read_facts(model)
     said = {
-        "model_id": model_id,
         "base_model": base_model,
         "language": language,
         "license": license_id,
@@ -184,31 +183,16 @@ def card_command(
         "widget_texts": widget_text,
         "limits": limits,
     }
-    for name, value in said.items():
-        if value:
-            setattr(facts, name, value)
-    facts.model_id = facts.model_id or os.path.basename(os.path.normpath(model))
+    said = {name: value for name, value in said.items() if value}
+    if tag:
+        said["tags"] = [*facts.tags, *(each for each in tag if each not in facts.tags)]
+    for name, value in check_given(said).items():
+        setattr(facts, name, value)
+    facts.model_id = model_id or facts.model_id or os.path.basename(os.path.abspath(model))
     pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
     if not write_card(model, config, facts, pictures, replace):
         raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
     print(f"The card is {os.path.join(model, CARD)}")
-
-
-def part_of(data: Any, split: str | None) -> Any:
-    """The rows of a data set, or of one of its parts.
-
-    Raises:
-        BadParameter: there is no such part, or it is not clear which.
-    """
-    if not isinstance(data, dict):
-        if split is not None:
-            raise typer.BadParameter("these files are one part; leave it out", param_hint="--split")
-        return data
-    names = [split] if split is not None else ["test", "validation"]
-    for name in names:
-        if name in data:
-            return data[name]
-    raise typer.BadParameter(f"the parts are {list(data)}; name one of them", param_hint="--split")
 
 
 def label_columns(options: list[str]) -> dict[str, str | list[str]]:

@@ -59,10 +59,16 @@ class RowCounts:
         self.labelled: npt.NDArray[np.bool_] = known.any(axis=1)
         cells = (chosen & true, chosen, true)
         self._cells = [own[self.labelled].astype(np.float32) for own in cells]
+        occurs = (chosen | true).any(axis=0)
+        self._share = float(occurs.mean())  # of the labels that are true or predicted in any row
         self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
-        """Figures (draws,) of draws in which the labelled rows have the weights (draws, labelled rows)."""
+        """Figures (draws,) of draws in which the labelled rows have the weights (draws, labelled rows).
+
+        A macro figure is the mean over the labels that occur in the draw (are true or predicted), times the share that
+        occurs in all rows: a rare label that a draw misses would count as 0 else, and pull every draw down.
+        """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
         by_label = precision_recall_f1(*counts)
@@ -71,7 +77,9 @@ class RowCounts:
             overall = precision_recall_f1(*(own.sum(axis=1) for own in counts))
             found |= dict(zip(("precision_micro", "recall_micro", "f1_micro"), overall, strict=True))
         names = ("precision", "recall", "f1")
-        found |= {f"{name}_macro": values.mean(axis=1) for name, values in zip(names, by_label, strict=True)}
+        here = (counts[1] + counts[2]) > 0  # (draws, labels)
+        for name, values in zip(names, by_label, strict=True):
+            found[f"{name}_macro"] = ratio((values * here).sum(axis=1), here.sum(axis=1)) * self._share
         if self._positive is not None:
             found |= {name: values[:, self._positive] for name, values in zip(names, by_label, strict=True)}
         return found
@@ -85,11 +93,32 @@ def intervals(counts: RowCounts, draws: int = 1000, level: float = 0.95, seed: i
     return {name: _interval(values[name], drawn[name], level) for name in values}
 
 
+@dataclass
+class Difference:
+    """One metric of two models.
+
+    Args:
+        one, other: the figures.
+        difference: `one` less `other`, with its interval.
+    """
+
+    one: float
+    other: float
+    difference: Interval
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the first model: `"better"`, `"worse"`, or `"not shown"` where it holds 0."""
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "not shown"
+
+
 def differences(
     one: RowCounts, other: RowCounts, draws: int = 1000, level: float = 0.95, seed: int = 42
-) -> dict[str, Interval]:
-    """Each figure of `one` less that of `other`, with the interval of the difference over draws of the same rows for
-    both (paired); empty without labelled rows.
+) -> dict[str, Difference]:
+    """Each figure of both, and of `one` less that of `other` with its interval over draws of the same rows for both
+    (paired); empty without labelled rows.
 
     Raises:
         ValueError: they do not have the same labelled rows.
@@ -100,7 +129,11 @@ def differences(
         return {}
     (drawn, other_drawn), (values, other_values) = _drawn([one, other], draws, seed)
     return {
-        name: _interval(values[name] - other_values[name], drawn[name] - other_drawn[name], level)
+        name: Difference(
+            float(values[name][0]),
+            float(other_values[name][0]),
+            _interval(values[name] - other_values[name], drawn[name] - other_drawn[name], level),
+        )
         for name in values
         if name in other_values
     }

@@ -16,6 +16,7 @@ except ImportError:
 COLOURS = ("#1f5fa8", "#c0504d", "#3a8a4d", "#7b5ea7", "#c98a1b", "#3b8ea5", "#8c564b", "#666666")
 _SHOWN = 28  # characters of a label
 _NUMBERS_UP_TO = 20  # labels of a confusion matrix with numbers in its cells
+_MOST_LABELS = 120  # in a picture: more cannot be read
 
 
 def png(figure: Figure, dots: int = 110) -> bytes:
@@ -26,12 +27,13 @@ def png(figure: Figure, dots: int = 110) -> bytes:
 
 
 def label_bars(table: pd.DataFrame) -> Figure:
-    """F1 of each label as a bar, best first, with its support; labels without a row are left out.
+    """F1 of each label as a bar, best first, with its support; labels without a row are left out, and of more than 120
+    those with the fewest rows.
 
     Args:
         table: by label, with the columns `f1` and `support`, as `label_table` gives it.
     """
-    table = table[table["support"] > 0].sort_values("f1", kind="stable")
+    table = table[table["support"] > 0].nlargest(_MOST_LABELS, "support").sort_values("f1", kind="stable")
     figure = Figure(figsize=(7, 0.9 + 0.24 * max(len(table), 2)))
     axes = figure.subplots()
     axes.barh(range(len(table)), table["f1"], color=COLOURS[0], height=0.7)
@@ -47,13 +49,18 @@ def label_bars(table: pd.DataFrame) -> Figure:
 def confusion_matrix(
     counts: pd.DataFrame, support: npt.NDArray[np.int64], true: str = "true", predicted: str = "predicted"
 ) -> Figure:
-    """Counts as colours, each as a share of the rows that have the true label; with numbers up to 20 labels.
+    """Counts as colours, each as a share of the rows that have the true label; with numbers up to 20 labels. Of more
+    than 120 labels those are shown that are confused most.
 
     Args:
         counts: (labels, labels), a row for each true label.
         support: (labels,), rows that have it.
         true, predicted: what rows and columns are called.
     """
+    if len(counts) > _MOST_LABELS:
+        wrong = counts.to_numpy() * (1 - np.eye(len(counts), dtype=np.int64))
+        kept = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:_MOST_LABELS])
+        counts, support = counts.iloc[kept, kept], support[kept]
     cells, labels = counts.to_numpy(), [short(label) for label in counts.index]
     shares = cells / np.maximum(support[:, None], 1)
     size = 1.6 + (0.62 if len(labels) <= _NUMBERS_UP_TO else 0.19) * len(labels)
@@ -101,7 +108,7 @@ def curves(
         dashed = (name.startswith("eval_") and name.removeprefix("eval_") in lines) or place >= len(COLOURS)
         few = "o" if np.size(x) < 25 else None
         colour, style = COLOURS[place % len(COLOURS)], "--" if dashed else "-"
-        axes.plot(x, y, style, color=colour, label=name, marker=few, markersize=3, linewidth=1.6)
+        axes.plot(x, y, style, color=colour, label=short(name), marker=few, markersize=3, linewidth=1.6)
     for name, (x, y) in (marks or {}).items():
         axes.plot(x, y, "o", color="black", label=name, markersize=6)
     for vertical in verticals:
@@ -120,8 +127,9 @@ def curves(
 def short(label: Any) -> str:
     """As many characters of a label as a picture has room for."""
     text = " ".join(str(label).split())
-    # (a dollar sign would begin a formula)
-    return (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…").replace("$", r"\$")
+    # (a dollar sign would begin a formula, and a legend leaves out what begins with an underscore)
+    text = (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…").replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _plain(axes: Any) -> None:

@@ -1,6 +1,7 @@
 """What a model is good at and where it fails, as one HTML page with its pictures and tables beside it."""
 
 import base64
+import io
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from .bootstrap import Interval, RowCounts, intervals
 from .calibration import expected_calibration_error, reliability
 from .counts import precision_recall_f1
 from .metrics import MISSING, main_score_name, metric_names
-from .streaming import StreamingMetrics
+from .streaming import StreamingMetrics, confused_pairs
 
 _LINE_POINTS = 400  # of a curve; a picture shows no more
 _OWN_LINES = 6  # labels with a line of their own in a picture
@@ -45,10 +46,6 @@ class Picture:
     title: str
     alt: str
     data: bytes = field(repr=False)
-
-    def for_card(self) -> dict[str, str]:
-        """How a model card names it."""
-        return {"path": f"assets/{self.name}.png", "title": self.title, "alt": self.alt}
 
     @property
     def source(self) -> str:
@@ -89,6 +86,13 @@ class HeadReport:
         """The metric that stands for the head."""
         return main_score_name(self.head.problem_type, self.head.positive_label)
 
+    @property
+    def main_interval(self) -> str:
+        """The main score with its interval, or why there is none."""
+        if not self.labels["support"].any():
+            return "– (no row has any of its labels)"
+        return str(self.intervals[self.main_score])
+
 
 @dataclass
 class Report:
@@ -117,10 +121,6 @@ class Report:
         """All of them; they show no text of the data set."""
         return [*(each for own in self.heads.values() for each in own.pictures), *self.training]
 
-    def card_pictures(self) -> dict[str, bytes]:
-        """Path, as a model card names it → PNG file."""
-        return {picture.for_card()["path"]: picture.data for picture in self.pictures}
-
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values; without pictures and mistakes."""
         return {
@@ -145,10 +145,9 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {'main score':12}({self.level:.0%} interval)"]
+        lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {'main score':12}({100 * self.level:g}% interval)"]
         for name, own in self.heads.items():
-            shown = str(own.intervals[own.main_score])
-            lines.append(f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{shown}")
+            lines.append(f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval}")
         lines += [f"{name:24}{0:8}{'':8}  no row is labelled for it" for name in self.unlabelled]
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
 
@@ -177,7 +176,7 @@ def make_report(
         draws, level, seed: of the bootstrap intervals.
 
     Raises:
-        ValueError: no row is labelled for any head.
+        ValueError: no row is labelled for any head, or logits that are not finite.
         ImportError: matplotlib is missing.
     """
     # here, as the Trainer uses this room without pictures
@@ -186,6 +185,10 @@ def make_report(
     names = [name for name in heads if name in references and np.not_equal(references[name], MISSING).any()]
     if not names:
         raise ValueError(f"no row of the data set is labelled for any of the heads {list(heads)}")
+    for name in names:
+        broken = np.flatnonzero(~np.isfinite(np.asarray(logits[name])).all(1))
+        if len(broken):
+            raise ValueError(f"head {name!r}, row {broken[0]}: its logits are not finite; {len(broken)} rows are so")
     metrics = StreamingMetrics({name: heads[name] for name in names}, exact_rows=len(texts))
     logit_tensors = {name: torch.as_tensor(np.asarray(logits[name])) for name in names}
     metrics.add(logit_tensors, {name: torch.as_tensor(np.asarray(references[name])) for name in names})
@@ -197,8 +200,7 @@ def make_report(
         scores = probabilities(head, logit_tensors[name])
         decided = decide(head, scores).numpy()
         raw = torch.sigmoid(logit_tensors[name]) if head.multi_label else torch.softmax(logit_tensors[name], -1)
-        positive = None if head.positive_label is None else head.labels.index(head.positive_label)
-        counts = RowCounts(decided, given, positive)
+        counts = RowCounts(decided, given, head.positive_id)
         confusion = metrics.confused_matrix(name) if head.multi_label else metrics.confusion_matrix(name)
         view = _View(name, head, scores.numpy(), raw.numpy(), decided, given)
         own = HeadReport(
@@ -233,18 +235,27 @@ def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> R
     mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)
     place.mkdir(parents=True, exist_ok=True)
     for picture in report.pictures:
-        (place / f"{picture.name}.png").write_bytes(picture.data)
-    mistakes.to_parquet(place / "mistakes.parquet", index=False)
+        write_whole(place / f"{picture.name}.png", picture.data)
+    buffer = io.BytesIO()
+    mistakes.to_parquet(buffer, index=False)
+    write_whole(place / "mistakes.parquet", buffer.getvalue())
     flat = mistakes.copy()
     for column in ("true", "predicted"):
         flat[column] = [" | ".join(labels) for labels in flat[column]]
     for column in ("true_scores", "predicted_scores"):
         flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
-    flat.to_csv(place / "mistakes.csv", index=False)
-    (place / "report.json").write_text(content + "\n", encoding="utf-8")
-    (place / "report.html").write_text(page, encoding="utf-8")
+    write_whole(place / "mistakes.csv", flat.to_csv(index=False).encode())
+    write_whole(place / "report.json", f"{content}\n".encode())
+    write_whole(place / "report.html", page.encode())
     report.folder = place
     return report
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all, also when the process is killed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
 
 
 @dataclass
@@ -314,18 +325,6 @@ def find_mistakes(view: Any, texts: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def confused_pairs(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of different labels with their rows, most frequent first, of counts (true labels, predicted labels)."""
-    cells, labels = confusion.to_numpy().copy(), list(confusion.index)
-    np.fill_diagonal(cells, 0)
-    order = np.argsort(-cells, axis=None, kind="stable")[: np.count_nonzero(cells)]
-    pairs = [divmod(int(cell), len(labels)) for cell in order]
-    return pd.DataFrame(
-        [(labels[true], labels[predicted], int(cells[true, predicted])) for true, predicted in pairs],
-        columns=["true", "predicted", "rows"],
-    )
-
-
 def file_name(name: str, taken: dict[str, str]) -> str:
     """A name of a file for a head, whose name may be any text; notes it in `taken`."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "head"
@@ -358,7 +357,7 @@ def _head_pictures(plots: Any, view: _View, own: HeadReport, confusion: pd.DataF
         places = [min(thresholds), max(thresholds)] if head.multi_label else []
         lines = _threshold_lines(view)
         if lines:
-            label = "threshold" if head.multi_label else f"threshold of {head.positive_label}"
+            label = "threshold" if head.multi_label else f"threshold of {plots.short(head.positive_label)}"
             figure = plots.curves(lines, label, "score", limits=(0, 1.02), verticals=sorted(set(places)))
             add("thresholds", "Precision, recall and F1 at a common threshold", figure)
     reliable = {"as decided": view.reliability(view.scores)}
@@ -384,8 +383,7 @@ def _precision_recall(view: _View) -> tuple[dict[str, Any], dict[str, Any]]:
     head, true, known = view.head, view.true, view.known
     columns: dict[str, Any] = {}
     if head.positive_label is not None:
-        place = head.labels.index(head.positive_label)
-        columns[head.positive_label] = (slice(None), [place])
+        columns[head.positive_label] = (slice(None), [head.positive_id])
     else:
         columns["all labels together"] = (slice(None), slice(None))
         if head.num_labels <= _OWN_LINES:
@@ -410,7 +408,7 @@ def _threshold_lines(view: _View) -> dict[str, Any]:
     """Precision, recall and F1 over all cells, or of the positive label, at each common threshold."""
     part: Any = (slice(None), slice(None))
     if view.head.positive_label is not None:
-        part = (slice(None), [view.head.labels.index(view.head.positive_label)])
+        part = (slice(None), [view.head.positive_id])
     cells = view.known[part]
     targets, scores = view.true[part][cells], view.scores[part][cells]
     if not targets.any():
@@ -445,9 +443,14 @@ def _training_pictures(
 
     main = {f"{name}_{main_score_name(head.problem_type, head.positive_label)}" for name, head in heads.items()}
     losses = {"loss", *(f"{name}_loss" for name in heads)}
+
+    def evaluated(key: str, kinds: set[str]) -> bool:
+        # (`eval_<metric>`, or `eval_<set>_<metric>` of one of several sets)
+        return key.startswith("eval_") and any(key.endswith(f"_{kind}") for kind in kinds)
+
     kinds = (
-        ("loss", "Losses of the training run", "loss", lambda key: key.removeprefix("eval_") in losses),
-        ("scores", "Scores while training", "score", lambda key: key.startswith("eval_") and key[5:] in {"f1", *main}),
+        ("loss", "Losses of the training run", "loss", lambda key: key in losses or evaluated(key, losses)),
+        ("scores", "Scores while training", "score", lambda key: evaluated(key, {"f1", *main})),
         ("rates", "Learning rates", "learning rate", lambda key: key.startswith("learning_rate")),
     )
     pictures = []
@@ -471,7 +474,7 @@ def _number(value: Any, digits: int = 3) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.0%}"
+    return f"{100 * value:g}%"
 
 
 _HELP = {

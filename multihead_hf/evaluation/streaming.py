@@ -86,10 +86,7 @@ class StreamingMetrics:
         return found
 
     def _single_label(self, name: str) -> dict[str, float]:
-        head = self._heads[name]
-        return self._single[name].figures(
-            None if head.positive_label is None else head.labels.index(head.positive_label)
-        )
+        return self._single[name].figures(self._heads[name].positive_id)
 
     def _multi_label(self, name: str) -> dict[str, float]:
         found = multi_label_figures(self._multi[name], name)
@@ -151,10 +148,16 @@ class StreamingMetrics:
         Raises:
             ValueError: the head has one label a row; see `confusion_matrix`.
         """
-        matrix, labels = self.confused_matrix(name).to_numpy(), self._heads[name].labels
-        order = np.argsort(-matrix, axis=None, kind="stable")[: np.count_nonzero(matrix)]
-        pairs = [divmod(int(cell), len(labels)) for cell in order]
-        return pd.DataFrame(
-            [(labels[missed], labels[predicted], int(matrix[missed, predicted])) for missed, predicted in pairs],
-            columns=["missed", "predicted", "rows"],
-        )
+        return confused_pairs(self.confused_matrix(name)).rename(columns={"true": "missed"})
+
+
+def confused_pairs(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of different labels with their rows, most frequent first, of counts (true labels, predicted labels)."""
+    cells, labels = confusion.to_numpy().copy(), list(confusion.index)
+    np.fill_diagonal(cells, 0)
+    order = np.argsort(-cells, axis=None, kind="stable")[: np.count_nonzero(cells)]
+    pairs = [divmod(int(cell), len(labels)) for cell in order]
+    return pd.DataFrame(
+        [(labels[true], labels[predicted], int(cells[true, predicted])) for true, predicted in pairs],
+        columns=["true", "predicted", "rows"],
+    )

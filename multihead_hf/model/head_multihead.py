@@ -156,6 +156,11 @@ class HeadConfig:
         return len(self.labels)
 
     @property
+    def positive_id(self) -> int | None:
+        """Id of the `positive_label`."""
+        return None if self.positive_label is None else self.labels.index(self.positive_label)
+
+    @property
     def unresolved(self) -> str | None:
         """The setting that is `"balanced"` and not computed yet, if there is one."""
         settings = ("label_weights", "pos_weight")

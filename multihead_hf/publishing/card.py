@@ -1,5 +1,6 @@
 """The model card: what is known of a model as `README.md`, and the same as data in `model_card.json`."""
 
+import html
 import json
 import math
 import os
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from huggingface_hub import CardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..evaluation.metrics import main_score_name
+from ..evaluation.report import write_whole
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 
@@ -52,7 +56,8 @@ class CardFacts:
         widget_texts: texts to try the model with; they are published.
         limits: what the model is not for, in your words.
         evaluations: each a dict with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, where
-            known, `rows`, `intervals` (head → metric → (low, high)), `level`, and `stale`: thresholds changed since.
+            known, `rows`, `intervals` (head → metric → (low, high)), `level`, `stale`: thresholds changed since, and
+            `step`: at which it was taken, if training went on.
         training: dict with `rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and `steps`, each where
             known.
         versions: package → version.
@@ -94,6 +99,11 @@ def check_given(given: Any) -> dict[str, Any]:
         texts = own if name in lists else [own]
         if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
             raise ValueError(f"model_card: {name!r} is {value!r}: give {'texts' if name in lists else 'a text'}")
+        for text in texts if name in ("datasets", "base_model") else ():
+            try:
+                validate_repo_id(text)
+            except HFValidationError:
+                raise ValueError(f"model_card: {name!r} names {text!r}, which is no repository on the Hub") from None
         found[name] = list(own) if name in lists else own
     return found
 
@@ -104,15 +114,17 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
     Raises:
         ValueError: a metric that is not finite.
     """
-    name = Path(facts.model_id.rstrip("/")).name if facts.model_id else "Multi-head model"
+    name = Path(facts.model_id or "").name or "Multi-head model"
     for evaluation in facts.evaluations:
         bad = [key for key, value in evaluation["metrics"].items() if not math.isfinite(value)]
         if bad:
             raise ValueError(f"no figures: {bad} are not finite")
     source = resources.files(__package__).joinpath("card_template.md").read_text(encoding="utf-8")
     # Markdown, in which `md` and `code` escape what comes from outside
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"md": _markdown, "code": _code}
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"md": _markdown, "html": _html, "code": _code}
     body = environment.from_string(source).render(
         name=name,
         config=config,
@@ -121,7 +133,8 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
         rows=[_head_row(head_name, head, facts) for head_name, head in config.heads.items()],
         tables=[_table(config.heads, evaluation) for evaluation in facts.evaluations],
         limits=_limits(config, facts),
-        thresholds={key: _thresholds(head) for key, head in config.heads.items()},
+        decides={key: _decides(head) for key, head in config.heads.items()},
+        counts=facts.training.get("labels") or {},
         text=_example(config, facts),
         losses={
             key: head.loss or ("bce" if head.multi_label else "cross_entropy") for key, head in config.heads.items()
@@ -155,15 +168,37 @@ def write_card(
     card = model_card(config, facts)
     for path, data in (pictures or {}).items():
         (place / path).parent.mkdir(parents=True, exist_ok=True)
-        (place / path).write_bytes(data)
-    (place / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    (place / CARD).write_text(card, encoding="utf-8")
+        write_whole(place / path, data)
+    named = {each["path"] for each in facts.pictures}
+    for path in _named_pictures(place) - named:
+        (place / path).unlink(missing_ok=True)  # of a card before
+    content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
+    write_whole(place / FACTS, f"{content}\n".encode())
+    write_whole(place / CARD, card.encode())
     return True
 
 
 def is_ours(card: Path) -> bool:
     """Whether a card may be written here: there is none, or one of ours that nobody claimed."""
-    return not card.is_file() or MARK in card.read_text(encoding="utf-8")
+    return not card.is_file() or MARK.encode() in card.read_bytes()
+
+
+def picture_path(name: str) -> str:
+    """Where a picture of a report lies, below the folder of the card."""
+    return f"{ASSETS}/{name}.png"
+
+
+def _named_pictures(folder: Path) -> set[str]:
+    """Pictures that the card in a folder names."""
+    try:
+        paths = {each["path"] for each in read_facts(folder).pictures}
+    except (ValueError, KeyError):
+        return set()
+    return {path for path in paths if _is_picture(path)}
+
+
+def _is_picture(path: str) -> bool:
+    return re.fullmatch(rf"{ASSETS}/[a-z0-9_]+\.png", path) is not None
 
 
 def read_facts(folder: str | os.PathLike) -> CardFacts:
@@ -176,33 +211,41 @@ def read_facts(folder: str | os.PathLike) -> CardFacts:
     if not path.is_file():
         return CardFacts()
     try:
-        return CardFacts(**json.loads(path.read_text(encoding="utf-8")))
+        facts = CardFacts(**json.loads(path.read_text(encoding="utf-8")))
+        for each, default in asdict(CardFacts()).items():
+            if default is not None and not isinstance(getattr(facts, each), type(default)):
+                raise ValueError(f"{each} is no {type(default).__name__}")
+        return facts
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it, and the card is made without it") from None
 
 
-def add_report(facts: CardFacts, report: Mapping[str, Any], name: str | None = None) -> None:
-    """Let the figures of a report (`report.json`) take the place of the evaluations.
+def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+    """An evaluation as `CardFacts` holds it.
 
     Args:
-        facts: is changed.
-        report: as `Report.to_dict` gives it.
-        name: of the rows.
+        report: as `Report.to_dict` and `report.json` give it.
+        name: of its rows.
     """
     heads = report["heads"]
-    facts.evaluations = [
-        {
-            "name": name,
-            "rows": report["rows"],
-            "level": report["level"],
-            "metrics": {
-                f"{head}_{metric}": value for head, own in heads.items() for metric, value in own["figures"].items()
-            },
-            "intervals": {
-                head: {metric: [each["low"], each["high"]] for metric, each in own["intervals"].items()}
-                for head, own in heads.items()
-            },
-        }
+    return {
+        "name": name,
+        "rows": report["rows"],
+        "level": report["level"],
+        "metrics": {
+            f"{head}_{metric}": value for head, own in heads.items() for metric, value in own["figures"].items()
+        },
+        "intervals": {
+            head: {metric: [each["low"], each["high"]] for metric, each in own["intervals"].items()}
+            for head, own in heads.items()
+        },
+    }
+
+
+def report_pictures(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The pictures of a report as `CardFacts` holds them."""
+    return [
+        {"path": picture_path(each["name"]), "title": each["title"], "alt": each["alt"]} for each in report["pictures"]
     ]
 
 
@@ -221,28 +264,34 @@ def add_report_folder(
         path below the folder of the card → PNG file.
 
     Raises:
-        ValueError: there is no report, it lacks a picture, or it is on other heads or labels.
+        ValueError: there is no report, it lacks a picture, or it is on other heads, labels or thresholds.
     """
     place = Path(folder)
     try:
         report = json.loads((place / "report.json").read_text(encoding="utf-8"))
-        pictures = {each["name"]: (place / f"{each['name']}.png").read_bytes() for each in report["pictures"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{place} holds no report ({error}): multihead-hf report MODEL DATA -o {place}") from None
-    for head, own in report["heads"].items():
-        labels = list(own["labels"])
-        if head not in config.heads or labels != config.heads[head].labels:
-            raise ValueError(f"the report in {place} is on another model: its head {head!r} has the labels {labels}")
-    add_report(facts, report, name)
-    facts.pictures = [
-        {"path": f"{ASSETS}/{each['name']}.png", "title": each["title"], "alt": each["alt"]}
-        for each in report["pictures"]
-    ]
-    return {f"{ASSETS}/{each}.png": data for each, data in pictures.items()}
+        for head, own in report["heads"].items():
+            _check_same_head(place, head, own["labels"], config.heads.get(head))
+        evaluation, pictures = report_evaluation(report, name), report_pictures(report)
+        if not all(_is_picture(each["path"]) for each in pictures):
+            raise ValueError("a picture has no plain name")
+        files = {each["path"]: (place / Path(each["path"]).name).read_bytes() for each in pictures}
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{place} holds no report ({error!r}): multihead-hf report MODEL DATA -o {place}") from None
+    facts.evaluations, facts.pictures = [evaluation], pictures
+    return files
 
 
-def _metadata(config: MultiHeadConfig, facts: CardFacts, name: str) -> CardData:
-    shown = {metric for head in config.heads.values() for metric in [_hub_metric(_main(head))] if metric}
+def _check_same_head(place: Path, name: str, labels: Mapping[str, Mapping[str, Any]], head: HeadConfig | None) -> None:
+    if head is None or list(labels) != head.labels:
+        raise ValueError(f"the report in {place} is on another model: its head {name!r} has the labels {list(labels)}")
+    thresholds = [own["threshold"] for own in labels.values()]
+    if head.multi_label and not np.allclose(thresholds, head.thresholds or [0.5] * head.num_labels, atol=1e-6):
+        raise ValueError(f"the report in {place} was made with other thresholds of the head {name!r}: make it anew")
+
+
+def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData:
+    known = {key for own in facts.evaluations for key in own["metrics"]}
+    mains = [_hub_metric(_main(head)) for name, head in config.heads.items() if f"{name}_{_main(head)}" in known]
     heads = config.heads.values()
     tags = ["multihead_hf", "multi-head", "text-classification"]
     tags += ["multi-label-classification"] if any(head.multi_label for head in heads) else []
@@ -253,7 +302,7 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, name: str) -> CardData:
         "pipeline_tag": "text-classification",
         "base_model": facts.base_model,
         "datasets": facts.datasets or None,
-        "metrics": sorted(shown) if facts.evaluations else None,
+        "metrics": sorted({metric for metric in mains if metric}) or None,
         "tags": list(dict.fromkeys([*tags, *facts.tags])),
         "widget": [{"text": text} for text in facts.widget_texts] or None,
     }
@@ -265,7 +314,7 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, name: str) -> CardData:
     ]
     if results:
         # by hand: `EvalResult` would merge the results of heads on one data set into one
-        data["model-index"] = [{"name": name, "results": results}]
+        data["model-index"] = [{"name": title, "results": results}]
     return CardData(**{key: value for key, value in data.items() if value is not None})
 
 
@@ -333,7 +382,7 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
                 f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; expect little of them."
             )
     for name, head in config.heads.items():
-        if head.multi_label and head.thresholds is None:
+        if head.multi_label and head.thresholds is None and head.min_labels != head.num_labels:
             found.append(
                 f"{_markdown(name)}: labels are predicted from a probability of 0.5 on; thresholds were not tuned."
             )
@@ -341,17 +390,27 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         found.append("Probabilities were not calibrated: take them as an order, not as shares.")
     if not facts.evaluations:
         found.append("No evaluation is recorded.")
+    for step in sorted({own["step"] for own in facts.evaluations if own.get("step") is not None}):
+        found.append(f"The figures above were taken at step {step:,}, before training went on.")
     if any(own.get("stale") for own in facts.evaluations):
         found.append("Thresholds or temperatures were changed after the figures above were taken.")
     return found
 
 
-def _thresholds(head: HeadConfig) -> str:
+def _decides(head: HeadConfig) -> str:
+    """How many labels a row has, and from where on they are predicted."""
     if not head.multi_label:
-        return "highest score"
+        return "one of them"
+    least, most = head.min_labels or 0, head.max_labels
+    if most is None:
+        number = "any number of them" if not least else f"{least} of them or more"
+    else:
+        number = f"{most} of them" if least == most else f"{least} to {most} of them"
     values = head.thresholds or [0.5]
     low, high = min(values), max(values)
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return (
+        f"{number}, from a probability of {low:.3g} on" if low == high else f"{number}, from {low:.3g} to {high:.3g} on"
+    )
 
 
 def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
@@ -363,9 +422,13 @@ def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
 
 def _markdown(text: Any) -> str:
     """Text from outside in a line or cell of Markdown."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # an underscore inside a word means nothing
-    return re.sub(r"[\\|*`\[\]#]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", plain)
+    return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", _html(text))
+
+
+def _html(text: Any) -> str:
+    """Text from outside in a line of HTML."""
+    return html.escape(" ".join(str(text).split()), quote=False)
 
 
 def _code(value: Any) -> str:

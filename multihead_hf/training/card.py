@@ -1,18 +1,20 @@
 """What a Trainer knows for the card of its model."""
 
 import importlib.metadata
+import math
+import os
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from datasets import Dataset
-from transformers.utils import logging
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..data.heads import count_labels
+from ..evaluation.metrics import metric_names
+from ..evaluation.report import Report
 from ..model.configuration_multihead import MultiHeadConfig
 from .arguments import MultiHeadTrainingArguments
-
-logger = logging.get_logger(__name__)
 
 PACKAGES = ("multihead-hf", "transformers", "torch", "datasets", "accelerate")
 # arguments that decide what is learned; others, such as folders, names of columns and tokens, are nobody's business
@@ -51,54 +53,47 @@ def label_counts(rows: Any, config: MultiHeadConfig) -> dict[str, dict[str, int]
     }
 
 
-def last_evaluations(
-    history: list[dict[str, Any]], config: MultiHeadConfig, best_step: int | None
-) -> list[dict[str, Any]]:
-    """What was logged of the model at hand: after training, else at the best step, else last.
+@dataclass
+class Judgement:
+    """What was found of a model, and of which.
 
     Args:
-        history: `state.log_history`.
-        config: of the model.
-        best_step: of the model that was loaded at the end of training, if one was.
+        evaluations: as `CardFacts.evaluations`.
+        step: of training, at which the model was judged.
+        settings: what decided about its labels then (`decision_settings`).
+        report: that it is from, if it is.
     """
-    after = max((place for place, entry in enumerate(history) if "train_runtime" in entry), default=-1)
-    entries = [entry for entry in history if any(key.startswith("eval_") for key in entry)]
-    later = [entry for entry in history[after + 1 :] if entry in entries] if after >= 0 else []
-    if later:
-        entries = later
-    elif best_step is not None:
-        entries = [entry for entry in entries if entry.get("step") == best_step]
-    if not entries:
-        return []
-    step = entries[-1].get("step")
-    merged: dict[str, Any] = {}
-    for entry in entries:
-        if entry.get("step") == step:
-            merged |= {key.removeprefix("eval_"): value for key, value in entry.items() if key.startswith("eval_")}
-    return [each for each in (_of_set(merged, config, name) for name in _sets(merged, config)) if each["metrics"]]
+
+    evaluations: list[dict[str, Any]]
+    step: int
+    settings: dict[str, Any]
+    report: Report | None = None
+
+    def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """The evaluations, marked where the model has changed since."""
+        found = self.evaluations if self.settings == settings else [{**own, "stale": True} for own in self.evaluations]
+        return found if self.step == step else [{**own, "step": self.step} for own in found]
 
 
-def _sets(merged: Mapping[str, Any], config: MultiHeadConfig) -> list[str | None]:
-    """Names of the evaluation sets, `None` for the only one."""
-    names: dict[str | None, None] = {}
-    for key in merged:
-        for head in config.heads:
-            for suffix in ("f1_macro", "f1_micro"):
-                if key == f"{head}_{suffix}":
-                    names[None] = None
-                elif key.endswith(f"_{head}_{suffix}"):
-                    names[key.removesuffix(f"_{head}_{suffix}")] = None
-    return list(names)
+def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None) -> list[dict[str, Any]]:
+    """The heads' figures in what `evaluate` gives or logs, for each of the named sets.
 
-
-def _of_set(merged: Mapping[str, Any], config: MultiHeadConfig, name: str | None) -> dict[str, Any]:
-    start = "" if name is None else f"{name}_"
-    metrics = {
-        key.removeprefix(start): float(value)
-        for key, value in merged.items()
-        if isinstance(value, (int, float)) and any(key.startswith(f"{start}{head}_") for head in config.heads)
-    }
-    return {"name": name, "metrics": metrics}
+    Args:
+        metrics: `eval_<head>_<metric>`, or `eval_<set>_<head>_<metric>`, among others.
+        config: of the model.
+        sets: their names, `None` for a single one.
+    """
+    keys = [
+        f"{name}_{metric}"
+        for name, head in config.heads.items()
+        for metric in (*metric_names(head.problem_type, head.positive_label), "loss")
+    ]
+    found = []
+    for name in [None] if sets is None else sets:
+        start = "eval_" if name is None else f"eval_{name}_"
+        values = {key: float(metrics[start + key]) for key in keys if start + key in metrics}
+        found.append({"name": name, "metrics": {key: value for key, value in values.items() if math.isfinite(value)}})
+    return [each for each in found if each["metrics"]]
 
 
 def versions() -> dict[str, str]:
@@ -107,9 +102,23 @@ def versions() -> dict[str, str]:
 
 
 def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
-    """What decides about labels, of heads that do not learn it: head → thresholds and temperature."""
+    """What decides about labels: head → labels, temperature, limits and, where they are not learned, thresholds."""
     return {
-        name: (head.thresholds, head.calibration_temperature)
+        name: (
+            head.labels,
+            head.calibration_temperature,
+            head.min_labels,
+            head.max_labels,
+            head.thresholds if head.learn_thresholds is None else None,
+        )
         for name, head in config.heads.items()
-        if head.learn_thresholds is None
     }
+
+
+def hub_name(name: str) -> str | None:
+    """`name` if it can be that of a repository, and is no path of this machine."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return None if not name or os.path.exists(name) else name

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase, Trainer
 
-from ..evaluation.bootstrap import Interval, RowCounts, differences, intervals
+from ..evaluation.bootstrap import Difference, Interval, RowCounts, differences, intervals
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from .predictions import Predictions, predicted
@@ -33,31 +33,10 @@ class IntervalReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({self.level:.0%} interval)"]
+        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({100 * self.level:g}% interval)"]
         for name, found in self.heads.items():
             lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{each}" for metric, each in found.items()]
         return "\n".join(lines)
-
-
-@dataclass
-class HeadDifference:
-    """One metric of one head in two models.
-
-    Args:
-        one, other: the figures.
-        difference: `one` less `other`, with its interval.
-    """
-
-    one: float
-    other: float
-    difference: Interval
-
-    @property
-    def verdict(self) -> str:
-        """What the interval says of the first model: `"better"`, `"worse"`, or `"not shown"` where it holds 0."""
-        if self.difference.low > 0:
-            return "better"
-        return "worse" if self.difference.high < 0 else "not shown"
 
 
 @dataclass
@@ -71,7 +50,7 @@ class Comparison:
         level: share of the draws that an interval holds.
     """
 
-    heads: dict[str, dict[str, HeadDifference]]
+    heads: dict[str, dict[str, Difference]]
     rows: dict[str, int]
     others: dict[str, str]
     level: float
@@ -87,7 +66,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = [
             f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'one':>7}{'other':>7}  "
-            f"{f'difference ({self.level:.0%} interval)':32}one is"
+            f"{f'difference ({100 * self.level:g}% interval)':32}one is"
         ]
         for name, found in self.heads.items():
             for metric, each in found.items():
@@ -106,6 +85,7 @@ def confidence_intervals(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 42,
+    **reading: Any,
 ) -> IntervalReport:
     """Each head's figures with bootstrap intervals: percentiles of figures of rows that are drawn with replacement.
 
@@ -115,16 +95,20 @@ def confidence_intervals(
         draws: how often rows are drawn.
         level: share of the draws that the interval holds.
         seed: of the draws.
+        reading: for a model, how rows are read, as for `write_report`.
+
+    Returns:
+        accuracy, precision, recall and F1 of each head; other metrics have no interval.
 
     Raises:
         ValueError: draws or a level that make no interval, or no labelled row.
     """
     check_draws(draws, level)
-    predictions = predicted(model, dataset, tokenizer)
+    predictions = predicted(model, dataset, tokenizer, **reading)
     names = predictions.labelled()
     if not names:
         raise ValueError(f"no row of the dataset is labelled; the heads are {list(predictions.model.config.heads)}")
-    counts = {name: row_counts(predictions, name) for name in names}
+    counts = {name: row_counts(predictions, name, predictions.heads[name].positive_id) for name in names}
     found = {name: intervals(own, draws, level, seed) for name, own in counts.items()}
     return IntervalReport(found, {name: int(own.labelled.sum()) for name, own in counts.items()}, level)
 
@@ -138,33 +122,50 @@ def compare(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 42,
+    **reading: Any,
 ) -> Comparison:
     """Compare a model, head by head, with others on the same rows, with paired bootstrap intervals of the differences.
     With a multi-head run and runs of its single heads it says where sharing the encoder helped and where it hurt.
 
     Args:
-        one: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
+        one: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed, and is that of all such models).
         others: another, a list of them, or a dict name → one. Each head is compared with the one that has it.
         dataset: raw or prepared rows that no model was trained on.
         draws: how often rows are drawn.
         level: share of the draws that the interval of a difference holds.
         seed: of the draws.
+        reading: for a model, how rows are read, as for `write_report`.
 
     Raises:
-        ValueError: no head in common, two others with the same head, a head whose labels differ, or no labelled row.
+        ValueError: no head in common, two others with the same head, a head whose labels differ, models with different
+            vocabularies and one tokenizer, or no labelled row.
     """
     check_draws(draws, level)
     given = dict(others) if isinstance(others, Mapping) else _named(others)
+    _check_one_vocabulary([each for each in (one, *given.values()) if not isinstance(each, Trainer)])
     against = _opponents(_config(one).heads, {name: _config(other).heads for name, other in given.items()})
-    mine = predicted(one, dataset, tokenizer)
+    mine = predicted(one, dataset, tokenizer, **reading)
     names = [name for name in mine.labelled() if name in against]
     if not names:
         raise ValueError(f"nothing to compare: no row of the dataset is labelled for {list(against)}")
     wanted = dict.fromkeys(against[name] for name in names)
-    theirs = {name: predicted(given[name], dataset, tokenizer) for name in wanted}
-    heads = {name: _head_differences(mine, theirs[against[name]], name, draws, level, seed) for name in names}
-    rows = {name: int(row_counts(mine, name).labelled.sum()) for name in names}
+    theirs = {name: predicted(given[name], dataset, tokenizer, **reading) for name in wanted}
+    heads, rows = {}, {}
+    for name in names:
+        positive = mine.heads[name].positive_id  # of both: the figures are of one label
+        own, other = (row_counts(each, name, positive) for each in (mine, theirs[against[name]]))
+        heads[name] = differences(own, other, draws, level, seed)
+        rows[name] = int(own.labelled.sum())
     return Comparison(heads, rows, {name: against[name] for name in names}, level)
+
+
+def _check_one_vocabulary(models: list[Any]) -> None:
+    sizes = {_config(model).vocab_size for model in models}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the models have vocabularies of {sorted(sizes)} tokens, and one tokenizer cannot read for all of them: "
+            "pass a trainer with its tokenizer for each"
+        )
 
 
 def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, HeadConfig]]) -> dict[str, str]:
@@ -190,10 +191,8 @@ def _config(model: Any) -> MultiHeadConfig:
     return multi_head_model(model.model if isinstance(model, Trainer) else model).config
 
 
-def row_counts(predictions: Predictions, name: str) -> RowCounts:
-    """What each row adds to the counts of a head."""
-    head = predictions.model.config.heads[name]
-    positive = None if head.positive_label is None else head.labels.index(head.positive_label)
+def row_counts(predictions: Predictions, name: str, positive: int | None) -> RowCounts:
+    """What each row adds to the counts of a head; `positive` is the label that binary figures speak of."""
     return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
 
 
@@ -204,7 +203,7 @@ def check_draws(draws: int, level: float) -> None:
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} is no share of the draws between 0 and 1, such as 0.95")
-    if draws < 2:
+    if not isinstance(draws, int) or draws < 2:
         raise ValueError(f"{draws} draws give no interval: take 1000")
 
 
@@ -228,13 +227,3 @@ def _named(others: Any) -> dict[str, Any]:
     if not isinstance(others, (list, tuple)):
         return {"other": others}
     return {f"other {place}": other for place, other in enumerate(others, start=1)}
-
-
-def _head_differences(
-    mine: Predictions, theirs: Predictions, name: str, draws: int, level: float, seed: int
-) -> dict[str, HeadDifference]:
-    one, other = (row_counts(each, name) for each in (mine, theirs))
-    gaps = differences(one, other, draws, level, seed)
-    weights = np.ones((1, int(one.labelled.sum())))
-    first, second = one.figures(weights), other.figures(weights)
-    return {metric: HeadDifference(float(first[metric][0]), float(second[metric][0]), gaps[metric]) for metric in gaps}

@@ -69,9 +69,10 @@ class GradientCosineCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0 and state.is_world_process_zero:
-            due = control.should_log
-            self._trainer.log(self.cosines(state.global_step))
-            control.should_log = due  # `log` takes it to be done
+            due, found = control.should_log, self.cosines(state.global_step)
+            if found:
+                self._trainer.log(found)
+                control.should_log = due  # `log` takes it to be done
 
     def _shared(self) -> list[torch.nn.Parameter]:
         base = multi_head_model(self._trainer.model)
@@ -84,6 +85,8 @@ class GradientCosineCallback(TrainerCallback):
         places = torch.randperm(len(trainer.train_dataset), generator=order)[: self._rows].tolist()
         batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[place] for place in places]))
         names = [name for name in trainer.trained_heads if labelled(batch["labels"][name])]
+        if len(names) < 2:
+            return {}
         was_training = base.training
         base.eval()
         try:

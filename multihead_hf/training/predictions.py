@@ -1,7 +1,9 @@
 """What a trainer, or a model with its tokenizer, says of a data set: for tuning, comparing and reports."""
 
+import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +11,15 @@ import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from ..evaluation.metrics import MISSING
-from ..model.configuration_multihead import MultiHeadConfig
 from ..model.decoding_multihead import decide, probabilities
-from ..model.head_multihead import HeadConfig
+from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .preparation import multi_head_model
 from .trainer import MultiHeadTrainer
+
+# what `apply_text_settings` may change
+TEXT_SETTINGS = ("text_columns", "max_length", "truncation", "max_windows", "stride", "window_pooling")
 
 
 class Predictions(NamedTuple):
@@ -25,11 +29,13 @@ class Predictions(NamedTuple):
         model: the model that made them.
         logits: head → (rows, labels).
         references: head → label ids (rows,), or cells (rows, labels); −100 where they are not known.
+        is_first: whether this process is the first one, which writes.
     """
 
     model: MultiHeadModel
     logits: Mapping[str, np.ndarray]
     references: Mapping[str, np.ndarray]
+    is_first: bool = True
 
     @property
     def heads(self) -> Mapping[str, HeadConfig]:
@@ -59,32 +65,64 @@ def predicted(
         reading: for a model, `MultiHeadTrainingArguments` that say how rows are read; a trainer has its own.
 
     Raises:
-        ValueError: a model without a tokenizer, or rows that cannot be read.
+        ValueError: no multi-head model, one without a tokenizer, or rows that cannot be read.
     """
     if isinstance(model, Trainer):
         found = model.predict(dataset)
-    else:
-        if tokenizer is None:
-            raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
-        quiet = {
-            "report_to": "none",
-            "disable_tqdm": True,
-            "per_device_eval_batch_size": 32,
-            "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            args = MultiHeadTrainingArguments(folder, **{**quiet, **reading})
-            found = MultiHeadTrainer(model=model, args=args, processing_class=tokenizer).predict(dataset)
-    base = multi_head_model(model.model if isinstance(model, Trainer) else model)
-    return Predictions(base, found.predictions, found.label_ids)
+        return Predictions(
+            multi_head_model(model.model), found.predictions, found.label_ids, model.is_world_process_zero()
+        )
+    base = multi_head_model(model)
+    if tokenizer is None:
+        raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
+    known = [each.name for each in fields(MultiHeadTrainingArguments)]
+    for name in reading:
+        if name not in known:
+            raise ValueError(f"no way of reading rows is called {name!r}.{near_names(name, known)}")
+    quiet = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "per_device_eval_batch_size": 32,
+        "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns
+    }
+    with tempfile.TemporaryDirectory() as folder, _kept_as_it_is(base):
+        args = MultiHeadTrainingArguments(folder, **{**quiet, **reading})
+        trainer = MultiHeadTrainer(model=model, args=args, processing_class=tokenizer)
+        found = trainer.predict(dataset)
+        return Predictions(base, found.predictions, found.label_ids, trainer.is_world_process_zero())
 
 
-def texts_of(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+@contextlib.contextmanager
+def _kept_as_it_is(model: MultiHeadModel) -> Iterator[None]:
+    """A Trainer makes a model ready for training: its text settings, what is frozen and in which precision, and the
+    learned weights of its losses. Whoever only asks for predictions finds it as it was."""
+    settings = {name: getattr(model.config, name) for name in TEXT_SETTINGS}
+    frozen, log_variances, training = model._frozen_by_arguments, model.log_variances, model.training
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model._frozen_by_arguments = []
+    for parameter in trained:
+        parameter.requires_grad_(False)  # what is not trained stays in half precision
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model._frozen_by_arguments, model.log_variances = frozen, log_variances
+        model.train(training)
+        for name, value in settings.items():
+            setattr(model.config, name, value)
+
+
+def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     """The texts of raw rows, the two of a pair joined by " | "; of prepared rows what their tokens say."""
     if "input_ids" in dataset.column_names:
         if tokenizer is None:
             raise ValueError("prepared rows have no texts: pass the tokenizer")
-        rows = [ids[0] if ids and isinstance(ids[0], list) else ids for ids in dataset["input_ids"]]
-        return tokenizer.batch_decode(rows, skip_special_tokens=True)
-    columns = config.text_columns or ["text"]
-    return [" | ".join(str(text) for text in row) for row in zip(*(dataset[name] for name in columns), strict=True)]
+        return [
+            " … ".join(
+                tokenizer.batch_decode(ids if ids and isinstance(ids[0], list) else [ids], skip_special_tokens=True)
+            )
+            for ids in dataset["input_ids"]
+        ]
+    names = [columns] if isinstance(columns, str) else columns
+    return [" | ".join(str(text) for text in row) for row in zip(*(dataset[name] for name in names), strict=True)]

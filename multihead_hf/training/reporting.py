@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import CONFIG_NAME
 
+from ..data.sources import read_dataset
 from ..evaluation.report import Report, make_report, save_report
 from .comparison import check_draws
 from .predictions import predicted, texts_of
-from .preparation import multi_head_model, opened
 
 
 def write_report(
@@ -23,6 +24,7 @@ def write_report(
     folder: str | os.PathLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    split: str | None = None,
     title: str | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
     most: int = 500,
@@ -41,6 +43,7 @@ def write_report(
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
         dataset: labelled rows that were not trained on: raw, prepared, files or a name on the Hub.
         folder: is made where it does not exist.
+        split: the part to judge on, where the rows are in parts; by default `test`, else `validation`.
         title: of the page; by default the model's name.
         history: log entries of the training run; by default the trainer's.
         most: mistakes of a head on the page; the tables have all.
@@ -52,25 +55,27 @@ def write_report(
         the report, which prints as a summary; with several processes on each of them, written by the first.
 
     Raises:
-        ValueError: no labelled row, or rows that cannot be read.
+        ValueError: no labelled row, rows that cannot be read, or a folder that would be pushed with the model.
         ImportError: matplotlib is missing; says what to type.
     """
     check_draws(draws, level)
     from ..evaluation import plots  # noqa: F401  (before anything is computed)
 
-    rows = opened(dataset, "dataset")
+    is_trainer = isinstance(model, Trainer)
+    check_not_pushed(folder, [model.args.output_dir] if is_trainer else [])
+    rows = one_part(read_dataset(dataset), split)
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read again, and this is a {type(rows).__name__}")
+    if not len(rows):
+        raise ValueError("the dataset is empty: there is no row to judge the model on")
     predictions = predicted(model, rows, tokenizer, **reading)
-    is_trainer = isinstance(model, Trainer)
-    if is_trainer:
-        tokenizer = model.processing_class
-    config = multi_head_model(model.model if is_trainer else model).config
+    config = predictions.model.config
+    columns = model.args.text_columns if is_trainer else reading.get("text_columns")
     report = make_report(
         config.heads,
         predictions.logits,
         predictions.references,
-        texts_of(rows, config, tokenizer),
+        texts_of(rows, columns or config.text_columns or ["text"], model.processing_class if is_trainer else tokenizer),
         title=title or _title(model, config),
         history=(model.state.log_history if is_trainer else ()) if history is None else history,
         draws=draws,
@@ -78,15 +83,53 @@ def write_report(
         seed=seed,
     )
     if is_trainer:
-        model.last_report = report  # the model card tells of it
-    if is_trainer and not model.is_world_process_zero():
-        return report
-    return save_report(report, folder, most)
+        model.note_report(report)
+    report.folder = Path(folder)
+    return save_report(report, folder, most) if predictions.is_first else report
+
+
+def one_part(data: Any, split: str | None) -> Any:
+    """The rows to judge on: those of the part `split`, by default of `test`, else `validation`, where there are parts.
+
+    Raises:
+        ValueError: there is no such part, or it is not clear which.
+    """
+    if not isinstance(data, Mapping):
+        if split is not None:
+            raise ValueError(f"split {split!r}: these rows are not in parts; leave it out")
+        return data
+    for name in ["test", "validation"] if split is None else [split]:
+        if name in data:
+            return data[name]
+    raise ValueError(f"the parts are {list(data)}: name one of them as split")
+
+
+def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) -> None:
+    """
+    Args:
+        folder: of the report.
+        models: folders that models are saved in.
+
+    Raises:
+        ValueError: it lies in a model's folder and would be pushed to the Hub with it, texts and all.
+    """
+    place = Path(os.path.abspath(folder))
+    parents = {Path(os.path.abspath(model)) for model in models if model is not None}
+    parents |= {parent for parent in [place, *place.parents] if (parent / CONFIG_NAME).is_file()}
+    for parent in parents & {place, *place.parents}:
+        below = place.relative_to(parent).parts
+        if not below or not below[0].startswith("_"):
+            raise ValueError(
+                f"{folder} lies in the model's folder and would be pushed with it, texts and all: take a folder "
+                f"elsewhere, or {os.path.join(parent, '_report')} (what begins with _ is not pushed)"
+            )
 
 
 def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
     """Log entries of the run that made a saved model: of `trainer_state.json` in it, or in its last checkpoint; empty
-    where there is none."""
+    where there is none, and for a name on the Hub."""
+    if not os.path.isdir(folder):
+        return []
     places = [Path(folder), *(Path(each) for each in [get_last_checkpoint(str(folder))] if each is not None)]
     for place in places:
         path = place / TRAINER_STATE_NAME

@@ -32,9 +32,25 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
-from ..publishing.card import CARD, CardFacts, add_report, check_given, write_card
+from ..publishing.card import (
+    CARD,
+    CardFacts,
+    check_given,
+    picture_path,
+    report_evaluation,
+    report_pictures,
+    write_card,
+)
 from .arguments import MultiHeadTrainingArguments
-from .card import changed_settings, decision_settings, label_counts, last_evaluations, versions
+from .card import (
+    Judgement,
+    changed_settings,
+    decision_settings,
+    evaluations_of,
+    hub_name,
+    label_counts,
+    versions,
+)
 from .checkpoints import (
     check_complete,
     check_same_heads,
@@ -135,11 +151,11 @@ class MultiHeadTrainer(Trainer):
         self._two_passes: TwoPasses | None = None
         self._evaluation: Evaluation | None = None
         self.last_evaluation: StreamingMetrics | None = None
-        # for the card: the report on the model at hand, the training rows' counts, and what decided when it was judged
-        self.last_report: Report | None = None
+        # for the card: what was found of the model, and the training rows' counts
+        self._judged: Judgement | None = None
+        self._reported: Judgement | None = None
         self._label_counts: dict[str, dict[str, int]] | None = None
-        self._judged_with: dict[str, Any] | None = None
-        self._card_given: dict[str, Any] = {**check_given(args.model_card or {})}
+        self._card_given: dict[str, Any] = dict(args.model_card) if isinstance(args.model_card, dict) else {}
         self._feature_cache: FeatureCache | None = None
         self._rates: dict[str, float] = {}
         self._gradient_norms: dict[str, Tensor] = {}
@@ -236,7 +252,6 @@ class MultiHeadTrainer(Trainer):
         if eval_dataset is not None and not is_name:
             eval_dataset = self._prepared_for_evaluation(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        self._judged_with, self.last_report = decision_settings(self.config), None
         sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         if isinstance(sets, dict):
             scores = [metrics.get(f"{metric_key_prefix}_{name}_f1") for name in sets]
@@ -247,7 +262,13 @@ class MultiHeadTrainer(Trainer):
                 self.log(dict(mean))
                 # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
                 self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
+        if metric_key_prefix == "eval":
+            self._judge(metrics, list(sets) if isinstance(sets, dict) else None)
         return metrics
+
+    def _judge(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
+        found = evaluations_of(metrics, self.config, sets)
+        self._judged = Judgement(found, self.state.global_step, decision_settings(self.config))
 
     def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
         """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
@@ -418,7 +439,7 @@ class MultiHeadTrainer(Trainer):
             self._noted += [(name, term.name) for term in terms if len(terms) > 1]
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
         self._noted_steps = 0
-        self.last_report = None
+        self._judged = self._reported = None
         return super()._init_training_state(*args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
@@ -561,20 +582,20 @@ class MultiHeadTrainer(Trainer):
         elif os.path.isfile(pickle):
             # a checkpoint keeps it for the Trainer; the folder that gets published must not hold one
             os.remove(pickle)
-        self._write_card(folder)
+        if multi_head_model(self.model) is self.model:  # else PEFT writes that of its adapter
+            self._write_card(folder)
 
     # ---- model card ----
 
     def card_facts(self) -> CardFacts:
         """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or
         the report on it (`write_report`)."""
-        args, state = self.args, self.state
+        args, state, settings = self.args, self.state, decision_settings(self.config)
         if self._label_counts is None:
             self._label_counts = label_counts(self.train_dataset, self.config)
-        name = getattr(self.config.encoder, "_name_or_path", "")
         facts = CardFacts(
-            model_id=args.hub_model_id or os.path.basename(os.path.normpath(args.output_dir)),
-            base_model=name if name and not os.path.exists(name) else None,
+            model_id=self.hub_model_id or args.hub_model_id,
+            base_model=hub_name(getattr(self.config.encoder, "_name_or_path", "")),
             versions=versions(),
         )
         for key, value in self._card_given.items():
@@ -586,18 +607,32 @@ class MultiHeadTrainer(Trainer):
             facts.training["labels"] = self._label_counts
             if has_length(self.train_dataset):
                 facts.training["rows"] = len(self.train_dataset)
-        loaded = args.load_best_model_at_end and not self.is_in_train and state.best_model_checkpoint is not None
-        facts.evaluations = last_evaluations(state.log_history, self.config, state.best_global_step if loaded else None)
-        if self.last_report is not None:
-            add_report(facts, self.last_report.to_dict())
-            facts.pictures = [picture.for_card() for picture in self.last_report.pictures]
-        if self._judged_with is not None and self._judged_with != decision_settings(self.config):
-            facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        judgement = self._newest_judgement(settings)
+        if judgement is not None:
+            facts.evaluations = judgement.for_card(state.global_step, settings)
+            if judgement.report is not None:
+                facts.pictures = report_pictures(judgement.report.to_dict())
         return facts
 
+    def _newest_judgement(self, settings: dict[str, Any]) -> Judgement | None:
+        """Of the model as it is, the report before the evaluation; else what there is of it as it was."""
+        known = [each for each in (self._reported, self._judged) if each is not None]
+        fresh = [each for each in known if each.settings == settings and each.step == self.state.global_step]
+        return next(iter(fresh or known), None)
+
+    def note_report(self, report: Report) -> None:
+        """Let the model card that is written next tell of a report on the model as it is."""
+        found = [report_evaluation(report.to_dict())]
+        self._reported = Judgement(found, self.state.global_step, decision_settings(self.config), report)
+
     def _write_card(self, folder: str) -> None:
-        pictures = {} if self.last_report is None else self.last_report.card_pictures()
-        if not write_card(folder, self.config, self.card_facts(), pictures):
+        facts = self.card_facts()
+        if facts.model_id is None:
+            facts.model_id = os.path.basename(os.path.abspath(folder)) or None
+        judgement = self._newest_judgement(decision_settings(self.config))
+        report = None if judgement is None else judgement.report
+        pictures = {} if report is None else {picture_path(each.name): each.data for each in report.pictures}
+        if not write_card(folder, self.config, facts, pictures):
             logger.info(f"{os.path.join(folder, CARD)} is not ours to write, and stays as it is")
 
     def create_model_card(
@@ -666,6 +701,9 @@ class MultiHeadTrainer(Trainer):
         super()._load_best_model()
         base = multi_head_model(self.model)
         base.sync_thresholds()
+        best = [entry for entry in self.state.log_history if entry.get("step") == self.state.best_global_step]
+        logged = {key: value for entry in best for key, value in entry.items()}
+        self._judge(logged, list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else None)
         if base.log_variances is not None and self.state.best_model_checkpoint is not None:
             load_head_weighting(self.state.best_model_checkpoint, base.log_variances)
 
@@ -699,7 +737,11 @@ class MultiHeadTrainer(Trainer):
             path = "last-checkpoint" if last else os.path.basename(checkpoint_folder)
             jobs.append(
                 api.upload_folder(
-                    folder_path=checkpoint_folder, path_in_repo=path, commit_message=f"{message}, checkpoint", **upload
+                    folder_path=checkpoint_folder,
+                    path_in_repo=path,
+                    commit_message=f"{message}, checkpoint",
+                    ignore_patterns=["_*"],
+                    **upload,
                 )
             )
         self.push_in_progress = PushInProgress([*running, *jobs])

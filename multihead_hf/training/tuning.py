@@ -136,7 +136,8 @@ def calibrate(
     seed: int = 42,
 ) -> CalibrationReport:
     """Fit a temperature to each head ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) and keep it in the model's
-    configuration; `decode` divides logits by it. Thresholds are moved along: decisions do not change.
+    configuration; `decode` divides logits by it. Thresholds are moved along: decisions do not change
+    (but for which labels `min_labels` and `max_labels` choose, with a temperature for each label).
 
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
@@ -151,7 +152,7 @@ def calibrate(
     """
     one_of("per", per, PER)
     predictions = predicted(model, dataset, tokenizer)
-    base, logits, references = predictions
+    base, logits, references = predictions.model, predictions.logits, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=False)
     found: dict[str, HeadCalibration] = {}
     for name in names:

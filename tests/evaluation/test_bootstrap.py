@@ -83,10 +83,25 @@ def test_pairs_make_a_small_difference_visible() -> None:
     difference = differences(*counts)["accuracy"]
     alone = [intervals(each)["accuracy"] for each in counts]
     assert alone[1].high > alone[0].low  # the two intervals overlap
-    assert difference.low > 0
-    assert difference.value == pytest.approx(alone[0].value - alone[1].value)
-    same = differences(counts[0], counts[0])["accuracy"]
+    assert difference.difference.low > 0
+    assert difference.verdict == "better"
+    assert (difference.one, difference.other) == (alone[0].value, alone[1].value)
+    assert difference.difference.value == pytest.approx(alone[0].value - alone[1].value)
+    same = differences(counts[0], counts[0])["accuracy"].difference
     assert (same.low, same.value, same.high) == (0, 0, 0)
+
+
+def test_rare_labels_do_not_pull_macro_figures_out_of_their_interval() -> None:
+    once = np.arange(40)  # each label once, all right
+    found = intervals(RowCounts(np.eye(40, dtype=bool)[once], once), draws=200)["f1_macro"]
+    assert (found.low, found.value, found.high) == (1, 1, 1)
+    rng = np.random.default_rng(SEED)
+    true = np.minimum(rng.geometric(0.05, 300) - 1, 95)  # most of 96 labels have a row or two, many none
+    guess = np.where(rng.random(300) < 0.9, true, rng.integers(0, 96, 300))
+    counts = RowCounts(np.eye(96, dtype=bool)[guess], true)
+    found = intervals(counts, draws=500)["f1_macro"]
+    assert found.value == pytest.approx(f1_score(true, guess, average="macro", labels=range(96), zero_division=0))
+    assert found.low < found.value < found.high
 
 
 def test_other_rows_cannot_be_paired(cells: tuple[np.ndarray, np.ndarray]) -> None:

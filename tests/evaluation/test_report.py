@@ -189,3 +189,43 @@ def test_without_matplotlib_the_line_to_type_is_said() -> None:
     code = "import sys; sys.modules['matplotlib'] = None\nimport multihead_hf.evaluation.plots"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "multihead-hf[plots]"' in done.stderr
+
+
+def test_awkward_names_of_heads_and_labels() -> None:
+    labels = ["$5_$", "_hidden", "a very long label that no picture has room for", "<i>"]
+    heads = {"h$_$\n": HeadConfig(labels=labels, problem_type="multi_label_classification", positive_label=None)}
+    rng = np.random.default_rng(0)
+    logits, references = {"h$_$\n": rng.normal(size=(40, 4))}, {"h$_$\n": rng.integers(0, 2, (40, 4))}
+    history = [{"h$_$\n_loss": 1.0, "epoch": 1}, {"h$_$\n_loss": 0.5, "epoch": 2}]
+    report = make_report(heads, logits, references, ["x"] * 40, history=history, draws=5)
+    assert len(report.pictures) == 6
+
+
+def test_curves_of_several_evaluation_sets(arrays: dict[str, Any]) -> None:
+    history = [{"eval_north_mood_f1": value, "eval_north_loss": value, "epoch": value} for value in (1.0, 2.0)]
+    report = make_report(HEADS, **arrays, history=history, draws=5)
+    assert [picture.name for picture in report.training] == ["training_loss", "training_scores"]
+
+
+def test_logits_that_are_no_numbers(arrays: dict[str, Any]) -> None:
+    for name in ("mood", "topic/1"):
+        logits = {key: own.copy() for key, own in arrays["logits"].items()}
+        logits[name][3, 1] = np.nan
+        with pytest.raises(ValueError, match=f"head '{name}', row 3: its logits are not finite; 1 rows"):
+            make_report(HEADS, logits, arrays["references"], arrays["texts"])
+
+
+def test_more_labels_than_a_picture_holds() -> None:
+    rng = np.random.default_rng(0)
+    heads = {"intent": HeadConfig(labels=[f"label {place}" for place in range(600)])}
+    report = make_report(
+        heads, {"intent": rng.normal(size=(900, 600))}, {"intent": rng.integers(0, 600, 900)}, ["x"] * 900, draws=2
+    )
+    widths = {each.name: int.from_bytes(each.data[16:20], "big") for each in report.pictures}
+    assert widths["intent_confusion"] < 4000
+
+
+def test_a_head_without_any_positive_says_why_it_has_no_score() -> None:
+    heads = {"topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
+    report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, {"topic": np.zeros((3, 2))}, list("abc"), draws=5)
+    assert "– (no row has any of its labels)" in str(report)

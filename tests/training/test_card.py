@@ -129,7 +129,97 @@ def test_a_report_brings_intervals_and_pictures(tmp_path: Path) -> None:
     texts = [text for text in tiny.table(40)["text"] if len(text) > 8]
     assert not any(text in card + (tmp_path / FACTS).read_text() for text in texts)
     trainer.train()  # another model, which the report does not know
-    assert trainer.last_report is None
+    trainer.save_model()
+    assert "assets/" not in (tmp_path / CARD).read_text()
+    assert not list((tmp_path / "assets").glob("*.png"))
+
+
+def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path) -> None:
+    warning = "were changed after the figures above"
+    trainer = trained(tmp_path)
+    tune_thresholds(trainer, tiny.table(40), min_support=1)
+    write_report(trainer, tiny.table(40), tmp_path / "_report", draws=5)
+    trainer.save_model()
+    assert warning not in (tmp_path / CARD).read_text()
+    tune_thresholds(trainer, tiny.table(40), per="head")
+    trainer.save_model()
+    assert warning in (tmp_path / CARD).read_text()
+    trainer.evaluate(tiny.table(20), metric_key_prefix="test")  # not what the card tells of
+    trainer.save_model()
+    assert warning in (tmp_path / CARD).read_text()
+    trainer.evaluate()  # fresh figures come before a report on other thresholds
+    trainer.save_model()
+    assert warning not in (tmp_path / CARD).read_text()
+
+
+def test_figures_of_an_earlier_step_say_so(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, eval_on_start=True, eval_strategy="no")
+    trainer.save_model()
+    assert "were taken at step 0, before training went on" in (tmp_path / CARD).read_text()
+
+
+def test_heads_whose_names_end_alike(tmp_path: Path) -> None:
+    heads = {"mood": tiny.two_heads()["mood"], "user_mood": tiny.two_heads()["mood"]}
+    trainer = trainer_for(tmp_path, model=tiny.model(heads=heads), max_steps=1)
+    rows = tiny.table(20)
+    trainer.evaluate(rows.add_column("user_mood", [tiny.MOODS[0]] * 20))
+    trainer.save_model()
+    (evaluation,) = read_facts(tmp_path).evaluations
+    assert evaluation["name"] is None
+    assert {"mood_f1_macro", "user_mood_f1_macro"} <= set(evaluation["metrics"])
+
+
+def test_a_metric_that_is_nan_and_labels_that_came_later_do_not_stop_a_save(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, compute_metrics=lambda _: {"topic_f1_micro": float("nan"), "mine": float("nan")})
+    trainer.save_model()
+    assert not re.search(r"(: |\| )\.?nan", (tmp_path / CARD).read_text())
+    trainer.model.extend_head("topic", ["new"])
+    trainer.save_model()
+    card = (tmp_path / CARD).read_text()
+    assert "| new | – | 0.500 |" in card
+    assert "were changed after the figures above" in card
+
+
+def test_a_card_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_bytes("# Café".encode("latin-1"))
+    trained(tmp_path).save_model()
+    assert (tmp_path / CARD).read_bytes() == "# Café".encode("latin-1")
+
+
+def test_the_card_names_where_it_lies(tmp_path: Path) -> None:
+    trainer = trained(tmp_path / "runs")
+    trainer.save_model(str(tmp_path / "final"))
+    assert read_facts(tmp_path / "final").model_id == "final"
+    trainer.hub_model_id = "me/final"  # as `init_hf_repo` sets it
+    trainer.save_model(str(tmp_path / "final"))
+    assert 'pipeline("multi-head-text-classification", "me/final"' in (tmp_path / "final" / CARD).read_text()
+
+
+def test_an_encoder_from_a_path_is_no_base_model(tmp_path: Path) -> None:
+    trainer = trained(tmp_path)
+    for name, expected in (("/gone/me/bert", None), ("me/bert", "me/bert"), (str(tmp_path), None)):
+        trainer.config.encoder._name_or_path = name
+        assert trainer.card_facts().base_model == expected
+
+
+def test_limits_of_labels_are_told(tmp_path: Path) -> None:
+    heads = tiny.two_heads()
+    heads["topic"].min_labels = 1
+    trainer = trainer_for(tmp_path, model=tiny.model(heads=heads), max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    assert "| topic | 3 | 1 of them or more, from a probability of 0.5 on |" in (tmp_path / CARD).read_text()
+
+
+def test_of_an_adapter_peft_writes_the_card(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    adapter = LoraConfig(target_modules=["query"], modules_to_save=["heads"])
+    trainer = trainer_for(tmp_path, model=get_peft_model(tiny.model(), adapter), max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    assert ModelCard.load(tmp_path / CARD).data.library_name == "peft"
+    assert not (tmp_path / FACTS).exists()
 
 
 def test_somebodys_card_is_kept(tmp_path: Path) -> None:
@@ -162,6 +252,9 @@ def test_command_adds_what_is_known_now(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     facts = read_facts(folder)
     assert (facts.license, facts.language, facts.tags) == ("mit", ["nl"], ["x"])
+    assert cli("card", folder, "--tag", "y").returncode == 0
+    assert read_facts(folder).tags == ["x", "y"]
+    assert "no repository on the Hub" in cli("card", folder, "--dataset", "a b").stderr
     assert facts.evaluations[0]["name"] == "forty rows"
     assert facts.training["rows"] == 48  # still known
     saved = json.loads((tmp_path / "report" / "report.json").read_text())

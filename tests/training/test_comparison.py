@@ -67,6 +67,20 @@ def test_a_multi_head_run_against_runs_of_its_single_heads(trained: MultiHeadTra
     assert {each.verdict for own in same.heads.values() for each in own.values()} == {"not shown"}
 
 
+def test_binary_figures_are_of_one_label(trained: MultiHeadTrainer) -> None:
+    models = [tiny.model(heads={"mood": HeadConfig(labels=MOODS, positive_label=label)}) for label in MOODS]
+    models[1].load_state_dict(models[0].state_dict())
+    found = compare(models[0], models[1], tiny.table(40), tokenizer=tiny.tokenizer(), draws=20).heads["mood"]["f1"]
+    assert found.one == found.other
+
+
+def test_one_tokenizer_cannot_read_for_different_vocabularies(trained: MultiHeadTrainer) -> None:
+    other = one_head_model("mood")
+    other.resize_token_embeddings(99)
+    with pytest.raises(ValueError, match=r"vocabularies of \[64, 99\] tokens"):
+        compare(one_head_model("mood"), other, tiny.table(8), tokenizer=tiny.tokenizer())
+
+
 def test_the_same_seed_gives_the_same_report(trained: MultiHeadTrainer) -> None:
     rows = tiny.table(40)
     first, second = (confidence_intervals(trained, rows, draws=50, seed=seed) for seed in (1, 1))

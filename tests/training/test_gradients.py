@@ -59,6 +59,13 @@ def test_cosine_is_that_of_two_backward_passes(tmp_path: Path) -> None:
     assert found == {"gradient_cosine_topic_mood": pytest.approx(expected, abs=1e-4)}
 
 
+def test_rows_of_one_head_have_no_cosine(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, rows=24)
+    callback = GradientCosineCallback(trainer, rows=24)
+    trainer.train_dataset = trainer.train_dataset.map(lambda row: {"labels": {**row["labels"], "mood": None}})
+    assert callback.cosines(1) == {}
+
+
 def test_two_heads_with_one_task_agree_and_an_opposite_one_does_not(tmp_path: Path) -> None:
     labels = tiny.MOODS
     model = still(mood=HeadConfig(labels=labels), same=HeadConfig(labels=labels), opposite=HeadConfig(labels=labels))

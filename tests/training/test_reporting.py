@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
+import torch
+from datasets import DatasetDict
 from test_cli import cli
 from training_runs import trainer_for
 
@@ -84,8 +86,48 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     assert json.loads(cli(*arguments).stdout)["rows"] == 20
     assert json.loads(cli(*arguments, "--split", "train").stdout)["rows"] == 30
     done = cli(*arguments, "--split", "dev")
-    assert done.returncode == 2
-    assert "the parts are ['train', 'test']" in re.sub(r"\s*│\s*", " ", done.stderr)
+    assert done.returncode == 1
+    assert "the parts are ['train', 'test']" in done.stderr
+    assert write_report(trainer, data, tmp_path / "called", draws=5).rows == 20
+
+
+def test_a_report_in_the_folder_of_a_model_would_be_pushed(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    output = Path(trainer.args.output_dir)
+    for folder in (output, output / "report", output / "a" / "_report"):
+        with pytest.raises(ValueError, match="would be pushed with it, texts and all"):
+            write_report(trainer, tiny.table(4), folder)
+    done = cli("report", output, "nothing.csv", "-o", output / "checkpoint-6" / "report")
+    assert "nothing.csv" in done.stderr
+    assert write_report(trainer, tiny.table(8), output / "_report" / "b", draws=5).folder == output / "_report" / "b"
+
+
+def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
+    model = tiny.model().train()
+    model.encoder.requires_grad_(False)
+    model.heads["mood"].half()
+    rows = tiny.table(8).rename_column("text", "body")
+    write_report(model, rows, tmp_path, tokenizer=tiny.tokenizer(), text_columns=["body"], max_length=9, draws=2)
+    assert model.config.text_columns is None
+    assert model.config.max_length is None
+    assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
+    assert all(parameter.requires_grad for parameter in model.heads.parameters())
+    assert next(model.heads["mood"].parameters()).dtype == torch.float16
+    assert model.training
+
+
+def test_bad_calls(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows, tokenizer = tiny.table(4), tiny.tokenizer()
+    with pytest.raises(ValueError, match=r"'text_colums'.* Did you mean 'text_columns'"):
+        write_report(tiny.model(), rows, tmp_path, tokenizer=tokenizer, text_colums=["text"])
+    with pytest.raises(ValueError, match="MultiHeadModel, not str"):
+        write_report("model", rows, tmp_path, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="the dataset is empty"):
+        write_report(trainer, rows.select([]), tmp_path)
+    with pytest.raises(ValueError, match=r"2\.5 draws give no interval"):
+        write_report(trainer, rows, tmp_path, draws=2.5)
+    with pytest.raises(ValueError, match=r"the parts are \['a'\]: name one of them as split"):
+        write_report(trainer, DatasetDict(a=rows), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_history_of_saved_models(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
