@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from enum import Enum
 from typing import Annotated, Any
 
 try:
@@ -193,6 +194,62 @@ def card_command(
     if not write_card(model, config, facts, pictures, replace):
         raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
     print(f"The card is {os.path.join(model, CARD)}")
+
+
+class Kind(str, Enum):
+    """What `convert` reads."""
+
+    wimbert = "wimbert"
+    ggu = "ggu"
+    sequence_classification = "sequence-classification"
+
+
+@app.command("convert")
+def convert_command(
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
+            "sequence-classification: checkpoints of AutoModelForSequenceClassification, several if on one encoder."
+        ),
+    ],
+    source: Annotated[list[str], typer.Argument(help="Folder of the old checkpoint.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the new model.")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL for each head, in the order of its logits."),
+    ] = None,
+    pooling: Annotated[
+        str, typer.Option(help="ggu: cls, mean, max or last, as the old model read the encoder.")
+    ] = "cls",
+    state_file: Annotated[str | None, typer.Option(help="ggu: name of the *.pth, where there are several.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also write into a folder that holds something.")
+    ] = False,
+) -> None:
+    """Make a multi-head model of an older checkpoint, and compare the logits. Pickles are read as plain data only."""
+    from .publishing import convert
+
+    if kind is not Kind.sequence_classification and len(source) > 1:
+        raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
+    if kind is Kind.wimbert:
+        found = convert.convert_wimbert(source[0])
+    elif kind is Kind.ggu:
+        given = dict(each.split("=", 1) for each in labels or [] if "=" in each)
+        if len(given) != len(labels or []):
+            raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
+        names = {head: own.split(",") for head, own in given.items()}
+        found = convert.convert_ggu(source[0], names, pooling, state_file)
+    else:
+        if len(name or []) != len(source):
+            raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
+        pairs = zip(source, name or [], strict=True)
+        found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
+    convert.save_converted(found, output, overwrite)
+    print(f"{found}\nThe model is {output}")
 
 
 def label_columns(options: list[str]) -> dict[str, str | list[str]]:

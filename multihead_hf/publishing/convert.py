@@ -1,0 +1,364 @@
+"""Checkpoints of older systems as multi-head models, with the logits that the old ones give beside the new ones."""
+
+import copy
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
+
+from ..model.head_multihead import HeadConfig, near_names
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import token_limit
+
+TEXTS = (
+    "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",
+    "Thank you very much, that was quick!",
+    "?",
+    " ".join(["A long text repeats itself, and is longer than the others in its batch."] * 6),
+)
+"""On which old and new logits are compared."""
+
+TOLERANCE = 1e-4
+"""Logits that differ by more are not those of the old model, in float32."""
+
+WIMBERT_STATE, WIMBERT_LABELS = "dual_head_state.pt", "label_names.json"
+
+# model type → where the classifier's two linear layers are, and what is between them
+_MLP_HEADS = {
+    "bert": ("bert.pooler.dense", "tanh", "classifier"),
+    "roberta": ("classifier.dense", "tanh", "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", "tanh", "classifier.out_proj"),
+    "camembert": ("classifier.dense", "tanh", "classifier.out_proj"),
+    "electra": ("classifier.dense", "gelu", "classifier.out_proj"),
+    "deberta": ("pooler.dense", "gelu", "classifier"),
+    "deberta-v2": ("pooler.dense", "gelu", "classifier"),
+    "distilbert": ("pre_classifier", "relu", "classifier"),
+}
+
+
+@dataclass
+class Converted:
+    """A converted model.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of its encoder.
+        differences: head → greatest difference between its logits and the old model's, on `TEXTS`.
+    """
+
+    model: MultiHeadModel
+    tokenizer: PreTrainedTokenizerBase
+    differences: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [f"{'head':24}{'labels':>8}  greatest difference of a logit, old and new"]
+        for name, difference in self.differences.items():
+            lines.append(f"{name:24}{self.model.config.heads[name].num_labels:8,}  {difference:.2e}")
+        return "\n".join(lines)
+
+
+def convert_wimbert(folder: str | os.PathLike) -> Converted:
+    """WimBERT v0: the encoder and tokenizer as Hugging Face saves them, `label_names.json`, and `dual_head_state.pt`
+    with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, where they were learned, thresholds.
+
+    Raises:
+        ValueError: something is missing or does not fit, the state cannot be read without running code, or the new
+            logits are not the old ones.
+    """
+    place = Path(folder)
+    check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
+    labels = _labels(place / WIMBERT_LABELS)
+    state = load_state(place / WIMBERT_STATE)
+    heads, weights = {}, {}
+    for name, names in labels.items():
+        own = state.get(f"{name}_head_state")
+        if not isinstance(own, Mapping):
+            found = [key for key in state if str(key).endswith("_head_state")]
+            raise ValueError(
+                f"{place / WIMBERT_STATE} has no {name}_head_state for the labels of {name!r}; it has {found}"
+            )
+        check_shape(place / WIMBERT_STATE, name, own, "3.weight", names)
+        tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
+        heads[name] = HeadConfig(
+            labels=names,
+            problem_type="multi_label_classification",
+            architecture="mlp",
+            hidden_size=len(own["0.weight"]),
+            dropout=float(state.get("dropout", 0.2)),
+            loss="soft_f1_bce",
+            loss_kwargs={key: float(state[key]) for key in ("alpha", "temperature") if key in state},
+            thresholds=None if tau is None else torch.sigmoid(tau.double()).tolist(),
+        )
+        weights[name] = {f"layers.{key}": value.float() for key, value in own.items()}
+    length = state.get("max_length")
+    model = MultiHeadModel.from_encoder(place, heads, pooling="cls", max_length=None if length is None else int(length))
+    for name, own in weights.items():
+        _load(place / WIMBERT_STATE, name, model.heads[name], own)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+
+    def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        first = model.encoder(**tokens).last_hidden_state[:, 0]
+        found = {}
+        for name, own in weights.items():
+            hidden = torch.relu(nn.functional.linear(first, own["layers.0.weight"], own["layers.0.bias"]))
+            found[name] = nn.functional.linear(hidden, own["layers.3.weight"], own["layers.3.bias"])
+        return found
+
+    return checked(model, tokenizer, old)
+
+
+def convert_ggu(
+    folder: str | os.PathLike,
+    labels: Mapping[str, Sequence[str]],
+    pooling: str = "cls",
+    state_file: str | None = None,
+) -> Converted:
+    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and a `*.pth`
+    with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each head and, where it
+    has them, the encoder's weights as `backbone.*`.
+
+    Args:
+        folder: of the two.
+        labels: head → names of its labels, in the order of its logits; the state dict has none.
+        pooling: of the old model's forward pass, as in `MultiHeadConfig`.
+        state_file: name of the `*.pth`, where there are several.
+
+    Raises:
+        ValueError: as for `convert_wimbert`, or labels that do not fit the heads.
+    """
+    place = Path(folder)
+    backbone = next(
+        (
+            each
+            for each in (place / "pretrained" / "backbone", place / "backbone", place)
+            if (each / CONFIG_NAME).is_file()
+        ),
+        None,
+    )
+    if backbone is None:
+        raise ValueError(
+            f"{place} holds no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}"
+        )
+    files = sorted(path.name for path in place.glob("*.pth"))
+    if state_file is None and len(files) != 1:
+        raise ValueError(f"{place} holds {files or 'no *.pth'}: name the file with the state dict, state_file=")
+    path = place / (state_file or files[0])
+    state = {key: value for key, value in load_state(path).items() if isinstance(value, Tensor)}
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        match = re.fullmatch(r"(?:.*\.)?heads?\.(.+?)(?:\.\d+)?\.(weight|bias)", key)
+        if match is not None and not key.startswith("backbone."):
+            found.setdefault(match[1], {})[f"layers.1.{match[2]}"] = value.float()
+    if not found:
+        raise ValueError(f"{path} has no heads (heads.<name>.weight); it begins with {list(state)[:5]}")
+    for name, own in found.items():
+        if name not in labels:
+            near = near_names(name, labels)
+            raise ValueError(
+                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels without names.{near} Give them"
+            )
+        check_shape(path, name, own, "layers.1.weight", list(labels[name]))
+    unknown = [name for name in labels if name not in found]
+    if unknown:
+        raise ValueError(f"labels for {unknown}, and {path} has the heads {list(found)}")
+    heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
+    model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling)
+    trained = {
+        key.removeprefix("backbone."): value.float() for key, value in state.items() if key.startswith("backbone.")
+    }
+    if trained:
+        missing = model.encoder.load_state_dict(trained, strict=False).missing_keys
+        if missing:
+            raise ValueError(f"{path} has weights of another encoder than {backbone}: it lacks {missing[:3]}")
+    for name, own in found.items():
+        _load(path, name, model.heads[name], own)
+
+    def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        hidden, mask = model.encoder(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
+        if pooling == "cls":
+            pooled = hidden[:, 0]
+        elif pooling == "mean":
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
+        else:
+            pooled = model.encode(**tokens)
+        return {
+            name: nn.functional.linear(pooled, own["layers.1.weight"], own.get("layers.1.bias"))
+            for name, own in found.items()
+        }
+
+    return checked(model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, place)), old)
+
+
+def convert_sequence_classification(
+    name_or_path: str | os.PathLike, head: str, problem_type: str | None = None
+) -> Converted:
+    """A checkpoint of `AutoModelForSequenceClassification`, as a model with one head.
+
+    Args:
+        name_or_path: folder or name on the Hub.
+        head: name for the head.
+        problem_type: where its configuration does not say it.
+
+    Raises:
+        ValueError: its classifier is built in a way that no head of ours is, a regression, or the new logits are not
+            the old ones.
+    """
+    config = AutoConfig.from_pretrained(name_or_path)
+    kind = problem_type or config.problem_type or "single_label_classification"
+    if config.num_labels < 2 or kind == "regression":
+        raise ValueError(
+            f"{name_or_path} has {config.num_labels} label and problem_type {kind!r}: it classifies nothing"
+        )
+    if config.model_type not in _MLP_HEADS:
+        known = ", ".join(_MLP_HEADS)
+        raise ValueError(f"the classifier of a {config.model_type!r} is none that our heads can be; known are {known}")
+    first, activation, last = _MLP_HEADS[config.model_type]
+    source = AutoModelForSequenceClassification.from_pretrained(name_or_path, dtype=torch.float32).eval()
+    layers = [source.get_submodule(path) for path in (first, last)]
+    labels = [str(config.id2label[place]) for place in range(config.num_labels)]
+    own = HeadConfig(
+        labels=labels,
+        problem_type=kind,
+        architecture="mlp",
+        hidden_size=layers[0].out_features,
+        activation=activation,
+    )
+    model = MultiHeadModel.from_encoder(name_or_path, {head: own}, pooling="cls")
+    # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
+    model.config.encoder.num_labels, model.config.encoder.problem_type = 2, None
+    state = {
+        f"layers.{place}.{key}": value
+        for place, layer in zip((0, 3), layers, strict=True)
+        for key, value in layer.state_dict().items()
+    }
+    _load(Path(name_or_path), head, model.heads[head], state)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
+
+
+def join(models: Sequence[Converted]) -> Converted:
+    """The heads of several converted models on one encoder, which has to be the same in all of them.
+
+    Raises:
+        ValueError: another encoder, or two heads of one name.
+    """
+    first = copy.copy(models[0])
+    first.differences = dict(first.differences)
+    for other in models[1:]:
+        first.model.load_heads(other.model, verify=True)
+        first.differences |= other.differences
+    return first
+
+
+def save_converted(converted: Converted, output: str | os.PathLike, overwrite: bool = False) -> None:
+    """Save model and tokenizer.
+
+    Raises:
+        ValueError: the folder holds something already.
+    """
+    place = Path(output)
+    if place.exists() and any(place.iterdir()) and not overwrite:
+        raise ValueError(f"{place} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+    converted.model.save_pretrained(place)
+    converted.tokenizer.save_pretrained(place)
+
+
+def load_state(path: Path) -> Mapping[str, Any]:
+    """A torch pickle, of tensors and plain values only.
+
+    Raises:
+        ValueError: reading it would run code, or it holds no mapping.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} is refused: it holds more than tensors and plain values, and reading it could run code. {reason}"
+        ) from None
+    except (EOFError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, and not a dict")
+    return state
+
+
+def check_files(folder: Path, names: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a file is missing; lists those that are.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}")
+
+
+def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a head has no such weight, or another number of labels than there are names.
+    """
+    if not isinstance(state.get(key), Tensor):
+        raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
+    if len(state[key]) != len(labels):
+        raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, and there are {len(labels)} names")
+
+
+def tokenizer_folder(*places: Path) -> Path:
+    """The first folder with a tokenizer.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for place in places:
+        if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
+            return place
+    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save that of the encoder there")
+
+
+def checked(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, old: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+) -> Converted:
+    """Compare the logits of the new model and of the old one's forward pass on `TEXTS`.
+
+    Raises:
+        ValueError: they differ by more than rounding.
+    """
+    limit = min(token_limit(model.config, tokenizer) or 128, 128)
+    tokens = dict(tokenizer(list(TEXTS), padding=True, truncation=True, max_length=limit, return_tensors="pt"))
+    model.eval()
+    with torch.no_grad():
+        new, before = model(**tokens).logits, old(tokens)
+    differences = {name: float((new[name] - before[name]).abs().max()) for name in new}
+    wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
+    if wrong:
+        shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
+        raise ValueError(f"the logits are not those of the old model, they differ: {shown}. Nothing was written")
+    return Converted(model, tokenizer, differences)
+
+
+def _labels(path: Path) -> dict[str, list[str]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
+        raise ValueError(f"{path} holds no object of head → list of labels")
+    return found
+
+
+def _load(path: Path, name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"head {name!r} of {path} does not fit a head on this encoder: {reason}") from None

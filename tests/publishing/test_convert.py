@@ -1,0 +1,215 @@
+"""Old checkpoints become multi-head models with the same logits, and nothing in them is run."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from test_cli import cli
+from torch import nn
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from multihead_hf import MultiHeadModel
+from multihead_hf.publishing.convert import convert_ggu, convert_sequence_classification, convert_wimbert
+
+LABELS = {"onderwerp": ["Afval", "Parkeren", "Zwembad"], "beleving": ["Boos", "Lang gewacht"]}
+TEXTS = ["w1 w2 w3", "w9", "w4 w5 w6 w7 w8 w9 w10 w11"]
+
+
+def wimbert(folder: Path, thresholds: bool = True, **changes: Any) -> Path:
+    """The artefacts of WimBERT v0, written as its training script did, on a tiny ModernBERT."""
+    tiny.save_encoder(folder, "modernbert")
+    torch.manual_seed(1)
+    hidden = AutoModel.from_pretrained(folder).config.hidden_size
+    state: dict[str, Any] = {"use_thresholds": thresholds, "dropout": 0.2, "max_length": 1408, "alpha": 0.15}
+    state |= {"temperature": 2.0, "model_name": "jhu-clsp/mmBERT-base"}
+    for name, labels in LABELS.items():
+        head = nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(0.2), nn.ReLU(), nn.Linear(hidden, len(labels)))
+        state[f"{name}_head_state"] = head.state_dict()
+        state[f"num_{name}"] = len(labels)
+        if thresholds:
+            state[f"{name}_tau_logit"] = torch.linspace(-1, 1, len(labels))
+    torch.save({**state, **changes}, folder / "dual_head_state.pt")
+    (folder / "label_names.json").write_text(json.dumps(LABELS))
+    return folder
+
+
+def old_wimbert_logits(folder: Path, name: str) -> torch.Tensor:
+    """As the original inference script computes them."""
+    encoder, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    state = torch.load(folder / "dual_head_state.pt", weights_only=True)[f"{name}_head_state"]
+    head = nn.Sequential(
+        nn.Linear(*state["0.weight"].T.shape), nn.Dropout(0.2), nn.ReLU(), nn.Linear(*state["3.weight"].T.shape)
+    )
+    head.load_state_dict(state)
+    with torch.no_grad():
+        return head.eval()(encoder(**tokenizer(TEXTS, padding=True, return_tensors="pt")).last_hidden_state[:, 0])
+
+
+def test_wimbert(tmp_path: Path) -> None:
+    folder = wimbert(tmp_path / "old")
+    done = cli("convert", "wimbert", folder, "-o", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert "greatest difference of a logit" in done.stdout
+    model = MultiHeadModel.from_pretrained(tmp_path / "new")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "new")(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**tokens).logits
+    for name, labels in LABELS.items():
+        torch.testing.assert_close(logits[name], old_wimbert_logits(folder, name), atol=1e-5, rtol=1e-5)
+        head = model.config.heads[name]
+        assert head.labels == labels
+        assert head.loss == "soft_f1_bce"
+        assert head.loss_kwargs == {"alpha": 0.15, "temperature": 2.0}
+        assert head.thresholds == pytest.approx(torch.sigmoid(torch.linspace(-1, 1, len(labels))).tolist())
+    assert model.config.max_length == 1408
+    # it decides as the original did: sigmoid(z) >= sigmoid(tau)
+    decided = model.decode(logits)["onderwerp"].decisions
+    assert torch.equal(decided, logits["onderwerp"] >= torch.linspace(-1, 1, 3))
+    predict = pipeline("multi-head-text-classification", str(tmp_path / "new"), trust_remote_code=True)
+    assert set(predict(TEXTS[0])[0]) == set(LABELS)
+
+
+def test_wimbert_without_thresholds_has_the_usual_ones(tmp_path: Path) -> None:
+    found = convert_wimbert(wimbert(tmp_path, thresholds=False))
+    assert found.model.config.heads["onderwerp"].thresholds is None
+
+
+def ggu(folder: Path, encoder_too: bool = True, prefix: str = "heads.") -> dict[str, list[str]]:
+    """The artefacts of G6 on a tiny XLM-R: backbone folder and a state dict in float16."""
+    tiny.save_encoder(folder / "pretrained" / "backbone", "xlm-roberta")
+    encoder = AutoModel.from_pretrained(folder / "pretrained" / "backbone", add_pooling_layer=False)
+    torch.manual_seed(1)
+    state = {f"backbone.{key}": value for key, value in encoder.state_dict().items()} if encoder_too else {}
+    for name in ("GGU", "sentiment"):
+        head = nn.Linear(encoder.config.hidden_size, 3)
+        state |= {f"{prefix}{name}.{key}": value for key, value in head.state_dict().items()}
+    torch.save({key: value.half() for key, value in state.items()}, folder / "model.pth")
+    return {"GGU": ["Greeting", "Gratitude", "Other"], "sentiment": ["Positive", "Negative", "Neutral"]}
+
+
+@pytest.mark.parametrize(("encoder_too", "pooling"), [(True, "cls"), (False, "mean")])
+def test_ggu(tmp_path: Path, encoder_too: bool, pooling: str) -> None:
+    labels = ggu(tmp_path / "old", encoder_too)
+    given = [f"{name}={','.join(names)}" for name, names in labels.items()]
+    done = cli(
+        *("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--pooling", pooling),
+        *("--labels", given[0], "--labels", given[1]),
+    )
+    assert done.returncode == 0, done.stderr
+    model = MultiHeadModel.from_pretrained(tmp_path / "new")
+    assert {name: head.labels for name, head in model.config.heads.items()} == labels
+    backbone = tmp_path / "old" / "pretrained" / "backbone"
+    tokens = AutoTokenizer.from_pretrained(backbone)(TEXTS, padding=True, return_tensors="pt")
+    state = torch.load(tmp_path / "old" / "model.pth", weights_only=True)
+    encoder = AutoModel.from_pretrained(backbone, add_pooling_layer=False).eval()
+    if encoder_too:
+        own = {key.removeprefix("backbone."): value.float() for key, value in state.items() if "backbone" in key}
+        encoder.load_state_dict(own)
+    with torch.no_grad():
+        hidden = encoder(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(-1)
+        pooled = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+        expected = pooled @ state["heads.GGU.weight"].float().T + state["heads.GGU.bias"].float()
+        torch.testing.assert_close(model(**tokens).logits["GGU"], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "xlm-roberta"])
+def test_sequence_classification(tmp_path: Path, kind: str) -> None:
+    tiny.save_encoder(tmp_path, kind)
+    source = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path, id2label={0: "bad", 1: "fair", 2: "good"}, problem_type="single_label_classification"
+    ).eval()
+    source.save_pretrained(tmp_path)
+    found = convert_sequence_classification(tmp_path, "quality")
+    tokens = AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.model(**tokens).logits["quality"], source(**tokens).logits, atol=1e-5, rtol=1e-5
+        )
+    assert found.model.config.heads["quality"].labels == ["bad", "fair", "good"]
+
+
+def test_checkpoints_on_one_encoder_are_joined(tmp_path: Path) -> None:
+    tiny.save_encoder(tmp_path / "encoder", "xlm-roberta")
+    for seed, name in enumerate(("topic", "mood")):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "encoder", num_labels=2 + seed)
+        model.save_pretrained(tmp_path / name)
+        AutoTokenizer.from_pretrained(tmp_path / "encoder").save_pretrained(tmp_path / name)
+    arguments = ["convert", "sequence-classification", tmp_path / "topic", tmp_path / "mood", "-o", tmp_path / "new"]
+    done = cli(*arguments, "--name", "topic", "--name", "mood")
+    assert done.returncode == 0, done.stderr
+    heads = MultiHeadModel.from_pretrained(tmp_path / "new").config.heads
+    assert {name: head.num_labels for name, head in heads.items()} == {"topic": 2, "mood": 3}
+    again = cli(*arguments, "--name", "topic", "--name", "mood")
+    assert again.returncode == 1
+    assert "exists and is not empty" in again.stderr
+    assert cli(*arguments, "--name", "topic").returncode == 2
+    # another encoder
+    other = AutoModelForSequenceClassification.from_pretrained(tmp_path / "mood")
+    with torch.no_grad():
+        other.roberta.embeddings.word_embeddings.weight.add_(0.1)
+    other.save_pretrained(tmp_path / "mood")
+    done = cli(*arguments, "--name", "topic", "--name", "mood", "--overwrite")
+    assert done.returncode == 1
+    assert "encoder" in done.stderr
+
+
+class Harmful:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (self.path,)
+
+
+def test_no_pickle_is_run(tmp_path: Path) -> None:
+    folder = wimbert(tmp_path / "old")
+    for content in (pickle.dumps({"x": Harmful(str(tmp_path / "run"))}), None):
+        if content is None:
+            torch.save({"x": Harmful(str(tmp_path / "run"))}, folder / "dual_head_state.pt")
+        else:
+            (folder / "dual_head_state.pt").write_bytes(content)
+        with pytest.raises(ValueError, match="is refused: it holds more than tensors and plain values"):
+            convert_wimbert(folder)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lacks config\.json, label_names\.json, dual_head_state\.pt"):
+        convert_wimbert(tmp_path)
+    folder = wimbert(tmp_path / "a", onderwerp_head_state=None)
+    with pytest.raises(ValueError, match="has no onderwerp_head_state for the labels of 'onderwerp'"):
+        convert_wimbert(folder)
+    folder = wimbert(tmp_path / "b")
+    (folder / "label_names.json").write_text(json.dumps({**LABELS, "onderwerp": ["one"]}))
+    with pytest.raises(ValueError, match=r"head 'onderwerp' of .* has 3 labels, and there are 1 names"):
+        convert_wimbert(folder)
+    (folder / "label_names.json").write_text("[")
+    with pytest.raises(ValueError, match="is no JSON"):
+        convert_wimbert(folder)
+    state = torch.load(wimbert(tmp_path / "c") / "dual_head_state.pt", weights_only=True)
+    state["beleving_head_state"]["0.weight"] = torch.zeros(7, 5)
+    torch.save(state, tmp_path / "c" / "dual_head_state.pt")
+    with pytest.raises(ValueError, match=r"head 'beleving' of .* does not fit a head on this encoder"):
+        convert_wimbert(tmp_path / "c")
+    labels = ggu(tmp_path / "d")
+    with pytest.raises(ValueError, match=r"head 'sentiment' of .* has 3 labels without names"):
+        convert_ggu(tmp_path / "d", {"GGU": labels["GGU"]})
+    with pytest.raises(ValueError, match=r"labels for \['x'\]"):
+        convert_ggu(tmp_path / "d", {**labels, "x": ["a"]})
+    with pytest.raises(ValueError, match="holds no encoder"):
+        convert_ggu(tmp_path, labels)
+    (tmp_path / "d" / "model.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be read"):
+        convert_ggu(tmp_path / "d", labels)
+    tiny.save_encoder(tmp_path / "e", "modernbert")
+    with pytest.raises(ValueError, match="the classifier of a 'modernbert' is none that our heads can be"):
+        convert_sequence_classification(tmp_path / "e", "x")
