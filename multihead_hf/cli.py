@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 try:
@@ -15,9 +16,11 @@ from transformers import AutoConfig, AutoTokenizer
 
 from .data.heads import infer_heads
 from .data.inspection import inspect_dataset
-from .data.sources import read_dataset
+from .data.sources import DEFAULT_PARTS, one_part, read_dataset
+from .evaluation.report import write_whole
 from .model.configuration_multihead import MultiHeadConfig
-from .publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
+from .model.modeling_multihead import MultiHeadModel
+from .publishing.card import CARD, FACTS, add_report_folder, check_given, read_facts, write_card
 
 NAME = "multihead-hf"
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -55,6 +58,10 @@ SepOption = Annotated[
 EmptyOption = Annotated[str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")]
 MultiHotOption = Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")]
 DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
+SplitOption = Annotated[
+    str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
+]
+BatchSizeOption = Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")]
 
 
@@ -104,9 +111,7 @@ def report_command(
     model: ModelArgument,
     data: DataArgument,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; made where it does not exist.")],
-    split: Annotated[
-        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
-    ] = None,
+    split: SplitOption = None,
     label_column: LabelColumnOption = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
@@ -116,39 +121,188 @@ def report_command(
     title: Annotated[str | None, typer.Option(help="Of the page. Default: the model's name.")] = None,
     most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
-    batch_size: Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)] = 32,
+    batch_size: BatchSizeOption = 32,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
-    config = saved_config(model)
+    from .training.reporting import saved_history, write_report
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    report = write_report(
+        MultiHeadModel.from_pretrained(model),
+        rows_of(data, delimiter, split, DEFAULT_PARTS),
+        output,
+        tokenizer=AutoTokenizer.from_pretrained(model),
+        title=title,
+        history=saved_history(model),
+        most=most,
+        draws=draws,
+        **reading,
+    )
+    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: ModelArgument,
+    data: DataArgument,
+    split: SplitOption = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Draws of the intervals.", min=2)] = 1000,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the figures of each head of a saved model on labelled rows."""
+    from .training.comparison import confidence_intervals
+    from .training.predictions import evaluated
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
+    if intervals:
+        report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
+        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+        return
+    found = evaluated(loaded, rows, tokenizer, **reading)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    width = max(map(len, found))
+    print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in found.items()))
+
+
+@app.command("tune-thresholds")
+def tune_thresholds_command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model; its config.json is changed.")],
+    data: DataArgument,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: validation.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="What is best: f1, recall_at_precision (with --precision) or cost (with --costs).")
+    ] = "f1",
+    per: Annotated[str, typer.Option(help="A threshold for each label, or one for the whole head.")] = "label",
+    min_support: Annotated[
+        int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
+    ] = 10,
+    head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
+    precision: Annotated[float, typer.Option(help="The least precision, for recall_at_precision.")] = 0.9,
+    costs: Annotated[
+        tuple[float, float], typer.Option(help="Of a false positive and of a false negative, for cost.")
+    ] = (1.0, 1.0),
+    calibrate_too: Annotated[
+        bool, typer.Option("--calibrate", help="First fit a temperature to each head, on the same rows.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and change nothing.")] = False,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    from .training.tuning import calibrate, tune_thresholds
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    check_folder(model)
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    rows = rows_of(data, delimiter, split, ("validation",))
+    found: dict[str, Any] = {}
+    if calibrate_too:
+        found["calibration"] = calibrate(loaded, rows, heads=head or None, tokenizer=tokenizer, **reading)
+    found["thresholds"] = tune_thresholds(
+        loaded,
+        rows,
+        metric,
+        per,
+        min_support,
+        heads=head or None,
+        precision=precision,
+        costs=costs,
+        tokenizer=tokenizer,
+        **reading,
+    )
+    if not dry_run:
+        save_decisions(model, loaded.config)
+    if as_json:
+        print(json.dumps({key: own.to_dict() for key, own in found.items()}, ensure_ascii=False, indent=2))
+    else:
+        print("\n\n".join(str(own) for own in found.values()))
+        print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")
+
+
+def save_decisions(folder: str, config: MultiHeadConfig) -> None:
+    """Write thresholds and temperatures into a saved model's `config.json`, and the card that tells of them anew."""
+    path = Path(folder) / "config.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    for own in saved["heads"]:
+        head = config.heads[own["name"]]
+        for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
+            own[setting] = getattr(head, setting)
+    write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
+    if (Path(folder) / FACTS).is_file():
+        facts = read_facts(folder)
+        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        write_card(folder, config, facts)
+
+
+def check_folder(model: str) -> None:
+    """
+    Raises:
+        ValueError: a model on the Hub, in which nothing can be changed from here.
+    """
+    if not os.path.isdir(model):
+        raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
+
+
+def rows_of(data: list[str], delimiter: str | None, split: str | None, parts: tuple[str, ...]) -> Any:
+    """The rows of files or of a data set on the Hub; of several parts that of `split`, else the first of `parts`.
+
+    Raises:
+        ValueError: they cannot be read, there is no such part, or it is not clear which.
+    """
+    return one_part(read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter), split, parts)
+
+
+def reading_options(
+    config: MultiHeadConfig,
+    label_column: list[str] | None,
+    text_column: list[str] | None,
+    sep: list[str] | None,
+    empty: str,
+    multi_hot: bool,
+    batch_size: int,
+) -> dict[str, Any]:
+    """How rows are read, as `MultiHeadTrainingArguments`.
+
+    Raises:
+        BadParameter: columns of a head that the model does not have.
+    """
     columns = label_columns(label_column or [])
     unknown = [name for name in columns if name not in config.heads]
     if unknown:
         raise typer.BadParameter(
             f"the model has no heads {unknown}; it has {list(config.heads)}", param_hint="--label-column"
         )
-    # the stored code of the folder is not needed: the package is here
-    from .model.modeling_multihead import MultiHeadModel
-    from .training.reporting import saved_history, write_report
-
-    report = write_report(
-        MultiHeadModel.from_pretrained(model),
-        read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter),
-        output,
-        split=split,
-        tokenizer=AutoTokenizer.from_pretrained(model),
-        title=title,
-        history=saved_history(model),
-        most=most,
-        draws=draws,
-        text_columns=text_column,
-        label_columns=columns or None,
-        label_sep=separators(sep or [], list(config.heads)),
-        empty_labels=empty,
-        multi_hot=multi_hot,
-        per_device_eval_batch_size=batch_size,
-    )
-    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+    return {
+        "text_columns": text_column,
+        "label_columns": columns or None,
+        "label_sep": separators(sep or [], list(config.heads)),
+        "empty_labels": empty,
+        "multi_hot": multi_hot,
+        "per_device_eval_batch_size": batch_size,
+    }
 
 
 @app.command("card")
@@ -172,8 +326,7 @@ def card_command(
 ) -> None:
     """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
     config = saved_config(model)
-    if not os.path.isdir(model):
-        raise ValueError(f"{model} is no folder here: download the model, or train it, and write its card there")
+    check_folder(model)
     facts = read_facts(model)
     said = {
         "base_model": base_model,

@@ -82,6 +82,26 @@ def read_dataset(
     raise ValueError(f"{path}: there is no such file, and no file matches it.{near}")
 
 
+DEFAULT_PARTS = ("test", "validation")
+"""Of a data set in parts the one to judge a model on: the first of these that it has."""
+
+
+def one_part(data: Any, split: str | None, parts: Sequence[str] = DEFAULT_PARTS) -> Any:
+    """The rows of the part `split`, by default of the first of `parts`; rows that are not in parts as they are.
+
+    Raises:
+        ValueError: there is no such part, or it is not clear which.
+    """
+    if not isinstance(data, Mapping):
+        if split is not None:
+            raise ValueError(f"split {split!r}: these rows are not in parts; leave it out")
+        return data
+    for name in parts if split is None else [split]:
+        if name in data:
+            return data[name]
+    raise ValueError(f"the parts are {list(data)}: name one of them as split")
+
+
 def training_part(parts: Iterable[str]) -> str:
     """The part that is trained on: `train`, else the first."""
     names = list(parts)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from ..evaluation.metrics import MISSING
 from ..model.decoding_multihead import decide, probabilities
@@ -72,6 +72,35 @@ def predicted(
         return Predictions(
             multi_head_model(model.model), found.predictions, found.label_ids, model.is_world_process_zero()
         )
+    with _reader(model, tokenizer, reading) as trainer:
+        found = trainer.predict(dataset)
+        first = trainer.is_world_process_zero()
+        return Predictions(multi_head_model(model), found.predictions, found.label_ids, first)
+
+
+def evaluated(
+    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+) -> dict[str, float]:
+    """The figures of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
+
+    Args:
+        model, dataset, tokenizer, reading: as for `predicted`; no trainer.
+
+    Raises:
+        ValueError: as for `predicted`.
+    """
+    with _reader(model, tokenizer, reading) as trainer:
+        trainer.remove_callback(PrinterCallback)
+        found = trainer.evaluate(dataset)
+    times = ("runtime", "per_second", "preparation_time")
+    return {key.removeprefix("eval_"): value for key, value in found.items() if not key.endswith(times)}
+
+
+@contextlib.contextmanager
+def _reader(
+    model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
+) -> Iterator[MultiHeadTrainer]:
+    """A trainer that only reads rows, and leaves the model as it is."""
     base = multi_head_model(model)
     if tokenizer is None:
         raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
@@ -87,9 +116,7 @@ def predicted(
     }
     with tempfile.TemporaryDirectory() as folder, _kept_as_it_is(base):
         args = MultiHeadTrainingArguments(folder, **{**quiet, **reading})
-        trainer = MultiHeadTrainer(model=model, args=args, processing_class=tokenizer)
-        found = trainer.predict(dataset)
-        return Predictions(base, found.predictions, found.label_ids, trainer.is_world_process_zero())
+        yield MultiHeadTrainer(model=model, args=args, processing_class=tokenizer)
 
 
 @contextlib.contextmanager

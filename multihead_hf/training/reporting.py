@@ -12,7 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
-from ..data.sources import read_dataset
+from ..data.sources import one_part, read_dataset
 from ..evaluation.report import Report, make_report, save_report
 from .comparison import check_draws
 from .predictions import predicted, texts_of
@@ -86,22 +86,6 @@ def write_report(
         model.note_report(report)
     report.folder = Path(folder)
     return save_report(report, folder, most) if predictions.is_first else report
-
-
-def one_part(data: Any, split: str | None) -> Any:
-    """The rows to judge on: those of the part `split`, by default of `test`, else `validation`, where there are parts.
-
-    Raises:
-        ValueError: there is no such part, or it is not clear which.
-    """
-    if not isinstance(data, Mapping):
-        if split is not None:
-            raise ValueError(f"split {split!r}: these rows are not in parts; leave it out")
-        return data
-    for name in ["test", "validation"] if split is None else [split]:
-        if name in data:
-            return data[name]
-    raise ValueError(f"the parts are {list(data)}: name one of them as split")
 
 
 def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) -> None:

@@ -79,6 +79,7 @@ def tune_thresholds(
     tokenizer: PreTrainedTokenizerBase | None = None,
     folds: int = 5,
     seed: int = 42,
+    **reading: Any,
 ) -> ThresholdReport:
     """Choose the thresholds of multi-label heads, the exact optimum over all cut points, and keep them in the model's
     configuration, where everything that decides reads them. Learned thresholds are replaced, and no longer learned.
@@ -92,6 +93,7 @@ def tune_thresholds(
         min_support: labels with fewer positives have the common threshold of their head.
         heads: names of the heads; by default every multi-label head with labelled rows.
         folds, seed: of the estimate `after`, in which each row is decided by thresholds from the other folds.
+        reading: for a model, how rows are read, as for `write_report`.
 
     Raises:
         ValueError: a setting or head that does not exist, a head without labelled rows or with one label a row, or
@@ -99,7 +101,7 @@ def tune_thresholds(
     """
     target = Target(metric, precision, costs).check()
     one_of("per", per, PER)
-    predictions = predicted(model, dataset, tokenizer)
+    predictions = predicted(model, dataset, tokenizer, **reading)
     base, references = predictions.model, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=True)
     found: dict[str, HeadThresholds] = {}
@@ -134,6 +136,7 @@ def calibrate(
     tokenizer: PreTrainedTokenizerBase | None = None,
     folds: int = 5,
     seed: int = 42,
+    **reading: Any,
 ) -> CalibrationReport:
     """Fit a temperature to each head ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) and keep it in the model's
     configuration; `decode` divides logits by it. Thresholds are moved along: decisions do not change
@@ -146,12 +149,13 @@ def calibrate(
             negatives have a temperature of their own.
         heads: names of the heads; by default every head with labelled rows.
         folds, seed: of the estimate `after`, in which each row is scored with temperatures from the other folds.
+        reading: for a model, how rows are read, as for `write_report`.
 
     Raises:
         ValueError: a setting or head that does not exist, or a head without labelled rows.
     """
     one_of("per", per, PER)
-    predictions = predicted(model, dataset, tokenizer)
+    predictions = predicted(model, dataset, tokenizer, **reading)
     base, logits, references = predictions.model, predictions.logits, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=False)
     found: dict[str, HeadCalibration] = {}
