@@ -59,15 +59,14 @@ class RowCounts:
         self.labelled: npt.NDArray[np.bool_] = known.any(axis=1)
         cells = (chosen & true, chosen, true)
         self._cells = [own[self.labelled].astype(np.float32) for own in cells]
-        occurs = (chosen | true).any(axis=0)
-        self._share = float(occurs.mean())  # of the labels that are true or predicted in any row
+        self._whole = precision_recall_f1(*(own.sum(axis=0) for own in cells))  # by label, over all rows
         self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
         """Figures (draws,) of draws in which the labelled rows have the weights (draws, labelled rows).
 
-        A macro figure is the mean over the labels that occur in the draw (are true or predicted), times the share that
-        occurs in all rows: a rare label that a draw misses would count as 0 else, and pull every draw down.
+        In macro figures a label that is neither true nor predicted in a draw has the figure that it has over all rows:
+        rare labels, which most draws miss, would pull it down if they counted as 0, and up if they did not count.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
@@ -78,8 +77,8 @@ class RowCounts:
             found |= dict(zip(("precision_micro", "recall_micro", "f1_micro"), overall, strict=True))
         names = ("precision", "recall", "f1")
         here = (counts[1] + counts[2]) > 0  # (draws, labels)
-        for name, values in zip(names, by_label, strict=True):
-            found[f"{name}_macro"] = ratio((values * here).sum(axis=1), here.sum(axis=1)) * self._share
+        for name, values, whole in zip(names, by_label, self._whole, strict=True):
+            found[f"{name}_macro"] = np.where(here, values, whole).mean(axis=1)
         if self._positive is not None:
             found |= {name: values[:, self._positive] for name, values in zip(names, by_label, strict=True)}
         return found
