@@ -15,16 +15,17 @@ from .preparation import multi_head_model
 
 def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
     """Norms of the gradients at hand: `grad_norm_encoder`, and `<head>_grad_norm` of each head that has one."""
-    parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.named_parameters())]}
-    for name in model.config.heads:
-        key = module_key(name)  # somewhere in the path: PEFT wraps the heads
-        own = ((path, each) for path, each in model.heads.named_parameters() if key in path.split("."))
-        parts[f"{name}_grad_norm"] = [*_gradients(own)]
+    parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.parameters())]}
+    names = {module_key(name): name for name in model.config.heads}
+    for path, parameter in model.heads.named_parameters():
+        # somewhere in the path: PEFT wraps the heads
+        name = next(names[key] for key in path.split(".") if key in names)
+        parts.setdefault(f"{name}_grad_norm", []).extend(_gradients([parameter]))
     return {key: torch.nn.utils.get_total_norm(gradients) for key, gradients in parts.items() if gradients}
 
 
-def _gradients(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> Iterable[Tensor]:
-    return (parameter.grad for _, parameter in parameters if parameter.grad is not None)
+def _gradients(parameters: Iterable[torch.nn.Parameter]) -> Iterable[Tensor]:
+    return (parameter.grad for parameter in parameters if parameter.grad is not None)
 
 
 class GradientCosineCallback(TrainerCallback):

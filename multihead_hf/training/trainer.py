@@ -17,6 +17,7 @@ from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
     EvalPrediction,
     HubStrategy,
+    IntervalStrategy,
     SaveStrategy,
     get_last_checkpoint,
     has_length,
@@ -523,13 +524,21 @@ class MultiHeadTrainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """As the base class's, noting the norms of the parts for the next log, as they were before clipping."""
         total = super()._get_grad_norm(model, grad_norm)
+        self._gradient_norms = {}
         # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
-        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+        if self._logs_next_step() and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             limit = self.args.max_grad_norm
             clipped_by = torch.clamp((total + 1e-6) / limit, min=1.0) if limit > 0 else 1.0
             norms = gradient_norms(multi_head_model(self.model))
             self._gradient_norms = {key: norm * clipped_by for key, norm in norms.items()}
         return total
+
+    def _logs_next_step(self) -> bool:
+        """Whether the step that is being taken may be logged, as far as can be known before it ends."""
+        args, step = self.args, self.state.global_step + 1
+        if args.logging_strategy != IntervalStrategy.STEPS:
+            return args.logging_strategy == IntervalStrategy.EPOCH
+        return step % self.state.logging_steps == 0 or (step == 1 and args.logging_first_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""

@@ -24,6 +24,24 @@ def test_norms_of_the_parts_make_up_the_norm_before_clipping(tmp_path: Path, lim
         assert sum(part[step] ** 2 for part in parts) ** 0.5 == pytest.approx(total, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"logging_steps": 2}, [2, 4]),
+        ({"logging_steps": 3, "logging_first_step": True}, [1, 3]),
+        ({"logging_strategy": "epoch", "per_device_train_batch_size": 24, "num_train_epochs": 2}, [2, 4]),
+    ],
+)
+def test_every_log_has_the_norms_of_its_own_step(tmp_path: Path, settings: dict[str, Any], steps: list[int]) -> None:
+    trainer = trainer_for(tmp_path, **{"max_steps": 4, "max_grad_norm": 0.1, **settings})
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in logs] == steps
+    for entry in logs:
+        parts = [entry[f"{part}"] for part in ("grad_norm_encoder", "topic_grad_norm", "mood_grad_norm")]
+        assert sum(part**2 for part in parts) ** 0.5 == pytest.approx(entry["grad_norm"], rel=1e-4)
+
+
 def test_frozen_parts_have_no_norm(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, max_steps=1, freeze_encoder=True, train_heads=["mood"])
     trainer.train()
