@@ -68,6 +68,12 @@ DEFAULTS: dict[str, Any] = {
     "freeze_encoder": True,
     "cache_features": True,
     "seed": 42,
+    "model_card": {
+        "language": "multilingual",
+        "license": "mit",
+        "datasets": ["philipp-zettl/GGU-xx", "philipp-zettl/sentiment"],
+        "widget_texts": ["Hello, how are you?", "Danke dir.", "What is the weather like today?"],
+    },
 }
 DEMO: dict[str, Any] = {
     "output_dir": "runs/ggu-sentiment-demo",
@@ -75,6 +81,7 @@ DEMO: dict[str, Any] = {
     "rates": [1e-2, 1e-2],
     "decays": [0.01, 0.01],
     "use_cpu": True,
+    "model_card": {"limits": "A demonstration, trained on made-up rows with a small encoder."},
 }
 
 
