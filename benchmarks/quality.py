@@ -123,7 +123,9 @@ def multi_head(task: Task, options: argparse.Namespace, seed: int, folder: str) 
     own = settings(options, folder, seed, len(train))
     own["head_learning_rate"] = options.head_learning_rate
     heads = {
-        name: HeadConfig(labels=head.labels, problem_type=head.problem_type, loss=options.loss)
+        name: HeadConfig(
+            labels=head.labels, problem_type=head.problem_type, loss=options.loss, loss_weight=options.loss_weight
+        )
         if head.multi_label
         else head
         for name, head in task.heads.items()
@@ -241,6 +243,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     parser.add_argument("--head_learning_rate", type=float, default=2e-2, help="of multi-head and one head")
     parser.add_argument("--loss", default="soft_f1_bce", help="of their heads with several labels a row")
+    parser.add_argument("--loss_weight", type=float, default=1.0, help="of those heads, the others have 1")
     parser.add_argument("--rows", type=int, help="train on so many rows of a set at most")
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
     parser.add_argument("--results", type=Path, help="file that keeps finished runs")
