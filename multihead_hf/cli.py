@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -221,20 +222,22 @@ def tune_thresholds_command(
     found: dict[str, Any] = {}
     if calibrate_too:
         found["calibration"] = calibrate(loaded, rows, heads=head or None, tokenizer=tokenizer, **reading)
-    found["thresholds"] = tune_thresholds(
-        loaded,
-        rows,
-        metric,
-        per,
-        min_support,
-        heads=head or None,
-        precision=precision,
-        costs=costs,
-        tokenizer=tokenizer,
-        **reading,
-    )
+    several = [name for name, own in loaded.config.heads.items() if own.multi_label and (not head or name in head)]
+    if several or not calibrate_too:
+        found["thresholds"] = tune_thresholds(
+            loaded,
+            rows,
+            metric,
+            per,
+            min_support,
+            heads=several if head and calibrate_too else head or None,
+            precision=precision,
+            costs=costs,
+            tokenizer=tokenizer,
+            **reading,
+        )
     if not dry_run:
-        save_decisions(model, loaded.config)
+        save_decisions(model, loaded)
     if as_json:
         print(json.dumps({key: own.to_dict() for key, own in found.items()}, ensure_ascii=False, indent=2))
     else:
@@ -242,17 +245,24 @@ def tune_thresholds_command(
         print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")
 
 
-def save_decisions(folder: str, config: MultiHeadConfig) -> None:
-    """Write thresholds and temperatures into a saved model's `config.json`, and the card that tells of them anew."""
+def save_decisions(folder: str, model: MultiHeadModel) -> None:
+    """Write thresholds and temperatures into a saved model's `config.json`, and the card that tells of them anew. Of
+    weights only learned thresholds change: they are taken out."""
+    config = model.config
+    facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
     path = Path(folder) / "config.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
+    if any(own.get("learn_thresholds") is not None for own in saved["heads"]):
+        with tempfile.TemporaryDirectory(dir=folder, prefix="_") as fresh:
+            model.save_pretrained(fresh)
+            for weights in Path(fresh).glob("*.safetensors*"):
+                os.replace(weights, Path(folder) / weights.name)
     for own in saved["heads"]:
         head = config.heads[own["name"]]
         for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
             own[setting] = getattr(head, setting)
     write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
-    if (Path(folder) / FACTS).is_file():
-        facts = read_facts(folder)
+    if facts is not None:
         facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
         write_card(folder, config, facts)
 
@@ -363,18 +373,22 @@ def convert_command(
         Kind,
         typer.Argument(
             help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
-            "sequence-classification: checkpoints of AutoModelForSequenceClassification, several if on one encoder."
+            "sequence-classification: of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
+            "DeBERTa, DistilBERT), several if on one encoder."
         ),
     ],
-    source: Annotated[list[str], typer.Argument(help="Folder of the old checkpoint.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Folder of the old checkpoint; for sequence-classification also a name on the Hub."),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of the new model.")],
     labels: Annotated[
         list[str] | None,
         typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL for each head, in the order of its logits."),
     ] = None,
     pooling: Annotated[
-        str, typer.Option(help="ggu: cls, mean, max or last, as the old model read the encoder.")
-    ] = "cls",
+        str | None, typer.Option(help="ggu: cls (the default), mean, max or last, as the old model read the encoder.")
+    ] = None,
     state_file: Annotated[str | None, typer.Option(help="ggu: name of the *.pth, where there are several.")] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
@@ -386,6 +400,15 @@ def convert_command(
     """Make a multi-head model of an older checkpoint, and compare the logits. Pickles are read as plain data only."""
     from .publishing import convert
 
+    convert.check_output(output, source, overwrite)
+    for option, value, reader in (
+        ("--labels", labels, Kind.ggu),
+        ("--pooling", pooling, Kind.ggu),
+        ("--state-file", state_file, Kind.ggu),
+        ("--name", name, Kind.sequence_classification),
+    ):
+        if value and kind is not reader:
+            raise typer.BadParameter(f"{kind.value} does not read it, {reader.value} does", param_hint=option)
     if kind is not Kind.sequence_classification and len(source) > 1:
         raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
     if kind is Kind.wimbert:
@@ -395,13 +418,13 @@ def convert_command(
         if len(given) != len(labels or []):
             raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
         names = {head: own.split(",") for head, own in given.items()}
-        found = convert.convert_ggu(source[0], names, pooling, state_file)
+        found = convert.convert_ggu(source[0], names, pooling or "cls", state_file)
     else:
         if len(name or []) != len(source):
             raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
         pairs = zip(source, name or [], strict=True)
         found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
-    convert.save_converted(found, output, overwrite)
+    convert.save_converted(found, output)
     print(f"{found}\nThe model is {output}")
 
 
@@ -447,6 +470,8 @@ def saved_config(model: str) -> MultiHeadConfig:
 def main() -> None:
     """The program."""
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
         app()
     except (ValueError, OSError, ImportError) as error:
         if "--debug" in sys.argv:

@@ -349,23 +349,39 @@ class UnknownLabel(ValueError):
         return str(self.args[0])
 
 
+class _AnyLabel(dict[str, int]):
+    """Ids that never lack a label; notes those that they do not have."""
+
+    def __init__(self, known: Mapping[str, int]) -> None:
+        super().__init__(known)
+        self.unknown: set[str] = set()
+
+    def __contains__(self, label: object) -> bool:
+        return True
+
+    def __missing__(self, label: str) -> int:
+        self.unknown.add(label)
+        return 0
+
+
 def _further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
-    """What the message says of the other labels that the head does not have; nothing where there are none."""
+    """What the message says of all the labels that the head does not have."""
     counts: dict[str, int] = {}
     columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
     for place, row in enumerate(rows.select_columns(columns).with_format(None)):
+        ids = _AnyLabel(encoder.ids)
         try:
-            encoder.encode({column: [row[column]] for column in columns}, [place])
-        except UnknownLabel as error:
-            counts[error.label] = counts.get(error.label, 0) + 1
+            encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [place])
         except ValueError:
             continue  # of another kind: the first error is the one that is told
-    others = [label for label in counts if label != first]
-    found = f" {counts.get(first, 0):,} of {len(rows):,} rows have it"
+        for label in ids.unknown:
+            counts[label] = counts.get(label, 0) + 1
+    others = sorted((label for label in counts if label != first), key=lambda label: (-counts[label], label))
+    found = f". {counts.get(first, 0):,} of {len(rows):,} rows have it"
     if not others:
-        return f".{found}."
+        return f"{found}."
     shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
-    return f".{found}, and {sum(counts[label] for label in others):,} others that the head lacks: {shown}."
+    return f"{found}; {len(others):,} other labels are not the head's, too: {shown}."
 
 
 def label_encoders(

@@ -65,8 +65,9 @@ class RowCounts:
     def figures(self, weights: Floats) -> dict[str, Floats]:
         """Figures (draws,) of draws in which the labelled rows have the weights (draws, labelled rows).
 
-        In macro figures a label that is neither true nor predicted in a draw has the figure that it has over all rows:
-        rare labels, which most draws miss, would pull it down if they counted as 0, and up if they did not count.
+        A label for which a draw does not define a figure (no row is true for its recall, none predicted for its
+        precision, neither for its F1) has the one that it has over all rows: rare labels, which most draws miss, would
+        pull macro figures down if they counted as 0, and up if they did not count.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
@@ -76,11 +77,13 @@ class RowCounts:
             overall = precision_recall_f1(*(own.sum(axis=1) for own in counts))
             found |= dict(zip(("precision_micro", "recall_micro", "f1_micro"), overall, strict=True))
         names = ("precision", "recall", "f1")
-        here = (counts[1] + counts[2]) > 0  # (draws, labels)
-        for name, values, whole in zip(names, by_label, self._whole, strict=True):
-            found[f"{name}_macro"] = np.where(here, values, whole).mean(axis=1)
-        if self._positive is not None:
-            found |= {name: values[:, self._positive] for name, values in zip(names, by_label, strict=True)}
+        _, predicted, support = counts
+        defined = (predicted > 0, support > 0, predicted + support > 0)
+        for name, values, here, whole in zip(names, by_label, defined, self._whole, strict=True):
+            values = np.where(here, values, whole)
+            found[f"{name}_macro"] = values.mean(axis=1)
+            if self._positive is not None:
+                found[name] = values[:, self._positive]
         return found
 
 

@@ -450,7 +450,10 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         return (model, info) if wants_info else model
 
     def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
-        strange = sorted(key.split(".")[1] for key in info["unexpected_keys"] if key.startswith("heads."))
+        known = {module_key(name) for name in self.config.heads}
+        # (thresholds that were learned, and then replaced in the configuration)
+        keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
+        strange = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
         if strange:
             raise ValueError(
                 f"{source}: the checkpoint holds heads that its configuration does not name "

@@ -160,19 +160,20 @@ def write_card(
         replace: whether a card that somebody else wrote or changed is replaced, too.
 
     Returns:
-        whether it was written: a card without our mark in it is left as it is.
+        whether it was written: a card without our mark in it is left as it is, and only the facts are kept.
     """
     place = Path(folder)
-    if not replace and not is_ours(place / CARD):
-        return False
+    content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
     card = model_card(config, facts)
+    if not replace and not is_ours(place / CARD):
+        write_whole(place / FACTS, f"{content}\n".encode())
+        return False
     for path, data in (pictures or {}).items():
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(place / path, data)
     named = {each["path"] for each in facts.pictures}
     for path in _named_pictures(place) - named:
         (place / path).unlink(missing_ok=True)  # of a card before
-    content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
     write_whole(place / FACTS, f"{content}\n".encode())
     write_whole(place / CARD, card.encode())
     return True

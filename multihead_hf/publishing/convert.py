@@ -1,10 +1,10 @@
 """Checkpoints of older systems as multi-head models, with the logits that the old ones give beside the new ones."""
 
-import copy
 import json
 import os
 import pickle
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import CONFIG_NAME
 
 from ..model.head_multihead import HeadConfig, near_names
@@ -86,27 +92,34 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
             raise ValueError(
                 f"{place / WIMBERT_STATE} has no {name}_head_state for the labels of {name!r}; it has {found}"
             )
+        own = {key.removeprefix("module."): value for key, value in own.items()}
         check_shape(place / WIMBERT_STATE, name, own, "3.weight", names)
+        check_shape(place / WIMBERT_STATE, name, own, "0.weight")
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
+        if tau is not None and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
+            raise ValueError(f"{place / WIMBERT_STATE}: {name}_tau_logit is no tensor of {len(names)} thresholds")
         heads[name] = HeadConfig(
             labels=names,
             problem_type="multi_label_classification",
             architecture="mlp",
             hidden_size=len(own["0.weight"]),
-            dropout=float(state.get("dropout", 0.2)),
+            dropout=_number(state, "dropout", 0.2),
             loss="soft_f1_bce",
-            loss_kwargs={key: float(state[key]) for key in ("alpha", "temperature") if key in state},
-            thresholds=None if tau is None else torch.sigmoid(tau.double()).tolist(),
+            loss_kwargs={"alpha": _number(state, "alpha", 0.15), "temperature": _number(state, "temperature", 2.0)},
+            thresholds=None if tau is None else torch.sigmoid(tau.double()).clamp(1e-7, 1 - 1e-9).tolist(),
         )
         weights[name] = {f"layers.{key}": value.float() for key, value in own.items()}
     length = state.get("max_length")
-    model = MultiHeadModel.from_encoder(place, heads, pooling="cls", max_length=None if length is None else int(length))
+    model = MultiHeadModel.from_encoder(
+        place, heads, pooling="cls", max_length=length if isinstance(length, int) else None
+    )
     for name, own in weights.items():
         _load(place / WIMBERT_STATE, name, model.heads[name], own)
     tokenizer = AutoTokenizer.from_pretrained(place)
+    encoder = AutoModel.from_pretrained(place, dtype=torch.float32).eval()
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        first = model.encoder(**tokens).last_hidden_state[:, 0]
+        first = encoder(**tokens).last_hidden_state[:, 0]
         found = {}
         for name, own in weights.items():
             hidden = torch.relu(nn.functional.linear(first, own["layers.0.weight"], own["layers.0.bias"]))
@@ -122,9 +135,9 @@ def convert_ggu(
     pooling: str = "cls",
     state_file: str | None = None,
 ) -> Converted:
-    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and a `*.pth`
-    with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each head and, where it
-    has them, the encoder's weights as `backbone.*`.
+    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth`
+    with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each head (all with one
+    label a row) and, where it has them, the encoder's weights.
 
     Args:
         folder: of the two.
@@ -152,12 +165,18 @@ def convert_ggu(
     if state_file is None and len(files) != 1:
         raise ValueError(f"{place} holds {files or 'no *.pth'}: name the file with the state dict, state_file=")
     path = place / (state_file or files[0])
-    state = {key: value for key, value in load_state(path).items() if isinstance(value, Tensor)}
+    state = _plain_keys(load_state(path))
     found: dict[str, dict[str, Tensor]] = {}
+    rest: dict[str, Tensor] = {}
     for key, value in state.items():
-        match = re.fullmatch(r"(?:.*\.)?heads?\.(.+?)(?:\.\d+)?\.(weight|bias)", key)
-        if match is not None and not key.startswith("backbone."):
-            found.setdefault(match[1], {})[f"layers.1.{match[2]}"] = value.float()
+        match = re.fullmatch(r"heads?\.(.+?)(?:\.\d+)?\.(weight|bias)", key)
+        if match is None:
+            rest[key] = value.float()
+            continue
+        own = found.setdefault(match[1], {})
+        if f"layers.1.{match[2]}" in own:
+            raise ValueError(f"head {match[1]!r} of {path} has several layers, and this layout one linear layer")
+        own[f"layers.1.{match[2]}"] = value.float()
     if not found:
         raise ValueError(f"{path} has no heads (heads.<name>.weight); it begins with {list(state)[:5]}")
     for name, own in found.items():
@@ -167,31 +186,24 @@ def convert_ggu(
                 f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels without names.{near} Give them"
             )
         check_shape(path, name, own, "layers.1.weight", list(labels[name]))
+        check_shape(path, name, own, "layers.1.bias", list(labels[name]))
     unknown = [name for name in labels if name not in found]
     if unknown:
         raise ValueError(f"labels for {unknown}, and {path} has the heads {list(found)}")
     heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling)
-    trained = {
-        key.removeprefix("backbone."): value.float() for key, value in state.items() if key.startswith("backbone.")
-    }
-    if trained:
-        missing = model.encoder.load_state_dict(trained, strict=False).missing_keys
-        if missing:
-            raise ValueError(f"{path} has weights of another encoder than {backbone}: it lacks {missing[:3]}")
+    encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32).eval()
+    if rest:
+        own = _encoder_weights(path, rest, encoder)
+        model.encoder.load_state_dict(own, strict=False)  # it has no pooler
+        encoder.load_state_dict(own, strict=False)
     for name, own in found.items():
         _load(path, name, model.heads[name], own)
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        hidden, mask = model.encoder(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
-        if pooling == "cls":
-            pooled = hidden[:, 0]
-        elif pooling == "mean":
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-        else:
-            pooled = model.encode(**tokens)
+        pooled = _pooled(encoder(**tokens).last_hidden_state, tokens["attention_mask"].bool(), pooling)
         return {
-            name: nn.functional.linear(pooled, own["layers.1.weight"], own.get("layers.1.bias"))
+            name: nn.functional.linear(pooled, own["layers.1.weight"], own["layers.1.bias"])
             for name, own in found.items()
         }
 
@@ -222,7 +234,12 @@ def convert_sequence_classification(
         known = ", ".join(_MLP_HEADS)
         raise ValueError(f"the classifier of a {config.model_type!r} is none that our heads can be; known are {known}")
     first, activation, last = _MLP_HEADS[config.model_type]
-    source = AutoModelForSequenceClassification.from_pretrained(name_or_path, dtype=torch.float32).eval()
+    source, info = AutoModelForSequenceClassification.from_pretrained(
+        name_or_path, dtype=torch.float32, output_loading_info=True
+    )
+    source.eval()
+    if info["missing_keys"]:
+        raise ValueError(f"{name_or_path} is no trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
     layers = [source.get_submodule(path) for path in (first, last)]
     labels = [str(config.id2label[place]) for place in range(config.num_labels)]
     own = HeadConfig(
@@ -234,7 +251,11 @@ def convert_sequence_classification(
     )
     model = MultiHeadModel.from_encoder(name_or_path, {head: own}, pooling="cls")
     # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
-    model.config.encoder.num_labels, model.config.encoder.problem_type = 2, None
+    encoder = model.config.encoder
+    encoder.num_labels, encoder.problem_type, defaults = 2, None, type(encoder)()
+    for setting in ("classifier_dropout", "seq_classif_dropout", "summary_last_dropout", "cls_dropout"):
+        if hasattr(encoder, setting):
+            setattr(encoder, setting, getattr(defaults, setting, None))
     state = {
         f"layers.{place}.{key}": value
         for place, layer in zip((0, 3), layers, strict=True)
@@ -246,30 +267,46 @@ def convert_sequence_classification(
 
 
 def join(models: Sequence[Converted]) -> Converted:
-    """The heads of several converted models on one encoder, which has to be the same in all of them.
+    """The heads of several converted models on one encoder, which has to be the same in all of them. The first model
+    gets the heads of the others.
 
     Raises:
-        ValueError: another encoder, or two heads of one name.
+        ValueError: another encoder or tokenizer, or two heads of one name.
     """
-    first = copy.copy(models[0])
-    first.differences = dict(first.differences)
+    model, tokenizer = models[0].model, models[0].tokenizer
+    differences = dict(models[0].differences)
     for other in models[1:]:
-        first.model.load_heads(other.model, verify=True)
-        first.differences |= other.differences
-    return first
+        if tokenizer(list(TEXTS))["input_ids"] != other.tokenizer(list(TEXTS))["input_ids"]:
+            raise ValueError(
+                f"the tokenizer of {list(other.differences)} is another one than that of {list(differences)}"
+            )
+        model.load_heads(other.model, verify=True)
+        differences |= other.differences
+    return Converted(model, tokenizer, differences)
 
 
-def save_converted(converted: Converted, output: str | os.PathLike, overwrite: bool = False) -> None:
-    """Save model and tokenizer.
-
-    Raises:
-        ValueError: the folder holds something already.
+def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike], overwrite: bool) -> None:
     """
+    Raises:
+        ValueError: the folder holds something already, or is one of the old checkpoints.
+    """
+    place = Path(output).resolve()
+    for source in sources:
+        if place == Path(source).resolve():
+            raise ValueError(f"{output} is the old checkpoint itself: take another folder")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
+        raise ValueError(f"{output} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+
+
+def save_converted(converted: Converted, output: str | os.PathLike) -> None:
+    """Save model and tokenizer; the folder's files are put in place when all of them are written."""
     place = Path(output)
-    if place.exists() and any(place.iterdir()) and not overwrite:
-        raise ValueError(f"{place} exists and is not empty: take another folder, or overwrite it (--overwrite)")
-    converted.model.save_pretrained(place)
-    converted.tokenizer.save_pretrained(place)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix="_") as folder:
+        converted.model.save_pretrained(folder)
+        converted.tokenizer.save_pretrained(folder)
+        for path in Path(folder).iterdir():
+            os.replace(path, place / path.name)
 
 
 def load_state(path: Path) -> Mapping[str, Any]:
@@ -281,12 +318,14 @@ def load_state(path: Path) -> Mapping[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        asked = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        if asked is None:
+            raise ValueError(f"{path} is refused: it is damaged, or holds more than tensors and plain values") from None
         raise ValueError(
-            f"{path} is refused: it holds more than tensors and plain values, and reading it could run code. {reason}"
+            f"{path} is refused: it holds more than tensors and plain values ({asked[1]}); reading it could run code"
         ) from None
-    except (EOFError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    except (EOFError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:200] or repr(error)}") from None
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a {type(state).__name__}, and not a dict")
     return state
@@ -302,14 +341,14 @@ def check_files(folder: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{folder} lacks {', '.join(missing)}")
 
 
-def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str]) -> None:
+def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str] | None = None) -> None:
     """
     Raises:
         ValueError: a head has no such weight, or another number of labels than there are names.
     """
     if not isinstance(state.get(key), Tensor):
         raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
-    if len(state[key]) != len(labels):
+    if labels is not None and len(state[key]) != len(labels):
         raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, and there are {len(labels)} names")
 
 
@@ -344,6 +383,63 @@ def checked(
         shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
         raise ValueError(f"the logits are not those of the old model, they differ: {shown}. Nothing was written")
     return Converted(model, tokenizer, differences)
+
+
+def _number(state: Mapping[str, Any], key: str, default: float) -> float:
+    value = state.get(key)
+    return float(value) if isinstance(value, (int, float)) else default
+
+
+def _plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, also of one inside a training checkpoint, without what DDP and `torch.compile` put
+    before their names."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    found = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            name = str(key)
+            while name.startswith(("module.", "_orig_mod.")):
+                name = name.split(".", 1)[1]
+            found[name] = value
+    return found
+
+
+def _encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """The encoder's weights in a state dict, under whatever name it had there.
+
+    Raises:
+        ValueError: some are missing, of another shape or of something else.
+    """
+    known = encoder.state_dict()
+    prefixes = ["", *dict.fromkeys(f"{key.split('.')[0]}." for key in state)]
+    best = max(
+        prefixes, key=lambda prefix: sum(key.removeprefix(prefix) in known for key in state if key.startswith(prefix))
+    )
+    own = {key.removeprefix(best): value for key, value in state.items()}
+    buffers = {key for key in own if key.endswith(("position_ids", "token_type_ids"))}
+    strange = [key for key in own if key not in known and key not in buffers]
+    missing = [key for key in known if key not in own and not key.startswith("pooler.")]
+    wrong = [key for key in own if key in known and own[key].shape != known[key].shape]
+    for keys, problem in (
+        (strange, "holds what is neither a head nor the encoder's"),
+        (missing, "lacks weights of the encoder"),
+        (wrong, "has other shapes than the encoder"),
+    ):
+        if keys:
+            raise ValueError(f"{path} {problem}: {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}")
+    return {key: value for key, value in own.items() if key in known}
+
+
+def _pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """(batch, hidden) of texts that are padded on the right: the old systems' own pooling, not ours."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
+    rows = [own[: int(real.sum())] for own, real in zip(hidden, mask, strict=True)]
+    return torch.stack([own.mean(0) if pooling == "mean" else own.amax(0) for own in rows])
 
 
 def _labels(path: Path) -> dict[str, list[str]]:

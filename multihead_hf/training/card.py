@@ -1,5 +1,6 @@
 """What a Trainer knows for the card of its model."""
 
+import copy
 import importlib.metadata
 import math
 import os
@@ -105,11 +106,11 @@ def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
     """What decides about labels: head → labels, temperature, limits and, where they are not learned, thresholds."""
     return {
         name: (
-            head.labels,
-            head.calibration_temperature,
+            [*head.labels],
+            copy.copy(head.calibration_temperature),
             head.min_labels,
             head.max_labels,
-            head.thresholds if head.learn_thresholds is None else None,
+            copy.copy(head.thresholds) if head.learn_thresholds is None else None,
         )
         for name, head in config.heads.items()
     }

@@ -18,9 +18,10 @@ def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.parameters())]}
     names = {module_key(name): name for name in model.config.heads}
     for path, parameter in model.heads.named_parameters():
-        # somewhere in the path: PEFT wraps the heads
-        name = next(names[key] for key in path.split(".") if key in names)
-        parts.setdefault(f"{name}_grad_norm", []).extend(_gradients([parameter]))
+        # somewhere in the path: PEFT wraps the heads; and somebody may have put something of their own there
+        name = next((names[key] for key in path.split(".") if key in names), None)
+        if name is not None:
+            parts.setdefault(f"{name}_grad_norm", []).extend(_gradients([parameter]))
     return {key: torch.nn.utils.get_total_norm(gradients) for key, gradients in parts.items() if gradients}
 
 

@@ -87,11 +87,15 @@ def evaluated(
         model, dataset, tokenizer, reading: as for `predicted`; no trainer.
 
     Raises:
-        ValueError: as for `predicted`.
+        ValueError: as for `predicted`, or no labelled row.
     """
     with _reader(model, tokenizer, reading) as trainer:
         trainer.remove_callback(PrinterCallback)
         found = trainer.evaluate(dataset)
+    if "eval_f1" not in found:
+        raise ValueError(
+            f"no row of the dataset is labelled; the heads are {list(multi_head_model(model).config.heads)}"
+        )
     times = ("runtime", "per_second", "preparation_time")
     return {key.removeprefix("eval_"): value for key, value in found.items() if not key.endswith(times)}
 

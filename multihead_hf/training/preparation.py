@@ -126,12 +126,16 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     if args.metric_for_best_model is None or evaluation is None:
         return
     known = ["loss", *metric_keys(config.heads)]
+    if args.prediction_loss_only:
+        known = ["loss", *(f"{name}_loss" for name in config.heads)]
     if isinstance(evaluation, Mapping):
         # each set's own, and the mean over them
-        known = ["f1", *(f"{name}_{key}" for name in evaluation for key in known)]
-    speed = ["runtime", "samples_per_second", "steps_per_second"]
+        known = [
+            *([] if args.prediction_loss_only else ["f1"]),
+            *(f"{name}_{key}" for name in evaluation for key in known),
+        ]
     metric = args.metric_for_best_model.removeprefix("eval_")
-    if metric not in known and metric not in speed:
+    if metric not in known and not metric.endswith(("runtime", "_per_second")):
         near = near_names(metric, known)
         shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
         raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")

@@ -627,7 +627,8 @@ class MultiHeadTrainer(Trainer):
         """Of the model as it is, the report before the evaluation; else what there is of it as it was."""
         known = [each for each in (self._reported, self._judged) if each is not None]
         fresh = [each for each in known if each.settings == settings and each.step == self.state.global_step]
-        return next(iter(fresh or known), None)
+        # (`max` takes the first of equals, the report)
+        return fresh[0] if fresh else max(known, key=lambda each: each.step, default=None)
 
     def note_report(self, report: Report) -> None:
         """Let the model card that is written next tell of a report on the model as it is."""

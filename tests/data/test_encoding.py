@@ -263,4 +263,11 @@ def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None
     rows = Dataset.from_dict({"text": ["w1"] * 7, "mood": moods})
     with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
-    assert "2 of 7 rows have it, and 2 others that the head lacks: 'glad', 'sad'." in str(error.value)
+    assert "2 of 7 rows have it; 2 other labels are not the head's, too: 'glad', 'sad'." in str(error.value)
+
+
+def test_every_label_of_a_row_is_looked_at() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 4, "topic": [["zzz", "roads"], ["yyy", "zzz"], ["yyy", "zzz"], ["xxx"]]})
+    with pytest.raises(ValueError, match="'zzz' is not one of the head's 3 labels") as error:
+        prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
+    assert "3 of 4 rows have it; 2 other labels are not the head's, too: 'yyy', 'xxx'." in str(error.value)

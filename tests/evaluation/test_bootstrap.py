@@ -65,6 +65,22 @@ def test_interval_agrees_with_scipy() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.004)
 
 
+def test_figures_that_a_draw_does_not_define() -> None:
+    true = np.zeros((400, 50), dtype=np.float32)
+    true[np.arange(50), np.arange(50)] = 1  # each label predicted once, and rightly, of eight rows that have it
+    decided = true.astype(bool)
+    true[np.arange(50, 400), np.arange(350) % 50] = 1
+    for given, chosen, name in (
+        (true, decided, "precision"),
+        (decided.astype(np.float32), true.astype(bool), "recall"),
+    ):
+        found = intervals(RowCounts(chosen, given), draws=50)[f"{name}_macro"]
+        assert (found.low, found.value, found.high) == (1, 1, 1)
+    one = np.array([1] + [0] * 99)
+    found = intervals(RowCounts(np.eye(2, dtype=bool)[one], one, positive=1), draws=50)
+    assert all((found[name].low, found[name].high) == (1, 1) for name in ("precision", "recall", "f1"))
+
+
 def test_same_seed_same_interval_and_a_wider_level_is_wider(cells: tuple[np.ndarray, np.ndarray]) -> None:
     counts = RowCounts(*cells)
     assert intervals(counts, draws=200) == intervals(counts, draws=200)

@@ -149,7 +149,7 @@ def test_checkpoints_on_one_encoder_are_joined(tmp_path: Path) -> None:
     again = cli(*arguments, "--name", "topic", "--name", "mood")
     assert again.returncode == 1
     assert "exists and is not empty" in again.stderr
-    assert cli(*arguments, "--name", "topic").returncode == 2
+    assert cli(*arguments, "--name", "topic", "--overwrite").returncode == 2
     # another encoder
     other = AutoModelForSequenceClassification.from_pretrained(tmp_path / "mood")
     with torch.no_grad():
@@ -177,9 +177,70 @@ def test_no_pickle_is_run(tmp_path: Path) -> None:
             torch.save({"x": Harmful(str(tmp_path / "run"))}, folder / "dual_head_state.pt")
         else:
             (folder / "dual_head_state.pt").write_bytes(content)
-        with pytest.raises(ValueError, match="is refused: it holds more than tensors and plain values"):
+        with pytest.raises(ValueError, match="is refused: it is damaged, or" if content else r"values \(posix.mkdir\)"):
             convert_wimbert(folder)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "heads", "wrap"),
+    [
+        ("module.backbone.", "module.heads.", None),
+        ("encoder.", "heads.", "model_state_dict"),
+        ("_orig_mod.bert.", "_orig_mod.heads.", None),
+    ],
+)
+def test_ggu_in_other_layouts(tmp_path: Path, encoder: str, heads: str, wrap: str | None) -> None:
+    labels = ggu(tmp_path)
+    state = torch.load(tmp_path / "model.pth", weights_only=True)
+    for key in [key for key in state if key.startswith("backbone.")]:
+        state[key] = state[key] + 0.01  # trained on: not the backbone's folder any more
+    plain = convert_ggu_of(tmp_path, state, labels)
+    other = {
+        key.replace("backbone.", encoder, 1) if key.startswith("backbone.") else key.replace("heads.", heads, 1): value
+        for key, value in state.items()
+    }
+    found = convert_ggu_of(tmp_path, other if wrap is None else {wrap: other, "epoch": 3}, labels)
+    for key, value in plain.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[key], value), key
+
+
+def convert_ggu_of(folder: Path, state: dict[str, Any], labels: dict[str, list[str]]) -> Any:
+    torch.save(state, folder / "model.pth")
+    return convert_ggu(folder, labels)
+
+
+def test_ggu_that_is_something_else(tmp_path: Path) -> None:
+    labels = ggu(tmp_path)
+    state = torch.load(tmp_path / "model.pth", weights_only=True)
+    layers = {"heads.GGU.0.weight": torch.zeros(32, 32), "heads.GGU.0.bias": torch.zeros(32)}
+    with pytest.raises(ValueError, match=r"head 'GGU' of .* has several layers"):
+        convert_ggu_of(tmp_path, {**state, **layers}, labels)
+    with pytest.raises(ValueError, match=r"holds what is neither a head nor the encoder's: .*norm\.weight"):
+        convert_ggu_of(tmp_path, {**state, "norm.weight": torch.zeros(3)}, labels)
+    key = next(key for key in state if "attention" in key)
+    with pytest.raises(ValueError, match="lacks weights of the encoder"):
+        convert_ggu_of(tmp_path, {name: value for name, value in state.items() if name != key}, labels)
+    with pytest.raises(ValueError, match="has other shapes than the encoder"):
+        convert_ggu_of(tmp_path, {**state, key: torch.zeros(2)}, labels)
+
+
+def test_an_encoder_alone_is_no_classifier(tmp_path: Path) -> None:
+    tiny.save_encoder(tmp_path, "bert")
+    with pytest.raises(ValueError, match="is no trained classifier: it lacks"):
+        convert_sequence_classification(tmp_path, "x")
+
+
+def test_the_old_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
+    folder = wimbert(tmp_path / "old")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = cli("convert", "wimbert", folder, "-o", folder, "--overwrite")
+    assert done.returncode == 1
+    assert "is the old checkpoint itself" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    done = cli("convert", "wimbert", folder, "-o", tmp_path / "new", "--pooling", "mean")
+    assert done.returncode == 2
+    assert "ggu does" in done.stderr
 
 
 def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
@@ -207,9 +268,14 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
         convert_ggu(tmp_path / "d", {**labels, "x": ["a"]})
     with pytest.raises(ValueError, match="holds no encoder"):
         convert_ggu(tmp_path, labels)
-    (tmp_path / "d" / "model.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match="cannot be read"):
-        convert_ggu(tmp_path / "d", labels)
+    for content in (b"", b"hello world", b"\x00\x01\x02"):
+        (tmp_path / "d" / "model.pth").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot be read|is refused"):
+            convert_ggu(tmp_path / "d", labels)
+    state["onderwerp_tau_logit"] = 0.5
+    torch.save(state, tmp_path / "c" / "dual_head_state.pt")
+    with pytest.raises(ValueError, match="onderwerp_tau_logit is no tensor of 3 thresholds"):
+        convert_wimbert(tmp_path / "c")
     tiny.save_encoder(tmp_path / "e", "modernbert")
     with pytest.raises(ValueError, match="the classifier of a 'modernbert' is none that our heads can be"):
         convert_sequence_classification(tmp_path / "e", "x")

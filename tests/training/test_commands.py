@@ -1,10 +1,13 @@
 """`multihead-hf evaluate` and `tune-thresholds` on a saved model."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from test_cli import cli
 from training_runs import trainer_for
 
@@ -64,6 +67,50 @@ def test_tune_thresholds_changes_the_folder_as_the_call_changes_the_model(saved:
     assert list(json.loads((saved / "config.json").read_text())) == list(json.loads(before["config.json"]))
 
 
+def test_learned_thresholds_are_replaced_and_the_model_still_loads(tmp_path: Path) -> None:
+    heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
+    trainer = trainer_for(tmp_path / "model", model=tiny.model(heads=heads), max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    tiny.table(60).to_parquet(tmp_path / "rows.parquet")
+    before = trainer.model.state_dict()
+    done = cli("tune-thresholds", tmp_path / "model", tmp_path / "rows.parquet", "--min-support", "1", *COLUMNS)
+    assert done.returncode == 0, done.stderr
+    found = MultiHeadModel.from_pretrained(tmp_path / "model")
+    assert found.config.heads["topic"].learn_thresholds is None
+    assert found.config.heads["topic"].thresholds != [pytest.approx(0.565)] * 3
+    for key, value in found.state_dict().items():
+        assert torch.equal(before[key], value), key
+    code = "from transformers import AutoModel; AutoModel.from_pretrained('model', trust_remote_code=True)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in (tmp_path / "model").iterdir() if path.name.startswith(("_", "."))]
+
+
+def test_a_broken_file_stops_it_before_anything_is_changed(saved: Path, tmp_path: Path) -> None:
+    (saved / "model_card.json").write_text("{")
+    before = (saved / "config.json").read_bytes()
+    done = cli("tune-thresholds", saved, tmp_path / "rows.parquet", *COLUMNS)
+    assert done.returncode == 1
+    assert (saved / "config.json").read_bytes() == before
+
+
+def test_a_claimed_card_does_not_hide_that_figures_are_stale(saved: Path, tmp_path: Path) -> None:
+    (saved / "README.md").write_text("# Mine")
+    assert cli("tune-thresholds", saved, tmp_path / "rows.parquet", "--min-support", "1", *COLUMNS).returncode == 0
+    assert (saved / "README.md").read_text() == "# Mine"
+    assert cli("card", saved, "--replace").returncode == 0
+    assert "were changed after the figures above" in (saved / "README.md").read_text()
+
+
+def test_heads_with_one_label_a_row_can_be_calibrated_alone(saved: Path, tmp_path: Path) -> None:
+    done = cli("tune-thresholds", saved, tmp_path / "rows.parquet", "--calibrate", "--head", "mood", *COLUMNS)
+    assert done.returncode == 0, done.stderr
+    heads = MultiHeadModel.from_pretrained(saved).config.heads
+    assert heads["mood"].calibration_temperature is not None
+    assert heads["topic"].thresholds is None
+
+
 def test_calibration_on_the_way(saved: Path, tmp_path: Path) -> None:
     model = MultiHeadModel.from_pretrained(saved)
     expected = calibrate(model, tiny.table(60), tokenizer=tiny.tokenizer())
@@ -76,7 +123,9 @@ def test_calibration_on_the_way(saved: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input(saved: Path, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.parquet"
+    rows, texts, unlabelled = (tmp_path / f"{name}.parquet" for name in ("rows", "texts", "unlabelled"))
+    tiny.table(4).map(lambda _: {"mood": None}).remove_columns("topic_labels").to_parquet(unlabelled)
+    tiny.table(4).rename_column("mood", "colour").rename_column("topic_labels", "x").to_parquet(texts)
     for arguments, code, message in (
         (["evaluate", saved, rows, "--split", "test"], 1, "these rows are not in parts"),
         (["tune-thresholds", saved, rows, "--metric", "f2", *COLUMNS], 1, "unknown metric 'f2'"),
@@ -85,6 +134,8 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
         (["evaluate", saved, tmp_path / "nothing.csv"], 1, "nothing.csv"),
         (["evaluate", tmp_path, rows], 1, "it has no config.json"),
         (["evaluate", saved], 2, "Missing argument"),
+        (["evaluate", saved, texts], 1, "no column holds labels of the heads ['topic', 'mood']"),
+        (["evaluate", saved, unlabelled, "--json"], 1, "no row of the dataset is labelled"),
     ):
         done = cli(*arguments)
         assert done.returncode == code, (arguments, done.stderr)

@@ -354,6 +354,9 @@ def test_a_metric_that_does_not_exist_is_said_before_training(
             still(), args, None, tiny.table(16), {"a": rows, "b": rows} if sets else rows, tiny.tokenizer()
         )
     assert not (tmp_path / "out").exists()
+    only_losses = arguments(tmp_path / "out", metric_for_best_model="f1", prediction_loss_only=True)
+    with pytest.raises(ValueError, match="'f1' is none of the metrics"):
+        MultiHeadTrainer(still(), only_losses, None, tiny.table(16), rows, tiny.tokenizer())
 
 
 # ---- optimiser ----
