@@ -3,9 +3,7 @@
 import json
 import os
 import sys
-import tempfile
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 try:
@@ -18,10 +16,9 @@ from transformers import AutoConfig, AutoTokenizer
 from .data.heads import infer_heads
 from .data.inspection import inspect_dataset
 from .data.sources import DEFAULT_PARTS, one_part, read_dataset
-from .evaluation.report import write_whole
 from .model.configuration_multihead import MultiHeadConfig
 from .model.modeling_multihead import MultiHeadModel
-from .publishing.card import CARD, FACTS, add_report_folder, check_given, read_facts, write_card
+from .publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
 
 NAME = "multihead-hf"
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -104,7 +101,7 @@ def inspect_command(
         label_columns=columns or None,
         **reading,
     )
-    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+    show(report, as_json)
 
 
 @app.command("report")
@@ -140,7 +137,7 @@ def report_command(
         draws=draws,
         **reading,
     )
-    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+    show(report, as_json)
 
 
 @app.command("evaluate")
@@ -170,11 +167,11 @@ def evaluate_command(
     rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
     if intervals:
         report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
-        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if as_json else report)
+        show(report, as_json)
         return
     found = evaluated(loaded, rows, tokenizer, **reading)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(as_text(found))
         return
     width = max(map(len, found))
     print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in found.items()))
@@ -213,7 +210,7 @@ def tune_thresholds_command(
     as_json: JsonOption = False,
 ) -> None:
     """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
-    from .training.tuning import calibrate, tune_thresholds
+    from .training.tuning import calibrate, save_decisions, tune_thresholds
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_folder(model)
@@ -239,32 +236,20 @@ def tune_thresholds_command(
     if not dry_run:
         save_decisions(model, loaded)
     if as_json:
-        print(json.dumps({key: own.to_dict() for key, own in found.items()}, ensure_ascii=False, indent=2))
+        print(as_text({key: own.to_dict() for key, own in found.items()}))
     else:
         print("\n\n".join(str(own) for own in found.values()))
         print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")
 
 
-def save_decisions(folder: str, model: MultiHeadModel) -> None:
-    """Write thresholds and temperatures into a saved model's `config.json`, and the card that tells of them anew. Of
-    weights only learned thresholds change: they are taken out."""
-    config = model.config
-    facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
-    path = Path(folder) / "config.json"
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    if any(own.get("learn_thresholds") is not None for own in saved["heads"]):
-        with tempfile.TemporaryDirectory(dir=folder, prefix="_") as fresh:
-            model.save_pretrained(fresh)
-            for weights in Path(fresh).glob("*.safetensors*"):
-                os.replace(weights, Path(folder) / weights.name)
-    for own in saved["heads"]:
-        head = config.heads[own["name"]]
-        for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
-            own[setting] = getattr(head, setting)
-    write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
-    if facts is not None:
-        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
-        write_card(folder, config, facts)
+def show(report: Any, as_json: bool) -> None:
+    """Print a report as its tables, or its plain values."""
+    print(as_text(report.to_dict()) if as_json else report)
+
+
+def as_text(values: Any) -> str:
+    """Plain values as JSON to read."""
+    return json.dumps(values, ensure_ascii=False, indent=2)
 
 
 def check_folder(model: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .counts import precision_recall_f1, ratio
-from .metrics import MISSING
+from .metrics import Bools, known_and_true
 
 _BLOCK = 50  # draws at a time
 
@@ -46,17 +46,12 @@ class RowCounts:
     """
 
     def __init__(self, decisions: npt.ArrayLike, references: npt.ArrayLike, positive: int | None = None) -> None:
-        chosen, given = np.asarray(decisions, dtype=bool), np.asarray(references)
-        self._multi_label = given.ndim == 2
+        chosen = np.asarray(decisions, dtype=bool)
+        known, true = known_and_true(references, chosen.shape[1])
+        self._multi_label = np.ndim(references) == 2
         self._positive = positive
-        if self._multi_label:
-            known = np.not_equal(given, MISSING)
-            true = (given >= 0.5) & known
-        else:
-            known = np.broadcast_to(np.not_equal(given, MISSING)[:, None], chosen.shape)
-            true = np.arange(chosen.shape[1]) == given[:, None]
-        chosen = chosen & known
-        self.labelled: npt.NDArray[np.bool_] = known.any(axis=1)
+        chosen = np.logical_and(chosen, known)
+        self.labelled: Bools = np.logical_or.reduce(known, axis=1)
         cells = (chosen & true, chosen, true)
         self._cells = [own[self.labelled].astype(np.float32) for own in cells]
         self._whole = precision_recall_f1(*(own.sum(axis=0) for own in cells))  # by label, over all rows
@@ -70,7 +65,7 @@ class RowCounts:
         pull macro figures down if they counted as 0, and up if they did not count.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
-        counts = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
+        counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
         by_label = precision_recall_f1(*counts)
         found = {"accuracy": ratio(weights @ self._right, weights.sum(axis=1))}
         if self._multi_label:

@@ -78,6 +78,25 @@ def main_score_name(problem_type: str, positive_label: str | None = None) -> str
     return next(name for name in ("f1_micro", "f1", "f1_macro") if name in names)
 
 
+def main_score_of(head: MetricHead) -> str:
+    """The metric that stands for this head."""
+    return main_score_name(head.problem_type, head.positive_label)
+
+
+def known_and_true(references: npt.ArrayLike, labels: int) -> tuple[Bools, Bools]:
+    """Which cells (rows, labels) are known, and which are positive.
+
+    Args:
+        references: label ids (rows,), or cells (rows, labels) that are positive from 0.5 on; −100 where not known.
+        labels: how many the head has.
+    """
+    given = np.asarray(references)
+    known: Bools = np.not_equal(given, MISSING)
+    if given.ndim == 2:
+        return known, (given >= 0.5) & known
+    return np.broadcast_to(known[:, None], (len(given), labels)), np.arange(labels) == given[:, None]
+
+
 def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
     """Every key that `compute_metrics` or a loss may report for these heads, each with a description of its owner.
 
@@ -132,11 +151,7 @@ def compute_metrics(
 def with_mean(heads: Mapping[str, MetricHead], figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """`<head>_<metric>` of head → metric → figure, then `f1`, the mean main score of heads that have figures."""
     found = {f"{name}_{metric}": value for name, own in figures.items() for metric, value in own.items()}
-    main = [
-        own[main_score_name(heads[name].problem_type, heads[name].positive_label)]
-        for name, own in figures.items()
-        if own
-    ]
+    main = [own[main_score_of(heads[name])] for name, own in figures.items() if own]
     return found | ({"f1": sum(main) / len(main)} if main else {})
 
 

@@ -24,7 +24,8 @@ from ..model.head_multihead import HeadConfig
 from .bootstrap import Interval, RowCounts, intervals
 from .calibration import expected_calibration_error, reliability
 from .counts import precision_recall_f1
-from .metrics import MISSING, main_score_name, metric_names
+from .files import write_whole
+from .metrics import MISSING, known_and_true, main_score_of, metric_names
 from .streaming import StreamingMetrics, confused_pairs
 
 _LINE_POINTS = 400  # of a curve; a picture shows no more
@@ -84,7 +85,7 @@ class HeadReport:
     @property
     def main_score(self) -> str:
         """The metric that stands for the head."""
-        return main_score_name(self.head.problem_type, self.head.positive_label)
+        return main_score_of(self.head)
 
     @property
     def main_interval(self) -> str:
@@ -197,6 +198,7 @@ def make_report(
     found = {}
     for name in names:
         head, given = heads[name], np.asarray(references[name])
+        kinds = metric_names(head.problem_type, head.positive_label)
         scores = probabilities(head, logit_tensors[name])
         decided = decide(head, scores).numpy()
         raw = torch.sigmoid(logit_tensors[name]) if head.multi_label else torch.softmax(logit_tensors[name], -1)
@@ -207,7 +209,7 @@ def make_report(
             name,
             head,
             int(counts.labelled.sum()),
-            {metric: figures[f"{name}_{metric}"] for metric in _metrics(head) if f"{name}_{metric}" in figures},
+            {metric: figures[f"{name}_{metric}"] for metric in kinds if f"{name}_{metric}" in figures},
             intervals(counts, draws, level, seed),
             metrics.label_table(name),
             confused_pairs(confusion),
@@ -251,16 +253,10 @@ def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> R
     return report
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all, also when the process is killed."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 @dataclass
 class _View:
-    """Arrays of one head: probabilities, uncalibrated ones, decisions (rows, labels), and references."""
+    """Arrays of one head (rows, labels): probabilities, uncalibrated ones, decisions, and of its references (also as
+    they were given) which cells are known and which are true."""
 
     name: str
     head: HeadConfig
@@ -269,18 +265,8 @@ class _View:
     decided: npt.NDArray[np.bool_]
     given: npt.NDArray[Any]
 
-    @property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """(rows, labels)"""
-        known = np.not_equal(self.given, MISSING)
-        return known if self.head.multi_label else np.broadcast_to(known[:, None], self.scores.shape)
-
-    @property
-    def true(self) -> npt.NDArray[np.bool_]:
-        """(rows, labels)"""
-        if self.head.multi_label:
-            return (self.given >= 0.5) & self.known
-        return (np.arange(self.head.num_labels) == self.given[:, None]) & self.known
+    def __post_init__(self) -> None:
+        self.known, self.true = known_and_true(self.given, self.head.num_labels)
 
     def reliability(self, scores: npt.NDArray[Any]) -> list[tuple[float, float, int]]:
         """Of the cells of a multi-label head, and of the predicted label of a single-label one."""
@@ -334,10 +320,6 @@ def file_name(name: str, taken: dict[str, str]) -> str:
         found = f"{plain}_{number}"
     taken[found] = name
     return found
-
-
-def _metrics(head: HeadConfig) -> tuple[str, ...]:
-    return metric_names(head.problem_type, head.positive_label)
 
 
 def _head_pictures(plots: Any, view: _View, own: HeadReport, confusion: pd.DataFrame, file: str) -> list[Picture]:
@@ -441,7 +423,7 @@ def _training_pictures(
                     y.append(value)
         return {key: points for key, points in found.items() if len(points[0]) > 1}
 
-    main = {f"{name}_{main_score_name(head.problem_type, head.positive_label)}" for name, head in heads.items()}
+    main = {f"{name}_{main_score_of(head)}" for name, head in heads.items()}
     losses = {"loss", *(f"{name}_loss" for name in heads)}
 
     def evaluated(key: str, kinds: set[str]) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 from huggingface_hub import CardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from ..evaluation.metrics import main_score_name
-from ..evaluation.report import write_whole
+from ..evaluation.files import write_whole
+from ..evaluation.metrics import main_score_of
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 
@@ -292,7 +292,8 @@ def _check_same_head(place: Path, name: str, labels: Mapping[str, Mapping[str, A
 
 def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData:
     known = {key for own in facts.evaluations for key in own["metrics"]}
-    mains = [_hub_metric(_main(head)) for name, head in config.heads.items() if f"{name}_{_main(head)}" in known]
+    main = {name: main_score_of(head) for name, head in config.heads.items()}
+    mains = [_hub_metric(metric) for name, metric in main.items() if f"{name}_{metric}" in known]
     heads = config.heads.values()
     tags = ["multihead_hf", "multi-head", "text-classification"]
     tags += ["multi-label-classification"] if any(head.multi_label for head in heads) else []
@@ -337,13 +338,9 @@ def _hub_metric(metric: str) -> str | None:
     return next((found for key, found in _HUB_METRICS.items() if metric == key or metric.startswith(f"{key}_")), None)
 
 
-def _main(head: HeadConfig) -> str:
-    return main_score_name(head.problem_type, head.positive_label)
-
-
 def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
     """A line of the table of heads."""
-    main = _main(head)
+    main = main_score_of(head)
     values = [own["metrics"].get(f"{name}_{main}") for own in facts.evaluations]
     known = [value for value in values if value is not None]
     return {"name": name, "head": head, "main": main, "value": known[0] if known else None}

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME
 
+from ..evaluation.files import write_files_whole
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import token_limit
@@ -302,11 +302,12 @@ def save_converted(converted: Converted, output: str | os.PathLike) -> None:
     """Save model and tokenizer; the folder's files are put in place when all of them are written."""
     place = Path(output)
     place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place, prefix="_") as folder:
+
+    def save(folder: str) -> None:
         converted.model.save_pretrained(folder)
         converted.tokenizer.save_pretrained(folder)
-        for path in Path(folder).iterdir():
-            os.replace(path, place / path.name)
+
+    write_files_whole(place, save)
 
 
 def load_state(path: Path) -> Mapping[str, Any]:

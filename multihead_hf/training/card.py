@@ -5,7 +5,7 @@ import importlib.metadata
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from datasets import Dataset
@@ -13,7 +13,6 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..data.heads import count_labels
 from ..evaluation.metrics import metric_names
-from ..evaluation.report import Report
 from ..model.configuration_multihead import MultiHeadConfig
 from .arguments import MultiHeadTrainingArguments
 
@@ -62,13 +61,15 @@ class Judgement:
         evaluations: as `CardFacts.evaluations`.
         step: of training, at which the model was judged.
         settings: what decided about its labels then (`decision_settings`).
-        report: that it is from, if it is.
+        pictures: as `CardFacts.pictures`.
+        files: path of each picture → PNG file.
     """
 
     evaluations: list[dict[str, Any]]
     step: int
     settings: dict[str, Any]
-    report: Report | None = None
+    pictures: list[dict[str, str]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """The evaluations, marked where the model has changed since."""

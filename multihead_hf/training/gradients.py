@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from ..model.layers_multihead import module_key
+from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel
 from .preparation import multi_head_model
 
@@ -116,7 +117,7 @@ class GradientCosineCallback(TrainerCallback):
 
 def labelled(targets: Tensor) -> bool:
     """Whether any row or cell has a label."""
-    return bool((targets != -100).any())
+    return bool((targets != MISSING).any())
 
 
 def _cosine(one: Any, other: Any) -> float | None:

@@ -187,25 +187,6 @@ def prepared_for_training(
         raise ValueError(f"train_dataset: {error}") from None
 
 
-def opened(dataset: Any, what: str) -> Any:
-    """`dataset`, read where it is a file, several, a data frame or a name on the Hub; of several parts the one for
-    training if `what` begins with "train_dataset", and else the one for validation.
-
-    Raises:
-        ValueError: it cannot be read; says which it is.
-    """
-    paths = isinstance(dataset, list) and dataset and all(isinstance(each, (str, os.PathLike)) for each in dataset)
-    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)) or paths:
-        try:
-            source: Any = read_dataset(dataset)
-        except ValueError as error:
-            raise ValueError(f"{what}: {error}") from None
-        # a folder, or a data set on the Hub
-        part = "train" if what.startswith("train_dataset") else "validation"
-        return source[part] if isinstance(source, dict) and part in source else source
-    return dataset
-
-
 def prepared(
     dataset: Any,
     config: MultiHeadConfig,
@@ -219,7 +200,15 @@ def prepared(
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
     """
-    dataset = opened(dataset, what)
+    paths = isinstance(dataset, list) and dataset and all(isinstance(each, (str, os.PathLike)) for each in dataset)
+    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)) or paths:
+        try:
+            source: Any = read_dataset(dataset)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        # a folder, or a data set on the Hub
+        part = "train" if what.startswith("train_dataset") else "validation"
+        dataset = source[part] if isinstance(source, dict) and part in source else source
     if isinstance(dataset, dict):
         raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
     if isinstance(dataset, Sized) and not len(dataset):

@@ -599,7 +599,7 @@ class MultiHeadTrainer(Trainer):
     def card_facts(self) -> CardFacts:
         """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or
         the report on it (`write_report`)."""
-        args, state, settings = self.args, self.state, decision_settings(self.config)
+        args, state = self.args, self.state
         if self._label_counts is None:
             self._label_counts = label_counts(self.train_dataset, self.config)
         facts = CardFacts(
@@ -616,15 +616,15 @@ class MultiHeadTrainer(Trainer):
             facts.training["labels"] = self._label_counts
             if has_length(self.train_dataset):
                 facts.training["rows"] = len(self.train_dataset)
-        judgement = self._newest_judgement(settings)
+        judgement = self._newest_judgement()
         if judgement is not None:
-            facts.evaluations = judgement.for_card(state.global_step, settings)
-            if judgement.report is not None:
-                facts.pictures = report_pictures(judgement.report.to_dict())
+            facts.evaluations = judgement.for_card(state.global_step, decision_settings(self.config))
+            facts.pictures = judgement.pictures
         return facts
 
-    def _newest_judgement(self, settings: dict[str, Any]) -> Judgement | None:
+    def _newest_judgement(self) -> Judgement | None:
         """Of the model as it is, the report before the evaluation; else what there is of it as it was."""
+        settings = decision_settings(self.config)
         known = [each for each in (self._reported, self._judged) if each is not None]
         fresh = [each for each in known if each.settings == settings and each.step == self.state.global_step]
         # (`max` takes the first of equals, the report)
@@ -632,17 +632,21 @@ class MultiHeadTrainer(Trainer):
 
     def note_report(self, report: Report) -> None:
         """Let the model card that is written next tell of a report on the model as it is."""
-        found = [report_evaluation(report.to_dict())]
-        self._reported = Judgement(found, self.state.global_step, decision_settings(self.config), report)
+        saved = report.to_dict()
+        self._reported = Judgement(
+            [report_evaluation(saved)],
+            self.state.global_step,
+            decision_settings(self.config),
+            report_pictures(saved),
+            {picture_path(each.name): each.data for each in report.pictures},
+        )
 
     def _write_card(self, folder: str) -> None:
         facts = self.card_facts()
         if facts.model_id is None:
             facts.model_id = os.path.basename(os.path.abspath(folder)) or None
-        judgement = self._newest_judgement(decision_settings(self.config))
-        report = None if judgement is None else judgement.report
-        pictures = {} if report is None else {picture_path(each.name): each.data for each in report.pictures}
-        if not write_card(folder, self.config, facts, pictures):
+        judgement = self._newest_judgement()
+        if not write_card(folder, self.config, facts, None if judgement is None else judgement.files):
             logger.info(f"{os.path.join(folder, CARD)} is not ours to write, and stays as it is")
 
     def create_model_card(

@@ -1,18 +1,23 @@
 """Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
 
 import functools
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.utils import CONFIG_NAME
 
 from ..evaluation.calibration import HeadCalibration, calibrate_head
+from ..evaluation.files import write_files_whole, write_whole
 from ..evaluation.thresholds import PER, HeadThresholds, Target, tune_head
 from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
+from ..publishing.card import FACTS, read_facts, write_card
 from .predictions import Predictions, predicted
 
 
@@ -185,6 +190,29 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
     old = torch.tensor(1.0 if head.calibration_temperature is None else head.calibration_temperature)
     moved = torch.sigmoid(logits * old.double() / torch.tensor(temperature).double())
     return moved.clamp(1e-7, 1 - 1e-9).tolist()
+
+
+def save_decisions(folder: str, model: MultiHeadModel) -> None:
+    """Write the thresholds and temperatures of `model` into the folder that it was loaded from (`config.json`), and the
+    card that tells of them anew. Of weights only learned thresholds change: they are taken out.
+
+    Raises:
+        ValueError: the card's facts cannot be read; nothing has been written.
+    """
+    config = model.config
+    facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
+    path = Path(folder) / CONFIG_NAME
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if any(own.get("learn_thresholds") is not None for own in saved["heads"]):
+        write_files_whole(Path(folder), model.save_pretrained, "*.safetensors*")
+    for own in saved["heads"]:
+        head = config.heads[own["name"]]
+        for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
+            own[setting] = getattr(head, setting)
+    write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
+    if facts is not None:
+        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        write_card(folder, config, facts)
 
 
 def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:

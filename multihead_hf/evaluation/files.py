@@ -1,0 +1,25 @@
+"""Files that are there as a whole or not at all, also when the process is killed."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write one file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = "*") -> None:
+    """Let `save` write files into a folder of its own inside `folder` (which is never pushed), and put those that match
+    the pattern in place when all of them are written."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="_") as fresh:
+        save(fresh)
+        for path in Path(fresh).glob(pattern):
+            os.replace(path, folder / path.name)
