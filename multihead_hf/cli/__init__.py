@@ -1,0 +1,25 @@
+"""The command line `multihead-hf`: reads options, calls the library, and says errors in one line."""
+
+import os
+import sys
+
+try:
+    import typer  # noqa: F401 (what follows needs it)
+except ImportError:
+    raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
+
+from . import judging, making  # noqa: F401 (each adds its commands to `app`)
+from .options import NAME, app
+
+
+def main() -> None:
+    """The program."""
+    try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
+        app()
+    except (ValueError, OSError, ImportError) as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m multihead_hf.cli`"""
+
+from . import main
+
+main()

@@ -1,0 +1,213 @@
+"""Commands that look at rows, and at what a saved model makes of them."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+from transformers import AutoTokenizer
+
+from ..data.heads import infer_heads
+from ..data.inspection import inspect_dataset
+from ..data.sources import DEFAULT_PARTS, read_dataset
+from ..model.modeling_multihead import MultiHeadModel
+from .options import (
+    BatchSizeOption,
+    DataArgument,
+    DelimiterOption,
+    EmptyOption,
+    JsonOption,
+    LabelColumnOption,
+    ModelArgument,
+    MultiHotOption,
+    SepOption,
+    SplitOption,
+    TextColumnOption,
+    app,
+    as_text,
+    check_folder,
+    label_columns,
+    reading_options,
+    rows_of,
+    saved_config,
+    separators,
+    show,
+)
+
+
+@app.command("inspect")
+def inspect_command(
+    data: DataArgument,
+    label_column: LabelColumnOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
+    text_column: TextColumnOption = None,
+    max_length: Annotated[int | None, typer.Option(help="Length after which texts are cut.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch, for labels without a positive in it.", min=1)] = 16,
+    rare_below: Annotated[int, typer.Option(help="A label with fewer rows than this is rare.", min=1)] = 10,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a data set before training: lengths, label counts, rare labels, duplicates and empty texts."""
+    columns = label_columns(label_column or [])
+    if model is None and not columns:
+        raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
+    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter)
+    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": separators(sep or [], list(columns)), "empty": empty}
+    heads: Any = infer_heads(rows, columns, **reading) if model is None else saved_config(model)
+    counter = tokenizer if tokenizer is not None else model
+    report = inspect_dataset(
+        rows,
+        heads,
+        None if counter is None else AutoTokenizer.from_pretrained(counter),
+        max_length=max_length,
+        batch_size=batch_size,
+        rare_below=rare_below,
+        text_columns=text_column,
+        label_columns=columns or None,
+        **reading,
+    )
+    show(report, as_json)
+
+
+@app.command("report")
+def report_command(
+    model: ModelArgument,
+    data: DataArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; made where it does not exist.")],
+    split: SplitOption = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    title: Annotated[str | None, typer.Option(help="Of the page. Default: the model's name.")] = None,
+    most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    from ..training.reporting import saved_history, write_report
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    report = write_report(
+        MultiHeadModel.from_pretrained(model),
+        rows_of(data, delimiter, split, DEFAULT_PARTS),
+        output,
+        tokenizer=AutoTokenizer.from_pretrained(model),
+        title=title,
+        history=saved_history(model),
+        most=most,
+        draws=draws,
+        **reading,
+    )
+    show(report, as_json)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: ModelArgument,
+    data: DataArgument,
+    split: SplitOption = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Draws of the intervals.", min=2)] = 1000,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the figures of each head of a saved model on labelled rows."""
+    from ..training.comparison import confidence_intervals
+    from ..training.predictions import evaluated
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
+    if intervals:
+        report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
+        show(report, as_json)
+        return
+    found = evaluated(loaded, rows, tokenizer, **reading)
+    if as_json:
+        print(as_text(found))
+        return
+    width = max(map(len, found))
+    print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in found.items()))
+
+
+@app.command("tune-thresholds")
+def tune_thresholds_command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model; its config.json is changed.")],
+    data: DataArgument,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: validation.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="What is best: f1, recall_at_precision (with --precision) or cost (with --costs).")
+    ] = "f1",
+    per: Annotated[str, typer.Option(help="A threshold for each label, or one for the whole head.")] = "label",
+    min_support: Annotated[
+        int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
+    ] = 10,
+    head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
+    precision: Annotated[float, typer.Option(help="The least precision, for recall_at_precision.")] = 0.9,
+    costs: Annotated[
+        tuple[float, float], typer.Option(help="Of a false positive and of a false negative, for cost.")
+    ] = (1.0, 1.0),
+    calibrate_too: Annotated[
+        bool, typer.Option("--calibrate", help="First fit a temperature to each head, on the same rows.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and change nothing.")] = False,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    from ..training.tuning import calibrate, save_decisions, tune_thresholds
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    check_folder(model)
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    rows = rows_of(data, delimiter, split, ("validation",))
+    found: dict[str, Any] = {}
+    if calibrate_too:
+        found["calibration"] = calibrate(loaded, rows, heads=head or None, tokenizer=tokenizer, **reading)
+    several = [name for name, own in loaded.config.heads.items() if own.multi_label and (not head or name in head)]
+    if several or not calibrate_too:
+        found["thresholds"] = tune_thresholds(
+            loaded,
+            rows,
+            metric,
+            per,
+            min_support,
+            heads=several if head and calibrate_too else head or None,
+            precision=precision,
+            costs=costs,
+            tokenizer=tokenizer,
+            **reading,
+        )
+    if not dry_run:
+        save_decisions(model, loaded)
+    if as_json:
+        print(as_text({key: own.to_dict() for key, own in found.items()}))
+    else:
+        print("\n\n".join(str(own) for own in found.values()))
+        print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")

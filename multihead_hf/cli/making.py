@@ -1,0 +1,123 @@
+"""Commands that write model cards and models."""
+
+import os
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from ..publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
+from .options import app, check_folder, saved_config
+
+
+@app.command("card")
+def card_command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model.")],
+    report: Annotated[
+        str | None, typer.Option(help="Folder of a report: its figures, intervals and pictures go into the card.")
+    ] = None,
+    rows_name: Annotated[str | None, typer.Option(help="What to call the rows of the report.")] = None,
+    model_id: Annotated[str | None, typer.Option(help="Repository on the Hub, for the code in the card.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="The pretrained encoder on the Hub.")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Code of a language, such as nl; also several.")] = None,
+    license_id: Annotated[str | None, typer.Option("--license", help="Identifier, such as apache-2.0.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="On the Hub, that was trained on; also several.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A further tag; also several.")] = None,
+    widget_text: Annotated[
+        list[str] | None, typer.Option(help="A text to try the model with; it is published. Also several.")
+    ] = None,
+    limits: Annotated[str | None, typer.Option(help="What the model is not for, in your words.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that somebody changed.")] = False,
+) -> None:
+    """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
+    config = saved_config(model)
+    check_folder(model)
+    facts = read_facts(model)
+    said = {
+        "base_model": base_model,
+        "language": language,
+        "license": license_id,
+        "datasets": dataset,
+        "tags": tag,
+        "widget_texts": widget_text,
+        "limits": limits,
+    }
+    said = {name: value for name, value in said.items() if value}
+    if tag:
+        said["tags"] = [*facts.tags, *(each for each in tag if each not in facts.tags)]
+    for name, value in check_given(said).items():
+        setattr(facts, name, value)
+    facts.model_id = model_id or facts.model_id or os.path.basename(os.path.abspath(model))
+    pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
+    if not write_card(model, config, facts, pictures, replace):
+        raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
+    print(f"The card is {os.path.join(model, CARD)}")
+
+
+class Kind(str, Enum):
+    """What `convert` reads."""
+
+    wimbert = "wimbert"
+    ggu = "ggu"
+    sequence_classification = "sequence-classification"
+
+
+@app.command("convert")
+def convert_command(
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
+            "sequence-classification: of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
+            "DeBERTa, DistilBERT), several if on one encoder."
+        ),
+    ],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Folder of the old checkpoint; for sequence-classification also a name on the Hub."),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the new model.")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL for each head, in the order of its logits."),
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="ggu: cls (the default), mean, max or last, as the old model read the encoder.")
+    ] = None,
+    state_file: Annotated[str | None, typer.Option(help="ggu: name of the *.pth, where there are several.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also write into a folder that holds something.")
+    ] = False,
+) -> None:
+    """Make a multi-head model of an older checkpoint, and compare the logits. Pickles are read as plain data only."""
+    from ..publishing import convert
+
+    convert.check_output(output, source, overwrite)
+    for option, value, reader in (
+        ("--labels", labels, Kind.ggu),
+        ("--pooling", pooling, Kind.ggu),
+        ("--state-file", state_file, Kind.ggu),
+        ("--name", name, Kind.sequence_classification),
+    ):
+        if value and kind is not reader:
+            raise typer.BadParameter(f"{kind.value} does not read it, {reader.value} does", param_hint=option)
+    if kind is not Kind.sequence_classification and len(source) > 1:
+        raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
+    if kind is Kind.wimbert:
+        found = convert.convert_wimbert(source[0])
+    elif kind is Kind.ggu:
+        given = dict(each.split("=", 1) for each in labels or [] if "=" in each)
+        if len(given) != len(labels or []):
+            raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
+        names = {head: own.split(",") for head, own in given.items()}
+        found = convert.convert_ggu(source[0], names, pooling or "cls", state_file)
+    else:
+        if len(name or []) != len(source):
+            raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
+        pairs = zip(source, name or [], strict=True)
+        found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
+    convert.save_converted(found, output)
+    print(f"{found}\nThe model is {output}")

@@ -1,0 +1,150 @@
+"""The program, and what its commands share: options, and how they are read."""
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+from transformers import AutoConfig
+
+from ..data.sources import one_part, read_dataset
+from ..model.configuration_multihead import MultiHeadConfig
+
+NAME = "multihead-hf"
+app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
+) -> None:
+    """One pretrained encoder, any number of named classification heads.
+
+    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
+    """
+
+
+DataArgument = Annotated[
+    list[str],
+    typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
+]
+ModelArgument = Annotated[str, typer.Argument(help="A saved multi-head model: a folder, or a name on the Hub.")]
+LabelColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A column of labels; for each head one. NAME=COLUMN for another name of the head, "
+        "NAME=COLUMN,COLUMN for one column for each label."
+    ),
+]
+TextColumnOption = Annotated[
+    list[str] | None, typer.Option(help="Column of the text, twice for text pairs. Default: the model's, else text.")
+]
+SepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
+]
+EmptyOption = Annotated[str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")]
+MultiHotOption = Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")]
+DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
+SplitOption = Annotated[
+    str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
+]
+BatchSizeOption = Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")]
+
+
+def show(report: Any, as_json: bool) -> None:
+    """Print a report as its tables, or its plain values."""
+    print(as_text(report.to_dict()) if as_json else report)
+
+
+def as_text(values: Any) -> str:
+    """Plain values as JSON to read."""
+    return json.dumps(values, ensure_ascii=False, indent=2)
+
+
+def check_folder(model: str) -> None:
+    """
+    Raises:
+        ValueError: a model on the Hub, in which nothing can be changed from here.
+    """
+    if not os.path.isdir(model):
+        raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
+
+
+def rows_of(data: list[str], delimiter: str | None, split: str | None, parts: tuple[str, ...]) -> Any:
+    """The rows of files or of a data set on the Hub; of several parts that of `split`, else the first of `parts`.
+
+    Raises:
+        ValueError: they cannot be read, there is no such part, or it is not clear which.
+    """
+    return one_part(read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter), split, parts)
+
+
+def reading_options(
+    config: MultiHeadConfig,
+    label_column: list[str] | None,
+    text_column: list[str] | None,
+    sep: list[str] | None,
+    empty: str,
+    multi_hot: bool,
+    batch_size: int,
+) -> dict[str, Any]:
+    """How rows are read, as `MultiHeadTrainingArguments`.
+
+    Raises:
+        BadParameter: columns of a head that the model does not have.
+    """
+    columns = label_columns(label_column or [])
+    unknown = [name for name in columns if name not in config.heads]
+    if unknown:
+        raise typer.BadParameter(
+            f"the model has no heads {unknown}; it has {list(config.heads)}", param_hint="--label-column"
+        )
+    return {
+        "text_columns": text_column,
+        "label_columns": columns or None,
+        "label_sep": separators(sep or [], list(config.heads)),
+        "empty_labels": empty,
+        "multi_hot": multi_hot,
+        "per_device_eval_batch_size": batch_size,
+    }
+
+
+def label_columns(options: list[str]) -> dict[str, str | list[str]]:
+    """Head → column or columns, of `NAME`, `NAME=COLUMN` and `NAME=COLUMN,COLUMN`."""
+    columns: dict[str, str | list[str]] = {}
+    for option in options:
+        name, equals, column = option.partition("=")
+        if not name or (equals and not column):
+            raise typer.BadParameter(
+                f"{option!r}: give COLUMN, NAME=COLUMN or NAME=COLUMN,COLUMN", param_hint="--label-column"
+            )
+        columns[name] = column.split(",") if "," in column else column or name
+    return columns
+
+
+def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
+    """One separator for all heads, or head → separator, of `SEP` or several `NAME=SEP`."""
+    named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
+    if len(named) == len(options) and (not heads or set(named) <= set(heads)):
+        return named or None
+    if len(options) > 1:
+        raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
+    return options[0]
+
+
+def saved_config(model: str) -> MultiHeadConfig:
+    """
+    Raises:
+        ValueError: a folder that holds no multi-head model, or a name that leads to none.
+    """
+    if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
+        raise ValueError(f"{model} is no saved model: it has no config.json")
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except OSError as error:
+        raise ValueError(f"{model} is no folder here, and cannot be had from the Hub: {error}") from error
+    if not isinstance(config, MultiHeadConfig):
+        raise ValueError(f"{model} is a model of the type {config.model_type!r}, without named heads")
+    return config
