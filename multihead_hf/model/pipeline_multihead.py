@@ -60,6 +60,32 @@ def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
     }
 
 
+def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
+    """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
+    row with the columns of the training.
+
+    Raises:
+        ValueError: anything else; says what was expected.
+    """
+    parts = [text]
+    if isinstance(text, Mapping):
+        known = list(columns or ["text"])
+        if not all(column in text for column in known) or known == ["text"]:
+            known = ["text", "text_pair"] if "text_pair" in text else ["text"]
+            if set(text) != set(known):
+                raise ValueError(
+                    "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
+                    f"({columns}); this one has {list(text)}"
+                )
+        parts = [text[column] for column in known]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(
+            "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
+            f"{columns or ['text']}; not {type(text).__name__}: {text!r}"
+        )
+    return parts
+
+
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -197,22 +223,7 @@ class MultiHeadPipeline(Pipeline):
 
     def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
         config = self.model.config
-        texts = [text]
-        if isinstance(text, Mapping):
-            columns = config.text_columns or ["text"]
-            if not all(column in text for column in columns) or columns == ["text"]:
-                columns = ["text", "text_pair"] if "text_pair" in text else ["text"]
-                if set(text) != set(columns):
-                    raise ValueError(
-                        "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
-                        f"({config.text_columns}); this one has {list(text)}"
-                    )
-            texts = [text[column] for column in columns]
-        if not all(isinstance(part, str) for part in texts):
-            raise ValueError(
-                "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
-                f"{config.text_columns or ['text']}; not {type(text).__name__}: {text!r}"
-            )
+        texts = text_parts(text, config.text_columns)
         limit = token_limit(config, self.tokenizer)
         encoded, _ = encode_texts(
             self.tokenizer,
