@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def fastest(
     names: Sequence[str],
     batches: Sequence[list[dict[str, Any]]],
-    forward: Callable[[list[dict[str, Any]], str], Mapping[str, Any]],
+    run: Callable[[Sequence[list[dict[str, Any]]], str], Iterable[Mapping[str, Any]]],
     decode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> PrecisionChoice:
     """The fastest precision that says nearly the same as the first one.
@@ -79,18 +79,18 @@ def fastest(
     Args:
         names: precisions to try, the exact one first.
         batches: rows to try them on.
-        forward: rows of a batch, precision → logits (rows, labels) by head; returns when they are computed.
+        run: batches, precision → of each logits (rows, labels) by head.
         decode: logits by head → `HeadPrediction` by head.
     """
     seconds = dict.fromkeys(names, float("inf"))
     labels: dict[str, list[Any]] = {}
     for name in names:  # also warms up
-        labels[name] = [decode(forward(batch, name)) for batch in batches]
+        labels[name] = [decode(logits) for logits in run(batches, name)]
     for _ in range(_ROUNDS):  # in turns: the machine may be slower at one time than at another
         for name in names:
             begun = time.perf_counter()
-            for batch in batches:
-                forward(batch, name)
+            for _ in run(batches, name):
+                pass
             seconds[name] = min(seconds[name], time.perf_counter() - begun)
     rows = sum(map(len, batches))
     changed = {

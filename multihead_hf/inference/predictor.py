@@ -205,8 +205,9 @@ class MultiHeadPredictor:
             batches = self._batches(encoded.rows, new)
             if self.chosen is None and len(new) >= WORTH_MEASURING:
                 self._choose(encoded.rows, batches)
-            for batch in batches:
-                for name, own in self._forward([encoded.rows[row] for row in batch], self.chosen or "fp32").items():
+            tokens = ([encoded.rows[row] for row in batch] for batch in batches)
+            for batch, logits in zip(batches, self._run(tokens, self.chosen or "fp32"), strict=True):
+                for name, own in logits.items():
                     found[name][batch] = own
             self._remember(encoded.keys, new, found)
         return {name: own[encoded.of] for name, own in found.items()}
@@ -228,7 +229,7 @@ class MultiHeadPredictor:
         some = [batches[i] for i in np.linspace(0, len(batches) - 1, min(len(batches), _MEASURED_BATCHES)).astype(int)]
         sample = [[rows[row] for row in batch] for batch in some]
         names = [name for name in PRECISIONS if name != "fp16" or self.device.type == "cuda"]
-        self.choice = fastest(names, sample, self._forward, self.decode)
+        self.choice = fastest(names, sample, self._run, self.decode)
         self.chosen = self.choice.precision
         self._known.clear()
         return self.choice
@@ -250,19 +251,23 @@ class MultiHeadPredictor:
             batches[-1].append(row)
         return batches
 
-    def _forward(self, rows: list[dict[str, Any]], precision: str) -> Logits:
+    def _run(self, batches: Iterable[list[dict[str, Any]]], precision: str) -> list[Logits]:
+        """Logits of each batch. (Autocast casts the weights once for all batches within it.)"""
+        with torch.inference_mode(), autocast(self.device, precision):
+            return [self._forward(rows) for rows in batches]
+
+    def _forward(self, rows: list[dict[str, Any]]) -> Logits:
         """Logits of a batch; of halves of it where memory does not suffice."""
         try:
             batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
-            with torch.inference_mode(), autocast(self.device, precision):
-                logits = self.model(**batch, heads=self.heads).logits
+            logits = self.model(**batch, heads=self.heads).logits
             return {name: own.float().cpu().numpy() for name, own in logits.items()}
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not should_reduce_batch_size(error):
                 raise
         clear_device_cache(garbage_collection=True)
         middle = len(rows) // 2
-        halves = [self._forward(part, precision) for part in (rows[:middle], rows[middle:])]
+        halves = [self._forward(part) for part in (rows[:middle], rows[middle:])]
         return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
 
 

@@ -94,9 +94,9 @@ def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     forward = own._forward
 
-    def counted(rows: list[dict[str, Any]], precision: str) -> Any:
+    def counted(rows: list[dict[str, Any]]) -> Any:
         seen.extend(own.tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows)
-        return forward(rows, precision)
+        return forward(rows)
 
     monkeypatch.setattr(own, "_forward", counted)
     given = ["w1 w2", "w3", "w1 w2", "w3", "w3"]
@@ -181,22 +181,23 @@ def test_a_precision_that_changes_labels_is_not_chosen() -> None:
     """A slow exact one, a fast wrong one."""
     head = tiny.model(heads=tiny.two_heads())
 
-    def forward(rows: list[dict[str, Any]], precision: str) -> dict[str, Any]:
-        if precision == "fp32":
-            sum(range(300_000))
+    def run(batches: Any, precision: str) -> Iterator[dict[str, Any]]:
         sign = 1.0 if precision == "fp32" or not wrong else -1.0
-        return {"topic": np.full((len(rows), 3), sign, np.float32)}
+        for rows in batches:
+            if precision == "fp32":
+                sum(range(300_000))
+            yield {"topic": np.full((len(rows), 3), sign, np.float32)}
 
     def decode(logits: dict[str, Any]) -> Any:
         return head.decode({name: torch.from_numpy(own) for name, own in logits.items()})
 
     batches: Any = [[{}] * 4] * 2
     wrong = True
-    choice = fastest(["fp32", "bf16"], batches, forward, decode)
+    choice = fastest(["fp32", "bf16"], batches, run, decode)
     assert (choice.precision, choice.changed) == ("fp32", {"fp32": 0, "bf16": 8})
     assert choice.rows_per_second["bf16"] > choice.rows_per_second["fp32"]
     wrong = False
-    assert fastest(["fp32", "bf16"], batches, forward, decode).precision == "bf16"
+    assert fastest(["fp32", "bf16"], batches, run, decode).precision == "bf16"
 
 
 def test_bad_input() -> None:
