@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
     from .training.reporting import write_report
+    from .training.run import train_from_config
     from .training.trainer import MultiHeadTrainer
     from .training.tuning import calibrate, tune_thresholds
 
@@ -57,6 +58,7 @@ _LAZY = {
     "confidence_intervals": "training.comparison",
     "calibrate": "training.tuning",
     "tune_thresholds": "training.tuning",
+    "train_from_config": "training.run",
     "write_report": "training.reporting",
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "register_loss",
     "split_report",
     "stratified_split",
+    "train_from_config",
     "tune_thresholds",
     "write_report",
 ]

@@ -12,7 +12,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 
 NAME = "multihead-hf"
 # commands that several processes can share
-IN_PROCESSES = ("predict",)
+IN_PROCESSES = ("predict", "train")
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 

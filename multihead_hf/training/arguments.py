@@ -22,7 +22,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
         label_columns: head → column, or → columns, one for each label, as a dict or its JSON text, where names differ.
-        label_sep: what joins the labels in strings of multi-label heads.
+        label_sep: what joins the labels in strings of multi-label heads, or a dict head → it (or its JSON text).
         empty_labels: whether an empty joined string is `"missing"`, or `"none"` of the labels.
         multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
         max_length: tokens after which a text is cut; kept in the model's config.
@@ -55,7 +55,13 @@ class MultiHeadTrainingArguments(TrainingArguments):
         ValueError: a learning rate, decay or `max_length` that is not above 0, or an unknown name.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_columns", "mixing_probabilities", "model_card"]
+    _VALID_DICT_FIELDS = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "label_columns",
+        "label_sep",
+        "mixing_probabilities",
+        "model_card",
+    ]
 
     # data
     text_columns: list[str] | None = field(
@@ -65,8 +71,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Head → label column as JSON, where the column has not the head's name (with '_labels')."},
     )
-    label_sep: str | None = field(
-        default=None, metadata={"help": "What joins the labels of multi-label heads in strings, such as '|'."}
+    label_sep: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "What joins the labels of multi-label heads in strings, such as '|', or head → it as JSON."},
     )
     empty_labels: str = field(
         default="missing",

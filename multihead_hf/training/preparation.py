@@ -175,7 +175,16 @@ def prepared_for_training(
     """
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         return prepared(dataset, config, args, tokenizer, "train_dataset")
-    parts = {name: prepared(rows, config, args, tokenizer, f"train_dataset {name!r}") for name, rows in dataset.items()}
+    with_column: set[str] = set()
+    parts = {
+        name: prepared(rows, config, args, tokenizer, f"train_dataset {name!r}", with_column=with_column)
+        for name, rows in dataset.items()
+    }
+    for head, column in args.label_columns.items() if isinstance(args.label_columns, Mapping) else []:
+        if head not in with_column:
+            raise ValueError(
+                f"train_dataset: head {head!r}: none of the sets {list(dataset)} has the column {column!r}"
+            )
     for name, rows in parts.items():
         if not isinstance(rows, (Dataset, IterableDataset)):
             raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, and this is a {type(rows).__name__}")
@@ -194,8 +203,12 @@ def prepared(
     tokenizer: Any,
     what: str,
     require_labels: bool = True,
+    with_column: set[str] | None = None,
 ) -> Any:
     """`dataset` with tokens and targets, also from a file or data frame; what is prepared already as it is.
+
+    One of several sets may lack columns that `label_columns` names; to `with_column` the heads are added whose columns
+    it has (of prepared rows all heads).
 
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
@@ -224,11 +237,17 @@ def prepared(
                 f"Columns: {columns}"
             )
         _check_windows(features_of(dataset)["input_ids"], config, what)
+        if with_column is not None:
+            with_column.update(config.heads)
         return dataset
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
+    named: Any = args.label_columns if isinstance(args.label_columns, Mapping) else None
+    if named and with_column is not None:
+        named = {head: own for head, own in named.items() if {*([own] if isinstance(own, str) else own)} & {*columns}}
+        with_column.update(named)
     options: dict[str, Any] = {
-        "label_columns": args.label_columns if isinstance(args.label_columns, Mapping) else None,
+        "label_columns": named,
         "sep": args.label_sep,
         "empty": args.empty_labels,
         "multi_hot": args.multi_hot,

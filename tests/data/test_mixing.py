@@ -129,3 +129,22 @@ def test_errors_name_the_source(tmp_path: Path) -> None:
     refused(r"train_dataset 'moods': there is no text column", train={"moods": sources["moods"].remove_columns("text")})
     refused(r"train_dataset 'x': only datasets can be mixed, and this is a list", train={"x": list(sources["topics"])})
     refused(r"train_dataset is one dataset, and this is a dict of \['a'\]", train=DatasetDict(a=sources["topics"]))
+
+
+def test_a_named_column_may_lack_in_some_sets_but_not_in_all(tmp_path: Path) -> None:
+    table = tiny.table(16)
+    one = table.remove_columns("mood").rename_column("topic_labels", "topics")
+    other = table.remove_columns("topic_labels")
+
+    def trainer(column: str) -> MultiHeadTrainer:
+        return MultiHeadTrainer(
+            model=still(),
+            args=arguments(tmp_path, label_columns={"topic": column}),
+            processing_class=tiny.tokenizer(),
+            train_dataset={"one": one, "other": other},
+        )
+
+    labels = trainer("topics").train_dataset["labels"]
+    assert sum(row["topic"] is not None for row in labels) > 5
+    with pytest.raises(ValueError, match=r"head 'topic': none of the sets \['one', 'other'\] has the column 'topic_x'"):
+        trainer("topic_x")

@@ -1,0 +1,320 @@
+"""A whole training run as one YAML file: its keys, and their check before anything is loaded."""
+
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ..model.head_multihead import HeadConfig, near_names
+from .arguments import MultiHeadTrainingArguments
+
+Source = str | list[str] | dict[str, str | list[str]]
+
+
+@dataclass
+class ModelSection:
+    """Which model is trained: fresh heads on a pretrained encoder, or a saved multi-head model."""
+
+    encoder: str | None = field(default=None, metadata={"help": "Pretrained encoder: a name on the Hub, or a folder."})
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "Instead of an encoder a saved multi-head model; heads that it lacks are added."},
+    )
+    pooling: str | None = field(
+        default=None, metadata={"help": "cls, mean, max or last. Default: what suits the encoder."}
+    )
+    text_prefix: str | None = field(default=None, metadata={"help": "Put before every text."})
+    dtype: str | None = field(
+        default=None, metadata={"help": "Of the encoder's weights, such as float16: for frozen encoders."}
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "sdpa, eager, flash_attention_2, … Default: the best there is."}
+    )
+    revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the encoder on the Hub."})
+
+
+@dataclass
+class DataSection:
+    """The rows: files (CSV, TSV, JSON, JSON Lines, Parquet), globs, a folder, or a data set on the Hub."""
+
+    train: Source | None = field(
+        default=None,
+        metadata={
+            "help": "Rows to train on (of a folder or Hub data set the part 'train'), or a dict of several sets."
+        },
+    )
+    validation: Source | None = field(
+        default=None, metadata={"help": "Rows for evaluation while training. Default: the part of that name."}
+    )
+    test: Source | None = field(
+        default=None, metadata={"help": "Rows for one evaluation at the end. Default: the part of that name."}
+    )
+    split: dict[str, float] | None = field(
+        default=None, metadata={"help": "Shares of one table: {train: 0.8, validation: 0.1, test: 0.1}."}
+    )
+    split_seed: int = field(default=42, metadata={"help": "Of the split."})
+    groups: str | None = field(
+        default=None, metadata={"help": "Column whose equal values stay in one part of the split."}
+    )
+    delimiter: str | None = field(
+        default=None, metadata={"help": "Between the columns of CSV files. Default: a comma."}
+    )
+
+
+@dataclass
+class EndSection:
+    """What is done with the trained model."""
+
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after so many evaluations in a row without a better metric_for_best_model."},
+    )
+    calibrate: bool = field(default=False, metadata={"help": "Fit a temperature to each head on the validation rows."})
+    tune_thresholds: bool = field(
+        default=False, metadata={"help": "Choose the thresholds of multi-label heads on the validation rows."}
+    )
+    report: bool = field(
+        default=False, metadata={"help": "Write a report on the test rows (else validation) into _report."}
+    )
+
+
+@dataclass
+class RunConfig:
+    """A training run.
+
+    Args:
+        model, data, end: see there.
+        heads: name → settings of its `HeadConfig`, `column` (or a list of columns, one for each label) where it is not
+            called like the head, and `sep`, which joins the labels of its strings. `labels` and `problem_type`, where
+            left out, are read off the training rows.
+        training: arguments of `MultiHeadTrainingArguments`.
+    """
+
+    model: ModelSection = field(default_factory=ModelSection)
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data: DataSection = field(default_factory=DataSection)
+    training: dict[str, Any] = field(default_factory=dict)
+    end: EndSection = field(default_factory=EndSection)
+
+
+def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `HeadConfig`."""
+    return {name: value for name, value in settings.items() if name not in _READING}
+
+
+SECTIONS = {each.name: each for each in fields(RunConfig)}
+_READING = ("column", "sep")  # of a head's settings those that say how its labels are read
+_HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig)))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that knows 1e-4 as a number, and no key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: {name!r} is there twice")
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """A run, of a YAML file or its values.
+
+    Args:
+        source: path of the file, a dict, or a `RunConfig` (as it is).
+        changes: dotted key → value that it has instead, such as `{"training.learning_rate": 1e-4}`.
+
+    Raises:
+        ValueError: a file that cannot be read, an unknown key (says which is like it), or a value of another kind.
+    """
+    if isinstance(source, RunConfig):
+        return source
+    what = "" if isinstance(source, Mapping) else f"{source}: "
+    values = dict(source) if isinstance(source, Mapping) else _read_yaml(source)
+    for key, value in (changes or {}).items():
+        _put(values, key.split("."), value)
+    try:
+        return _checked(values)
+    except ValueError as error:
+        raise ValueError(f"{what}{error}") from None
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`, the value as in YAML.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r}: give KEY=VALUE, such as training.learning_rate=1e-4")
+    return key, yaml.load(value, _Loader)
+
+
+def _read_yaml(path: Any) -> dict[str, Any]:
+    try:
+        found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: the sections {', '.join(SECTIONS)} are expected, not {found!r}")
+    return found
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        inner = values.get(name)
+        values[name] = dict(inner) if isinstance(inner, Mapping) else {}
+        values = values[name]
+    values[path[-1]] = value
+
+
+def _checked(values: Mapping[str, Any]) -> RunConfig:
+    _check_keys(values, list(SECTIONS), "")
+    found: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        given = values.get(name)
+        given = {} if given is None else given
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{name}: keys and values are expected, not {given!r}")
+        if is_dataclass(section.type):
+            _check_section(given, section.type, name)
+            found[name] = section.type(**given)  # type: ignore[operator]
+        else:
+            found[name] = dict(given)
+    _check_section(found["training"], MultiHeadTrainingArguments, "training")
+    run = RunConfig(**found)
+    if not run.heads and run.model.start_from is None:
+        raise ValueError("heads: name at least one head, such as heads: {topic: {column: topics}}")
+    for head, settings in run.heads.items():
+        run.heads[head] = dict(settings or {})
+        _check_keys(run.heads[head], _HEAD_FIELDS, f"heads.{head}.")
+    if (run.model.encoder is None) == (run.model.start_from is None):
+        raise ValueError("model: give an encoder, or a saved model as start_from, and not both")
+    if run.data.train is None:
+        raise ValueError("data.train: name the rows to train on")
+    return run
+
+
+def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
+    for name in given:
+        if name not in known:
+            elsewhere = "".join(f" {name!r} is a key of {section}." for section in _sections_with(name))
+            near = near_names(name, known)
+            raise ValueError(f"{where}{name}: there is no such key.{near or elsewhere} Known: {', '.join(known)}")
+
+
+def _sections_with(name: str) -> list[str]:
+    return [section for section, key, _ in _keys() if key == name]
+
+
+def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:
+    """
+    Raises:
+        ValueError: unknown keys, or values of another type than the field's.
+    """
+    known = [each.name for each in fields(section) if each.init]
+    _check_keys(given, known, f"{where}.")
+    hints = get_type_hints(section)
+    for name, value in given.items():
+        if not _is_of(value, hints[name]):
+            raise ValueError(f"{where}.{name}: {_shown(hints[name])} is expected, not {value!r}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a plain value fits a type; what is no plain type is the owner's to check."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_is_of(value, each) for each in get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(_is_of(each, get_args(hint)[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_of(each, get_args(hint)[1]) for each in value.values())
+    if hint in (int, float):
+        numbers = (int, float) if hint is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return isinstance(value, str)
+    return isinstance(value, hint) if hint in (str, bool, dict, list, types.NoneType) else True
+
+
+def _shown(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_shown(each) for each in get_args(hint) if each is not types.NoneType)
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return words.get(hint) or {list: "a list", dict: "keys and values"}.get(get_origin(hint) or hint, str(hint))
+
+
+def _keys() -> Iterator[tuple[str, str, Field]]:
+    """Section, key and field of everything but heads."""
+    for name, section in SECTIONS.items():
+        owner = MultiHeadTrainingArguments if name == "training" else section.type
+        if is_dataclass(owner):
+            for each in fields(owner):
+                if each.init:
+                    yield name, each.name, each
+
+
+def describe_keys() -> str:
+    """Every key with its default and meaning, for `multihead-hf train --keys`."""
+    lines = [
+        "heads.<name>.column: Column of the labels, or a list of columns, one for each label. Default: like the head."
+    ]
+    lines += ["heads.<name>.sep: What joins the labels in the column's strings, such as '|'."]
+    lines += [f"heads.<name>.{name}: as in HeadConfig" for name in _HEAD_FIELDS[len(_READING) :]]
+    for section, name, each in _keys():
+        default = "" if each.default in (None, MISSING) else f" [{_plain(each.default)}]"
+        text = " ".join(str(each.metadata.get("help", "")).split())
+        lines.append(f"{section}.{name}{default}: {text}")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+EXAMPLE = """\
+# A training run: multihead-hf train run.yaml
+# Every key: multihead-hf train --keys. Paths are relative to where the command runs.
+model:
+  encoder: sentence-transformers/all-MiniLM-L6-v2
+  pooling: mean
+heads:
+  topic:                     # several labels a row, such as "roads|noise"
+    column: topics
+    sep: "|"
+    loss: soft_f1_bce
+    loss_kwargs: {alpha: 0.15}
+  mood: {}                   # one label a row; what is not said is read off the rows
+data:
+  train: rows.csv
+  split: {train: 0.8, validation: 0.1, test: 0.1}
+training:
+  output_dir: runs/complaints
+  num_train_epochs: 5
+  learning_rate: 1e-4
+  head_learning_rate: 1e-3
+  per_device_train_batch_size: 16
+  eval_strategy: epoch
+  save_strategy: epoch
+  save_total_limit: 1
+  load_best_model_at_end: true
+  metric_for_best_model: f1
+end:
+  tune_thresholds: true
+"""

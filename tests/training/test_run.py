@@ -1,0 +1,212 @@
+"""A run from a YAML file is the run that one would write by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+import yaml
+from test_cli import cli
+from training_runs import weights
+from transformers import AutoTokenizer, set_seed
+
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadModel,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+    infer_heads,
+    stratified_split,
+    train_from_config,
+)
+from multihead_hf.training.run_config import EXAMPLE, parse_change, read_run_config
+
+QUIET = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no", "seed": 3}
+TRAINING = {"num_train_epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2, **QUIET}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny.save_encoder(tmp_path / "encoder")
+    table = tiny.table(60).to_pandas()
+    rows = {
+        "text": table["text"],
+        "topics": ["|".join(topics) if topics is not None else None for topics in table["topic_labels"]],
+        "mood": [None if pd.isna(mood) else tiny.MOODS[int(mood)] for mood in table["mood"]],
+    }
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(**sections: Any) -> dict[str, Any]:
+    return {
+        "model": {"encoder": "encoder", "pooling": "mean"},
+        "heads": {"topic": {"column": "topics", "sep": "|", "loss": "soft_f1_bce"}, "mood": None},
+        "data": {"train": "rows.csv", "split": {"train": 0.8, "validation": 0.2}},
+        "training": {"output_dir": "out", **TRAINING},
+        **sections,
+    }
+
+
+def by_hand(folder: Path) -> MultiHeadTrainer:
+    reading: dict[str, Any] = {"sep": {"topic": "|"}}
+    columns = {"topic": "topics", "mood": "mood"}
+    heads = infer_heads("rows.csv", columns, **reading)
+    heads["topic"] = HeadConfig(heads["topic"].labels, heads["topic"].problem_type, loss="soft_f1_bce")
+    parts = stratified_split("rows.csv", heads, [0.8, 0.2], label_columns=columns, **reading)
+    args = MultiHeadTrainingArguments("hand", label_columns=columns, label_sep={"topic": "|"}, **TRAINING)
+    set_seed(3)
+    trainer = MultiHeadTrainer(
+        model=MultiHeadModel.from_encoder("encoder", heads=heads, pooling="mean"),
+        args=args,
+        processing_class=AutoTokenizer.from_pretrained("encoder"),
+        train_dataset=parts["train"],
+        eval_dataset=parts["validation"],
+    )
+    trainer.train()
+    return trainer
+
+
+def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
+    hand = by_hand(folder)
+    start = MultiHeadModel.from_encoder("encoder", heads=hand.config.heads, pooling="mean")
+    called = train_from_config(config())
+    Path("run.yaml").write_text(yaml.safe_dump(config(), sort_keys=False))
+    done = cli("train", "run.yaml", "--set", "training.output_dir=command", "--json")
+    assert done.returncode == 0, done.stderr
+    trained, expected = weights(called.trainer.model), weights(hand.model)
+    assert any(not torch.equal(trained[key], own) for key, own in weights(start).items() if "encoder" in key)
+    saved = weights(MultiHeadModel.from_pretrained("command"))
+    for key, value in expected.items():
+        assert torch.equal(trained[key], value), key
+        assert torch.equal(saved[key], value), key
+    figures = {key.removeprefix("eval_"): value for key, value in hand.evaluate().items()}
+    for key, value in called.metrics.items():
+        assert value == pytest.approx(figures[key]), key
+    printed = json.loads(done.stdout[done.stdout.index("{\n") :])
+    assert printed == pytest.approx(called.metrics)
+    assert called.trainer.config.heads["topic"].loss == "soft_f1_bce"
+    assert called.trainer.config.heads["mood"].problem_type == "single_label_classification"
+
+
+def test_what_is_done_at_the_end(folder: Path) -> None:
+    data = {"train": "rows.csv", "split": {"train": 0.6, "validation": 0.2, "test": 0.2}}
+    done = train_from_config(config(data=data, end={"calibrate": True, "tune_thresholds": True, "report": True}))
+    assert [text.split()[0] for text in done.said[:1]] != []
+    saved = MultiHeadModel.from_pretrained("out").config.heads
+    assert saved["topic"].thresholds is not None
+    assert saved["mood"].calibration_temperature is not None
+    assert Path("out/_report/report.html").is_file()
+    assert "topic_f1_micro" in done.metrics
+    assert done.trainer.last_evaluation is not None
+
+
+def test_a_saved_model_gets_a_head_that_it_lacks(folder: Path) -> None:
+    train_from_config(config(heads={"mood": {}}))
+    before = weights(MultiHeadModel.from_pretrained("out"))
+    heads = {"topic": {"column": "topics", "sep": "|"}}
+    training = {**TRAINING, "output_dir": "more", "train_heads": ["topic"], "freeze_encoder": True}
+    train_from_config(config(model={"start_from": "out"}, heads=heads, training=training))
+    after = MultiHeadModel.from_pretrained("more")
+    assert list(after.config.heads) == ["mood", "topic"]
+    for key, value in before.items():
+        assert torch.equal(weights(after)[key], value), key
+    with pytest.raises(ValueError, match=r"heads\.mood: the saved model has it, with settings of its own"):
+        train_from_config(config(model={"start_from": "out"}, heads={"mood": {"dropout": 0.3}}))
+
+
+def test_parts_of_a_folder_and_several_sets(folder: Path) -> None:
+    rows = pd.read_csv("rows.csv")
+    Path("parts").mkdir()
+    rows[:40].to_csv("parts/train.csv", index=False)
+    rows[40:].to_csv("parts/dev.csv", index=False)
+    done = train_from_config(config(data={"train": "parts"}))
+    assert len(done.trainer.train_dataset) == 40
+    assert "topic_f1_micro" in done.metrics
+    rows[["text", "topics"]].to_csv("topics.csv", index=False)
+    rows[["text", "mood"]].to_csv("moods.csv", index=False)
+    several = {"train": {"a": "topics.csv", "b": "moods.csv"}, "validation": "rows.csv"}
+    done = train_from_config(config(data=several))
+    assert len(done.trainer.train_dataset) == 120
+    assert {"topic_f1_micro", "mood_f1_macro"} <= set(done.metrics)
+
+
+def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
+    saving = {**TRAINING, "output_dir": "out", "save_strategy": "epoch"}
+    whole = train_from_config(config(training=saving))
+    expected = weights(whole.trainer.model)
+    for path in Path("out").glob("checkpoint-*"):
+        if path.name != "checkpoint-6":
+            path.rename(f"out/_{path.name}")
+    done = train_from_config(config(training=saving), resume=True)
+    for key, value in expected.items():
+        assert torch.equal(weights(done.trainer.model)[key], value), key
+    with pytest.raises(ValueError, match="No valid checkpoint"):
+        train_from_config(config(training={**saving, "output_dir": "none"}), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("modle.encoder=x", r"modle: there is no such key\. Did you mean 'model'"),
+        ("training.learnig_rate=1", r"training\.learnig_rate: there is no such key\. Did you mean 'learning_rate'"),
+        ("model.learning_rate=1", r"model\.learning_rate: there is no such key\. 'learning_rate' is a key of training"),
+        ("heads.topic.colum=x", r"heads\.topic\.colum: there is no such key\. Did you mean 'column'"),
+        ("training.num_train_epochs=three", r"training\.num_train_epochs: a number is expected, not 'three'"),
+        ("training.use_cpu=1", r"training\.use_cpu: true or false is expected, not 1"),
+        ("data.split=0.8", r"data\.split: keys and values is expected, not 0\.8"),
+        ("data.train=null", r"data\.train: name the rows to train on"),
+        ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
+        ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
+        ("heads.topic.column=topic", r"topic.*topics"),
+        ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
+        ("end.early_stopping_patience=2", r"end\.early_stopping_patience needs training\.load_best_model_at_end"),
+        ("heads=null", "heads: name at least one head"),
+    ],
+)
+def test_bad_input(folder: Path, change: str, message: str) -> None:
+    Path("run.yaml").write_text(yaml.safe_dump(config(), sort_keys=False))
+    with pytest.raises(ValueError, match=message):
+        train_from_config("run.yaml", dict([parse_change(change)]))
+    assert not Path("out").exists()
+
+
+def test_bad_files(folder: Path) -> None:
+    Path("run.yaml").write_text("model: {encoder: a}\nmodel: {encoder: b}\n")
+    done = cli("train", "run.yaml")
+    assert (done.returncode, "line 2: 'model' is there twice" in done.stderr) == (1, True)
+    Path("run.yaml").write_text("- a\n")
+    assert "the sections model, heads, data, training, end are expected" in cli("train", "run.yaml").stderr
+    Path("run.yaml").write_text("a: [\n")
+    assert "run.yaml cannot be read" in cli("train", "run.yaml").stderr
+    Path("run.yaml").write_text("a: !!python/object/apply:os.system [id]\n")
+    assert "run.yaml cannot be read" in cli("train", "run.yaml").stderr
+    assert cli("train", "none.yaml").returncode == 1
+    assert cli("train").returncode == 2
+    assert cli("train", "run.yaml", "--set", "learning_rate").returncode == 1
+    no_validation = config(data={"train": "rows.csv"}, end={"tune_thresholds": True})
+    with pytest.raises(ValueError, match=r"need one set of validation rows: data\.validation"):
+        train_from_config(no_validation)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert parse_change("training.learning_rate=1e-4") == ("training.learning_rate", 1e-4)
+    assert parse_change("a=1.5E3") == ("a", 1500.0)
+    assert parse_change("a=e5") == ("a", "e5")
+    assert parse_change("a=[x, 2]") == ("a", ["x", 2])
+
+
+def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
+    printed = cli("train", "--example").stdout
+    assert printed.strip() == EXAMPLE.strip()
+    assert read_run_config(yaml.safe_load(EXAMPLE.replace("1e-", "1.0e-"))).training["learning_rate"] == 1e-4
+    (tmp_path / "run.yaml").write_text(EXAMPLE)
+    assert read_run_config(tmp_path / "run.yaml").heads["topic"]["sep"] == "|"
+    keys = cli("train", "--keys").stdout
+    for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
+        assert f"\n{key}: " in f"\n{keys}", key
+    assert "end.report" in keys
