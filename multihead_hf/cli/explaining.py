@@ -38,7 +38,10 @@ def explain_command(
         str | None, typer.Option(help="integrated_gradients: token for no word; pad (the default), mask or unk.")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="integrated_gradients: additivity error in logits to aim at. Default: 0.01.")
+        float | None,
+        typer.Option(
+            help="integrated_gradients: additivity error to aim at, as a share of the change of the logit (0.005)."
+        ),
     ] = None,
     max_steps: Annotated[int | None, typer.Option(help="integrated_gradients: the most steps. Default: 512.")] = None,
     num_samples: Annotated[int | None, typer.Option(help="lime: texts with words left out. Default: 1000.")] = None,

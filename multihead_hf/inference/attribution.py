@@ -24,6 +24,7 @@ logger = logging.get_logger(__name__)
 
 BASELINES = ("pad", "mask", "unk")
 QUANTITIES = ("probability", "logit")
+_NOTHING = 1e-4  # logits: what float32 cannot tell much better
 EXTRA = 'pip install "multihead-hf[explain]"'
 
 
@@ -95,7 +96,7 @@ class Attribution(NamedTuple):
 
 
 def integrated_gradients(
-    question: Question, *, baseline: str = "pad", tolerance: float = 0.01, max_steps: int = 512, batch_size: int = 16
+    question: Question, *, baseline: str = "pad", tolerance: float = 0.005, max_steps: int = 512, batch_size: int = 16
 ) -> Attribution:
     """Integrated gradients (Sundararajan, Taly and Yan 2017) of the label's logit, from a baseline to the text.
 
@@ -107,7 +108,8 @@ def integrated_gradients(
     Args:
         question: what is to be explained.
         baseline: `"pad"`, `"mask"` or `"unk"`, the tokenizer's token of this kind.
-        tolerance: additivity error, in logits, up to which steps are doubled, from 32.
+        tolerance: steps are doubled, from 32, until the additivity error is at most this share of the change of the
+            logit, or of the strongest token's where that is more (an error of 0.0001 is always small enough).
         max_steps: the most steps; a larger error is then a warning.
         batch_size: steps that are computed at a time.
 
@@ -133,14 +135,16 @@ def integrated_gradients(
         while True:
             tokens = path.attributions(steps, batch_size)
             error = abs(float(tokens.sum()) - path.difference)
-            if error <= tolerance or steps == max_steps:
+            scale = max(abs(path.difference), float(tokens.abs().max()))
+            enough = error <= max(tolerance * scale, _NOTHING)
+            if enough or steps == max_steps:
                 break
             steps = min(2 * steps, max_steps)
-    if error > tolerance:
+    if not enough:
         logger.warning(
             f"head {question.head!r}, label {question.label!r}: the scores differ by {error:.3g} in sum from the "
             f"change of the logit, {path.difference:.3g}, after {steps} steps (tolerance {tolerance:g}): take them as "
-            "rough, or raise max_steps"
+            f"rough, raise max_steps, or take another baseline than {baseline!r}"
         )
     scores = [0.0] * len(question.reading.words)
     for row, shares_of_row in enumerate(question.reading.token_shares()):

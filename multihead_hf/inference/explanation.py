@@ -112,9 +112,9 @@ def explain(
         label: name of one of its labels; `None` is the label with the highest probability.
         method: `"integrated_gradients"` explains the label's logit, from the model's gradients; `"lime"` and
             `"occlusion"` explain its probability, from texts with words left out.
-        settings: of the method. Integrated gradients: `baseline` (`"pad"`, `"mask"` or `"unk"`), `tolerance` (0.01
-            logits), `max_steps` (512). LIME: `num_samples` (1000), `seed` (0). Occlusion: `window` (1 word), `quantity`
-            (`"probability"` or `"logit"`). All: `batch_size`.
+        settings: of the method. Integrated gradients: `baseline` (`"pad"`, `"mask"` or `"unk"`), `tolerance` (0.005 of
+            the change of the logit), `max_steps` (512). LIME: `num_samples` (1000), `seed` (0). Occlusion: `window`
+            (1 word), `quantity` (`"probability"` or `"logit"`). All: `batch_size`.
 
     Raises:
         ValueError: a head, label, method or setting that does not exist, a text without a word; with integrated
