@@ -17,7 +17,7 @@ from transformers.utils import logging
 from ..model.decoding_multihead import probabilities
 from ..model.head_multihead import one_of
 from ..model.modeling_multihead import MultiHeadModel
-from .probabilities import Text, evaluating, label_logits, predict_proba
+from .probabilities import Text, label_logits, predict_proba
 from .words import Reading
 
 logger = logging.get_logger(__name__)
@@ -96,7 +96,7 @@ class Attribution(NamedTuple):
 
 
 def integrated_gradients(
-    question: Question, *, baseline: str = "pad", tolerance: float = 0.005, max_steps: int = 512, batch_size: int = 16
+    question: Question, *, baseline: str = "pad", tolerance: float = 0.005, max_steps: int = 512, batch_size: int = 8
 ) -> Attribution:
     """Integrated gradients (Sundararajan, Taly and Yan 2017) of the label's logit, from a baseline to the text.
 
@@ -111,7 +111,7 @@ def integrated_gradients(
         tolerance: steps are doubled, from 32, until the additivity error is at most this share of the change of the
             logit, or of the strongest token's where that is more (an error of 0.0001 is always small enough).
         max_steps: the most steps; a larger error is then a warning.
-        batch_size: steps that are computed at a time.
+        batch_size: rows of tokens that are computed at a time: one for each step, of a text in windows so many.
 
     Raises:
         ValueError: a tokenizer that does not tell the places of its tokens, or has no baseline token; an encoder whose
@@ -128,9 +128,9 @@ def integrated_gradients(
             f"tolerance {tolerance}, max_steps {max_steps}, batch_size {batch_size}: give a tolerance of 0 or more, "
             "and whole numbers above 0"
         )
-    model = _float32(question.model)
-    with evaluating(model):
-        path = _Path(model, question, _baseline_token(question.tokenizer, baseline))
+    number = _baseline_token(question.tokenizer, baseline)
+    with torch.inference_mode(False):
+        path = _Path(_copied(question.model), question, number)
         steps = min(32, max_steps)
         while True:
             tokens = path.attributions(steps, batch_size)
@@ -156,9 +156,13 @@ def integrated_gradients(
     return Attribution(scores, "logit", error, details)
 
 
-def _float32(model: MultiHeadModel) -> MultiHeadModel:
+def _copied(model: MultiHeadModel) -> MultiHeadModel:
+    """A copy in evaluation mode, whose layers may be hooked into while others use the model. It shares the weights; of
+    a model in half precision it has its own, in float32."""
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters())
-    return copy.deepcopy(model).float() if half else model
+    shared: dict[int, Any] = {} if half else {id(own): own for own in (*model.parameters(), *model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    return (copied.float() if half else copied).eval()
 
 
 def _baseline_token(tokenizer: PreTrainedTokenizerBase, baseline: str) -> int:
@@ -173,7 +177,7 @@ class _Path:
     """The way of a text's embeddings from the baseline to the text.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; it is hooked into.
         question: what is to be explained.
         baseline: id of the token that stands for "no word".
 
@@ -217,7 +221,7 @@ class _Path:
             baselines=self._baseline,
             additional_forward_args=self._rest,
             n_steps=steps,
-            internal_batch_size=batch_size * len(self._ids),
+            internal_batch_size=max(batch_size, len(self._ids)),
         )
         return found.detach().double().sum(-1)[:, : self._ids.shape[1]].cpu()
 

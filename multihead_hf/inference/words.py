@@ -1,5 +1,7 @@
 """The words of a text, and the tokens in which a model reads them."""
 
+import bisect
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -134,11 +136,13 @@ class Reading:
 
     def _overlaps(self, place: Place) -> list[tuple[int, int]]:
         """The words with characters that a token stands for, and how many of them."""
-        return [
-            (index, min(word.end, place.end) - max(word.start, place.start))
-            for index, word in enumerate(self.words)
-            if word.part == place.part and word.start < place.end and place.start < word.end
-        ]
+        found = []
+        first = bisect.bisect_right(self.words, (place.part, place.start), key=lambda word: (word.part, word.end))
+        for index, word in enumerate(itertools.islice(self.words, first, None), first):
+            if word.part != place.part or word.start >= place.end:
+                break
+            found.append((index, min(word.end, place.end) - max(word.start, place.start)))
+        return found
 
 
 def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts: Sequence[str]) -> Reading:
