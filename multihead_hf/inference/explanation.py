@@ -1,6 +1,7 @@
 """Why a model gives a text a label: a score for each word of the text."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,10 +9,18 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.head_multihead import near_names, one_of
 from ..model.modeling_multihead import MultiHeadModel
-from .attribution import METHODS, Question
+from .gradients import integrated_gradients
+from .perturbation import lime, occlusion
 from .probabilities import check_model, label_number, label_scores, read_text_or_pair
+from .question import Attribution, Question
 from .rendering import as_html, as_rich, as_text
 from .words import read_text
+
+METHODS: dict[str, Callable[..., Attribution]] = {
+    "integrated_gradients": integrated_gradients,
+    "lime": lime,
+    "occlusion": occlusion,
+}
 
 
 @dataclass

@@ -1,98 +1,25 @@
-"""Three ways to say how much each word counts for one label: integrated gradients, LIME and occlusion."""
+"""Integrated gradients: shares of a label's logit."""
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..model.decoding_multihead import probabilities
 from ..model.head_multihead import one_of
 from ..model.modeling_multihead import MultiHeadModel
-from .probabilities import Text, label_logits, predict_proba
+from .question import EXTRA, Attribution, Question
 from .words import Reading
 
 logger = logging.get_logger(__name__)
 
 BASELINES = ("pad", "mask", "unk")
-QUANTITIES = ("probability", "logit")
 _NOTHING = 1e-4  # logits: what float32 cannot tell much better
-EXTRA = 'pip install "multihead-hf[explain]"'
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is to be explained: why a model gives a text a label.
-
-    Args:
-        model: the model.
-        tokenizer: its tokenizer.
-        texts: the text, or the two of a pair.
-        reading: how the model reads them.
-        head: name of the head.
-        label: name of the label.
-    """
-
-    model: MultiHeadModel
-    tokenizer: PreTrainedTokenizerBase
-    texts: tuple[str, ...]
-    reading: Reading
-    head: str
-    label: str
-
-    @property
-    def label_number(self) -> int:
-        """The label's place in the logits."""
-        return self.model.config.heads[self.head].labels.index(self.label)
-
-    def pieces(self) -> list[str | None]:
-        """For each word the part of its text that goes when the word is left out: the word, as far as it is read, and
-        the space before it; the last word of a text takes what follows as well. `None` for words that are not read."""
-        words, read = self.reading.words, self.reading.read()
-        pieces: list[str | None] = []
-        for index, (word, kept) in enumerate(zip(words, read, strict=True)):
-            text = self.texts[word.part]
-            first = index == 0 or words[index - 1].part != word.part
-            last = index + 1 == len(words) or words[index + 1].part != word.part
-            space = text[0 if first else words[index - 1].end : word.start]
-            pieces.append(None if kept is None else space + text[slice(*kept)] + (text[word.end :] if last else ""))
-        return pieces
-
-    def without(self, pieces: Sequence[str | None], left_out: set[int]) -> Text:
-        """The text that the model reads, without some of its words (by number). What was cut away stays away: else
-        leaving a word out would let another one in."""
-        kept = [""] * len(self.texts)
-        for index, (word, piece) in enumerate(zip(self.reading.words, pieces, strict=True)):
-            if piece is not None and index not in left_out:
-                kept[word.part] += piece
-        return kept[0] if len(kept) == 1 else (kept[0], kept[1])
-
-
-class Attribution(NamedTuple):
-    """What a method says.
-
-    Args:
-        scores: one for each word; 0 for words that are not read.
-        quantity: what they are shares of, or change: the label's `"logit"` or `"probability"`.
-        additivity_error: of integrated gradients.
-        details: of the method: how much it computed, and how well it fits.
-    """
-
-    scores: list[float]
-    quantity: str
-    additivity_error: float | None
-    details: dict[str, Any]
-
-
-# ---- integrated gradients ----
+_OTHERS = "method='occlusion' or 'lime'"  # which need neither places nor gradients
 
 
 def integrated_gradients(
@@ -121,7 +48,7 @@ def integrated_gradients(
     if question.reading.places is None:
         raise ValueError(
             f"integrated gradients need the place of each token in the text, and a {type(question.tokenizer).__name__} "
-            "does not tell it: use the tokenizer in its fast form, or method='occlusion' or 'lime'"
+            f"does not tell it: use the tokenizer in its fast form, or {_OTHERS}"
         )
     if max_steps < 1 or batch_size < 1 or not tolerance >= 0:
         raise ValueError(
@@ -169,7 +96,7 @@ def _baseline_token(tokenizer: PreTrainedTokenizerBase, baseline: str) -> int:
     ids = {kind: getattr(tokenizer, f"{kind}_token_id") for kind in BASELINES}
     if ids[one_of("baseline", baseline, BASELINES)] is None:
         known = [kind for kind, number in ids.items() if number is not None]
-        raise ValueError(f"the tokenizer has no {baseline} token as a baseline; it has {known}: baseline={known[:1]}")
+        raise ValueError(f"the tokenizer has no {baseline} token as a baseline; it has {known}")
     return ids[baseline]
 
 
@@ -241,11 +168,8 @@ class _Path:
                 return layer
         name = type(self._model.encoder).__name__
         raise ValueError(
-            f"integrated gradients need the token embeddings of the encoder, and a {name} shows none: {_OTHERS}"
+            f"integrated gradients need the token embeddings of the encoder, and a {name} shows none: use {_OTHERS}"
         )
-
-
-_OTHERS = "use method='occlusion' or 'lime'"
 
 
 def token_embeddings(model: MultiHeadModel) -> list[nn.Module]:
@@ -286,103 +210,3 @@ def _replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-# ---- LIME ----
-
-
-def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_size: int = 32) -> Attribution:
-    """LIME (Ribeiro, Singh and Guestrin 2016): texts with words left out at random, and a linear model of the label's
-    calibrated probability on which words are there, near texts weighing more. Its coefficients are the scores.
-
-    Args:
-        question: what is to be explained.
-        num_samples: texts, the whole one included; those that come twice are computed once.
-        seed: of the words that are left out.
-        batch_size: texts that are computed at a time.
-
-    Raises:
-        ValueError: `num_samples` below 2.
-        ImportError: lime is not installed.
-    """
-    try:
-        from lime.lime_text import LimeTextExplainer
-    except ImportError as error:
-        raise ImportError(f"LIME needs lime: {EXTRA}") from error
-    if num_samples < 2:
-        raise ValueError(f"num_samples {num_samples}: give a whole number above 1")
-    model, head = question.model, question.head
-    settings = model.config.heads[head]
-    column = 1 if settings.multi_label else question.label_number
-    probability = predict_proba(model, question.tokenizer, head, question.label, batch_size)
-    pieces = question.pieces()
-    read = [index for index, piece in enumerate(pieces) if piece is not None]
-
-    def classify(samples: Sequence[str]) -> npt.NDArray[np.float64]:
-        kept = [set(map(int, sample.split())) for sample in samples]
-        return probability([question.without(pieces, set(read) - own) for own in kept])
-
-    # LIME sees the numbers of the words instead of the text: so words are ours, and one that occurs twice is two
-    explainer = LimeTextExplainer(
-        split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=seed
-    )
-    names = " ".join(map(str, read))
-    found = explainer.explain_instance(
-        names, classify, labels=(column,), num_features=len(read), num_samples=num_samples
-    )
-    scores = [0.0] * len(pieces)
-    for feature, weight in found.local_exp[column]:
-        scores[read[feature]] = float(weight)
-    details = {"num_samples": num_samples, "seed": seed, "r2": float(found.score)}
-    return Attribution(scores, "probability", None, details)
-
-
-# ---- occlusion ----
-
-
-def occlusion(
-    question: Question, *, window: int = 1, quantity: str = "probability", batch_size: int = 32
-) -> Attribution:
-    """Each word left out in turn: its score is how much the label's calibrated probability falls without it.
-
-    Args:
-        question: what is to be explained.
-        window: words in a row that are left out together; a word's score is the mean over the windows that it is in.
-        quantity: `"probability"`, or `"logit"` (before calibration), which does not flatten out near 0 and 1.
-        batch_size: texts that are computed at a time.
-
-    Raises:
-        ValueError: a `window` below 1, an unknown quantity.
-    """
-    one_of("quantity", quantity, QUANTITIES)
-    if window < 1:
-        raise ValueError(f"window {window}: give a whole number above 0")
-    pieces = question.pieces()
-    groups = _windows([index for index, piece in enumerate(pieces) if piece is not None], question, window)
-    texts = [question.without(pieces, group) for group in [set[int](), *groups]]
-    logits = label_logits(question.model, question.tokenizer, question.head, texts, batch_size)
-    if quantity == "probability":
-        logits = probabilities(question.model.config.heads[question.head], logits)
-    values = logits[:, question.label_number].tolist()
-    drops: list[list[float]] = [[] for _ in pieces]
-    for group, value in zip(groups, values[1:], strict=True):
-        for index in group:
-            drops[index].append(values[0] - value)
-    scores = [math.fsum(own) / len(own) if own else 0.0 for own in drops]
-    return Attribution(scores, quantity, None, {"window": window})
-
-
-def _windows(read: list[int], question: Question, size: int) -> list[set[int]]:
-    """All runs of `size` words of one text, of a shorter text all of them."""
-    groups = []
-    for part in range(len(question.texts)):
-        own = [index for index in read if question.reading.words[index].part == part]
-        groups += [set(own[begin : begin + size]) for begin in range(max(len(own) - size, 0) + 1)] if own else []
-    return groups
-
-
-METHODS: dict[str, Callable[..., Attribution]] = {
-    "integrated_gradients": integrated_gradients,
-    "lime": lime,
-    "occlusion": occlusion,
-}
