@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
+    from .inference.explanation import Explanation, WordScore, explain
     from .inference.files import predict_files
     from .inference.predictor import MultiHeadPredictor
+    from .inference.probabilities import predict_proba
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
@@ -51,6 +53,10 @@ _LAZY = {
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadPredictor": "inference.predictor",
     "predict_files": "inference.files",
+    "Explanation": "inference.explanation",
+    "WordScore": "inference.explanation",
+    "explain": "inference.explanation",
+    "predict_proba": "inference.probabilities",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
     "GradientCosineCallback": "training.gradients",
@@ -64,6 +70,7 @@ _LAZY = {
 
 __all__ = [
     "AdditiveTerm",
+    "Explanation",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
@@ -77,13 +84,16 @@ __all__ = [
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
     "RatioTerm",
+    "WordScore",
     "calibrate",
     "compare",
     "confidence_intervals",
+    "explain",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",
     "predict_files",
+    "predict_proba",
     "prepare_dataset",
     "read_dataset",
     "register_loss",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 from hub_server import HubServer
+from planted import PLANTED, planted_model
 from wimbert_demo_data import generate_messages
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -161,6 +162,22 @@ def test_the_demo_trains_and_its_folder_predicts(tmp_path: Path) -> None:
     assert lines[0] == "onderwerp"
     assert lines[4] == "beleving"
     assert all(re.match(r"  [01]\.\d{3}  \w+", line) for line in lines[1:4] + lines[5:8])
+
+
+@pytest.mark.parametrize(("head", "label"), [("mood", "angry"), (None, None)])
+def test_explain(head: str | None, label: str | None, tmp_path: Path) -> None:
+    planted_model().save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    flags = [] if head is None else ["--head", head, "--label", label]
+    command = [sys.executable, str(EXAMPLES / "explain.py"), "model", f"w1 w2 {PLANTED} w3", *flags]
+    out = run([*command, "--num_samples", "200", "--html", "page.html"], tmp_path, dict(os.environ))
+    gradients, lime = out.split("\nLIME, ")
+    lines = gradients.splitlines()
+    assert lines[0].startswith(f"{head or 'topic'}: {label or 'waste'}, probability 0.9")
+    assert "additivity error" in lines[1]
+    assert lines[3].endswith(f"  {PLANTED}")
+    assert re.match(rf"\+0\.\d+  {PLANTED}$", lime.splitlines()[1])
+    assert "<mark" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.slow

@@ -37,6 +37,11 @@ def test_all_python_blocks_run_in_order(tmp_path: Path) -> None:
     assert len(shown) == len(printed) == 2
     for text in shown + printed:
         assert line.fullmatch(text), text
+    explained = next(code for code in TEXT if code.startswith("topic: damage"))
+    pattern = r"topic: damage, probability 0\.\d{4}\nintegrated gradients: .*\n\n((?:[+-]\d+\.\d+ .*\n)+)"
+    tables = [re.search(pattern, text) for text in (explained, done.stdout)]
+    words = [sorted(row.split()[-1] for row in table[1].splitlines()) for table in tables if table]
+    assert words == [sorted(["The", "lamp", "came", "broken", "and", "a", "week", "late"])] * 2
 
 
 def test_pictures_are_there() -> None:

@@ -1,1 +1,1 @@
-"""Using a trained model: predictions of many texts, explanations, a demo page."""
+"""A trained model at work: predictions of many texts, explanations, a demo page."""

@@ -133,7 +133,7 @@ def test_errors_name_the_source(tmp_path: Path) -> None:
 
 def test_a_named_column_may_lack_in_some_sets_but_not_in_all(tmp_path: Path) -> None:
     table = tiny.table(16)
-    one = table.remove_columns("mood").rename_column("topic_labels", "topics")
+    one = table.rename_column("topic_labels", "topics")
     other = table.remove_columns("topic_labels")
 
     def trainer(column: str) -> MultiHeadTrainer:

@@ -1,0 +1,101 @@
+"""LIME and occlusion: what becomes of a label's probability when words are left out."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.decoding_multihead import probabilities
+from ..model.head_multihead import one_of
+from .probabilities import label_logits, predict_proba
+from .question import EXTRA, Attribution, Question
+
+QUANTITIES = ("probability", "logit")
+
+
+def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_size: int = 32) -> Attribution:
+    """LIME (Ribeiro, Singh and Guestrin 2016): texts with words left out at random, and a linear model of the label's
+    calibrated probability on which words are there, near texts weighing more. Its coefficients are the scores.
+
+    Args:
+        question: what is to be explained.
+        num_samples: texts, the whole one included; those that come twice are computed once.
+        seed: of the words that are left out.
+        batch_size: texts that are computed at a time.
+
+    Raises:
+        ValueError: `num_samples` below 2.
+        ImportError: lime is not installed.
+    """
+    try:
+        from lime.lime_text import LimeTextExplainer
+    except ImportError as error:
+        raise ImportError(f"LIME needs lime: {EXTRA}") from error
+    if num_samples < 2:
+        raise ValueError(f"num_samples {num_samples}: give a whole number above 1")
+    model, head = question.model, question.head
+    settings = model.config.heads[head]
+    column = 1 if settings.multi_label else question.label_number
+    probability = predict_proba(model, question.tokenizer, head, question.label, batch_size)
+    pieces = question.pieces()
+    read = [index for index, piece in enumerate(pieces) if piece is not None]
+
+    def classify(samples: Sequence[str]) -> npt.NDArray[np.float64]:
+        kept = [set(map(int, sample.split())) for sample in samples]
+        return probability([question.without(pieces, set(read) - own) for own in kept])
+
+    # LIME sees the numbers of the words instead of the text: so words are ours, and one that occurs twice is two
+    explainer = LimeTextExplainer(
+        split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=seed
+    )
+    names = " ".join(map(str, read))
+    found = explainer.explain_instance(
+        names, classify, labels=(column,), num_features=len(read), num_samples=num_samples
+    )
+    scores = [0.0] * len(pieces)
+    for feature, weight in found.local_exp[column]:
+        scores[read[feature]] = float(weight)
+    details = {"num_samples": num_samples, "seed": seed, "r2": float(found.score)}
+    return Attribution(scores, "probability", None, details)
+
+
+def occlusion(
+    question: Question, *, window: int = 1, quantity: str = "probability", batch_size: int = 32
+) -> Attribution:
+    """Each word left out in turn: its score is how much the label's calibrated probability falls without it.
+
+    Args:
+        question: what is to be explained.
+        window: words in a row that are left out together; a word's score is the mean over the windows that it is in.
+        quantity: `"probability"`, or `"logit"` (before calibration), which does not flatten out near 0 and 1.
+        batch_size: texts that are computed at a time.
+
+    Raises:
+        ValueError: a `window` below 1, an unknown quantity.
+    """
+    one_of("quantity", quantity, QUANTITIES)
+    if window < 1:
+        raise ValueError(f"window {window}: give a whole number above 0")
+    pieces = question.pieces()
+    groups = _windows([index for index, piece in enumerate(pieces) if piece is not None], question, window)
+    texts = [question.without(pieces, group) for group in [set[int](), *groups]]
+    logits = label_logits(question.model, question.tokenizer, question.head, texts, batch_size)
+    if quantity == "probability":
+        logits = probabilities(question.model.config.heads[question.head], logits)
+    values = logits[:, question.label_number].tolist()
+    drops: list[list[float]] = [[] for _ in pieces]
+    for group, value in zip(groups, values[1:], strict=True):
+        for index in group:
+            drops[index].append(values[0] - value)
+    scores = [math.fsum(own) / len(own) if own else 0.0 for own in drops]
+    return Attribution(scores, quantity, None, {"window": window})
+
+
+def _windows(read: list[int], question: Question, size: int) -> list[set[int]]:
+    """All runs of `size` words of one text, of a shorter text all of them."""
+    groups = []
+    for part in range(len(question.texts)):
+        own = [index for index in read if question.reading.words[index].part == part]
+        groups += [set(own[begin : begin + size]) for begin in range(max(len(own) - size, 0) + 1)] if own else []
+    return groups

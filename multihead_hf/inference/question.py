@@ -1,0 +1,77 @@
+"""A prediction to explain, and what a method says of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from ..model.modeling_multihead import MultiHeadModel
+from .probabilities import Text
+from .words import Reading
+
+EXTRA = 'pip install "multihead-hf[explain]"'
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be explained: why a model gives a text a label.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        texts: the text, or the two of a pair.
+        reading: how the model reads them.
+        head: name of the head.
+        label: name of the label.
+    """
+
+    model: MultiHeadModel
+    tokenizer: PreTrainedTokenizerBase
+    texts: tuple[str, ...]
+    reading: Reading
+    head: str
+    label: str
+
+    @property
+    def label_number(self) -> int:
+        """The label's place in the logits."""
+        return self.model.config.heads[self.head].labels.index(self.label)
+
+    def pieces(self) -> list[str | None]:
+        """For each word the part of its text that goes when the word is left out: the word, as far as it is read, and
+        the space before it; the last word of a text takes what follows as well. `None` for words that are not read."""
+        words, read = self.reading.words, self.reading.read()
+        pieces: list[str | None] = []
+        for index, (word, kept) in enumerate(zip(words, read, strict=True)):
+            text = self.texts[word.part]
+            first = index == 0 or words[index - 1].part != word.part
+            last = index + 1 == len(words) or words[index + 1].part != word.part
+            space = text[0 if first else words[index - 1].end : word.start]
+            pieces.append(None if kept is None else space + text[slice(*kept)] + (text[word.end :] if last else ""))
+        return pieces
+
+    def without(self, pieces: Sequence[str | None], left_out: set[int]) -> Text:
+        """The text that the model reads, without some of its words (by number). What was cut away stays away: else
+        leaving a word out would let another one in."""
+        kept = [""] * len(self.texts)
+        for index, (word, piece) in enumerate(zip(self.reading.words, pieces, strict=True)):
+            if piece is not None and index not in left_out:
+                kept[word.part] += piece
+        return kept[0] if len(kept) == 1 else (kept[0], kept[1])
+
+
+class Attribution(NamedTuple):
+    """What a method says.
+
+    Args:
+        scores: one for each word; 0 for words that are not read.
+        quantity: what they are shares of, or change: the label's `"logit"` or `"probability"`.
+        additivity_error: of integrated gradients.
+        details: of the method: how much it computed, and how well it fits.
+    """
+
+    scores: list[float]
+    quantity: str
+    additivity_error: float | None
+    details: dict[str, Any]
