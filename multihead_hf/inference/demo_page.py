@@ -127,31 +127,32 @@ def _text_tab(demo: Demo) -> None:
         for place, column in enumerate(demo.columns)
     ]
     submit = gr.Button("Predict", variant="primary", elem_id="mh-submit")
-    if demo.settings.examples:
-        rows = [[each] if isinstance(each, str) else list(each) for each in demo.settings.examples]
-        gr.Examples(rows, boxes, cache_examples=False, api_visibility="private")
+    rows = [[each] if isinstance(each, str) else list(each) for each in demo.settings.examples]
+    examples = gr.Examples(rows, boxes, cache_examples=False, api_visibility="private") if rows else None
     view, top_k, saved, threshold, heads = options = _options(demo)
     shown = gr.HTML(demo.results(None), elem_id="mh-results")
 
     @said_in_the_page
     def read(*given: Any) -> tuple[Reading, str]:
-        texts, chosen = given[: len(boxes)], given[len(boxes) :]
-        fresh = demo.read(*texts)
-        return fresh, demo.results(fresh, *chosen)
+        fresh = demo.read(*given[: len(boxes)])
+        return fresh, demo.results(fresh, *given[len(boxes) :])
 
     results = said_in_the_page(demo.results)
-    done = gr.on([submit.click, *(box.submit for box in boxes)], read, [*boxes, *options], [reading, shown], **_MODEL)
+    asked: dict[str, Any] = {"fn": read, "inputs": [*boxes, *options], "outputs": [reading, shown], **_MODEL}
+    answers = [gr.on([submit.click, *(box.submit for box in boxes)], **asked)]
+    if examples is not None:
+        answers.append(examples.load_input_event.then(**asked))
     gr.on([view.input, top_k.input, saved.input, heads.input], results, [reading, *options], shown, **_QUICK)
-    view.input(lambda chosen: gr.update(visible=chosen == TOP_K), view, top_k, **_QUICK)
+    view.input(lambda name: gr.update(visible=name == TOP_K), view, top_k, **_QUICK)
     # who moves the slider wants it to decide
     threshold.input(
-        lambda given, *chosen: (False, results(given, *chosen[:2], False, *chosen[3:])),
+        lambda given, *options: (False, results(given, *options[:2], False, *options[3:])),
         [reading, *options],
         [saved, shown],
         **_QUICK,
     )
     if demo.explain is not None:
-        _words(demo, reading, done)
+        _words(demo, reading, answers)
 
 
 def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, gr.Dropdown]:
@@ -171,14 +172,14 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
             elem_id="mh-heads",
         )
     with gr.Row(visible=demo.multi_label):
-        saved = gr.Checkbox(True, label="Use the saved thresholds", min_width=280, elem_id="mh-saved")
-        threshold = gr.Slider(
-            0.01, 0.99, value=0.5, step=0.01, label="Threshold instead", min_width=280, elem_id="mh-threshold"
-        )
+        with gr.Column(min_width=280):
+            saved = gr.Checkbox(True, label="Use the saved thresholds", elem_id="mh-saved")
+        with gr.Column(min_width=280):
+            threshold = gr.Slider(0.01, 0.99, value=0.5, step=0.01, label="Threshold instead", elem_id="mh-threshold")
     return view, top_k, saved, threshold, heads
 
 
-def _words(demo: Demo, reading: gr.State, done: Dependency) -> None:
+def _words(demo: Demo, reading: gr.State, answers: list[Dependency]) -> None:
     """Which words speak for a label; the label follows the text and the head."""
     first = next(iter(demo.heads))
     with gr.Accordion("Which words speak for a label?", open=False, elem_id="mh-words"):
@@ -200,7 +201,8 @@ def _words(demo: Demo, reading: gr.State, done: Dependency) -> None:
     def follow(given: Reading | None, name: str) -> tuple[Any, str]:
         return gr.update(choices=demo.heads[name].labels, value=demo.best_label(given, name)), ""
 
-    done.success(follow, [reading, head], [label, shown], **_QUICK)
+    for answer in answers:
+        answer.success(follow, [reading, head], [label, shown], **_QUICK)
     head.input(follow, [reading, head], [label, shown], **_QUICK)
     show.click(said_in_the_page(demo.words), [reading, head, label, method], shown, **_MODEL)
 
