@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
+    from .inference.explanation import Explanation, WordScore, explain
+    from .inference.probabilities import predict_proba
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
@@ -45,6 +47,10 @@ _LAZY = {
     "split_report": "data.splits",
     "stratified_split": "data.splits",
     "MultiHeadMetric": "evaluation.metric",
+    "Explanation": "inference.explanation",
+    "WordScore": "inference.explanation",
+    "explain": "inference.explanation",
+    "predict_proba": "inference.probabilities",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
     "GradientCosineCallback": "training.gradients",
@@ -57,6 +63,7 @@ _LAZY = {
 
 __all__ = [
     "AdditiveTerm",
+    "Explanation",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
@@ -69,12 +76,15 @@ __all__ = [
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
     "RatioTerm",
+    "WordScore",
     "calibrate",
     "compare",
     "confidence_intervals",
+    "explain",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",
+    "predict_proba",
     "prepare_dataset",
     "read_dataset",
     "register_loss",

@@ -41,6 +41,7 @@ def demo_command(
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
     from ..inference.demo import Demo, DemoSettings
     from ..inference.demo_page import build_page, launch_page
+    from ..inference.explanation import explain
     from ..inference.space import write_space
 
     saved_config(model)
@@ -58,7 +59,7 @@ def demo_command(
         print(f"The Space is {space}: look at it with python {os.path.join(space, 'app.py')}")
         return
     loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    shown = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings)
+    shown = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
     page = build_page(shown)
     if host not in HERE:
         print(f"{NAME}: everyone who can reach {host} can use this page, without a password", file=sys.stderr)

@@ -1,0 +1,177 @@
+"""`predict_proba`: a head's probabilities in scikit-learn's shape, for LIME, SHAP and all that takes a classifier."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import MultiHeadDataCollator
+from ..model.decoding_multihead import probabilities
+from ..model.head_multihead import is_a, near_names
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
+
+Text = str | tuple[str, str]
+Probabilities = npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]
+
+
+def predict_proba(
+    model: MultiHeadModel,
+    tokenizer: PreTrainedTokenizerBase,
+    head: str,
+    label: str | None = None,
+    batch_size: int = 32,
+) -> Callable[[Sequence[Any]], Any]:
+    """A function from texts to a head's calibrated probabilities, as a classifier's `predict_proba` of scikit-learn.
+
+    They are the scores of the pipeline: texts are read with the model's prefix, length and windows. Batches are formed
+    by length, texts that come twice are computed once, and rows are in the order given. The model is left as it is.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        head: name of a head.
+        label: of a multi-label head, the label that the probabilities are of.
+        batch_size: texts that are computed at a time.
+
+    Returns:
+        `texts → array`; a text is a string, or a pair of strings.
+
+        - single-label head: (texts, labels), rows add up to 1;
+        - multi-label head with a `label`: (texts, 2), `[1 − p, p]`;
+        - multi-label head without: a list with such an array for each label, as scikit-learn's `MultiOutputClassifier`.
+
+    Raises:
+        ValueError: a head or label that does not exist; when called, texts that are none.
+
+    Example:
+        ```python
+        explainer = LimeTextExplainer(class_names=model.config.heads["mood"].labels)
+        explainer.explain_instance("Late again", predict_proba(model, tokenizer, "mood"))
+        ```
+    """
+    check_model(model)
+    model.check_head(head, "predict_proba")
+    settings = model.config.heads[head]
+    number = None if label is None else label_number(model, head, label)
+
+    def function(texts: Sequence[Any]) -> Probabilities:
+        scores = label_scores(model, tokenizer, head, read_texts(texts), batch_size)
+        if not settings.multi_label:
+            return scores
+        both = np.stack([1 - scores, scores], axis=-1)  # (texts, labels, 2)
+        return list(both.transpose(1, 0, 2)) if number is None else both[:, number]
+
+    return function
+
+
+def label_scores(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, head: str, texts: Sequence[Text], batch_size: int
+) -> npt.NDArray[np.float64]:
+    """Calibrated probabilities (texts, labels) of a head."""
+    logits = label_logits(model, tokenizer, head, texts, batch_size)
+    return probabilities(model.config.heads[head], logits).numpy()
+
+
+def label_logits(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, head: str, texts: Sequence[Text], batch_size: int
+) -> Tensor:
+    """Logits (texts, labels) of a head, float64 on the CPU, before calibration."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
+    different = list(dict.fromkeys(texts))
+    places = {text: index for index, text in enumerate(different)}
+    logits = torch.empty(len(different), model.config.heads[head].num_labels, dtype=torch.float64)
+    if not different:
+        return logits
+    columns = [list(column) for column in zip(*map(_parts, different), strict=True)]
+    config = model.config
+    encoded, _ = encode_texts(tokenizer, *columns, max_length=token_limit(config, tokenizer), **text_settings(config))
+    rows = [{key: values[row] for key, values in encoded.items()} for row in range(len(different))]
+    order = sorted(range(len(rows)), key=lambda row: _size(rows[row]["input_ids"]))
+    collate = MultiHeadDataCollator(tokenizer, config)
+    with evaluating(model), torch.no_grad():
+        for begin in range(0, len(order), batch_size):
+            chosen = order[begin : begin + batch_size]
+            batch = {key: values for key, values in collate([rows[row] for row in chosen]).items() if key != "labels"}
+            batch = {key: values.to(model.device) for key, values in batch.items()}
+            logits[chosen] = model(**batch, heads=[head]).logits[head].double().cpu()
+    return logits[[places[text] for text in texts]]
+
+
+def _size(ids: list[Any]) -> tuple[int, int]:
+    """Windows and tokens in the longest of them; 1 window of a text that is not in windows."""
+    return (len(ids), max(map(len, ids))) if isinstance(ids[0], list) else (1, len(ids))
+
+
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards each of its modules in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def read_texts(texts: Any) -> list[Text]:
+    """Texts, or pairs of them, as plain strings.
+
+    Raises:
+        ValueError: one text alone, something that is no text, or texts and pairs mixed.
+    """
+    if isinstance(texts, str):
+        raise ValueError("give a list of texts: [text]")
+    found = [read_text_or_pair(text, f"text {row}: ") for row, text in enumerate(texts)]
+    if len({type(text) for text in found}) > 1:
+        raise ValueError("some of these are texts and some are pairs of texts: give one kind at a time")
+    return found
+
+
+def read_text_or_pair(text: Any, where: str = "") -> Text:
+    """A text as a plain string, or a pair of texts as a tuple of two.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(text, str):
+        return str(text)
+    parts = list(text) if isinstance(text, (tuple, list, np.ndarray)) else []
+    if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{where}a text is a string, or a pair of strings; not {type(text).__name__}: {text!r}")
+    return str(parts[0]), str(parts[1])
+
+
+def check_model(model: Any) -> None:
+    """
+    Raises:
+        ValueError: it is no multi-head model.
+    """
+    if not is_a(model, MultiHeadModel):
+        raise ValueError(
+            f"a {type(model).__name__} is no multi-head model: give MultiHeadModel.from_pretrained(...), or the "
+            "`.model` of a trainer or pipeline"
+        )
+
+
+def label_number(model: MultiHeadModel, head: str, label: str) -> int:
+    """The place of a label among those of a head.
+
+    Raises:
+        ValueError: the head has no such label; names near ones.
+    """
+    labels = model.config.heads[head].labels
+    if label not in labels:
+        raise ValueError(f"head {head!r} has no label {label!r}.{near_names(label, labels)} Its labels: {labels}")
+    return labels.index(label)

@@ -1,0 +1,155 @@
+"""An explanation to look at: as text, in a terminal's colours, and as HTML."""
+
+import html
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .explanation import Explanation, WordScore
+
+_NAMES = {"integrated_gradients": "integrated gradients", "lime": "LIME", "occlusion": "occlusion"}
+_BAR = 20  # characters of the longest bar
+_ROWS = 20  # words in the table
+_BLUE, _ORANGE = "38, 110, 220", "225, 110, 0"  # told apart by colour-blind readers too
+_FAINT = 0.1  # words that count for less than this part of the strongest one stay without a colour in the terminal
+
+
+def headline(found: "Explanation") -> str:
+    """Which label is explained, and its probability."""
+    return f"{found.head}: {found.label}, probability {found.score:.4f}"
+
+
+def caption(found: "Explanation") -> str:
+    """What the scores are, and how far they can be trusted."""
+    name, details = _NAMES[found.method], found.details
+    if found.method == "integrated_gradients":
+        return (
+            f"{name}: shares of the logit {details['logit']:.3f}, {details['baseline_logit']:.3f} without the words "
+            f"(additivity error {found.additivity_error:.2g} after {details['steps']} steps)"
+        )
+    if found.method == "lime":
+        return f"{name}: weights in a linear model of the {found.quantity} (R² {details['r2']:.2f})"
+    window = "" if details["window"] == 1 else f", {details['window']} words at a time"
+    return f"{name}: how much the {found.quantity} falls without the word{window}"
+
+
+def as_text(found: "Explanation") -> str:
+    """The words that count most, the strongest first; a word that occurs several times with its place in the text."""
+    return "\n".join([headline(found), caption(found), "", *(line for line, _ in _table(found))])
+
+
+def as_rich(found: "Explanation") -> Any:
+    """The same for rich, with the whole text in colours before the table."""
+    from rich.console import Group
+    from rich.text import Text
+
+    strongest = _strongest(found)
+    parts = [Text(headline(found), style="bold"), Text(caption(found)), Text()]
+    for number in range(len(_texts(found))):
+        shown = Text()
+        for piece, word in _pieces(found, number):
+            shown.append(_visible(piece), style="" if word is None else _style(word, strongest))
+        parts += [shown, Text()]
+    parts += [Text(line, style="" if word is None else _style(word, strongest)) for line, word in _table(found)]
+    return Group(*parts)
+
+
+def as_html(found: "Explanation", page: bool) -> str:
+    """The text with marked words, as a `<figure>` or as a page with it."""
+    strongest = _strongest(found)
+    texts = [
+        "".join(
+            html.escape(piece) if word is None else _mark(piece, word, strongest)
+            for piece, word in _pieces(found, number)
+        )
+        for number in range(len(_texts(found)))
+    ]
+    blocks = "".join(
+        f'<p dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9">{text}</p>\n'
+        for text in texts
+    )
+    title = html.escape(headline(found))
+    figure = (
+        f'<figure style="margin: 1em; font-family: sans-serif">\n<figcaption><strong>{title}</strong><br>'
+        f"{html.escape(caption(found))}. Underlined: for the label; dotted: against it.</figcaption>\n"
+        f"{blocks}</figure>\n"
+    )
+    if not page:
+        return figure
+    return (
+        f'<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n</head>\n'
+        f"<body>\n{figure}</body>\n</html>\n"
+    )
+
+
+def _mark(piece: str, word: "WordScore", strongest: float) -> str:
+    if not word.read:
+        return f'<span title="not read" style="opacity: 0.5">{html.escape(piece)}</span>'
+    strength = abs(word.score) / strongest
+    colour, line = (_BLUE, "solid") if word.score >= 0 else (_ORANGE, "dotted")
+    style = (
+        f"color: inherit; border-radius: 3px; background: rgba({colour}, {0.6 * strength:.2f}); "
+        f"border-bottom: 2px {line} rgba({colour}, {strength:.2f})"
+    )
+    return f'<mark title="{_number(word.score, strongest)}" style="{style}">{html.escape(piece)}</mark>'
+
+
+def _style(word: "WordScore", strongest: float) -> str:
+    if not word.read:
+        return "dim"
+    strength = abs(word.score) / strongest
+    if strength < _FAINT:
+        return ""
+    colour = "blue" if word.score > 0 else "dark_orange3"
+    return f"bold {colour} reverse" if strength > 0.5 else f"bold {colour}"
+
+
+def _table(found: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
+    """Lines of the table with their words, and a last line on the words that are not in it."""
+    read = [word for word in found.words if word.read]
+    ranked = sorted(read, key=lambda word: -abs(word.score))
+    strongest, times = _strongest(found), Counter(word.word for word in found.words)
+    width = max(len(_number(word.score, strongest)) for word in ranked)
+    for word in ranked[:_ROWS]:
+        bar = ("+" if word.score > 0 else "-") * round(_BAR * abs(word.score) / strongest)
+        place = f" @{word.start}" if times[word.word] > 1 else ""
+        place += f" (text {word.part + 1})" if not isinstance(found.text, str) else ""
+        yield f"{_number(word.score, strongest):>{width}}  {bar:{_BAR}}  {_visible(word.word)}{place}", word
+    more = [f"{len(read) - _ROWS} more words count for less"] if len(read) > _ROWS else []
+    more += [f"{len(found.words) - len(read)} words are not read"] if len(read) < len(found.words) else []
+    if more:
+        yield "; ".join(more), None
+
+
+def _pieces(found: "Explanation", number: int) -> Iterator[tuple[str, "WordScore | None"]]:
+    """All of a text in its order, words and what is between them."""
+    text, at = _texts(found)[number], 0
+    for word in (word for word in found.words if word.part == number):
+        yield text[at : word.start], None
+        yield text[word.start : word.end], word
+        at = word.end
+    yield text[at:], None
+
+
+def _texts(found: "Explanation") -> tuple[str, ...]:
+    return (found.text,) if isinstance(found.text, str) else found.text
+
+
+def _strongest(found: "Explanation") -> float:
+    return max(abs(word.score) for word in found.words) or 1.0
+
+
+def _number(score: float, strongest: float) -> str:
+    """With three decimals, of small scores with so many that the strongest one has three digits."""
+    return f"{score:+.{max(3, 2 - math.floor(math.log10(strongest)))}f}"
+
+
+def _visible(text: str) -> str:
+    """Without control characters, which a terminal would obey."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) == "Cc" and letter not in "\n\t" else letter
+        for letter in text
+    )

@@ -1,0 +1,236 @@
+"""The words of a text, and the tokens in which a model reads them."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
+
+logger = logging.get_logger(__name__)
+
+# Scripts without spaces between words (Thai, Lao, Myanmar, Khmer, kana, Han): first and last code point
+_WITHOUT_SPACES = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x3040, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+# Over one letter for the kind of each character, see `_kind`. A word is a run of letters and digits, with apostrophes
+# and hyphens inside, points and commas between digits; one character of a script without spaces; one emoji with what is
+# joined to it; a flag; or a run of punctuation. Marks stay with what they are written on.
+_WORD = re.compile(
+    r"[ln][lnmj]*(?:(?:a|(?<=n)t(?=n))(?=[ln])[lnmj]*)*"
+    r"|c[mj]*"
+    r"|em*(?:je?m*)*"
+    r"|fm*(?:fm*)?"
+    r"|[pat][patmj]*"
+)
+
+
+class Word(NamedTuple):
+    """A word of a text: `text[start:end]`; of a pair in the text number `part`."""
+
+    part: int
+    start: int
+    end: int
+
+
+def find_words(text: str, part: int = 0) -> list[Word]:
+    """The words of a text, in their order. White space and control characters are between words; every other
+    character is in one, so an emoji or a run of punctuation is a word too. Chinese, Japanese, Thai and other texts
+    without spaces are taken apart into characters."""
+    kinds = "".join(map(_kind, text))
+    return [Word(part, *found.span()) for found in _WORD.finditer(kinds)]
+
+
+def _kind(character: str) -> str:
+    """l letter, n digit, c of a script without spaces, m mark, j joiner, e emoji, f half a flag, a apostrophe or
+    hyphen, t point or comma, p other punctuation, s between words."""
+    if character.isascii() and character.isalpha():
+        return "l"
+    if character in "'’-‐‑":
+        return "a"
+    if character in ".,":
+        return "t"
+    if character.isspace():
+        return "s"
+    category, point = unicodedata.category(character), ord(character)
+    if category[0] == "M" or 0x1F3FB <= point <= 0x1F3FF:  # (skin tones)
+        return "m"
+    if any(first <= point <= last for first, last in _WITHOUT_SPACES):
+        return "c"
+    if 0x1F1E6 <= point <= 0x1F1FF:
+        return "f"
+    kinds = {"Nd": "n", "Pc": "l", "Cf": "j", "So": "e", "Cc": "s", "Cs": "s"}
+    return kinds.get(category, {"L": "l", "N": "n", "P": "p", "S": "p"}.get(category[0], "l"))
+
+
+class Place(NamedTuple):
+    """The characters that a token stands for: of the text number `part`, from `start` to `end`."""
+
+    part: int
+    start: int
+    end: int
+
+
+@dataclass
+class Reading:
+    """How a model reads a text, or a pair.
+
+    Args:
+        words: those of the text (of both texts of a pair), in their order.
+        inputs: `input_ids`, `attention_mask` and so on → one row of tokens; of a text in windows one row for each.
+        places: for each token of each row the characters it stands for, `None` for special tokens and for those of the
+            model's text prefix. `None` as a whole where the tokenizer does not tell.
+        was_cut: whether some of the text is not read.
+    """
+
+    words: list[Word]
+    inputs: dict[str, list[list[int]]]
+    places: list[list[Place | None]] | None
+    was_cut: bool
+
+    def read(self) -> list[tuple[int, int] | None]:
+        """For each word the characters of it that are read, from and to; `None` for a word that was cut away."""
+        if self.places is None:
+            return [(word.start, word.end) for word in self.words]
+        found: list[tuple[int, int] | None] = [None] * len(self.words)
+        for place in (place for row in self.places for place in row if place is not None):
+            for index, _ in self._overlaps(place):
+                word, known = self.words[index], found[index]
+                start, end = max(word.start, place.start), min(word.end, place.end)
+                found[index] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
+        return found
+
+    def token_shares(self) -> list[list[list[tuple[int, float]]]]:
+        """For each token of each row the words that it belongs to, with its share of each: that of their characters.
+
+        A token that stands for no character of a word (white space) belongs to the next word, at the end of the text
+        to the last one. A special token, or one of the prefix, belongs to none.
+        """
+        read = [word for word, found in enumerate(self.read()) if found is not None]
+        return [[self._shares(place, read) for place in row] for row in self.places or []]
+
+    def _shares(self, place: Place | None, read: list[int]) -> list[tuple[int, float]]:
+        if place is None or not read:
+            return []
+        overlaps = self._overlaps(place)
+        if overlaps:
+            total = sum(length for _, length in overlaps)
+            return [(word, length / total) for word, length in overlaps]
+        own = [word for word in read if self.words[word].part == place.part] or read
+        return [(next((word for word in own if self.words[word].start >= place.end), own[-1]), 1.0)]
+
+    def _overlaps(self, place: Place) -> list[tuple[int, int]]:
+        """The words with characters that a token stands for, and how many of them."""
+        return [
+            (index, min(word.end, place.end) - max(word.start, place.start))
+            for index, word in enumerate(self.words)
+            if word.part == place.part and word.start < place.end and place.start < word.end
+        ]
+
+
+def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts: Sequence[str]) -> Reading:
+    """Read one text, or the two of a pair, as the model's pipeline does.
+
+    Raises:
+        ValueError: as `encode_texts`.
+    """
+    placing = _PlacingTokenizer(tokenizer)
+    encoded, cut = encode_texts(
+        placing,
+        *([text] for text in texts),
+        max_length=token_limit(config, tokenizer),
+        **text_settings(config),
+    )
+    rows = {key: values[0] if config.truncation == "windows" else values for key, values in encoded.items()}
+    places = rows.pop(_PLACES)
+    rows = {key: rows[key] for key in tokenizer.model_input_names if key in rows}
+    words = [word for part, text in enumerate(texts) for word in find_words(text, part)]
+    if cut[0] and not placing.knows_places:
+        logger.warning(
+            f"the text is longer than the model reads, and a {type(tokenizer).__name__} does not tell which of its "
+            "words were cut away: all count as read. Explain a shorter text"
+        )
+    if not placing.knows_places:
+        return Reading(words, rows, None, cut[0])
+    before = len(config.text_prefix or "")
+    places = [[_without_prefix(place or None, before) for place in row] for row in places]
+    return Reading(words, rows, places, cut[0])
+
+
+def _without_prefix(place: Place | None, before: int) -> Place | None:
+    if place is None or place.part > 0 or not before:
+        return place
+    return None if place.end <= before else Place(0, max(place.start - before, 0), place.end - before)
+
+
+_PLACES = "places"
+
+
+class _PlacingTokenizer:
+    """A tokenizer for `encode_texts` whose encodings have one more value for each token, its place in the text: these
+    are cut and put into windows together with the tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.knows_places = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, texts: list[str], pairs: list[str] | None = None, **options: Any) -> BatchEncoding:
+        encoded = self._tokenizer(texts, pairs, **options)
+        rows = []
+        for row, ids in enumerate(encoded["input_ids"]):
+            if encoded.encodings:
+                parts, offsets = encoded.sequence_ids(row), encoded.encodings[row].offsets
+                found = [
+                    None if part is None else Place(part, *offset) for part, offset in zip(parts, offsets, strict=True)
+                ]
+            else:
+                own = [texts[row]] if pairs is None else [texts[row], pairs[row]]
+                placed = place_tokens(self._tokenizer, ids, own)
+                self.knows_places &= placed is not None
+                found = placed or [None] * len(ids)
+            rows.append(found)
+        encoded[_PLACES] = rows
+        return encoded
+
+
+def place_tokens(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], texts: Sequence[str]
+) -> list[Place | None] | None:
+    """Places of the tokens of a tokenizer without offsets (one written in Python), when its tokens, one after another,
+    are the text itself, as CANINE's characters are; `None` when they are not. Special tokens have no place."""
+    if tokenizer.truncation_side != "right":
+        return None  # the first token need not be the text's first
+    special = tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)
+    places: list[Place | None] = []
+    part = at = 0
+    for token, skip in zip(tokenizer.convert_ids_to_tokens(list(ids)), special, strict=True):
+        if skip:
+            if at:
+                part, at = part + 1, 0
+            places.append(None)
+            continue
+        if part == len(texts):
+            return None
+        text = texts[part]
+        start = at if text.startswith(token, at) else at + len(text[at:]) - len(text[at:].lstrip())
+        if not token or not text.startswith(token, start):
+            return None
+        at = start + len(token)
+        places.append(Place(part, start, at))
+    return places
