@@ -1,7 +1,9 @@
 """The command that shows a saved model as a page."""
 
 import os
+import signal
 import sys
+import tempfile
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -60,9 +62,13 @@ def demo_command(
         return
     loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     shown = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
-    page = build_page(shown)
     if host not in HERE:
         print(f"{NAME}: everyone who can reach {host} can use this page, without a password", file=sys.stderr)
-    launch_page(page, shown, host, port)
-    print(f"The page is {page.local_url} (Ctrl+C ends it)", flush=True)
-    page.block_thread()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the page as Ctrl+C does
+    with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:
+        # what is uploaded is for this user's eyes only, and goes with the page
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        page = build_page(shown)
+        launch_page(page, shown, host, port)
+        print(f"The page is {page.local_url} (Ctrl+C ends it)", flush=True)
+        page.block_thread()

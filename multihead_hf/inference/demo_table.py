@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -92,10 +93,9 @@ def _csv_rows(file: Any, columns: Sequence[str], delimiters: Sequence[str]) -> I
     fitting = [each for each in delimiters if set(columns) <= set(next(csv.reader([line], delimiter=each), []))]
     reader = csv.reader(file, delimiter=(fitting or [max(delimiters, key=line.count)])[0], strict=True)
     header = next(reader, [])
-    if len(header) <= MAX_COLUMNS:  # else the first row says so
-        for column in header:
-            if header.count(column) > 1:
-                raise ValueError(f"the file has two columns called {column!r}")
+    for column, times in Counter(header).items():
+        if times > 1:
+            raise ValueError(f"the file has two columns called {reprlib.repr(column)}")
     for number, cells in enumerate((cells for cells in reader if cells), start=1):
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise ValueError(
