@@ -24,9 +24,9 @@ def knowing_model() -> MultiHeadModel:
     }
     model = tiny.model(heads=heads, pooling="mean")  # in evaluation mode: no dropout
     tokenizer = tiny.tokenizer()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     random.seed(0)
-    for _ in range(80):
+    for _ in range(120):
         texts = [random.sample(tiny.WORDS[:8], random.randint(1, 4)) for _ in range(32)]
         topics = torch.tensor([[0.8 if word in text else 0.2 for word in ("w1", "w2", "w3")] for text in texts])
         moods = torch.tensor([int("w5" in text) for text in texts])

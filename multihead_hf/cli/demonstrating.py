@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from transformers import AutoTokenizer, pipeline
@@ -13,6 +13,9 @@ from transformers import AutoTokenizer, pipeline
 from ..model.modeling_multihead import TASK, MultiHeadModel
 from ..publishing.card import CardFacts, read_facts
 from .options import NAME, ModelArgument, app, saved_config
+
+if TYPE_CHECKING:
+    from ..inference.demo import DemoSettings
 
 HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -41,10 +44,7 @@ def demo_command(
     """Show a saved model as a page for a browser: labels and probabilities of a text, and files of texts."""
     if find_spec("gradio") is None:
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
-    from ..inference.demo import Demo, DemoSettings
-    from ..inference.demo_page import build_page, launch_page
-    from ..inference.explanation import explain
-    from ..inference.space import write_space
+    from ..inference.demo import DemoSettings
 
     saved_config(model)
     here = os.path.isdir(model)
@@ -57,18 +57,30 @@ def demo_command(
         max_chars=max_chars,
     )
     if space is not None:
+        from ..inference.space import write_space
+
         write_space(space, model, settings, facts.license, overwrite)
         print(f"The Space is {space}: look at it with python {os.path.join(space, 'app.py')}")
         return
-    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    shown = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
     if host not in HERE:
         print(f"{NAME}: everyone who can reach {host} can use this page, without a password", file=sys.stderr)
+    _serve(model, settings, host, port)
+
+
+def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) -> None:
+    """Show the page until Ctrl+C."""
+    from ..inference.demo import Demo
+    from ..inference.explanation import explain
+
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the page as Ctrl+C does
     with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:
-        # what is uploaded is for this user's eyes only, and goes with the page
+        # uploads are for this user's eyes only, and go with the page; gradio asks for the folder when it is imported
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        page = build_page(shown)
-        launch_page(page, shown, host, port)
+        from ..inference.demo_page import build_page, launch_page
+
+        page = build_page(demo)
+        launch_page(page, demo, host, port)
         print(f"The page is {page.local_url} (Ctrl+C ends it)", flush=True)
         page.block_thread()
