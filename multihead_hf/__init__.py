@@ -1,7 +1,8 @@
 """One pretrained encoder, any number of named classification heads, trained with the Hugging Face Trainer.
 
 The model room loads with the package, so that `AutoModel` and `pipeline` know multi-head models; the rooms for data,
-training and evaluation load on first use of one of their names, so inference imports neither datasets nor accelerate.
+training, evaluation and prediction of files load on first use of one of their names, so that a model alone imports
+neither datasets nor accelerate.
 """
 
 import importlib
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
     from .inference.explanation import Explanation, WordScore, explain
+    from .inference.files import predict_files
+    from .inference.predictor import MultiHeadPredictor
     from .inference.probabilities import predict_proba
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
@@ -50,6 +53,8 @@ _LAZY = {
     "Explanation": "inference.explanation",
     "WordScore": "inference.explanation",
     "explain": "inference.explanation",
+    "MultiHeadPredictor": "inference.predictor",
+    "predict_files": "inference.files",
     "predict_proba": "inference.probabilities",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
@@ -73,6 +78,7 @@ __all__ = [
     "MultiHeadModel",
     "MultiHeadOutput",
     "MultiHeadPipeline",
+    "MultiHeadPredictor",
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
     "RatioTerm",
@@ -84,6 +90,7 @@ __all__ = [
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",
+    "predict_files",
     "predict_proba",
     "prepare_dataset",
     "read_dataset",

@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "model": {"model"},
     "data": {"data", "model"},
     "evaluation": {"evaluation", "model"},
-    "inference": {"inference", "data", "evaluation", "model"},
     "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},
+    "inference": {"inference", "model", "data", "evaluation"},
+    "cli": {"cli", "model", "data", "evaluation", "training", "publishing", "inference"},
 }
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
 

@@ -1,1 +1,1 @@
-"""Using a trained model: probabilities for other tools, explanations of one prediction, and the demo page."""
+"""Using a trained model: predictions of many texts, explanations, a demo page."""

@@ -20,8 +20,8 @@ from .demo_table import SUFFIXES, read_rows, write_rows
 METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrated gradients"}
 """Ways to find the words; the second needs captum."""
 PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Top k", "All labels")
-BATCH = 16
-"""Texts of a file that are read at a time."""
+BATCH, CHUNK = 16, 64
+"""Texts of a file that the model reads at a time, and those between two steps of the progress."""
 MAX_EXPLAINED = 4_000
 """Characters of a text whose words are shown: the model reads it once for each word."""
 
@@ -150,17 +150,14 @@ class Demo:
             raise ValueError(f"the file is larger than {self.settings.max_file_mb:g} MB: split it")
         rows = read_rows(source, self.columns, self.settings.max_rows, self.settings.max_chars)
         texts = [self._row([row[column] for column in self.columns]) for row in rows]
-        # texts of one length in a batch: little padding
-        order = sorted(range(len(rows)), key=lambda row: sum(len(rows[row][column]) for column in self.columns))
-        predictions: dict[int, Any] = {}
-        for begin in range(0, len(order), BATCH):
-            progress((begin, len(order)))
-            batch = order[begin : begin + BATCH]
-            predictions.update(zip(batch, self.pipe([texts[row] for row in batch], batch_size=BATCH), strict=True))
+        predictions: list[dict[str, Any]] = []
+        for begin in range(0, len(texts), CHUNK):
+            progress((begin, len(texts)))
+            predictions += self.pipe(texts[begin : begin + CHUNK], batch_size=BATCH)
         place = Path(folder) / secrets.token_hex(16)
         place.mkdir(parents=True)
         path = place / f"{Path(source).stem[:80]}-predictions.csv"
-        sep = write_rows(str(path), rows, [predictions[row] for row in range(len(rows))])
+        sep = write_rows(str(path), rows, predictions)
         count = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
         joined = f" Several labels of a cell are joined by {sep!r}." if self.multi_label else ""
         return str(path), note_html(f"{count} predicted.{joined}")

@@ -55,11 +55,11 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
 
 
 def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
-    """Write the rows with two further columns for each head: its predicted labels, and their probabilities.
+    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities.
 
     Args:
         path: the CSV file to write.
-        rows: as `read_rows` gives them. Columns that are called like the further ones are replaced.
+        rows: as `read_rows` gives them. Columns that are called like those are replaced.
         predictions: for each row what the pipeline gives.
 
     Returns:
@@ -68,15 +68,15 @@ def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str
     names = {label["label"] for row in predictions for labels in row.values() for label in labels}
     sep = next((each for each in _SEPARATORS if not any(each in name for name in names)), _SEPARATORS[0])
     with open(path, "w", encoding="utf-8", newline="") as file:
-        further = [column for head in predictions[0] for column in (f"{head}_predicted", f"{head}_score")]
+        further = [column for head in predictions[0] for column in (f"predicted_{head}", f"predicted_{head}_score")]
         columns = [column for column in dict.fromkeys(key for row in rows for key in row) if column not in further]
         writer = csv.DictWriter(file, [*columns, *further])
         writer.writeheader()
         for row, heads in zip(rows, predictions, strict=True):
             cells = {column: _cell(row.get(column)) for column in columns}
             for head, labels in heads.items():
-                cells[f"{head}_predicted"] = sep.join(label["label"] for label in labels)
-                cells[f"{head}_score"] = sep.join(f"{label['score']:.4f}" for label in labels)
+                cells[f"predicted_{head}"] = sep.join(label["label"] for label in labels)
+                cells[f"predicted_{head}_score"] = sep.join(f"{label['score']:.6f}" for label in labels)
             writer.writerow(cells)
     return sep
 

@@ -27,7 +27,7 @@ def pipe() -> Pipeline:
 
 @pytest.fixture
 def demo(pipe: Pipeline) -> Demo:
-    return Demo(pipe, DemoSettings(max_rows=40, max_chars=60), explain)
+    return Demo(pipe, DemoSettings(max_rows=80, max_chars=60), explain)
 
 
 class _Cards(HTMLParser):
@@ -155,22 +155,22 @@ def test_words_of_long_texts_are_refused(pipe: Pipeline) -> None:
 
 
 def test_a_file(demo: Demo, pipe: Pipeline, tmp_path: Path) -> None:
-    texts = [" ".join(tiny.WORDS[: 1 + place % 7]) for place in range(35)]
+    texts = [" ".join(tiny.WORDS[: 1 + place % 7]) for place in range(70)]
     (tmp_path / "mine.csv").write_text("text\n" + "\n".join(texts))
     seen: list[tuple[int, int]] = []
     path, said = demo.predict_file(str(tmp_path / "mine.csv"), str(tmp_path / "out"), seen.append)
-    assert seen == [(0, 35), (16, 35), (32, 35)]
-    assert "35 rows predicted" in said
+    assert seen == [(0, 70), (64, 70)]
+    assert "70 rows predicted" in said
     assert "mine-predictions.csv" in path
     assert len(Path(path).parent.name) == 32  # hex digits that nobody guesses
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == texts
     for row, own in zip(rows, pipe(texts), strict=True):
-        assert row["topic_predicted"] == "|".join(each["label"] for each in own["topic"])
-        assert row[f"{MOOD}_predicted"] == own[MOOD][0]["label"]
-        assert float(row[f"{MOOD}_score"]) == pytest.approx(own[MOOD][0]["score"], abs=1e-4)
-    assert len({row["topic_predicted"] for row in rows}) > 2
+        assert row["predicted_topic"] == "|".join(each["label"] for each in own["topic"])
+        assert row[f"predicted_{MOOD}"] == own[MOOD][0]["label"]
+        assert float(row[f"predicted_{MOOD}_score"]) == pytest.approx(own[MOOD][0]["score"], abs=1e-4)
+    assert len({row["predicted_topic"] for row in rows}) > 2
 
 
 def test_files_that_are_refused(demo: Demo, tmp_path: Path) -> None:
@@ -181,9 +181,9 @@ def test_files_that_are_refused(demo: Demo, tmp_path: Path) -> None:
         return str(error.value)
 
     path = tmp_path / "mine.csv"
-    path.write_text("text\n" + "w1\n" * 41)
+    path.write_text("text\n" + "w1\n" * 81)
     assert refused(None) == "choose a file first"
-    assert refused(str(path)) == "the file has more than 40 rows: split it"
+    assert refused(str(path)) == "the file has more than 80 rows: split it"
     assert refused(str(path), max_file_mb=1e-4) == "the file is larger than 0.0001 MB: split it"
     assert not (tmp_path / "out").exists()
 
@@ -204,7 +204,7 @@ def test_pairs_of_texts(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"answer": "w3", "question": "w1 w2"}\n')
     path, _ = demo.predict_file(str(tmp_path / "pairs.jsonl"), str(tmp_path / "out"), lambda done: None)
     with open(path, newline="") as file:
-        assert next(csv.DictReader(file))["mood_predicted"] == said["mood"][0]["label"]
+        assert next(csv.DictReader(file))["predicted_mood"] == said["mood"][0]["label"]
     assert "columns “question” and “answer”" in demo.limits()
 
 

@@ -238,9 +238,9 @@ def test_a_file_in_the_browser(page: Page, tmp_path: Path) -> None:
     assert [(row["id"], row["text"]) for row in rows] == [(f"0{place}", text) for place, text in enumerate(texts)]
     for row, own in zip(rows, pipe(texts), strict=True):
         for head in own:
-            assert row[f"{head}_predicted"] == "|".join(each["label"] for each in own[head])
-    assert rows[0]["topic_predicted"] == "roads"
-    assert rows[2]["<i>mood</i>_predicted"] == "angry"
+            assert row[f"predicted_{head}"] == "|".join(each["label"] for each in own[head])
+    assert rows[0]["predicted_topic"] == "roads"
+    assert rows[2]["predicted_<i>mood</i>"] == "angry"
 
 
 def test_errors_and_attacks_are_sentences_in_the_browser(page: Page, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ PREDICTIONS = [
 
 
 def test_the_file_of_predictions(tmp_path: Path) -> None:
-    rows = [{"text": 'a, "b"\nc', "topic_predicted": "old"}, {"text": "=1+1", "more": ["é"]}]
+    rows = [{"text": 'a, "b"\nc', "predicted_topic": "old"}, {"text": "=1+1", "more": ["é"]}]
     path = tmp_path / "out.csv"
     assert write_rows(str(path), rows, PREDICTIONS) == "|"
     with open(path, encoding="utf-8", newline="") as file:
@@ -102,27 +102,27 @@ def test_the_file_of_predictions(tmp_path: Path) -> None:
         {
             "text": 'a, "b"\nc',
             "more": "",
-            "topic_predicted": "roads|waste",
-            "topic_score": "0.9123|0.5000",
-            "mood_predicted": "calm",
-            "mood_score": "1.0000",
+            "predicted_topic": "roads|waste",
+            "predicted_topic_score": "0.912340|0.500000",
+            "predicted_mood": "calm",
+            "predicted_mood_score": "1.000000",
         },
         {
             "text": "=1+1",
             "more": json.dumps(["é"], ensure_ascii=False),
-            "topic_predicted": "",
-            "topic_score": "",
-            "mood_predicted": "angry",
-            "mood_score": "0.7500",
+            "predicted_topic": "",
+            "predicted_topic_score": "",
+            "predicted_mood": "angry",
+            "predicted_mood_score": "0.750000",
         },
     ]
-    assert list(read_dataset(path)["mood_predicted"]) == ["calm", "angry"]
-    assert list(pd.read_csv(path)["mood_score"]) == [1.0, 0.75]
+    assert list(read_dataset(path)["predicted_mood"]) == ["calm", "angry"]
+    assert list(pd.read_csv(path)["predicted_mood_score"]) == [1.0, 0.75]
 
 
 def test_labels_that_hold_the_separator(tmp_path: Path) -> None:
     labels = [[{"label": "a|b", "score": 0.9}, {"label": "c;d", "score": 0.8}]]
     sep = write_rows(str(tmp_path / "out.csv"), [{"text": "x"}], [{"topic": own} for own in labels])
     assert sep == ","
-    cell = pd.read_csv(tmp_path / "out.csv")["topic_predicted"][0]
+    cell = pd.read_csv(tmp_path / "out.csv")["predicted_topic"][0]
     assert cell.split(sep) == ["a|b", "c;d"]
