@@ -230,3 +230,23 @@ def test_the_command_without_a_model(tmp_path: Path) -> None:
     done = cli("demo", tmp_path)
     assert done.returncode == 1
     assert "is no saved model: it has no config.json" in done.stderr
+
+
+def test_the_command_says_who_can_use_the_page(tmp_path: Path) -> None:
+    folder = save(tiny.model(), tmp_path / "model")
+    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+        assert cli("demo", folder).stderr == ""
+        assert serve.call_args.args[2:] == ("127.0.0.1", None)
+        done = cli("demo", folder, "--host", "0.0.0.0", "--port", "8080")
+        assert done.stderr == "multihead-hf: everyone who can reach 0.0.0.0 can use this page, without a password\n"
+        assert serve.call_args.args[2:] == ("0.0.0.0", 8080)
+
+
+def test_examples_are_the_widget_texts_of_the_card(tmp_path: Path) -> None:
+    folder = save(tiny.model(), tmp_path / "model")
+    (folder / "model_card.json").write_text('{"widget_texts": ["w1", "w2"]}')
+    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+        for options, examples in (([], ["w1", "w2"]), (["--example", "w3"], ["w3"])):
+            assert cli("demo", folder, *options).returncode == 0
+            settings = serve.call_args.args[1]
+            assert (settings.title, list(settings.examples)) == ("model", examples)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import gradio as gr
 import httpx
 import pytest
 import tiny
@@ -26,6 +27,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from transformers import pipeline
+
+from multihead_hf import HeadConfig, explain
+from multihead_hf.inference.demo import Demo, DemoSettings
+from multihead_hf.inference.demo_page import build_page, said_in_the_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -79,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield server
     server.stop()
     assert list(server.temporary.iterdir()) == []  # uploads and results
-    assert "Traceback" not in server.log.read_text(), server.log.read_text()
+    assert "could not answer" not in server.log.read_text(), server.log.read_text()
 
 
 class Page:
@@ -261,6 +266,41 @@ def test_errors_and_attacks_are_sentences_in_the_browser(page: Page, tmp_path: P
     assert ATTACK in page.one("h1").text
     assert page.all("img[src='x']") == []
     assert page.driver.title == f"Complaints {ATTACK}"
+
+
+def shown(page: gr.Blocks) -> dict[str, dict[str, Any]]:
+    """Components by their id on the page."""
+    config = page.get_config_file()
+    return {each["props"]["elem_id"]: each["props"] for each in config["components"] if each["props"].get("elem_id")}
+
+
+def test_pages_of_other_models() -> None:
+    """Pairs of texts, one head without thresholds, and where words cannot be explained."""
+    pairs = tiny.model(text_columns=["question", "answer"])
+    one = tiny.model(heads={"mood": HeadConfig(tiny.MOODS)})
+    for model, function in ((pairs, explain), (one, None)):
+        pipe = pipeline("multi-head-text-classification", model=model, tokenizer=tiny.tokenizer())
+        found = shown(build_page(Demo(pipe, DemoSettings(), function)))
+        assert ("mh-text-1" in found) == (model is pairs)
+        assert found["mh-text-0"]["label"] == ("question" if model is pairs else "Text")
+        assert found["mh-heads"]["visible"] == (model is pairs)
+        assert ("mh-words-show" in found) == (model is pairs)
+        assert found["mh-top-k"]["maximum"] == (3 if model is pairs else 2)
+
+
+def test_errors_say_no_more_than_they_should(caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(error: Exception) -> None:
+        raise error
+
+    handler = said_in_the_page(wrong)
+    with pytest.raises(gr.Error) as found:
+        handler(ValueError(f"no column\n  {ATTACK}"))
+    assert found.value.message == "No column &lt;img src=x onerror=&quot;document.title=&#x27;taken&#x27;&quot;&gt;"
+    assert not caplog.records
+    with pytest.raises(gr.Error) as found:
+        handler(KeyError("/home/me/secret"))
+    assert "secret" not in found.value.message
+    assert "secret" in caplog.text  # for the one who runs it
 
 
 def event(server: Server, client: httpx.Client, target: str, data: list[Any]) -> dict[str, Any]:
