@@ -9,7 +9,7 @@ import torch
 
 from multihead_hf import HeadConfig, MultiHeadModel
 
-TOPICS = ["roads", "waste", "<b>noise</b>"]
+TOPICS = ["roads", "waste", "</script><b>noise</b>"]
 """w1, w2 and w3 speak for them."""
 MOODS = ["calm", "angry"]
 """w5 speaks for the second."""

@@ -46,12 +46,14 @@ def demo_command(
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
     from ..inference.demo import DemoSettings
 
-    saved_config(model)
+    pairs = len(saved_config(model).text_columns or ["text"]) > 1
+    if pairs and example:
+        raise typer.BadParameter("the model reads pairs of texts, and an example is one text", param_hint="--example")
     here = os.path.isdir(model)
     facts = read_facts(model) if here else CardFacts()
     settings = DemoSettings(
         title=title or os.path.basename(os.path.abspath(model) if here else model),
-        examples=example or facts.widget_texts,
+        examples=example or ([] if pairs else facts.widget_texts),
         max_rows=max_rows,
         max_file_mb=max_file_mb,
         max_chars=max_chars,
@@ -81,6 +83,10 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
         from ..inference.demo_page import build_page, launch_page
 
         page = build_page(demo)
-        launch_page(page, demo, host, port)
+        try:
+            launch_page(page, demo, host, port)
+        except OSError as error:
+            place = f"{host}, port {port or '7860 to 7959'}"
+            raise ValueError(f"the page cannot listen at {place}: give another --port or --host") from error
         print(f"The page is {page.local_url} (Ctrl+C ends it)", flush=True)
         page.block_thread()

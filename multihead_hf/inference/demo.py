@@ -32,14 +32,14 @@ class DemoSettings:
 
     Args:
         title: of the page.
-        examples: texts to try; for text pairs each a list of two.
+        examples: texts to try; none for a model that reads pairs of texts.
         max_rows: of an uploaded file.
         max_file_mb: size of an uploaded file in MiB.
         max_chars: of a text.
     """
 
     title: str = "Multi-head model"
-    examples: Sequence[str | Sequence[str]] = ()
+    examples: Sequence[str] = ()
     max_rows: int = 1_000
     max_file_mb: float = 5
     max_chars: int = 20_000

@@ -127,8 +127,8 @@ def _text_tab(demo: Demo) -> None:
         for place, column in enumerate(demo.columns)
     ]
     submit = gr.Button("Predict", variant="primary", elem_id="mh-submit")
-    rows = [[each] if isinstance(each, str) else list(each) for each in demo.settings.examples]
-    examples = gr.Examples(rows, boxes, cache_examples=False, api_visibility="private") if rows else None
+    texts = [[text] for text in demo.settings.examples]
+    examples = gr.Examples(texts, boxes, cache_examples=False, api_visibility="private") if texts else None
     view, top_k, saved, threshold, heads = options = _options(demo)
     shown = gr.HTML(demo.results(None), elem_id="mh-results")
 

@@ -1,7 +1,9 @@
 """What stands behind the demo page, without the page."""
 
 import csv
+import os
 import re
+import socket
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -250,3 +252,23 @@ def test_examples_are_the_widget_texts_of_the_card(tmp_path: Path) -> None:
             assert cli("demo", folder, *options).returncode == 0
             settings = serve.call_args.args[1]
             assert (settings.title, list(settings.examples)) == ("model", examples)
+    model = tiny.model(text_columns=["question", "answer"])
+    save(model, folder)
+    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+        assert cli("demo", folder).returncode == 0
+        assert not serve.call_args.args[1].examples
+        done = cli("demo", folder, "--example", "w3")
+        assert done.returncode == 2
+        assert "pairs of texts" in done.stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    folder = save(tiny.model(), tmp_path / "model")
+    with socket.socket() as taken, mock.patch.dict(os.environ), mock.patch("signal.signal"):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = cli("demo", folder, "--port", str(port))
+    assert done.returncode == 1
+    said = f"multihead-hf: the page cannot listen at 127.0.0.1, port {port}: give another --port or --host"
+    assert done.stderr.strip().splitlines()[-1] == said

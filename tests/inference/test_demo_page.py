@@ -20,7 +20,7 @@ import gradio as gr
 import httpx
 import pytest
 import tiny
-from demo_models import knowing_model, save
+from demo_models import TOPICS, knowing_model, save
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -174,7 +174,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.predict("w2 w5")
     page.shows(topic=["waste"], **{"<i>mood</i>": ["angry"]})
     page.predict("w3 w7")
-    page.shows(topic=["<b>noise</b>"])
+    page.shows(topic=[TOPICS[2]])
     page.click("#mh-submit")
     page.click(".gallery-item", "w2 w40")  # an example is predicted at once
     page.shows(topic=["waste"])
@@ -185,7 +185,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     number = page.one("#mh-threshold input[type=number]")
     number.send_keys(Keys.CONTROL, "a")
     number.send_keys("0.05", Keys.TAB)
-    page.shows(topic=["roads", "waste", "<b>noise</b>"])
+    page.shows(topic=["roads", "waste", TOPICS[2]])
     assert not page.one("#mh-saved input").is_selected()
     page.one("#mh-threshold input[type=range]").send_keys(Keys.END)
     page.shows(topic=[], **{"<i>mood</i>": ["calm"]})
@@ -193,7 +193,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.shows(topic=["roads"])
 
     page.click("#mh-view label", "All labels")
-    page.shows(False, topic=["roads", "waste", "<b>noise</b>"], **{"<i>mood</i>": ["calm", "angry"]})
+    page.shows(False, topic=["roads", "waste", TOPICS[2]], **{"<i>mood</i>": ["calm", "angry"]})
     page.shows(topic=["roads"])  # is marked
     page.click("#mh-view label", "Top k")
     number = until(lambda: page.one("#mh-top-k input[type=number]"))
