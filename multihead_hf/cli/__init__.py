@@ -7,7 +7,7 @@ try:
 except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
-from . import explaining, judging, making, predicting, training  # noqa: F401 (each adds its commands to `app`)
+from . import demonstrating, explaining, judging, making, predicting, training  # noqa: F401 (each adds its commands to `app`)
 from .options import NAME, app
 
 

@@ -1,0 +1,136 @@
+"""Files of texts that are uploaded to the demo page, and the file of predictions that is downloaded.
+
+This file is copied into Spaces: standard library only, and no import but from its siblings. Values stay as they were
+written: a table is read as text, never more of it than the page takes.
+"""
+
+import csv
+import difflib
+import json
+import os
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+DELIMITERS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
+SUFFIXES = (*DELIMITERS, ".jsonl")
+MAX_COLUMNS = 1_000
+_SEPARATORS = ("|", ";", ",", "/", "\t")
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) -> list[Row]:
+    """The rows of an uploaded file, each with a text in each of `columns`.
+
+    Args:
+        path: a CSV file (between its columns commas, semicolons or tabs), a TSV file, or JSON Lines.
+        columns: the text columns.
+        max_rows: how many rows there may be.
+        max_chars: how many characters a text may have.
+
+    Raises:
+        ValueError: another kind of file, one that cannot be read, has too many rows, lacks a column (with near names)
+            or a text; names the row, the first of which is 1.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{os.path.basename(path)}: give a file that ends in {', '.join(SUFFIXES)}")
+    rows: list[Row] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            found = _json_rows(file) if suffix == ".jsonl" else _csv_rows(file, columns, DELIMITERS[suffix])
+            for row in found:
+                if len(rows) == max_rows:
+                    raise ValueError(f"the file has more than {max_rows:,} rows: split it")
+                rows.append(_checked(row, len(rows) + 1, columns, max_chars))
+    except UnicodeDecodeError:
+        raise ValueError("the file is not in UTF-8: save it as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"the file cannot be read as CSV: {error}") from None
+    if not rows:
+        raise ValueError("the file holds no row")
+    return rows
+
+
+def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
+    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities.
+
+    Args:
+        path: the CSV file to write.
+        rows: as `read_rows` gives them. Columns that are called like those are replaced.
+        predictions: for each row what the pipeline gives.
+
+    Returns:
+        what joins several labels, and several probabilities, in a cell: `|` unless a label holds it.
+    """
+    names = {label["label"] for row in predictions for labels in row.values() for label in labels}
+    sep = next((each for each in _SEPARATORS if not any(each in name for name in names)), _SEPARATORS[0])
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        further = [column for head in predictions[0] for column in (f"predicted_{head}", f"predicted_{head}_score")]
+        columns = [column for column in dict.fromkeys(key for row in rows for key in row) if column not in further]
+        writer = csv.DictWriter(file, [*columns, *further])
+        writer.writeheader()
+        for row, heads in zip(rows, predictions, strict=True):
+            cells = {column: _cell(row.get(column)) for column in columns}
+            for head, labels in heads.items():
+                cells[f"predicted_{head}"] = sep.join(label["label"] for label in labels)
+                cells[f"predicted_{head}_score"] = sep.join(f"{label['score']:.6f}" for label in labels)
+            writer.writerow(cells)
+    return sep
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _csv_rows(file: Any, columns: Sequence[str], delimiters: Sequence[str]) -> Iterator[Row]:
+    line = file.readline()
+    file.seek(0)
+    fitting = [each for each in delimiters if set(columns) <= set(next(csv.reader([line], delimiter=each), []))]
+    reader = csv.reader(file, delimiter=(fitting or [max(delimiters, key=line.count)])[0], strict=True)
+    header = next(reader, [])
+    for column, times in Counter(header).items():
+        if times > 1:
+            raise ValueError(f"the file has two columns called {reprlib.repr(column)}")
+    for number, cells in enumerate((cells for cells in reader if cells), start=1):
+        if len(cells) > len(header) and any(cells[len(header) :]):
+            raise ValueError(
+                f"row {number} has {len(cells)} cells, and the header {len(header)} ({_names(header)}): put quotes "
+                "around texts that hold the delimiter"
+            )
+        yield dict(zip(header, cells, strict=False))
+
+
+def _json_rows(file: Any) -> Iterator[Row]:
+    for number, line in enumerate((line for line in file if line.strip()), start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f'row {number} is no JSON object such as {{"text": "…"}}')
+        yield row
+
+
+def _names(columns: Iterable[str]) -> str:
+    return reprlib.repr(list(columns)).strip("[]")
+
+
+def _checked(row: Row, number: int, columns: Sequence[str], max_chars: int) -> Row:
+    if len(row) > MAX_COLUMNS:
+        raise ValueError(f"the file has more than {MAX_COLUMNS:,} columns")
+    for column in columns:
+        if column not in row:
+            near = difflib.get_close_matches(column, list(row), n=1)
+            hint = f" Is it {near[0]!r}? Then call it {column!r}." if near else ""
+            raise ValueError(f"row {number} has no column {column!r}; it has {_names(row)}.{hint}")
+        text = row[column]
+        if not isinstance(text, str):
+            raise ValueError(f"row {number}: {column!r} is {reprlib.repr(text)}, and no text")
+        if len(text) > max_chars:
+            raise ValueError(f"row {number}: {column!r} has {len(text):,} characters, and may have {max_chars:,}")
+    return row

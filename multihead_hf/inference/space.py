@@ -1,0 +1,129 @@
+"""A Hugging Face Space that shows the demo page of a model, and needs nothing of this package."""
+
+import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import gradio
+from huggingface_hub import SpaceCardData
+from transformers import AutoTokenizer
+
+from ..model.modeling_multihead import TASK, MultiHeadModel
+from .demo import DemoSettings
+
+PAGE, MODEL = "multihead_demo", "model"
+"""Folders of a Space: the code of the page, and a model that was a folder here."""
+COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py")
+REQUIREMENTS = ("gradio>=6.31", "torch>=2.8.0", "transformers>=5.20.0")
+
+_APP = '''"""The demo page of a multi-head text classifier: `python app.py`."""
+
+from pathlib import Path
+
+from {page}.demo import Demo, DemoSettings
+from {page}.demo_page import build_page, launch_page
+from transformers import pipeline
+
+try:
+    # where requirements.txt has multihead-hf[explain], the page also shows which words speak for a label
+    from multihead_hf.inference.explanation import explain
+except ImportError:
+    explain = None
+
+MODEL = {model}
+SETTINGS = {settings}
+
+# the model's own code runs: that of the library it was trained with
+demo = Demo(pipeline("{task}", MODEL, trust_remote_code=True), SETTINGS, explain)
+page = build_page(demo)
+
+if __name__ == "__main__":
+    launch_page(page, demo)
+    page.block_thread()
+'''
+
+_README = """---
+{metadata}
+---
+
+# Demo page
+
+What {which} says of a text, or of a file of texts: the labels of each of its heads, with their probabilities.
+
+- `app.py` starts the page. Its limits, title and examples stand in `SETTINGS` there.
+- `{page}/` is the page, as multihead_hf {version} has it. It asks nothing of other hosts; what is uploaded is
+  deleted after an hour.
+- The page also shows which words speak for a label where `multihead-hf[explain]` is installed.
+- `trust_remote_code=True` in `app.py` runs the code that is saved with the model: read it first.
+"""
+
+
+def write_space(
+    folder: str | os.PathLike,
+    model: str,
+    settings: DemoSettings,
+    license_id: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a Space: `app.py`, `requirements.txt`, `README.md` with its metadata, and the code of the page.
+
+    Args:
+        folder: where to.
+        model: a name on the Hub, which the Space loads; or a folder, of which a copy goes into the Space.
+        settings: of the page.
+        license_id: of the Space, such as `"apache-2.0"`.
+        overwrite: also write into a folder that holds something; what is not ours there stays.
+
+    Raises:
+        ValueError: the folder holds something already, or is the model.
+    """
+    place = Path(folder)
+    if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):
+        raise ValueError(f"{folder} is the model's own folder, or in it: take another one for the Space")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
+        raise ValueError(f"{folder} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".") as fresh:
+        _write(Path(fresh), model, settings, license_id)
+        for name in os.listdir(fresh):
+            if (place / name).is_dir():
+                shutil.rmtree(place / name)
+            os.replace(Path(fresh) / name, place / name)
+
+
+def _write(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
+    here = os.path.isdir(model)
+    if here:
+        MultiHeadModel.from_pretrained(model).save_pretrained(place / MODEL)
+        AutoTokenizer.from_pretrained(model).save_pretrained(place / MODEL)
+    (place / PAGE).mkdir()
+    (place / PAGE / "__init__.py").write_text('"""The demo page, as multihead_hf has it."""\n', encoding="utf-8")
+    for name in COPIED:
+        shutil.copyfile(Path(__file__).parent / name, place / PAGE / name)
+    metadata = SpaceCardData(
+        title=settings.title,
+        sdk="gradio",
+        sdk_version=gradio.__version__,
+        app_file="app.py",
+        models=None if here else [model],
+        license=license_id,
+    )
+    files = {
+        "app.py": _APP.format(
+            page=PAGE,
+            task=TASK,
+            model=f'str(Path(__file__).parent / "{MODEL}")' if here else repr(model),
+            settings=repr(settings),
+        ),
+        "README.md": _README.format(
+            metadata=metadata.to_yaml(line_break="\n"),
+            page=PAGE,
+            which=f"the model in `{MODEL}/`" if here else f"[{model}](https://huggingface.co/{model})",
+            version=version("multihead-hf"),
+        ),
+        "requirements.txt": "".join(f"{line}\n" for line in REQUIREMENTS),
+    }
+    for name, text in files.items():
+        (place / name).write_text(text, encoding="utf-8")
