@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
+    from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
@@ -45,6 +46,8 @@ _LAZY = {
     "split_report": "data.splits",
     "stratified_split": "data.splits",
     "MultiHeadMetric": "evaluation.metric",
+    "ExportReport": "publishing.export",
+    "export_model": "publishing.export",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
     "GradientCosineCallback": "training.gradients",
@@ -57,6 +60,7 @@ _LAZY = {
 
 __all__ = [
     "AdditiveTerm",
+    "ExportReport",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
@@ -72,6 +76,7 @@ __all__ = [
     "calibrate",
     "compare",
     "confidence_intervals",
+    "export_model",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",

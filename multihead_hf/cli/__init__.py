@@ -8,7 +8,7 @@ try:
 except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
-from . import judging, making  # noqa: F401 (each adds its commands to `app`)
+from . import exporting, judging, making  # noqa: F401 (each adds its commands to `app`)
 from .options import NAME, app
 
 
