@@ -89,6 +89,8 @@ class Classifier:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     classifier, columns = Classifier(sys.argv[1]), iter(sys.argv[2:])
     for row in classifier(list(zip(*[columns] * len(classifier.text["text_columns"]), strict=True))):
         for head, labels in row.items():

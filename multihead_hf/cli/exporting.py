@@ -99,7 +99,7 @@ def export_command(
     )
     show(report, as_json)
     if not as_json:
-        print(f"The graph is {os.path.join(output, next(iter(report.files)))}")
+        print(f"The graph is {os.path.join(report.folder, report.graph)}")
 
 
 def _batches(model: MultiHeadModel, tokenizer: Any, rows: Any, reading: dict[str, Any]) -> Iterable[Any]:

@@ -36,6 +36,7 @@ class ExportReport:
 
     Args:
         folder: that holds the graph, its weights and the tokenizer.
+        graph: name of the graph's file.
         format: `"onnx"` or `"openvino"`.
         quantize: `"int8"`, or `None` for float32.
         files: name → bytes, of the graph and its weights.
@@ -45,6 +46,7 @@ class ExportReport:
     """
 
     folder: str
+    graph: str
     format: str
     quantize: str | None
     files: dict[str, int]
@@ -196,6 +198,7 @@ def _write(
     kept = quantize or "float32"
     report = ExportReport(
         folder=str(parent / kept),
+        graph=backend.GRAPH_FILE,
         format=format,
         quantize=quantize,
         files=sizes[kept],
@@ -254,8 +257,8 @@ def _in_one_line(what: str) -> Iterator[None]:
     """What exporters and quantisers raise is of many kinds, and long."""
     try:
         yield
-    except OSError:
-        raise  # a full disk
+    except (OSError, ImportError):
+        raise  # a full disk, a package that is too old
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{what}: {type(error).__name__}: {reason[:300]}") from error

@@ -112,6 +112,7 @@ def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, in
         "library_version": version("multihead_hf"),
         "heads": heads,
         "text": _text_metadata(config, tokenizer),
+        "quantize": None,
     }
 
 

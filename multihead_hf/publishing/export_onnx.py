@@ -1,5 +1,6 @@
 """ONNX: the graph through transformers' exporter, its metadata, ONNX Runtime's quantiser, and running it."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,8 @@ def quantize(program: Any, sample: dict[str, Any]) -> Any:
     """int8 weights, and activations quantised while it runs."""
     from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
-    metadata = dict(program.metadata_props)
     quantized = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig()).quantize(program, sample, "onnx")
-    quantized.metadata_props.update(metadata)
+    quantized.metadata_props.update({**program.metadata_props, f"{METADATA}.quantize": json.dumps("int8")})
     return quantized
 
 
