@@ -1,7 +1,8 @@
 """One pretrained encoder, any number of named classification heads, trained with the Hugging Face Trainer.
 
 The model room loads with the package, so that `AutoModel` and `pipeline` know multi-head models; the rooms for data,
-training and evaluation load on first use of one of their names, so inference imports neither datasets nor accelerate.
+training, evaluation and prediction of files load on first use of one of their names, so that a model alone imports
+neither datasets nor accelerate.
 """
 
 import importlib
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.metric import MultiHeadMetric
+    from .inference.files import predict_files
+    from .inference.predictor import MultiHeadPredictor
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
@@ -46,6 +49,8 @@ _LAZY = {
     "split_report": "data.splits",
     "stratified_split": "data.splits",
     "MultiHeadMetric": "evaluation.metric",
+    "MultiHeadPredictor": "inference.predictor",
+    "predict_files": "inference.files",
     "ExportReport": "publishing.export",
     "export_model": "publishing.export",
     "MultiHeadTrainingArguments": "training.arguments",
@@ -70,6 +75,7 @@ __all__ = [
     "MultiHeadModel",
     "MultiHeadOutput",
     "MultiHeadPipeline",
+    "MultiHeadPredictor",
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
     "RatioTerm",
@@ -80,6 +86,7 @@ __all__ = [
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",
+    "predict_files",
     "prepare_dataset",
     "read_dataset",
     "register_loss",

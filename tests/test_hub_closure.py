@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "evaluation": {"evaluation", "model"},
     "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},
+    "inference": {"inference", "model", "data", "evaluation"},
+    "cli": {"cli", "model", "data", "evaluation", "training", "publishing", "inference"},
 }
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
 

@@ -1,6 +1,5 @@
 """The command line `multihead-hf`: reads options, calls the library, and says errors in one line."""
 
-import os
 import sys
 
 try:
@@ -8,15 +7,13 @@ try:
 except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
-from . import exporting, judging, making  # noqa: F401 (each adds its commands to `app`)
+from . import exporting, judging, making, predicting  # noqa: F401 (each adds its commands to `app`)
 from .options import NAME, app
 
 
 def main() -> None:
     """The program."""
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
         app()
     except (ValueError, OSError, ImportError) as error:
         if "--debug" in sys.argv:

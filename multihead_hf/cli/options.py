@@ -11,17 +11,22 @@ from ..data.sources import one_part, read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
 
 NAME = "multihead-hf"
+# commands that several processes can share
+IN_PROCESSES = ("predict",)
 app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def common(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
 ) -> None:
     """One pretrained encoder, any number of named classification heads.
 
     Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in IN_PROCESSES:
+        raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
 
 
 DataArgument = Annotated[

@@ -57,7 +57,7 @@ class MultiHeadDataCollator:
             batch = _stack_features([row["features"] for row in rows])
         else:
             inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
-            batch = self._pad_windows(inputs) if _has_windows(inputs) else self._pad(inputs)
+            batch = pad_tokens(self.tokenizer, inputs, self.pad_to_multiple_of)
         labels = [row.get("labels") or {} for row in rows]
         for row, given in enumerate(labels):
             if not isinstance(given, Mapping):
@@ -77,20 +77,29 @@ class MultiHeadDataCollator:
             batch["sample_weight"] = torch.tensor(weights, dtype=torch.float32)  # (batch,)
         return batch
 
-    def _pad(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        return dict(self.tokenizer.pad(inputs, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"))
 
-    def _pad_windows(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """(batch, windows, length) each, and `window_mask` (batch, windows), 1 for windows and 0 for padding."""
-        counts = torch.tensor([len(row["input_ids"]) for row in inputs])
-        windows = [{key: row[key][i] for key in row} for row in inputs for i in range(len(row["input_ids"]))]
-        mask = torch.arange(int(counts.max())) < counts[:, None]
-        batch: dict[str, Any] = {"window_mask": mask.long()}
-        for key, values in self._pad(windows).items():
-            padding = self.tokenizer.pad_token_id if key == "input_ids" else 0
-            batch[key] = values.new_full((*mask.shape, values.shape[1]), padding or 0)
-            batch[key][mask] = values
-        return batch
+def pad_tokens(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], multiple: int | None = None
+) -> dict[str, Any]:
+    """Tensors (batch, length) of the tokens of rows; of rows in windows (batch, windows, length) each, and a
+    `window_mask` (batch, windows), 1 for windows and 0 for padding.
+
+    Args:
+        tokenizer: pads; its `padding_side` is respected.
+        rows: what the tokenizer gave for each text, as lists; of texts in windows a list for each window.
+        multiple: pad lengths to a multiple of this number.
+    """
+    if not _has_windows(rows):
+        return dict(tokenizer.pad(rows, pad_to_multiple_of=multiple, return_tensors="pt"))
+    counts = torch.tensor([len(row["input_ids"]) for row in rows])
+    windows = [{key: row[key][i] for key in row} for row in rows for i in range(len(row["input_ids"]))]
+    mask = torch.arange(int(counts.max())) < counts[:, None]
+    batch: dict[str, Any] = {"window_mask": mask.long()}
+    for key, values in pad_tokens(tokenizer, windows, multiple).items():
+        padding = tokenizer.pad_token_id if key == "input_ids" else 0
+        batch[key] = values.new_full((*mask.shape, values.shape[1]), padding or 0)
+        batch[key][mask] = values
+    return batch
 
 
 def _stack_features(features: list[Tensor]) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def _stack_features(features: list[Tensor]) -> dict[str, Any]:
     return {"features": nn.utils.rnn.pad_sequence(features, batch_first=True), "window_mask": mask}
 
 
-def _has_windows(inputs: list[dict[str, Any]]) -> bool:
+def _has_windows(inputs: Sequence[Mapping[str, Any]]) -> bool:
     first = next(iter(inputs[0]["input_ids"]), None) if inputs else None
     return isinstance(first, (list, tuple, np.ndarray)) or (isinstance(first, Tensor) and first.dim() > 0)
 

@@ -30,8 +30,8 @@ SUFFIXES = (*_CSV, *_JSON, ".parquet")
 PARTS = ("train", "validation", "test")
 # of parts, as `datasets` knows them
 _OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_DELIMITERS = (",", ";", "\t", "|")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def read_dataset(
@@ -73,13 +73,12 @@ def read_dataset(
     found = sorted(glob.glob(path, recursive=True))
     if found:
         return _from_files(found, delimiter)
-    if _HUB_NAME.fullmatch(path) and not path.lower().endswith(SUFFIXES):
+    if HUB_NAME.fullmatch(path) and not path.lower().endswith(SUFFIXES):
         try:
             return load_dataset(path, **hub)
         except (DatasetNotFoundError, ConnectionError) as error:
             raise ValueError(f"{path!r} is neither a file here nor a data set on the Hub: {error}") from None
-    near = near_names(os.path.basename(path), _siblings(path))
-    raise ValueError(f"{path}: there is no such file, and no file matches it.{near}")
+    raise ValueError(no_such_file(path))
 
 
 DEFAULT_PARTS = ("test", "validation")
@@ -113,9 +112,11 @@ def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> It
     return dataset.select_columns(columns).with_format(None).iter(batch_size=1000)
 
 
-def _siblings(path: str) -> list[str]:
+def no_such_file(path: str) -> str:
+    """That a file does not exist, and which are like it."""
     folder = os.path.dirname(path) or "."
-    return os.listdir(folder) if os.path.isdir(folder) else []
+    beside = os.listdir(folder) if os.path.isdir(folder) else []
+    return f"{path}: there is no such file, and no file matches it.{near_names(os.path.basename(path), beside)}"
 
 
 def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
@@ -199,7 +200,7 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
     header = pd.read_csv(path, sep=delimiter, header=None, nrows=1, dtype=str, keep_default_na=False, index_col=False)
     columns = [str(column) for column in header.iloc[0]]
     _check_names(columns, path)
-    others = [other for other in _DELIMITERS if other != delimiter and any(other in column for column in columns)]
+    others = [other for other in DELIMITERS if other != delimiter and any(other in column for column in columns)]
     if len(columns) == 1 and others:
         raise ValueError(
             f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, "

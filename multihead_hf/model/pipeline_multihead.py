@@ -3,11 +3,15 @@
 This file travels with every saved model. Decisions are `MultiHeadModel.decode`'s; there is no second decoder here.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import GeneratorType
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multihead import MultiHeadConfig
@@ -23,6 +27,9 @@ _OFFSET_POSITIONS = (
     "xlm-roberta",
     "xmod",
 )
+
+# of a dataset or generator so many batches are sorted by length at a time
+_SORTED_BATCHES = 16
 
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -58,6 +65,32 @@ def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
         "max_windows": config.max_windows,
         "stride": config.stride,
     }
+
+
+def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
+    """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
+    row with the columns of the training.
+
+    Raises:
+        ValueError: anything else; says what was expected.
+    """
+    parts = [text]
+    if isinstance(text, Mapping):
+        known = list(columns or ["text"])
+        if not all(column in text for column in known) or known == ["text"]:
+            known = ["text", "text_pair"] if "text_pair" in text else ["text"]
+            if set(text) != set(known):
+                raise ValueError(
+                    "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
+                    f"({columns}); this one has {list(text)}"
+                )
+        parts = [text[column] for column in known]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(
+            "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
+            f"{columns or ['text']}; not {type(text).__name__}: {text!r}"
+        )
+    return parts
 
 
 def encode_texts(
@@ -152,6 +185,56 @@ def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_w
     return len(begins) > max_windows
 
 
+def _by_length(texts: Sequence[Any]) -> list[int]:
+    """Places of texts, the shortest first. (Of characters: for batches of like lengths that is enough.)"""
+
+    def length(place: int) -> int:
+        parts = texts[place].values() if isinstance(texts[place], Mapping) else [texts[place]]
+        return sum(len(part) for part in parts if isinstance(part, str))
+
+    return sorted(range(len(texts)), key=length)
+
+
+def _back(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
+    """Values that were sorted by `order`, as they were before."""
+    places = sorted(range(len(order)), key=lambda place: order[place])
+    return [values[place] for place in places]
+
+
+class _InOrder:
+    """Results of texts of a dataset or generator, so many of which are sorted by length at a time, as they came."""
+
+    def __init__(
+        self, call: Callable[..., Iterable[Any]], texts: Any, window: int, arguments: Mapping[str, Any]
+    ) -> None:
+        self._texts = texts
+        self._window = window
+        self._orders: deque[list[int]] = deque()
+        self._found = iter(call(self._sorted(), **arguments))
+        self._results = self._in_order()
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def _sorted(self) -> Iterator[Any]:
+        rest = iter(self._texts)
+        while window := list(itertools.islice(rest, self._window)):
+            order = _by_length(window)
+            self._orders.append(order)
+            yield from (window[row] for row in order)
+
+    def _in_order(self) -> Iterator[Any]:
+        for first in self._found:
+            order = self._orders.popleft()
+            yield from _back([first, *itertools.islice(self._found, len(order) - 1)], order)
+
+
 class MultiHeadPipeline(Pipeline):
     """`pipeline("multi-head-text-classification", model)`: the labels of every head, for one text or many.
 
@@ -191,28 +274,23 @@ class MultiHeadPipeline(Pipeline):
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts."""
-        result = super().__call__(inputs, **kwargs)
-        return [result] if isinstance(inputs, (str, Mapping)) else result
+        """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts, and
+        an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch."""
+        if isinstance(inputs, (str, Mapping)):
+            return [super().__call__(inputs, **kwargs)]
+        batch_size = kwargs.get("batch_size") or self._batch_size or 1
+        workers = kwargs.get("num_workers") or self._num_workers or 0
+        if isinstance(inputs, list) and batch_size > 1:
+            order = _by_length(inputs)
+            found = super().__call__([inputs[row] for row in order], **kwargs)
+            return _back(found, order)
+        if isinstance(inputs, (Dataset, GeneratorType)) and batch_size > 1 and not workers:
+            return _InOrder(super().__call__, inputs, _SORTED_BATCHES * batch_size, kwargs)
+        return super().__call__(inputs, **kwargs)
 
     def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
         config = self.model.config
-        texts = [text]
-        if isinstance(text, Mapping):
-            columns = config.text_columns or ["text"]
-            if not all(column in text for column in columns) or columns == ["text"]:
-                columns = ["text", "text_pair"] if "text_pair" in text else ["text"]
-                if set(text) != set(columns):
-                    raise ValueError(
-                        "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
-                        f"({config.text_columns}); this one has {list(text)}"
-                    )
-            texts = [text[column] for column in columns]
-        if not all(isinstance(part, str) for part in texts):
-            raise ValueError(
-                "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
-                f"{config.text_columns or ['text']}; not {type(text).__name__}: {text!r}"
-            )
+        texts = text_parts(text, config.text_columns)
         limit = token_limit(config, self.tokenizer)
         encoded, _ = encode_texts(
             self.tokenizer,

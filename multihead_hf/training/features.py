@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..evaluation.digest import module_digest
 from ..model.modeling_multihead import MultiHeadModel
 
 logger = logging.get_logger(__name__)
@@ -343,15 +344,10 @@ def _state(encoder: nn.Module) -> int:
 
 def _digest(encoder: PreTrainedModel) -> str:
     """Of the encoder's class, configuration, modules, weights and buffers."""
-    found = hashlib.blake2b(digest_size=16)
     config: dict = encoder.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
         config.pop(name, None)
-    found.update(json.dumps([type(encoder).__name__, config, str(encoder)], sort_keys=True, default=str).encode())
-    for name, tensor in sorted({**dict(encoder.named_buffers()), **encoder.state_dict()}.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+    return module_digest(encoder, [type(encoder).__name__, config, str(encoder)])
 
 
 # ---- the file: safetensors, written as it comes instead of from memory ----

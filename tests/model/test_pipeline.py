@@ -1,5 +1,7 @@
 """The pipeline: what it takes, what it gives, and what it refuses."""
 
+import itertools
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,36 @@ def test_any_batch_size_generator_and_dataset_alike() -> None:
     assert_alike(list(predict(stream(), batch_size=2, return_all_scores=True)), expected)
     rows = KeyDataset(Dataset.from_dict({"text": TEXTS}), "text")
     assert_alike(list(predict(rows, batch_size=3, return_all_scores=True)), expected)
+
+
+def test_texts_of_like_lengths_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = pipe()
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(tiny.WORDS, k=draw.randint(1, 40))) for _ in range(100)]
+    expected = predict(texts)
+    tokens: list[int] = []
+    forward = predict.model.forward
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        tokens.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(predict.model, "forward", noted)
+    least = sum(len(text.split()) + 2 for text in texts)
+
+    def stream() -> Iterator[str]:
+        yield from texts
+
+    keyed = KeyDataset(Dataset.from_dict({"text": texts}), "text")
+    rows = [{"text": text, "text_pair": "w1"} for text in texts]
+    for given in (texts, stream(), keyed):
+        tokens.clear()
+        assert_alike(list(predict(given, batch_size=5)), expected)
+        assert len(tokens) == 20
+        assert sum(tokens) < 1.3 * least
+    assert len(predict(keyed, batch_size=5)) == 100
+    assert_alike(predict(rows, batch_size=7), predict(rows))
+    assert len(list(itertools.islice(predict((f"w{i % 60}" for i in itertools.count()), batch_size=2), 50))) == 50
 
 
 def test_arguments_at_the_call_and_when_made() -> None:

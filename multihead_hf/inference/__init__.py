@@ -1,0 +1,1 @@
+"""Using a trained model: predictions of many texts, explanations, a demo page."""

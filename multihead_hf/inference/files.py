@@ -1,0 +1,381 @@
+"""Predictions of files of any size: read, predicted and written window by window, and taken up again after a kill."""
+
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm.auto import tqdm
+
+from ..evaluation.digest import module_digest
+from ..evaluation.files import write_whole
+from .precision import AUTO
+from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
+from .rows import Row, RowSource, check_columns, open_rows
+from .tables import Columns, Table
+
+_STATE = "state.json"
+_FORMAT = 1
+_MEASURED = 2048  # texts on which the precision is chosen
+
+
+@dataclass
+class PredictionReport:
+    """What `predict_files` did.
+
+    Args:
+        output: the file of predictions.
+        rows: how many rows it has.
+        bad_rows: rows that could not be read; they are in the file `errors`.
+        errors: that file, or `None` where every row is good.
+        resumed: rows that an earlier run had done.
+        texts: different texts that were computed, of this run and process.
+        cut: how many of them were longer than the model reads.
+        seconds: of this run, without loading the model.
+        precision: in which the model ran.
+    """
+
+    output: str
+    rows: int
+    bad_rows: int
+    errors: str | None
+    resumed: int
+    texts: int
+    cut: int
+    seconds: float
+    precision: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        done = self.rows + self.bad_rows - self.resumed
+        lines = [f"{self.output}: {self.rows:,} rows"]
+        if self.resumed:
+            lines[0] += f", {self.resumed:,} of them from before"
+        lines[0] += f"; {done / max(self.seconds, 1e-9):,.0f} rows/s ({self.precision})"
+        if self.cut:
+            lines.append(
+                f"{self.cut:,} of {self.texts:,} different texts are longer than the model reads, and were cut"
+            )
+        if self.bad_rows:
+            lines.append(f"{self.bad_rows:,} rows could not be read: {self.errors}")
+        return "\n".join(lines)
+
+
+@dataclass
+class _Window:
+    """Rows that are predicted and written together.
+
+    Args:
+        index: of the window.
+        end: number of the first row after it.
+        numbers: of its good rows, in the input.
+        rows: the good rows.
+        bad: lines of the file of errors.
+        encoded: tokens of the good rows' texts; `None` where nothing is to be computed.
+        share: of the input, how much has been read.
+    """
+
+    index: int
+    end: int
+    numbers: list[int]
+    rows: list[dict[str, Any]]
+    bad: list[dict[str, Any]]
+    encoded: Encoded | None
+    share: float
+
+
+def predict_files(
+    predictor: MultiHeadPredictor,
+    source: str | list[str],
+    output: str | os.PathLike,
+    *,
+    text_columns: str | Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    top_k: int | None = None,
+    threshold: Any = None,
+    all_scores: bool = False,
+    prefix: str = "predicted_",
+    sep: str = "|",
+    delimiter: str | None = None,
+    split: str | None = None,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> PredictionReport:
+    """Predict the rows of files, and write them to one file, in their order.
+
+    Memory does not grow with the number of rows. Until all is done, parts of `predictor.window_rows` rows are in the
+    folder `OUTPUT.parts`, each there as a whole or not at all. Several processes (torchrun, `accelerate launch`) share
+    them out.
+
+    The output has the columns `row` (number in the input, from 0), those of the input, and for each head
+    `predicted_<head>` and `predicted_<head>_score`: lists of the predicted labels, best first, and of their
+    probabilities; of single-label heads one each.
+
+    A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header) is left out: it
+    goes, with its number, place and the reason, to `OUTPUT.errors.jsonl`.
+
+    Args:
+        predictor: with the model.
+        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub.
+        output: a `.parquet`, `.jsonl` or `.csv` file.
+        text_columns: one, or two of text pairs; by default the model's, else `"text"`.
+        keep: columns of the input that are in the output; all by default.
+        top_k: the `top_k` best labels of each head instead of the predicted ones.
+        threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
+        all_scores: also a column `predicted_<head>_scores` with the probabilities of all labels, in their order.
+        prefix: of the columns of heads.
+        sep: between labels in CSV files.
+        delimiter: between the columns of CSV files that are read.
+        split: part of a data set on the Hub.
+        strict: stop at the first bad row.
+        resume: go on where a run that was ended left off.
+        overwrite: replace an output that exists, and what is left of a run before.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no such file or column (says which are like it), an output that exists, a run before with other
+            settings, or, with `strict`, a bad row.
+        OSError: the output cannot be written. What was done is kept for `resume`.
+    """
+    given = [text_columns] if isinstance(text_columns, str) else text_columns
+    texts = list(given or predictor.model.config.text_columns or ["text"])
+    rows = open_rows(source, delimiter, split)
+    check_columns(rows.columns, texts, "the text")
+    check_columns(rows.columns, list(keep or ()), "--keep")
+    heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
+    kept = list(rows.columns if keep is None else keep)
+    columns = Columns(heads, kept, prefix, top_k is not None, all_scores)
+    table = Table(Path(output), columns, rows.schema, sep)
+    if top_k is not None or threshold is not None:
+        predictor.decode(predictor.logits([]), top_k, threshold)  # says at once what is wrong with them
+    settings = {
+        "text_columns": texts,
+        "top_k": top_k,
+        "threshold": threshold,
+        "sep": sep,
+        "delimiter": delimiter,
+        "split": split,
+        "columns": [*columns.types, *kept],
+        "window_rows": predictor.window_rows,
+    }
+    run = _Run(predictor, rows, Path(output), table, texts, strict)
+    run.begin(settings, source, resume, overwrite)
+    return run.go(top_k, threshold, progress)
+
+
+class _Run:
+    """One call of `predict_files`."""
+
+    def __init__(
+        self, predictor: MultiHeadPredictor, rows: RowSource, output: Path, table: Table, texts: list[str], strict: bool
+    ) -> None:
+        self.predictor, self.rows, self.output, self.table = predictor, rows, output, table
+        self.texts, self.strict = texts, strict
+        self.parts = output.with_name(f"{output.name}.parts")
+        self.errors = output.with_name(f"{output.name}.errors.jsonl")
+        self.processes = PartialState()
+        self.done: set[str] = set()  # parts of an earlier run
+        self.resumed = self.computed = self.cut = 0
+
+    def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> None:
+        """Check what is there, and settle what all processes and later runs have to agree on."""
+        if any(os.path.abspath(path) == os.path.abspath(self.output) for path in self.rows.files):
+            raise ValueError(f"{self.output} is the input: give another output")
+        if self.output.exists() and not overwrite:
+            raise ValueError(f"{self.output} exists already: give another output, or --overwrite")
+        about = {
+            "format": _FORMAT,
+            "model": _digest(self.predictor),
+            "input": [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files] or source,
+            "heads": self.predictor.heads,
+            "precision asked for": self.predictor.precision,
+            **settings,
+        }
+        about = json.loads(json.dumps(about))
+        known = self._state(about, resume, overwrite)
+        agreed: list[Any] = [None, set()]
+        if self.processes.is_main_process:
+            if known is None:
+                shutil.rmtree(self.parts, ignore_errors=True)
+            agreed = [known or self._precision(), {path.name for path in self.parts.glob("part-*")}]
+        # one precision for all, whatever each would have measured
+        broadcast_object_list(agreed)
+        self.predictor.chosen, self.done = agreed
+        if self.processes.is_main_process and known is None:
+            self.parts.mkdir(parents=True)
+            write_whole(self.parts / _STATE, json.dumps({**about, "precision": agreed[0]}, indent=2).encode())
+        self.processes.wait_for_everyone()
+
+    def _state(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str | None:
+        """The precision of a run before that is to be gone on with, if there is one.
+
+        Raises:
+            ValueError: there is one, and it is not said what is to become of it, or it was of something else.
+        """
+        path = self.parts / _STATE
+        if not path.is_file() or (overwrite and not resume):
+            return None
+        if not resume:
+            raise ValueError(f"{self.parts} was left by an earlier run: --resume goes on with it, --overwrite drops it")
+        before = json.loads(path.read_text(encoding="utf-8"))
+        precision = before.pop("precision")
+        changed = [name for name in about if before.get(name) != about[name]]
+        if changed:
+            raise ValueError(
+                f"{self.parts} is of a run with another {', '.join(changed)}: run it as it was, or --overwrite drops it"
+            )
+        return precision
+
+    def _precision(self) -> str:
+        """As asked for, or, where there are enough texts, the fastest."""
+        if self.predictor.precision != AUTO:
+            return self.predictor.precision
+        texts = []
+        for row in itertools.islice(self.rows, _MEASURED):
+            if self._problem(row) is None:
+                texts.append(tuple(row.values[name] for name in self.texts))
+        if len(texts) < WORTH_MEASURING:
+            return "fp32"
+        return self.predictor.measure(self.predictor.encode(texts)).precision
+
+    def go(self, top_k: int | None, threshold: Any, progress: bool) -> PredictionReport:
+        """Predict and write all windows, and put them together."""
+        begun = time.perf_counter()
+        windows = end = 0
+        bar = tqdm(total=self.rows.total, unit=" rows", disable=not (progress and self.processes.is_main_process))
+        with bar:
+            for window in _ahead(self._windows()):
+                windows, end = window.index + 1, window.end
+                if window.encoded is not None:
+                    self._predict(window, top_k, threshold)
+                if self.rows.total is None and window.share > 0:
+                    bar.total = round(end / window.share)
+                bar.update(end - bar.n)
+        self.processes.wait_for_everyone()
+        bad = self._finish(windows) if self.processes.is_main_process else 0
+        return PredictionReport(
+            str(self.output),
+            end - bad,
+            bad,
+            str(self.errors) if bad else None,
+            self.resumed,
+            self.computed,
+            self.cut,
+            time.perf_counter() - begun,
+            self.predictor.chosen or self.predictor.precision,
+        )
+
+    def _windows(self) -> Iterator[_Window]:
+        """Windows of the input, tokenised where they are this process's to predict and not yet done."""
+        numbered = enumerate(self.rows)
+        size, processes = self.predictor.window_rows, self.processes
+        for index in itertools.count():
+            rows = list(itertools.islice(numbered, size))
+            if not rows:
+                return
+            end = rows[-1][0] + 1
+            done = self._part(index).name in self.done
+            self.resumed += len(rows) if done else 0
+            mine = index % processes.num_processes == processes.process_index
+            if index and (done or not mine):
+                yield _Window(index, end, [], [], [], None, self.rows.share)
+                continue
+            numbers, values, bad = self._sorted_out(rows, first=index == 0)
+            encoded = None
+            if mine and not done:
+                encoded = self.predictor.encode([tuple(row[name] for name in self.texts) for row in values])
+            yield _Window(index, end, numbers, values, bad, encoded, self.rows.share)
+
+    def _sorted_out(
+        self, rows: list[tuple[int, Row]], first: bool
+    ) -> tuple[list[int], list[dict[str, Any]], list[dict[str, Any]]]:
+        """Numbers and values of good rows, and what is to be said of bad ones.
+
+        Raises:
+            ValueError: a bad row where none is allowed.
+        """
+        problems = {number: self._problem(row) for number, row in rows}
+        good = [(number, row) for number, row in rows if problems[number] is None]
+        if first:  # in every process, and also when it is done: types of the columns come from here
+            self.table.fit([row.values for _, row in good])
+        for place, problem in self.table.misfits([row.values for _, row in good]).items():
+            problems[good[place][0]] = problem
+        bad = [
+            {"row": number, "place": row.place, "error": problems[number], "values": row.values}
+            for number, row in rows
+            if problems[number] is not None
+        ]
+        if bad and self.strict:
+            raise ValueError(f"row {bad[0]['row']} ({bad[0]['place']}): {bad[0]['error']}")
+        good = [(number, row) for number, row in good if problems[number] is None]
+        return [number for number, _ in good], [row.values for _, row in good], bad
+
+    def _problem(self, row: Row) -> str | None:
+        if row.error is not None:
+            return row.error
+        for name in self.texts:
+            if name not in row.values:
+                return f"there is no column {name!r}"
+            if not isinstance(row.values[name], str):
+                return f"column {name!r} is {row.values[name]!r}, and a text is expected"
+        unknown = [name for name in row.values if name not in self.rows.columns]
+        return f"columns {unknown}, which the first row does not have" if unknown else None
+
+    def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
+        assert window.encoded is not None
+        logits = self.predictor.compute(window.encoded)
+        self.computed += len(window.encoded.rows)
+        self.cut += window.encoded.cut
+        values = self.table.columns.table(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
+        if window.bad:  # before the part, which says that the window is done
+            lines = [json.dumps(each, ensure_ascii=True, default=str) for each in window.bad]
+            write_whole(self._errors(window.index), "".join(f"{line}\n" for line in lines).encode())
+        self.table.write_part(self._part(window.index), values)
+
+    def _part(self, index: int) -> Path:
+        return self.parts / f"part-{index:08}{self.table.suffix}"
+
+    def _errors(self, index: int) -> Path:
+        return self.parts / f"errors-{index:08}.jsonl"
+
+    def _finish(self, windows: int) -> int:
+        """Put the parts together; how many bad rows there are."""
+        errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
+        lines = b"".join(path.read_bytes() for path in errors)
+        if lines:
+            write_whole(self.errors, lines)
+        else:
+            self.errors.unlink(missing_ok=True)
+        self.table.join(map(self._part, range(windows)), self.output)
+        shutil.rmtree(self.parts)
+        return lines.count(b"\n")
+
+
+def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
+    """The same windows; the next one is read and tokenised while this one is predicted."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, windows, None)
+        while (window := following.result()) is not None:
+            following = pool.submit(next, windows, None)
+            yield window
+
+
+def _digest(predictor: MultiHeadPredictor) -> str:
+    """Of what decides about predictions."""
+    config = predictor.model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        config.pop(name, None)
+    return module_digest(predictor.model, config)

@@ -1,0 +1,280 @@
+"""Labels of many texts: each different text once, in batches of like lengths, in the precision that pays."""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ..data.collator import pad_tokens
+from ..model.decoding_multihead import HeadPrediction
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import encode_texts, text_parts, text_settings, token_limit
+from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
+
+Logits = dict[str, npt.NDArray[np.float32]]
+
+# where the curve of rows per second is flat: a CPU wants batches that stay in its caches, a GPU large ones
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+_MEASURED_BATCHES = 6
+WORTH_MEASURING = 512  # texts; fewer are done before a measurement is
+
+
+class Encoded(NamedTuple):
+    """Tokens of texts, ready for the model.
+
+    Args:
+        rows: of each different text, as the tokenizer gives them (of texts in windows lists of them), unpadded.
+        keys: the different texts.
+        of: (texts,), which of them each text is.
+        cut: how many of the different texts were cut.
+    """
+
+    rows: list[dict[str, Any]]
+    keys: list[tuple[str, ...]]
+    of: npt.NDArray[np.int64]
+    cut: int
+
+
+class MultiHeadPredictor:
+    """Predicts the labels of many texts with a trained model.
+
+    Texts that are equal are computed once; the others are sorted by length and read in batches of about equally many
+    tokens, so that little is spent on padding. Results come in the order of the texts. Text settings (length,
+    truncation, windows, prefix) and decisions are the model's own.
+
+    Args:
+        model: a trained model; it is put into evaluation mode and moved to `device`.
+        tokenizer: of its encoder.
+        heads: names of the heads to compute; all by default.
+        precision: `"fp32"` (as the weights are), `"bf16"` or (with CUDA) `"fp16"` autocast, or `"auto"`: both are tried
+            on some batches, and the faster one is used; see `choose_precision`.
+        batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU and 65,536 on a GPU. A batch that
+            does not fit into memory is halved.
+        window_rows: texts that `stream` reads, sorts and computes at a time; memory grows with it.
+        device: by default CUDA where there is one.
+
+    Raises:
+        ValueError: a head that the model does not have, or an unknown precision.
+
+    Example:
+        ```python
+        predictor = MultiHeadPredictor.from_pretrained("me/wimbert")
+        found = predictor.predict(["De afvalbak is vol", "Bedankt!"])
+        found["onderwerp"].labels         # [['Afval'], []]
+        found["onderwerp"].probabilities  # (2, 96)
+        ```
+    """
+
+    def __init__(
+        self,
+        model: MultiHeadModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        heads: Sequence[str] | None = None,
+        precision: str = AUTO,
+        batch_tokens: int | None = None,
+        window_rows: int = 8192,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        check_precision(precision, self.device)
+        for name, value in (("batch_tokens", batch_tokens), ("window_rows", window_rows)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: give a whole number of 1 or more")
+        for name in heads or ():
+            model.check_head(name, "heads")
+        self.model = model.eval().to(self.device)
+        self.tokenizer = tokenizer
+        self.heads = list(heads or model.config.heads)
+        self.precision = precision
+        self.chosen = None if precision == AUTO else precision
+        self.choice: PrecisionChoice | None = None
+        self.window_rows = window_rows
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
+        self._limit = token_limit(model.config, tokenizer)
+        # logits of texts of late, for texts that come again
+        self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, **settings: Any) -> "MultiHeadPredictor":
+        """A predictor of a saved model, with the tokenizer beside it; `settings` as for the class."""
+        model = MultiHeadModel.from_pretrained(name_or_path)
+        return cls(model, AutoTokenizer.from_pretrained(name_or_path), **settings)
+
+    def predict(
+        self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None
+    ) -> dict[str, HeadPrediction]:
+        """What each head says of each text: probabilities, decisions, and label names with scores.
+
+        Args:
+            texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training.
+            top_k: the `top_k` best labels of each head instead of the predicted ones.
+            threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
+
+        Returns:
+            head → `HeadPrediction`, of all texts in their order.
+
+        Raises:
+            ValueError: something that is no text; says which one.
+        """
+        return self.decode(self.logits(texts), top_k, threshold)
+
+    def decode(
+        self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
+    ) -> dict[str, HeadPrediction]:
+        """As `MultiHeadModel.decode`, of `logits` of this class."""
+        return self.model.decode({name: torch.from_numpy(own) for name, own in logits.items()}, top_k, threshold)
+
+    def stream(
+        self,
+        texts: Iterable[Any],
+        top_k: int | None = None,
+        threshold: Any = None,
+        return_all_scores: bool = False,
+    ) -> Iterator[dict[str, list[dict[str, Any]]]]:
+        """For each text in turn what the pipeline gives: head → labels with scores. `window_rows` texts are held at a
+        time, so `texts` may be a generator without an end."""
+        if return_all_scores:
+            top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
+        rest = iter(texts)
+        while window := list(itertools.islice(rest, self.window_rows)):
+            found = self.predict(window, top_k, threshold)
+            for row in range(len(window)):
+                yield {
+                    name: [
+                        {"label": label, "score": score}
+                        for label, score in zip(own.labels[row], own.scores[row], strict=True)
+                    ]
+                    for name, own in found.items()
+                }
+
+    def logits(self, texts: Iterable[Any]) -> Logits:
+        """head → logits (texts, labels), float32; `texts` as for `predict`."""
+        return self.compute(self.encode(self._parts(texts)))
+
+    def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:
+        """
+        Raises:
+            ValueError: something that is no text, or a text among text pairs; says which one.
+        """
+        parts: list[tuple[str, ...]] = []
+        for row, text in enumerate(texts):
+            try:
+                parts.append(tuple(text_parts(text, self.model.config.text_columns)))
+            except ValueError as error:
+                raise ValueError(f"text {row}: {error}") from None
+            if len(parts[row]) != len(parts[0]):
+                raise ValueError(
+                    f"text {row}: single texts and pairs are predicted apart, and text 0 is of another kind"
+                )
+        return parts
+
+    # ---- in two steps, so that the next texts can be tokenised beside the model ----
+
+    def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
+        """Tokens of texts (text,) or pairs (text, text); texts that are equal once."""
+        index: dict[tuple[str, ...], int] = {}
+        of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
+        keys = list(index)
+        if not keys:
+            return Encoded([], [], of, 0)
+        columns: Any = [list(column) for column in zip(*keys, strict=True)]
+        tokens, cut = encode_texts(self.tokenizer, *columns, max_length=self._limit, **text_settings(self.model.config))
+        names = [name for name in self.tokenizer.model_input_names if name in tokens]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
+        return Encoded(rows, keys, of, sum(cut))
+
+    def compute(self, encoded: Encoded) -> Logits:
+        """head → logits (texts, labels), float32, of encoded texts."""
+        widths = {name: self.model.config.heads[name].num_labels for name in self.heads}
+        found = {name: np.empty((len(encoded.rows), width), dtype=np.float32) for name, width in widths.items()}
+        new = []
+        for row, key in enumerate(encoded.keys):
+            if key in self._known:
+                for name, own in self._known[key].items():
+                    found[name][row] = own
+            else:
+                new.append(row)
+        if new:
+            batches = self._batches(encoded.rows, new)
+            if self.chosen is None and len(new) >= WORTH_MEASURING:
+                self._choose(encoded.rows, batches)
+            tokens = ([encoded.rows[row] for row in batch] for batch in batches)
+            for batch, logits in zip(batches, self._run(tokens, self.chosen or "fp32"), strict=True):
+                for name, own in logits.items():
+                    found[name][batch] = own
+            self._remember(encoded.keys, new, found)
+        return {name: own[encoded.of] for name, own in found.items()}
+
+    def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
+        """Measure which precision is the fastest on some batches of these texts, and use it from now on.
+
+        A lower precision is taken where it is at least a tenth faster, and of the measured texts at most one of a
+        hundred has other labels. With `precision="auto"` this is done with the first 512 texts or more.
+        """
+        return self.measure(self.encode(self._parts(texts)))
+
+    def measure(self, encoded: Encoded) -> PrecisionChoice:
+        """As `choose_precision`, of encoded texts."""
+        return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
+
+    def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
+        # of short and long texts
+        some = [batches[i] for i in np.linspace(0, len(batches) - 1, min(len(batches), _MEASURED_BATCHES)).astype(int)]
+        sample = [[rows[row] for row in batch] for batch in some]
+        names = [name for name in PRECISIONS if name != "fp16" or self.device.type == "cuda"]
+        self.choice = fastest(names, sample, self._run, self.decode)
+        self.chosen = self.choice.precision
+        self._known.clear()
+        return self.choice
+
+    def _remember(self, keys: list[tuple[str, ...]], rows: list[int], found: Logits) -> None:
+        for row in rows[-self.window_rows :]:
+            self._known[keys[row]] = {name: own[row].copy() for name, own in found.items()}
+        while len(self._known) > self.window_rows:
+            self._known.popitem(last=False)
+
+    def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
+        """Rows of like size, the largest first (if one does not fit into memory, that shows at once)."""
+        sizes = {row: _size(rows[row]["input_ids"]) for row in which}
+        batches: list[list[int]] = []
+        for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
+            # a batch is as wide as its first row
+            if not batches or (len(batches[-1]) + 1) * _tokens(sizes[batches[-1][0]]) > self.batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        return batches
+
+    def _run(self, batches: Iterable[list[dict[str, Any]]], precision: str) -> list[Logits]:
+        """Logits of each batch. (Autocast casts the weights once for all batches within it.)"""
+        with torch.inference_mode(), autocast(self.device, precision):
+            return [self._forward(rows) for rows in batches]
+
+    def _forward(self, rows: list[dict[str, Any]]) -> Logits:
+        """Logits of a batch; of halves of it where memory does not suffice."""
+        try:
+            batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
+            logits = self.model(**batch, heads=self.heads).logits
+            return {name: own.float().cpu().numpy() for name, own in logits.items()}
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not should_reduce_batch_size(error):
+                raise
+        clear_device_cache(garbage_collection=True)
+        middle = len(rows) // 2
+        halves = [self._forward(part) for part in (rows[:middle], rows[middle:])]
+        return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
+
+
+def _size(ids: list[Any]) -> tuple[int, int]:
+    """Windows and tokens in the longest of them."""
+    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
+
+
+def _tokens(size: tuple[int, int]) -> int:
+    return size[0] * size[1]

@@ -1,0 +1,345 @@
+"""`predict_files`: every row once, in its order, whatever happens in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from test_cli import cli
+from transformers import pipeline
+
+from multihead_hf import MultiHeadPredictor, predict_files
+
+ROWS = [{"id": f"{i:03}", "text": f"w{i % 60} w{i * 7 % 60} w{i % 11}", "topic": "x"} for i in range(50)]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny.model(heads=tiny.two_heads(thresholds=0.47)).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def predictor(saved: Path, **settings: Any) -> MultiHeadPredictor:
+    return MultiHeadPredictor.from_pretrained(
+        str(saved), **{"precision": "fp32", "device": "cpu", "window_rows": 8, **settings}
+    )
+
+
+def expected(saved: Path, rows: list[dict[str, Any]] = ROWS, **arguments: Any) -> list[Any]:
+    pipe = pipeline("multi-head-text-classification", str(saved), trust_remote_code=True, device="cpu")
+    return pipe([row["text"] for row in rows], **arguments)
+
+
+def written(rows: list[dict[str, Any]], path: Path) -> Path:
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif path.suffix == ".arrow":
+        table = pa.Table.from_pandas(frame)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write(table)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+def assert_predictions(found: list[dict[str, Any]], saved: Path, numbers: list[int] | None = None) -> None:
+    numbers = list(range(len(ROWS))) if numbers is None else numbers
+    assert [row["row"] for row in found] == numbers
+    for row, own in zip(found, expected(saved, [ROWS[number] for number in numbers]), strict=True):
+        assert list(row["predicted_topic"]) == [entry["label"] for entry in own["topic"]]
+        assert list(row["predicted_topic_score"]) == pytest.approx([e["score"] for e in own["topic"]], abs=1e-5)
+        assert row["predicted_mood"] == own["mood"][0]["label"]
+        assert row["predicted_mood_score"] == pytest.approx(own["mood"][0]["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])
+def test_every_kind_of_input(saved: Path, tmp_path: Path, suffix: str) -> None:
+    source = written(ROWS, tmp_path / f"rows{suffix}")
+    report = predict_files(predictor(saved), str(source), tmp_path / "out.parquet")
+    assert (report.rows, report.bad_rows, report.errors, report.resumed) == (50, 0, None, 0)
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert_predictions(found, saved)
+    assert [row["id"] for row in found] == [row["id"] for row in ROWS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", source.name]
+
+
+def test_every_kind_of_output(saved: Path, tmp_path: Path) -> None:
+    source = str(written(ROWS, tmp_path / "rows.parquet"))
+    own = predictor(saved)
+    predict_files(own, source, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert_predictions(lines, saved)
+    predict_files(own, source, tmp_path / "out.csv", sep=" / ")
+    frame = pd.read_csv(tmp_path / "out.csv", dtype={"id": str}, keep_default_na=False)
+    assert list(frame.columns)[:4] == ["row", "id", "text", "topic"]
+    assert list(frame["id"]) == [row["id"] for row in ROWS]
+    assert list(frame["predicted_topic"]) == [" / ".join(line["predicted_topic"]) for line in lines]
+    schema = pq.read_schema(_parquet(own, source, tmp_path))
+    assert json.loads(schema.metadata[b"multihead_hf.labels"]) == {"topic": tiny.TOPICS, "mood": tiny.MOODS}
+    assert schema.field("predicted_topic").type == pa.list_(pa.string())
+
+
+def _parquet(own: MultiHeadPredictor, source: str, folder: Path) -> Path:
+    predict_files(own, source, folder / "out.parquet")
+    return folder / "out.parquet"
+
+
+def test_types_of_kept_columns_are_those_of_the_input(saved: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": ["w1", "w2"],
+            "when": pa.array([1, None], pa.timestamp("ms")),
+            "tags": [["a"], []],
+            "number": pa.array([1, 2], pa.int8()),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    predict_files(
+        predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.parquet", keep=["number", "when", "tags"]
+    )
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.column_names[:4] == ["row", "number", "when", "tags"]
+    for name in ("number", "when", "tags"):
+        assert found.column(name).to_pylist() == table.column(name).to_pylist()
+        assert found.schema.field(name).type == table.schema.field(name).type
+    predict_files(predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.jsonl", keep=[])
+    assert list(json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0]))[:2] == ["row", "predicted_topic"]
+
+
+def test_several_files_globs_and_arguments(saved: Path, tmp_path: Path) -> None:
+    written(ROWS[:20], tmp_path / "a.csv")
+    written(ROWS[20:], tmp_path / "b.csv")
+    predict_files(predictor(saved), str(tmp_path / "*.csv"), tmp_path / "out.jsonl", top_k=2, all_scores=True)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [row["id"] for row in ROWS]
+    for line, own in zip(lines, expected(saved, return_all_scores=True), strict=True):
+        assert line["predicted_mood"] == [entry["label"] for entry in own["mood"]]
+        assert line["predicted_topic"] == [entry["label"] for entry in own["topic"][:2]]
+        scores = {entry["label"]: entry["score"] for entry in own["topic"]}
+        assert line["predicted_topic_scores"] == pytest.approx([scores[label] for label in tiny.TOPICS], abs=2e-6)
+    report = predict_files(
+        predictor(saved, heads=["topic"]),
+        [str(tmp_path / "b.csv"), str(tmp_path / "a.csv")],
+        tmp_path / "none.jsonl",
+        threshold=0.99,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "none.jsonl").read_text().splitlines()]
+    assert report.rows == 50
+    assert lines[0]["id"] == "020"
+    assert all(line["predicted_topic"] == [] and "predicted_mood" not in line for line in lines)
+
+
+def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: Path) -> None:
+    lines = [json.dumps(row).encode() for row in ROWS]
+    lines[3] = b'{"id": "3", "text": null}'
+    lines[10] = b"not json"
+    lines[11] = b'{"id": "11", "text": 5, "topic": "x"}'
+    lines[12] = b'{"id": "12"}'
+    lines[20] = b'{"id": "20", "text": "\xff"}'
+    lines[30] = b"[1, 2]"
+    lines[31] = b'{"id": "31", "text": "w1", "other": 1}'
+    lines[40] = b'{"id": 40, "text": "w1", "topic": "x"}'
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines) + b"\n\n")
+    bad = [3, 10, 11, 12, 20, 30, 31, 40]
+    report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.parquet")
+    assert (report.rows, report.bad_rows) == (42, 8)
+    assert_predictions(
+        pq.read_table(tmp_path / "out.parquet").to_pylist(), saved, [i for i in range(50) if i not in bad]
+    )
+    assert report.errors == str(tmp_path / "out.parquet.errors.jsonl")
+    errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
+    assert [each["row"] for each in errors] == bad
+    reasons = {each["row"]: each["error"] for each in errors}
+    assert reasons[3] == "column 'text' is None, and a text is expected"
+    assert "no JSON" in reasons[10]
+    assert reasons[12] == "there is no column 'text'"
+    assert "UTF-8" in reasons[20] or "utf-8" in reasons[20]
+    assert "an object is expected" in reasons[30] or "JSON object is expected" in reasons[30]
+    assert "['other']" in reasons[31]
+    assert reasons[40] == "column 'id': 40 is no string, as in the rows before"
+    assert errors[1]["place"].endswith("rows.jsonl, line 11")
+    with pytest.raises(ValueError, match=r"row 3 \(.*rows.jsonl, line 4\): column 'text' is None"):
+        predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "strict.parquet", strict=True)
+    assert not (tmp_path / "strict.parquet").exists()
+
+
+def test_bad_rows_of_csv(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'id,text\n1,w1\n2\n3,w3,more\n4,"w4\nw5, w6"\n\n5,\xff\n6,"un"closed"\n007,w7\n')
+    report = predict_files(predictor(saved), str(path), tmp_path / "out.csv")
+    frame = pd.read_csv(tmp_path / "out.csv", dtype=str)
+    assert list(frame["id"]) == ["1", "4", "007"]
+    assert frame["text"][1] == "w4\nw5, w6"
+    assert report.bad_rows == 4
+    assert report.errors is not None
+    places = [json.loads(line)["place"] for line in Path(report.errors).read_text().splitlines()]
+    assert [place.rsplit(" ", 1)[1] for place in places] == ["3", "4", "8", "9"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(own: MultiHeadPredictor, windows: int) -> MultiHeadPredictor:
+    compute, count = own.compute, iter(range(windows))
+
+    def counted(encoded: Any) -> Any:
+        if next(count, None) is None:
+            raise Stopped
+        return compute(encoded)
+
+    own.compute = counted  # type: ignore[method-assign]
+    return own
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_a_run_that_was_ended_goes_on(saved: Path, tmp_path: Path, suffix: str) -> None:
+    rows = [*ROWS[:5], {"id": "bad", "text": None, "topic": "x"}, *ROWS[5:]]
+    source, out = str(written(rows, tmp_path / "rows.jsonl")), tmp_path / f"out{suffix}"
+    predict_files(predictor(saved), source, tmp_path / f"whole{suffix}")
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 3), source, out)
+    assert not out.exists()
+    assert len(list((tmp_path / f"out{suffix}.parts").glob("part-*"))) == 3
+    with pytest.raises(ValueError, match="was left by an earlier run: --resume goes on with it, --overwrite drops it"):
+        predict_files(predictor(saved), source, out)
+    with pytest.raises(ValueError, match="is of a run with another heads, columns: run it as it was"):
+        predict_files(predictor(saved, heads=["mood"]), source, out, resume=True)
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 2), source, out, resume=True)
+    report = predict_files(predictor(saved), source, out, resume=True)
+    assert (report.resumed, report.rows, report.bad_rows) == (40, 50, 1)
+    assert out.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    errors = [(tmp_path / f"{name}{suffix}.errors.jsonl").read_bytes() for name in ("out", "whole")]
+    assert errors[0] == errors[1] != b""
+    assert not (tmp_path / f"out{suffix}.parts").exists()
+
+
+def test_a_killed_process_goes_on(saved: Path, tmp_path: Path) -> None:
+    rows = [{"id": str(i), "text": f"w{i % 60} w{i // 60 % 60}"} for i in range(3000)]
+    source, out = written(rows, tmp_path / "rows.csv"), tmp_path / "out.csv"
+    options = ["-o", str(out), "--window-rows", "20", "--precision", "fp32", "--device", "cpu", "--quiet"]
+    command = [sys.executable, "-m", "multihead_hf.cli", "predict", str(saved), str(source), *options]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    parts = tmp_path / "out.csv.parts"
+    while process.poll() is None and len(list(parts.glob("part-*"))) < 3:
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    done = cli("predict", saved, source, *options, "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["resumed"] >= 40
+    frame = pd.read_csv(out)
+    assert list(frame["row"]) == list(range(3000))
+    assert list(frame["id"]) == list(range(3000))
+
+
+@pytest.mark.distributed
+def test_two_processes_share_the_rows(saved: Path, tmp_path: Path) -> None:
+    rows = [*ROWS, {"id": "bad", "text": None, "topic": "x"}]
+    source = written(rows, tmp_path / "rows.jsonl")
+    options = ["--window-rows", "8", "--device", "cpu", "--quiet", "--precision", "fp32"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "multihead_hf.cli", "predict", str(saved), str(source), "-o", str(tmp_path / "two.csv"), *options]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two.csv: 50 rows") == 1
+    assert cli("predict", saved, source, "-o", tmp_path / "one.csv", *options).returncode == 0
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
+def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
+    write, count = Path.write_bytes, iter(range(4))
+
+    def full(path: Path, data: bytes) -> int:
+        if next(count, None) is None:
+            write(path, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict_files(predictor(saved), source, out)
+    monkeypatch.undo()
+    left = sorted(path.name for path in (tmp_path / "out.csv.parts").iterdir())
+    assert left == ["part-00000000.csv", "part-00000001.csv", "part-00000002.csv", "state.json"]
+    assert not out.exists()
+    assert predict_files(predictor(saved), source, out, resume=True).resumed == 24
+    assert [int(row) for row in pd.read_csv(out)["row"]] == list(range(50))
+
+
+def test_bad_input(saved: Path, tmp_path: Path) -> None:
+    source = str(written(ROWS, tmp_path / "rows.csv"))
+    own = predictor(saved)
+
+    def refused(message: str, given: str | list[str] = source, output: str = "out.csv", **options: Any) -> None:
+        with pytest.raises(ValueError, match=message):
+            predict_files(own, given, tmp_path / output, **options)
+        assert not (tmp_path / "out.csv").exists()
+        assert not (tmp_path / "out.csv.parts").exists()
+
+    refused(r"no column 'txt' for the text\. Did you mean 'text'", text_columns="txt")
+    refused(r"no column 'idd' for --keep\. Did you mean 'id'", keep=["idd"])
+    refused(r"rows\.csv is the input", output="rows.csv")
+    refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
+    refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
+    refused(r"save it as JSON Lines", given=str(_empty(tmp_path / "a.json")))
+    refused(r"empty\.csv holds no row", given=str(_empty(tmp_path / "empty.csv")))
+    refused(r"empty\.jsonl holds no row", given=str(_empty(tmp_path / "empty.jsonl")))
+    refused(r"empty\.parquet cannot be read", given=str(_empty(tmp_path / "empty.parquet")))
+    refused("the label 'roads' holds 'oa', which joins labels", sep="oa")
+    labelled = str(written([{"text": "w1", "predicted_mood": "calm"}], tmp_path / "labelled.csv"))
+    refused(r"two columns called 'predicted_mood'.*--keep.*--prefix", given=labelled)
+    refused("threshold: the model has no head 'topics'", threshold={"topics": 0.4})
+    refused("top_k 0", top_k=0)
+    refused("is for data sets on the Hub", split="test")
+    written([{"text": "a", "n": 1}], tmp_path / "other.csv")
+    refused("has other columns than", given=[source, str(tmp_path / "other.csv")])
+    written(ROWS, tmp_path / "tabs.tsv").rename(tmp_path / "tabs.csv")
+    refused(r"say --delimiter '\\t'", given=str(tmp_path / "tabs.csv"))
+    predict_files(own, source, tmp_path / "there.csv")
+    refused("exists already: give another output, or --overwrite", output="there.csv")
+    assert predict_files(own, source, tmp_path / "there.csv", overwrite=True).rows == 50
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def test_the_command(saved: Path, tmp_path: Path) -> None:
+    source = written(ROWS, tmp_path / "rows.csv")
+    done = cli(
+        "predict", saved, source, "-o", tmp_path / "out.jsonl", "--threshold", "topic:roads=0.001", "--head", "topic"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "out.jsonl: 50 rows; " in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert all("roads" in line["predicted_topic"] for line in lines)
+    failed = cli("predict", saved, source, "-o", tmp_path / "out.jsonl")
+    assert failed.returncode == 1
+    assert "--overwrite" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert cli("predict", saved, source, "-o", tmp_path / "x.csv", "--threshold", "a=b").returncode == 2
+    assert cli("predict", saved, source).returncode == 2
+    missing = cli("predict", tmp_path, source, "-o", tmp_path / "x.csv")
+    assert (missing.returncode, "has no config.json" in missing.stderr) == (1, True)

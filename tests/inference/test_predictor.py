@@ -1,0 +1,215 @@
+"""`MultiHeadPredictor`: the pipeline's answers, computed in another way."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import pipeline
+
+from multihead_hf import MultiHeadPredictor
+from multihead_hf.inference.precision import fastest
+
+
+def texts(count: int, longest: int = 30, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(tiny.WORDS, k=draw.randint(0, longest))) for _ in range(count)]
+
+
+def predictor(family: str = "bert", **settings: Any) -> MultiHeadPredictor:
+    ours = {
+        name: settings.pop(name) for name in ("precision", "batch_tokens", "window_rows", "heads") if name in settings
+    }
+    heads = tiny.two_heads(thresholds=0.47)
+    return MultiHeadPredictor(
+        tiny.model(family, heads=heads, **settings), tiny.tokenizer(), **{"precision": "fp32", "device": "cpu", **ours}
+    )
+
+
+def pipe(own: MultiHeadPredictor) -> Any:
+    return pipeline("multi-head-text-classification", model=own.model, tokenizer=own.tokenizer, device="cpu")
+
+
+def assert_alike(one: list[Any], other: list[Any]) -> None:
+    assert len(one) == len(other)
+    for ours, theirs in zip(one, other, strict=True):
+        for name in theirs:
+            assert [entry["label"] for entry in ours[name]] == [entry["label"] for entry in theirs[name]]
+            scores = [[entry["score"] for entry in row[name]] for row in (ours, theirs)]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "xlm-roberta", "deberta-v2", "llama"])
+def test_the_same_as_the_pipeline_in_the_order_of_the_texts(family: str) -> None:
+    own = predictor(family, batch_tokens=64, window_rows=7)
+    given = texts(40)
+    expected = pipe(own)(given)
+    assert len({str(row) for row in expected}) > 5  # not one answer for all
+    assert_alike(list(own.stream(given)), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_length": 12, "truncation": "head+tail"},
+        {"max_length": 8, "truncation": "windows", "max_windows": 3, "stride": 2},
+        {"max_length": 8, "truncation": "windows", "max_windows": 2, "window_pooling": "max"},
+        {"text_prefix": "w1 w2 "},
+        {"max_length": 6},
+    ],
+)
+def test_text_settings_of_the_model(settings: dict[str, Any]) -> None:
+    own = predictor(**settings, batch_tokens=50)
+    given = texts(30)
+    assert_alike(list(own.stream(given)), pipe(own)(given))
+
+
+def test_text_pairs_and_rows() -> None:
+    own = predictor(text_columns=["question", "answer"])
+    pairs = [{"text": "w1 w2", "text_pair": "w3"}, {"text": "", "text_pair": "w5 w6 w7"}]
+    rows = [{"question": pair["text"], "answer": pair["text_pair"], "id": 1} for pair in pairs]
+    expected = pipe(own)(pairs)
+    assert_alike(list(own.stream(pairs)), expected)
+    assert_alike(list(own.stream(rows)), expected)
+
+
+def test_arguments() -> None:
+    own = predictor(heads=["mood"])
+    assert list(own.predict(["w1"])) == ["mood"]
+    assert [len(row["mood"]) for row in own.stream(["w1", "w2"], return_all_scores=True)] == [2, 2]
+    own = predictor()
+    found = own.predict(["w1", "w2 w3"], top_k=2)
+    assert [len(labels) for labels in found["topic"].labels] == [2, 2]
+    assert found["topic"].probabilities.shape == (2, 3)
+    assert own.predict(["w1"], threshold=0.999)["topic"].labels == [[]]
+    assert {name: own.shape for name, own in own.logits([]).items()} == {"topic": (0, 3), "mood": (0, 2)}
+
+
+def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = predictor(window_rows=10)
+    seen: list[str] = []
+    forward = own._forward
+
+    def counted(rows: list[dict[str, Any]]) -> Any:
+        seen.extend(own.tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows)
+        return forward(rows)
+
+    monkeypatch.setattr(own, "_forward", counted)
+    given = ["w1 w2", "w3", "w1 w2", "w3", "w3"]
+    assert_alike(list(own.stream(given)), pipe(own)(given))
+    assert sorted(seen) == ["w1 w2", "w3"]
+    # also in the windows that follow, as far as is remembered
+    list(own.stream(["w3", "w4"]))
+    assert sorted(seen) == ["w1 w2", "w3", "w4"]
+    assert len(own._known) <= 10
+
+
+def test_batches_hold_about_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = predictor(batch_tokens=40)
+    shapes: list[tuple[int, int]] = []
+    model_forward = own.model.forward
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        shapes.append(tuple(kwargs["input_ids"].shape))
+        return model_forward(*args, **kwargs)
+
+    monkeypatch.setattr(own.model, "forward", noted)
+    given = list(dict.fromkeys(texts(200, longest=60)))
+    own.logits(given)
+    assert sum(rows for rows, _ in shapes) == len(given)
+    assert all(rows == 1 or rows * length <= 40 for rows, length in shapes)
+    assert sum(rows * length for rows, length in shapes) < 1.1 * sum(len(text.split()) + 2 for text in given)
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = predictor(batch_tokens=1000)
+    given = texts(20)
+    expected = own.logits(given)
+    own._known.clear()
+    sizes: list[int] = []
+    model_forward = own.model.forward
+
+    def small(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["input_ids"]))
+        if sizes[-1] > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        return model_forward(*args, **kwargs)
+
+    monkeypatch.setattr(own.model, "forward", small)
+    found = own.logits(given)
+    assert max(sizes) > 3
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+def test_a_stream_reads_no_more_than_a_window() -> None:
+    read = itertools.count()
+
+    def endless() -> Iterator[str]:
+        while True:
+            yield f"w{next(read) % 60}"
+
+    found = list(itertools.islice(predictor(window_rows=5).stream(endless()), 7))
+    assert len(found) == 7
+    assert next(read) == 10
+
+
+def test_the_precision_is_measured_once_there_are_enough_texts() -> None:
+    own = predictor(precision="auto")
+    own.logits(texts(20))
+    assert own.chosen is None
+    own.logits(texts(900, seed=1))
+    assert own.choice is not None
+    assert own.chosen == own.choice.precision
+    assert set(own.choice.rows_per_second) == {"fp32", "bf16"}
+    assert own.choice.changed["fp32"] == 0
+    assert str(own.choice).startswith(f"precision {own.chosen}, measured on {own.choice.rows} texts: fp32 ")
+
+
+def test_bf16_runs_in_bf16() -> None:
+    own, exact = predictor(precision="bf16"), predictor()
+    given = texts(20)
+    difference = np.abs(own.logits(given)["topic"] - exact.logits(given)["topic"])
+    assert 0 < difference.max() < 0.05
+
+
+def test_a_precision_that_changes_labels_is_not_chosen() -> None:
+    """A slow exact one, a fast wrong one."""
+    head = tiny.model(heads=tiny.two_heads())
+
+    def run(batches: Any, precision: str) -> Iterator[dict[str, Any]]:
+        sign = 1.0 if precision == "fp32" or not wrong else -1.0
+        for rows in batches:
+            if precision == "fp32":
+                sum(range(300_000))
+            yield {"topic": np.full((len(rows), 3), sign, np.float32)}
+
+    def decode(logits: dict[str, Any]) -> Any:
+        return head.decode({name: torch.from_numpy(own) for name, own in logits.items()})
+
+    batches: Any = [[{}] * 4] * 2
+    wrong = True
+    choice = fastest(["fp32", "bf16"], batches, run, decode)
+    assert (choice.precision, choice.changed) == ("fp32", {"fp32": 0, "bf16": 8})
+    assert choice.rows_per_second["bf16"] > choice.rows_per_second["fp32"]
+    wrong = False
+    assert fastest(["fp32", "bf16"], batches, run, decode).precision == "bf16"
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"text 1: a text is a string.*not int: 5"):
+        predictor().predict(["w1", 5])
+    with pytest.raises(ValueError, match="text 1: single texts and pairs are predicted apart"):
+        predictor().predict(["w1", {"text": "w1", "text_pair": "w2"}])
+    with pytest.raises(ValueError, match=r"heads: the model has no head 'moot'\. Did you mean 'mood'"):
+        predictor(heads=["moot"])
+    with pytest.raises(ValueError, match=r"no precision is called 'bf61'.*'bf16'"):
+        predictor(precision="bf61")
+    with pytest.raises(ValueError, match="fp16 is for CUDA"):
+        predictor(precision="fp16")
+    with pytest.raises(ValueError, match="window_rows 0: give a whole number of 1 or more"):
+        predictor(window_rows=0)
