@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import itertools
 import logging
 import os
 import tempfile
@@ -20,7 +21,7 @@ from ..model.modeling_multihead import MultiHeadModel
 from . import export_onnx, export_openvino
 from .convert import check_output
 from .export_graph import LogitsGraph, dynamic_axes, float32_copy, graph_metadata, sample_tokens, token_inputs
-from .export_parity import HeadComparison, check_batches, check_texts, compare, labelled_batches
+from .export_parity import HeadComparison, Runner, Tokens, check_batches, check_texts, compare, labelled_batches
 
 FORMATS: dict[str, Any] = {"onnx": export_onnx, "openvino": export_openvino}
 QUANTIZE = ("int8",)
@@ -160,9 +161,10 @@ def check_packages(format: str) -> None:
             raise ImportError(f'export to {format} needs {package}: pip install "multihead-hf[{format}]"') from None
     try:
         from transformers.exporters import ExportedModel  # noqa: F401 (the exporters of older versions are others)
-    except ImportError:
+    except ImportError as error:
         raise ImportError(
-            'export needs the exporters of a newer transformers (5.23 is tested): pip install -U "transformers>=5.23"'
+            "export needs the exporters of transformers (5.23 is tested), and they need Python 3.11: "
+            f'pip install -U "transformers>=5.23" ({error})'
         ) from None
 
 
@@ -190,9 +192,10 @@ def _write(
     runners = {}
     for precision, own in programs.items():
         (parent / precision).mkdir()
-        backend.save(own, parent / precision)
-        runners[precision] = backend.runner(parent / precision)
-    every = [*check_batches(source, tokenizer, inputs), *labelled_batches(batches or (), inputs)]
+        with _in_one_line(f"the graph ({format}, {precision}) cannot be written and opened again"):
+            backend.save(own, parent / precision)
+            runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
+    every = itertools.chain(check_batches(source, tokenizer, inputs), labelled_batches(batches or (), inputs))
     found = compare(source, runners, outputs, every)
     sizes = {precision: _sizes(parent / precision) for precision in programs}
     kept = quantize or "float32"
@@ -207,6 +210,16 @@ def _write(
         quantized_heads=None if quantize is None else found[quantize],
     )
     return parent / kept, report
+
+
+def _told(run: Runner, what: str) -> Runner:
+    """A runner that says in one line on which tokens it fails."""
+
+    def told(tokens: Tokens) -> Mapping[str, Any]:
+        with _in_one_line(f"{what} does not run on tokens of shape {tokens['input_ids'].shape}"):
+            return run(tokens)
+
+    return told
 
 
 def _check_difference(heads: Mapping[str, HeadComparison], tolerance: float) -> None:

@@ -13,8 +13,6 @@ from .export_graph import METADATA, as_strings
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 GRAPH_FILE = "model.onnx"
 
-Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
-
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
     """The graph as an `onnx_ir.Model`."""
@@ -68,7 +66,7 @@ def quantize(program: Any, sample: dict[str, Any]) -> Any:
     return quantized
 
 
-def runner(folder: Path) -> Runner:
+def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """The saved graph, ready to run on the CPU."""
     import onnxruntime
 

@@ -12,8 +12,6 @@ from .export_graph import METADATA, as_strings
 PACKAGES = ("openvino",)
 GRAPH_FILE = "openvino_model.xml"
 
-Runner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
-
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
     """The graph as an `openvino.Model`."""
@@ -51,7 +49,7 @@ def save(program: Any, folder: Path) -> None:
     OpenVINOExporter.save_program(program, folder / GRAPH_FILE)
 
 
-def runner(folder: Path) -> Runner:
+def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """The saved graph, ready to run on the CPU in float32 (left to itself, OpenVINO takes bfloat16 where it can)."""
     import openvino
 

@@ -1,5 +1,6 @@
 """Whether an exported graph says what the model says: the same token batches through both."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -142,7 +143,7 @@ def _add(found: HeadComparison, head: Any, expected: Tensor, logits: Tensor, sha
     if logits.shape != expected.shape:
         raise ValueError(f"logits of the shape {tuple(logits.shape)} where the model has {tuple(expected.shape)}")
     difference = float((logits - expected).abs().max())
-    if not difference <= found.difference:  # also where it is not a number
+    if difference > found.difference or math.isnan(difference):
         found.difference, found.shape = difference, tuple(shape)
     decided = [decide(head, probabilities(head, own)) for own in (expected, logits)]
     found.decisions += decided[0].numel()
