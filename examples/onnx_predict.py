@@ -1,13 +1,13 @@
 """The labels of texts from an exported model. Needs onnxruntime, tokenizers and numpy only:
 
-python examples/onnx_predict.py FOLDER TEXT [TEXT …]    (of a model of text pairs: FOLDER FIRST SECOND [FIRST SECOND …])
+python examples/onnx_predict.py runs/wimbert-onnx "Het grofvuil is niet opgehaald"
 
-FOLDER is what `multihead-hf export MODEL -o FOLDER` wrote. All that this program knows of the model stands in the
+The folder is what `multihead-hf export MODEL -o FOLDER` wrote. All that this program knows of the model stands in the
 graph's metadata. It has every way of cutting texts and of deciding; a program for one model needs a part of it.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,10 +88,16 @@ class Classifier:
         return found
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    classifier, columns = Classifier(sys.argv[1]), iter(sys.argv[2:])
-    for row in classifier(list(zip(*[columns] * len(classifier.text["text_columns"]), strict=True))):
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="what multihead-hf export wrote, in the format onnx")
+    parser.add_argument("text", nargs="+", help="a text to classify; of a model of text pairs first and second in turn")
+    arguments = parser.parse_args()
+    classifier, given = Classifier(arguments.folder), iter(arguments.text)
+    for row in classifier(list(zip(*[given] * len(classifier.text["text_columns"]), strict=True))):
         for head, labels in row.items():
             print(head, *(f"  {score:.3f}  {label}" for label, score in labels), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
