@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .inference.files import predict_files
     from .inference.predictor import MultiHeadPredictor
     from .inference.probabilities import predict_proba
+    from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
@@ -57,6 +58,8 @@ _LAZY = {
     "WordScore": "inference.explanation",
     "explain": "inference.explanation",
     "predict_proba": "inference.probabilities",
+    "ExportReport": "publishing.export",
+    "export_model": "publishing.export",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
     "GradientCosineCallback": "training.gradients",
@@ -71,6 +74,7 @@ _LAZY = {
 __all__ = [
     "AdditiveTerm",
     "Explanation",
+    "ExportReport",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
@@ -89,6 +93,7 @@ __all__ = [
     "compare",
     "confidence_intervals",
     "explain",
+    "export_model",
     "infer_heads",
     "inspect_dataset",
     "mix_datasets",

@@ -8,10 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+import predict_ray
+import pyarrow as pa
 import pytest
 import tiny
 from hub_server import HubServer
 from planted import PLANTED, planted_model
+from transformers import pipeline
 from wimbert_demo_data import generate_messages
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -196,3 +200,35 @@ def test_the_demo_reaches_a_useful_score(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()))
 def test_help(name: str, tmp_path: Path) -> None:
     assert "usage" in run([sys.executable, str(EXAMPLES / name), "--help"], tmp_path, dict(os.environ))
+
+
+def test_a_worker_of_the_ray_example_predicts_as_the_pipeline(tmp_path: Path) -> None:
+    tiny.model(heads=tiny.two_heads(thresholds=0.47)).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    texts = ["w1 w2", "w59", "w3 w4 w5"]
+    found = predict_ray.Labeller(str(tmp_path), "text")(pa.table({"id": [1, 2, 3], "text": texts}))
+    expected = pipeline("multi-head-text-classification", str(tmp_path), trust_remote_code=True)(texts)
+    assert found.column_names[:2] == ["id", "text"]
+    for row, own in zip(found.to_pylist(), expected, strict=True):
+        assert row["predicted_topic"] == [entry["label"] for entry in own["topic"]]
+        assert row["predicted_mood"] == own["mood"][0]["label"]
+        assert row["predicted_mood_score"] == pytest.approx(own["mood"][0]["score"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_ray(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason='not installed: pip install "ray[data]"')
+    tiny.model().save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    pd.DataFrame({"text": [f"w{i % 60}" for i in range(100)]}).to_parquet(tmp_path / "rows.parquet")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "predict_ray.py"),
+        "model",
+        "rows.parquet",
+        "labels",
+        "--block_rows",
+        "30",
+    ]
+    run(command, tmp_path, {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"})
+    assert sorted(pd.read_parquet(tmp_path / "labels")["text"]) == sorted(f"w{i % 60}" for i in range(100))

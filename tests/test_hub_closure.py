@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "model": {"model"},
     "data": {"data", "model"},
     "evaluation": {"evaluation", "model"},
+    "inference": {"inference", "data", "evaluation", "model"},
     "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},
     "cli": {"cli", "data", "evaluation", "inference", "model", "publishing", "training"},

@@ -7,7 +7,15 @@ try:
 except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
-from . import demonstrating, explaining, judging, making, predicting, training  # noqa: F401 (each adds its commands to `app`)
+from . import (  # noqa: F401 (each adds its commands to `app`)
+    demonstrating,
+    explaining,
+    exporting,
+    judging,
+    making,
+    predicting,
+    training,
+)
 from .options import NAME, app
 
 

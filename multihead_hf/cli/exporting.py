@@ -1,0 +1,123 @@
+"""The command that writes a model for other runtimes."""
+
+import os
+from collections.abc import Iterable
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from transformers import AutoTokenizer
+
+from ..data.sources import DEFAULT_PARTS
+from ..model.modeling_multihead import MultiHeadModel
+from .options import (
+    BatchSizeOption,
+    DelimiterOption,
+    EmptyOption,
+    JsonOption,
+    LabelColumnOption,
+    ModelArgument,
+    MultiHotOption,
+    SepOption,
+    SplitOption,
+    TextColumnOption,
+    app,
+    reading_options,
+    rows_of,
+    saved_config,
+    show,
+)
+
+
+class Format(str, Enum):
+    """What `export` writes."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+class Quantize(str, Enum):
+    """In which precision, if not in float32."""
+
+    int8 = "int8"
+
+
+@app.command("export")
+def export_command(
+    model: ModelArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the graph, made as a whole or not at all.")],
+    format: Annotated[
+        Format, typer.Option(help="onnx: model.onnx, model.onnx.data. openvino: openvino_model.xml and .bin.")
+    ] = Format.onnx,
+    quantize: Annotated[
+        Quantize | None,
+        typer.Option(help="Weights in 8 bits (onnx only); what that changes is printed. Default: float32."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled rows to compare F1 on: files, a glob, a folder or a data set on the Hub."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Refuse a graph (in float32) whose logits differ from PyTorch's by more.", min=0.0)
+    ] = 1e-4,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also write into a folder that holds something.")
+    ] = False,
+    split: SplitOption = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = "missing",
+    multi_hot: MultiHotOption = False,
+    delimiter: DelimiterOption = None,
+    batch_size: BatchSizeOption = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a saved model as an ONNX or OpenVINO graph, which runs without PyTorch and this package.
+
+    One output of logits for each head; labels, thresholds and text settings are in the graph's metadata, and the
+    tokenizer lies beside it. The graph is compared with PyTorch before it is kept. Needs multihead-hf[onnx] or
+    multihead-hf[openvino].
+    """
+    from ..publishing.export import check_packages, export_model
+
+    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    check_packages(format.value)
+    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    batches = None
+    if data:
+        batches = _batches(loaded, tokenizer, rows_of(data, delimiter, split, DEFAULT_PARTS), reading)
+    report = export_model(
+        loaded,
+        tokenizer,
+        output,
+        format.value,
+        None if quantize is None else quantize.value,
+        batches=batches,
+        tolerance=tolerance,
+        overwrite=overwrite,
+    )
+    show(report, as_json)
+    if not as_json:
+        print(f"The graph is {os.path.join(report.folder, report.graph)}")
+
+
+def _batches(model: MultiHeadModel, tokenizer: Any, rows: Any, reading: dict[str, Any]) -> Iterable[Any]:
+    """Labelled rows as padded batches."""
+    from torch.utils.data import DataLoader
+
+    from ..data.collator import MultiHeadDataCollator
+    from ..data.encoding import prepare_dataset
+
+    prepared = prepare_dataset(
+        rows,
+        tokenizer,
+        model,
+        text_columns=reading["text_columns"],
+        label_columns=reading["label_columns"],
+        multi_hot=reading["multi_hot"],
+        sep=reading["label_sep"],
+        empty=reading["empty_labels"],
+    )
+    collator = MultiHeadDataCollator(tokenizer, model)
+    return DataLoader(prepared, reading["per_device_eval_batch_size"], collate_fn=collator)

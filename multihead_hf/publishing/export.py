@@ -1,0 +1,290 @@
+"""Models as graphs for other runtimes, ONNX Runtime and OpenVINO, compared with PyTorch before anything is kept."""
+
+import contextlib
+import importlib
+import io
+import itertools
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from ..model.head_multihead import is_a, near_names
+from ..model.modeling_multihead import MultiHeadModel
+from . import export_onnx, export_openvino
+from .convert import check_output
+from .export_graph import LogitsGraph, dynamic_axes, float32_copy, graph_metadata, sample_tokens, token_inputs
+from .export_parity import HeadComparison, Runner, Tokens, check_batches, check_texts, compare, labelled_batches
+
+FORMATS: dict[str, Any] = {"onnx": export_onnx, "openvino": export_openvino}
+QUANTIZE = ("int8",)
+TOLERANCE = 1e-4
+"""A graph whose logits differ by more from PyTorch's, both in float32, is refused."""
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass
+class ExportReport:
+    """An exported model, and how it compares with PyTorch.
+
+    Args:
+        folder: that holds the graph, its weights and the tokenizer.
+        graph: name of the graph's file.
+        format: `"onnx"` or `"openvino"`.
+        quantize: `"int8"`, or `None` for float32.
+        files: name → bytes, of the graph and its weights.
+        float32_bytes: of the graph and its weights before they were quantised.
+        heads: head → the graph in float32 beside the model.
+        quantized_heads: head → the quantised graph beside the model.
+    """
+
+    folder: str
+    graph: str
+    format: str
+    quantize: str | None
+    files: dict[str, int]
+    float32_bytes: int
+    heads: dict[str, HeadComparison]
+    quantized_heads: dict[str, HeadComparison] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = [_table(f"{self.format}, float32", self.heads)]
+        if self.quantized_heads is not None:
+            parts.append(_table(f"{self.format}, {self.quantize}", self.quantized_heads))
+        size = f"{sum(self.files.values()) / 1e6:.1f} MB"
+        if self.quantize is not None:
+            size += f" ({self.float32_bytes / 1e6:.1f} MB in float32)"
+        return "\n\n".join([*parts, f"{', '.join(self.files)}: {size}"])
+
+
+def _table(title: str, heads: Mapping[str, HeadComparison]) -> str:
+    judged = any(own.score is not None for own in heads.values())
+    lines = [f"{title + ' and PyTorch':30}  logits differ by  decisions that differ" + "   F1, PyTorch's" * judged]
+    for name, own in heads.items():
+        line = f"{name:30}  {own.difference:16.1e}  {f'{own.changed:,} of {own.decisions:,}':>21}"
+        if own.score is not None and own.model_score is not None:
+            line += f"   {own.score:.4f}, {own.model_score:.4f} ({own.score_name})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def export_model(
+    model: MultiHeadModel,
+    tokenizer: PreTrainedTokenizerBase,
+    output: str | os.PathLike,
+    format: str = "onnx",
+    quantize: str | None = None,
+    *,
+    batches: Iterable[Mapping[str, Any]] | None = None,
+    tolerance: float = TOLERANCE,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write a model as a graph that needs neither PyTorch nor this package: one output of logits for each head, any
+    batch size and length, and labels, thresholds, calibration and text settings in the graph's own metadata
+    (`examples/onnx_predict.py` reads them). The graph is in float32 whatever the model is in, and is compared with
+    the model on random token batches and texts before it is kept.
+
+    Args:
+        model: a multi-head model, which stays as it is.
+        tokenizer: its tokenizer, a fast one; `tokenizer.json` goes with the graph.
+        output: folder, made as a whole or not at all.
+        format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
+        quantize: `"int8"` for weights in 8 bits and activations quantised as it runs (ONNX Runtime); ONNX only. What
+            changes with it is in the report, and no reason to refuse it.
+        batches: labelled rows to compare on too, and to judge: padded batches as `MultiHeadDataCollator` gives them.
+        tolerance: greatest difference of a logit between PyTorch and the graph in float32.
+        overwrite: also write into a folder that holds something; what else is in it stays.
+
+    Raises:
+        ValueError: an encoder that cannot be exported, logits that are not the model's, a tokenizer without
+            `tokenizer.json`, an output that exists. Nothing is written then.
+        ImportError: a package is missing, or too old; says what to type.
+    """
+    _check_asked(model, tokenizer, format, quantize)
+    check_output(output, [], overwrite)
+    check_packages(format)
+    place = Path(output).resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    model.sync_thresholds()
+    training = model.training
+    model.eval()
+    try:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as parent:
+            folder, report = _write(model, tokenizer, Path(parent), format, quantize, batches)
+            _check_difference(report.heads, tolerance)
+            _save_tokenizer(model, tokenizer, folder)
+            _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
+    finally:
+        model.train(training)
+    report.folder = str(output)
+    return report
+
+
+def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None) -> None:
+    if not is_a(model, MultiHeadModel):
+        raise ValueError(f"a {type(model).__name__} is no multi-head model; of an adapter, export merge_and_unload()")
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}: give one of {list(FORMATS)}.{near_names(format, FORMATS)}")
+    if quantize is not None and quantize not in QUANTIZE:
+        raise ValueError(f"quantize {quantize!r}: give one of {list(QUANTIZE)}, or leave it out")
+    if quantize is not None and format != "onnx":
+        raise ValueError(f"quantize={quantize!r} is for format='onnx' (ONNX Runtime's quantiser), not for {format!r}")
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"a {type(tokenizer).__name__} is written in Python and has no {TOKENIZER_FILE}, without which nobody "
+            "could use the graph: export needs a fast tokenizer"
+        )
+
+
+def check_packages(format: str) -> None:
+    """
+    Raises:
+        ImportError: a package that the format needs is missing, or too old; says what to type.
+    """
+    backend = FORMATS[format]
+    for package in backend.PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise ImportError(f'export to {format} needs {package}: pip install "multihead-hf[{format}]"') from None
+    try:
+        from transformers.exporters import ExportedModel  # noqa: F401 (the exporters of older versions are others)
+    except ImportError as error:
+        raise ImportError(
+            "export needs the exporters of transformers (5.23 is tested), and they need Python 3.11: "
+            f'pip install -U "transformers>=5.23" ({error})'
+        ) from None
+
+
+def _write(
+    model: MultiHeadModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parent: Path,
+    format: str,
+    quantize: str | None,
+    batches: Iterable[Mapping[str, Any]] | None,
+) -> tuple[Path, ExportReport]:
+    """The folder in `parent` with what was asked for, and how what was written there compares with the model."""
+    backend = FORMATS[format]
+    source = float32_copy(model)
+    inputs = token_inputs(source, tokenizer)
+    metadata = graph_metadata(source, tokenizer, inputs)
+    outputs = {head["name"]: head["output"] for head in metadata["heads"]}
+    sample = sample_tokens(source, inputs)
+    with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), _quiet():
+        program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
+        program = backend.name_and_describe(program, list(outputs.values()), metadata)
+        programs = {"float32": program}
+        if quantize is not None:
+            programs[quantize] = export_onnx.quantize(program, sample)
+    runners = {}
+    for precision, own in programs.items():
+        (parent / precision).mkdir()
+        with _in_one_line(f"the graph ({format}, {precision}) cannot be written and opened again"):
+            backend.save(own, parent / precision)
+            runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
+    every = itertools.chain(check_batches(source, tokenizer, inputs), labelled_batches(batches or (), inputs))
+    found = compare(source, runners, outputs, every)
+    sizes = {precision: _sizes(parent / precision) for precision in programs}
+    kept = quantize or "float32"
+    report = ExportReport(
+        folder=str(parent / kept),
+        graph=backend.GRAPH_FILE,
+        format=format,
+        quantize=quantize,
+        files=sizes[kept],
+        float32_bytes=sum(sizes["float32"].values()),
+        heads=found["float32"],
+        quantized_heads=None if quantize is None else found[quantize],
+    )
+    return parent / kept, report
+
+
+def _told(run: Runner, what: str) -> Runner:
+    """A runner that says in one line on which tokens it fails."""
+
+    def told(tokens: Tokens) -> Mapping[str, Any]:
+        with _in_one_line(f"{what} does not run on tokens of shape {tokens['input_ids'].shape}"):
+            return run(tokens)
+
+    return told
+
+
+def _check_difference(heads: Mapping[str, HeadComparison], tolerance: float) -> None:
+    for name, own in heads.items():
+        if not own.difference <= tolerance:
+            raise ValueError(
+                f"head {name!r}: the graph's logits differ from PyTorch's by {own.difference:.1e} (tolerance "
+                f"{tolerance:.0e}) on tokens of shape {own.shape}. Nothing was written"
+            )
+
+
+def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save it beside the graph, where `tokenizer.json` alone has to do what the tokenizer does.
+
+    Raises:
+        ValueError: it does not.
+    """
+    tokenizer.save_pretrained(folder)
+    alone = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    alone.no_truncation()
+    alone.no_padding()
+    texts = check_texts(model)
+    for text, expected in zip(texts, tokenizer(*zip(*texts, strict=True), verbose=False)["input_ids"], strict=True):
+        if alone.encode(text[0], text[1] if text[1:] else None).ids != expected:
+            raise ValueError(
+                f"{TOKENIZER_FILE} alone makes other tokens of {text[0][:40]!r} than the {type(tokenizer).__name__}: "
+                "a program without transformers could not use the graph. Nothing was written"
+            )
+
+
+def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
+    """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
+    graph that is there has its own weights beside it."""
+    if not place.exists():
+        os.rename(folder, place)
+        return
+    (place / graph_file).unlink(missing_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == graph_file):
+        os.replace(path, place / path.name)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+@contextlib.contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """What exporters and quantisers raise is of many kinds, and long."""
+    try:
+        yield
+    except (OSError, ImportError):
+        raise  # a full disk, a package that is too old
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{what}: {type(error).__name__}: {reason[:300]}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters print their progress and warn of their own code's age; what matters is compared afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,154 @@
+"""What is exported: the graph from tokens to the logits of every head, and what a program must know to read them."""
+
+import copy
+import inspect
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import encode_texts, token_limit
+
+METADATA = "multihead_hf"
+"""What the keys of the metadata begin with."""
+
+METADATA_VERSION = 1
+
+WINDOWS = "windows"
+
+
+class LogitsGraph(nn.Module):
+    """Tokens to logits in float32, head by head as `logits_0000`, `logits_0001`, … in the order of the heads.
+
+    Tokens are (batch, length). Of a model that reads texts in windows they are (batch, windows, length), where a
+    window without a token is padding. `MultiHeadModel` leaves such windows out before its encoder runs; a graph cannot
+    without shapes that depend on the data, so here they run too, and count for nothing.
+    """
+
+    def __init__(self, model: MultiHeadModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **tokens: Tensor) -> dict[str, Tensor]:
+        if self.model.config.truncation != WINDOWS:
+            logits = self.model(**tokens).logits
+        else:
+            logits = self._of_windows(tokens)
+        return {f"logits_{place:04}": own.float() for place, own in enumerate(logits.values())}
+
+    def _of_windows(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        mask = tokens["attention_mask"]  # (batch, windows, length)
+        real = mask.sum(-1) > 0  # (batch, windows)
+        # a row without any token has no softmax: let those of padding windows be seen
+        seen = {**tokens, "attention_mask": torch.where(real.unsqueeze(-1), mask, torch.ones_like(mask))}
+        found = self.model(**{name: values.flatten(0, 1) for name, values in seen.items()}).logits
+        keep = real.unsqueeze(-1)  # (batch, windows, 1)
+        pooled = {}
+        for name, own in found.items():
+            every = own.unflatten(0, mask.shape[:2])  # (batch, windows, labels)
+            if self.model.config.window_pooling == "max":
+                pooled[name] = every.masked_fill(~keep, float("-inf")).amax(1)
+            else:
+                pooled[name] = every.masked_fill(~keep, 0.0).sum(1) / keep.sum(1).clamp(min=1)
+        return pooled
+
+
+def float32_copy(model: MultiHeadModel) -> MultiHeadModel:
+    """The model itself where it is in float32 on the CPU, else a copy that is."""
+    if all(each.dtype == torch.float32 and each.device.type == "cpu" for each in model.parameters()):
+        return model
+    return copy.deepcopy(model).cpu().float()
+
+
+def token_inputs(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Names of the graph's inputs: what the tokenizer gives and the encoder takes."""
+    takes = inspect.signature(type(model.encoder).forward).parameters
+    known = ["input_ids", "attention_mask", "token_type_ids"]
+    given, _ = encode_texts(tokenizer, [""])
+    return [name for name in known if name in given and (name != "token_type_ids" or name in takes)]
+
+
+def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:
+    """Head → name of the graph's output: the head's name, with `_logits` after it where that is an input's name."""
+    names: dict[str, str] = {}
+    for head in config.heads:
+        name = head
+        while name in inputs or (name != head and name in config.heads) or name in names.values():
+            name += "_logits"
+        names[head] = name
+    return names
+
+
+def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: list[str]) -> dict[str, Any]:
+    """What turns texts into the graph's inputs and its outputs into decisions, without what is only for training.
+    Defaults are filled in, so that a reader needs none."""
+    config = model.config
+    outputs = output_names(config, inputs)
+    heads = []
+    for name, head in config.heads.items():
+        temperature = head.calibration_temperature
+        several = head.multi_label
+        heads.append(
+            {
+                "name": name,
+                "output": outputs[name],
+                "labels": head.labels,
+                "problem_type": head.problem_type,
+                "thresholds": (head.thresholds or [0.5] * head.num_labels) if several else None,
+                "calibration_temperature": temperature if isinstance(temperature, list) else [temperature or 1.0],
+                "min_labels": (head.min_labels or 0) if several else None,
+                "max_labels": (head.max_labels or head.num_labels) if several else None,
+                "positive_label": head.positive_label,
+            }
+        )
+    return {
+        "format_version": METADATA_VERSION,
+        "library_version": version("multihead_hf"),
+        "heads": heads,
+        "text": _text_metadata(config, tokenizer),
+        "quantize": None,
+    }
+
+
+def _text_metadata(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    filler = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    filler_id = next((token for token in filler if token is not None), 0)
+    return {
+        "max_length": token_limit(config, tokenizer),
+        "truncation": config.truncation,
+        "truncation_side": tokenizer.truncation_side,
+        "max_windows": config.max_windows,
+        "stride": config.stride,
+        "window_pooling": config.window_pooling,
+        "text_prefix": config.text_prefix or "",
+        "text_columns": config.text_columns or ["text"],
+        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else filler_id,
+        "pad_token_type_id": tokenizer.pad_token_type_id,
+        "padding_side": tokenizer.padding_side,
+        "empty_token_id": filler_id,
+    }
+
+
+def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Key → JSON."""
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+
+
+def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]:
+    """Tokens to trace the graph with. No axis is 0 or 1, which torch.export takes for fixed, and there is padding,
+    without which encoders leave their mask out."""
+    mask = torch.ones((3, 2, 6) if model.config.truncation == WINDOWS else (3, 6), dtype=torch.int64)
+    mask[-1, ..., 4:] = 0
+    ids = torch.arange(mask.numel()).reshape(mask.shape) % 4
+    return {name: {"input_ids": ids, "attention_mask": mask}.get(name, torch.zeros_like(mask)) for name in inputs}
+
+
+def dynamic_axes(sample: Mapping[str, Tensor]) -> dict[str, dict[int, Any]]:
+    """For torch.export: every axis of the inputs may have any size."""
+    return {name: dict.fromkeys(range(tokens.dim()), torch.export.Dim.DYNAMIC) for name, tokens in sample.items()}

@@ -1,0 +1,177 @@
+"""Whether an exported graph says what the model says: the same token batches through both."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..evaluation.metrics import main_score_of
+from ..evaluation.streaming import StreamingMetrics
+from ..model.decoding_multihead import decide, probabilities
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
+from .export_graph import WINDOWS
+
+Tokens = dict[str, npt.NDArray[np.int64]]
+Runner = Callable[[Tokens], Mapping[str, np.ndarray]]
+
+LONGEST = 1024
+"""Tokens of the longest sequence that graphs are compared on; encoders of more are compared up to here."""
+
+TEXTS = (
+    "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",
+    "Thank you very much, that was quick!",
+    "",
+    "?",
+    "   spaces\tand\nlines   ",
+    "¡Ñandú! Größe, œuvre, naïve — 你好，世界 🙂👩‍👩‍👧",
+    "12,50 € op 3-4-2024 (ref. #A/77)",
+    " ".join(["A long text repeats itself, and is longer than the others in its batch."] * 30),
+)
+
+
+@dataclass
+class HeadComparison:
+    """What one head's logits in a graph are beside those of the model.
+
+    Args:
+        difference: greatest absolute difference of a logit; not a number where one is none.
+        shape: of the token batch in which it was.
+        decisions: decisions that were compared, one for each row and label.
+        changed: how many of them differ.
+        score_name: the head's main figure, of the labelled rows.
+        score: the graph's; `None` without labelled rows.
+        model_score: the model's.
+    """
+
+    difference: float = 0.0
+    shape: tuple[int, ...] = ()
+    decisions: int = 0
+    changed: int = 0
+    score_name: str = ""
+    score: float | None = None
+    model_score: float | None = None
+
+
+class Batch(NamedTuple):
+    """Token ids and masks, and head → targets where they are known."""
+
+    tokens: Tokens
+    labels: Mapping[str, Tensor] | None = None
+
+
+def check_batches(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], seed: int = 0
+) -> Iterator[Batch]:
+    """Random token batches of several shapes and paddings, and the batches of `TEXTS`, one by one and together."""
+    limit = min(token_limit(model.config, tokenizer) or LONGEST, LONGEST)
+    windows = model.config.truncation == WINDOWS
+    most = min(model.config.max_windows, 3) if windows else 1
+    generator = np.random.default_rng(seed)
+    for rows, longest in ((1, 1), (1, 2), (7, 5), (7, 48), (2, limit), (1, limit)):
+        longest = min(longest, limit)
+        lengths = [[longest] * most, *(generator.integers(1, longest + 1, most).tolist() for _ in range(rows - 1))]
+        texts = [
+            [_random_tokens(generator, tokenizer, length, inputs) for length in own[: generator.integers(1, most + 1)]]
+            for own in lengths
+        ]
+        yield Batch(_stacked(texts, tokenizer, windows))
+    first, *second = zip(*check_texts(model), strict=True)
+    length = token_limit(model.config, tokenizer)
+    encoded, _ = encode_texts(tokenizer, first, *second, max_length=length, **text_settings(model.config))
+    texts = [_windows_of(encoded, row, windows, inputs) for row in range(len(first))]
+    for text in texts:
+        yield Batch(_stacked([text], tokenizer, windows))
+    yield Batch(_stacked(texts, tokenizer, windows))
+
+
+def check_texts(model: MultiHeadModel) -> list[tuple[str, ...]]:
+    """`TEXTS`, alone or in pairs as the model reads them."""
+    return list(zip(TEXTS, TEXTS[::-1], strict=True) if len(model.config.text_columns or ()) == 2 else zip(TEXTS))
+
+
+def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]) -> Iterator[Batch]:
+    """Of batches as `MultiHeadDataCollator` gives them."""
+    for batch in batches:
+        yield Batch({name: batch[name].numpy() for name in inputs}, batch["labels"])
+
+
+def compare(
+    model: MultiHeadModel, runners: Mapping[str, Runner], outputs: Mapping[str, str], batches: Iterable[Batch]
+) -> dict[str, dict[str, HeadComparison]]:
+    """Runner → head → how it compares with the model.
+
+    Args:
+        model: in float32 and evaluation mode.
+        runners: by name.
+        outputs: head → the runners' name of its logits.
+        batches: those with labels are judged too.
+    """
+    heads = model.config.heads
+    found = {
+        name: {head: HeadComparison(score_name=main_score_of(own)) for head, own in heads.items()} for name in runners
+    }
+    metrics = {name: StreamingMetrics(heads) for name in ("", *runners)}
+    for batch in batches:
+        tokens = {name: torch.from_numpy(values) for name, values in batch.tokens.items()}
+        with torch.no_grad():
+            expected = {name: own.float() for name, own in model(**tokens).logits.items()}
+        if batch.labels is not None:
+            metrics[""].add(expected, batch.labels)
+        for name, run in runners.items():
+            ran = run(batch.tokens)
+            logits = {head: torch.from_numpy(np.array(ran[output])) for head, output in outputs.items()}
+            for head, own in found[name].items():
+                _add(own, heads[head], expected[head], logits[head], batch.tokens["input_ids"].shape)
+            if batch.labels is not None:
+                metrics[name].add(logits, batch.labels)
+    figures = {name: own.figures() for name, own in metrics.items()}
+    for name, by_head in found.items():
+        for head, comparison in by_head.items():
+            key = f"{head}_{comparison.score_name}"
+            comparison.score, comparison.model_score = figures[name].get(key), figures[""].get(key)
+    return found
+
+
+def _add(found: HeadComparison, head: Any, expected: Tensor, logits: Tensor, shape: tuple[int, ...]) -> None:
+    if logits.shape != expected.shape:
+        raise ValueError(f"logits of the shape {tuple(logits.shape)} where the model has {tuple(expected.shape)}")
+    difference = float((logits - expected).abs().max())
+    if difference > found.difference or math.isnan(difference):
+        found.difference, found.shape = difference, tuple(shape)
+    decided = [decide(head, probabilities(head, own)) for own in (expected, logits)]
+    found.decisions += decided[0].numel()
+    found.changed += int((decided[0] != decided[1]).sum())
+
+
+def _random_tokens(
+    generator: np.random.Generator, tokenizer: PreTrainedTokenizerBase, length: int, inputs: Sequence[str]
+) -> dict[str, list[int]]:
+    tokens = {"input_ids": generator.integers(0, len(tokenizer), length).tolist(), "attention_mask": [1] * length}
+    return {name: tokens.get(name, [0] * length) for name in inputs}
+
+
+def _windows_of(encoded: Any, row: int, windows: bool, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
+    own = {name: encoded[name][row] if windows else [encoded[name][row]] for name in inputs}
+    return [{name: values[place] for name, values in own.items()} for place in range(len(own["input_ids"]))]
+
+
+def _stacked(
+    texts: Sequence[Sequence[Mapping[str, list[int]]]], tokenizer: PreTrainedTokenizerBase, windows: bool
+) -> Tokens:
+    """Arrays (texts, length), or (texts, windows, length), padded on the tokenizer's side."""
+    most, longest = max(map(len, texts)), max(len(own["input_ids"]) for text in texts for own in text)
+    padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    arrays = {name: np.full((len(texts), most, longest), padding.get(name, 0), dtype=np.int64) for name in texts[0][0]}
+    for row, text in enumerate(texts):
+        for place, own in enumerate(text):
+            for name, values in own.items():
+                begin = longest - len(values) if tokenizer.padding_side == "left" else 0
+                arrays[name][row, place, begin : begin + len(values)] = values
+    return arrays if windows else {name: values[:, 0] for name, values in arrays.items()}

@@ -1,0 +1,443 @@
+"""Exported graphs say what the model says, know what a program needs to decide, and are whole or absent."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from packaging.version import parse
+from sklearn.metrics import f1_score
+from test_cli import cli
+from transformers import CanineTokenizer, pipeline
+
+from multihead_hf import HeadConfig, MultiHeadDataCollator, MultiHeadModel, export_model, prepare_dataset
+
+onnx_ir = pytest.importorskip("onnx_ir")
+ort = pytest.importorskip("onnxruntime")
+try:
+    from transformers.exporters import ExportedModel  # noqa: F401
+except ImportError:
+    pytest.skip("export needs the exporters of a newer transformers", allow_module_level=True)
+if parse(torch.__version__) < parse("2.11"):
+    pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
+
+from multihead_hf.publishing import export_onnx  # noqa: E402
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MULTI = "multi_label_classification"
+# the names of an input and of a node's value, and what XML, JSON and lists of names could stumble over
+HEADS = {
+    "topic": HeadConfig(labels=tiny.TOPICS, problem_type=MULTI, thresholds=[0.3, 0.5, 0.8], architecture="mlp"),
+    "input_ids": HeadConfig(labels=["ja, graag", 'n"ee <&>']),
+    "a.b é, c": HeadConfig(labels=["你好", "🙂", "x", "y"], problem_type=MULTI, min_labels=1, max_labels=2),
+    "val_3": HeadConfig(labels=["a", "b", "c"], calibration_temperature=2.5, positive_label=None),
+    "mask": HeadConfig(labels=["on", "off"], problem_type=MULTI, calibration_temperature=[0.5, 3.0]),
+}
+TEXTS = [
+    *("w1 w2 w3", "", "w59", "?", "é 你好 🙂 w4", "  w1\tw2\n", "w5 " * 100, " ".join(tiny.WORDS)),
+    *(" ".join(tiny.WORDS[i : i + 1 + i % 17]) for i in range(40)),
+]
+
+
+def made(family: str = "bert", heads: Any = None, **settings: Any) -> MultiHeadModel:
+    """A tiny model whose scores differ from text to text."""
+    model = tiny.model(family, heads=heads or HEADS, **{"pooling": "mean", **settings})
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(30)
+        for parameter in model.heads.parameters():
+            parameter.mul_(10)
+    return model
+
+
+def tokenizer_of(**options: Any) -> Any:
+    return tiny.tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"], **options)
+
+
+class Traced(NamedTuple):
+    """What transformers' exporter gives for `made()`, and the folder that was made of it."""
+
+    proto: Any
+    folder: Path
+    report: Any
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    folder = tmp_path_factory.mktemp("exported") / "graph"
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_onnx, "trace", recorded(export_onnx.trace, kept))
+        report = export_model(made(), tokenizer_of(), folder)
+    return Traced(kept[0], folder, report)
+
+
+def recorded(trace: Callable, kept: list[Any]) -> Callable:
+    def record(*arguments: Any) -> Any:
+        program = trace(*arguments)
+        kept.append(onnx_ir.to_proto(program))
+        return program
+
+    return record
+
+
+@pytest.fixture
+def quick(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models with the weights of `made()` need not be traced again, whatever their texts and decisions are."""
+    monkeypatch.setattr(export_onnx, "trace", lambda *_: onnx_ir.from_proto(traced.proto))
+
+
+def padded(rows: int, length: int, side: str = "right") -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(length)
+    ids = torch.randint(4, len(tiny.VOCAB), (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    for row in range(1, rows):
+        padding = slice(max(1, length - 2 * row), None) if side == "right" else slice(0, min(length - 1, 2 * row))
+        mask[row, padding] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+
+
+def check_equal(session: Any, model: MultiHeadModel, tokens: dict[str, torch.Tensor], outputs: dict[str, str]) -> None:
+    feed = {each.name: tokens[each.name].numpy() for each in session.get_inputs()}
+    found = dict(zip(outputs, session.run(list(outputs.values()), feed), strict=True))
+    with torch.no_grad():
+        logits = model(**tokens).logits
+    for name, expected in logits.items():
+        torch.testing.assert_close(torch.from_numpy(found[name]), expected, atol=2e-5, rtol=1e-5)
+
+
+def outputs_of(metadata: dict[str, str]) -> dict[str, str]:
+    return {head["name"]: head["output"] for head in json.loads(metadata["multihead_hf.heads"])}
+
+
+def test_the_graph_says_what_the_model_says(traced: Traced) -> None:
+    session, model = ort.InferenceSession(traced.folder / "model.onnx"), made()
+    outputs = outputs_of(session.get_modelmeta().custom_metadata_map)
+    assert outputs == {**{name: name for name in HEADS}, "input_ids": "input_ids_logits"}
+    assert [(each.name, each.shape) for each in session.get_inputs()] == [
+        (name, ["batch", "length"]) for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    assert [(each.name, each.shape) for each in session.get_outputs()] == [
+        (outputs[name], ["batch", head.num_labels]) for name, head in HEADS.items()
+    ]
+    for rows in (1, 7):
+        for length in (1, 2, 5, 63, 64):
+            for side in ("right", "left"):
+                check_equal(session, model, padded(rows, length, side), outputs)
+
+
+def test_the_report(traced: Traced) -> None:
+    assert {path.name for path in traced.folder.iterdir()} == {
+        *("model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json")
+    }
+    assert traced.report.files == {
+        name: (traced.folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data")
+    }
+    assert traced.report.to_dict()["heads"]["topic"]["changed"] == 0
+    assert 0 < traced.report.heads["topic"].difference < 1e-4
+    assert "a.b é, c" in str(traced.report)
+    assert not [path for path in traced.folder.parent.iterdir() if path != traced.folder]
+    content = (traced.folder / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert str(Path.home()).encode() not in content
+
+
+def test_the_metadata_are_those_of_the_configuration(traced: Traced) -> None:
+    metadata = ort.InferenceSession(traced.folder / "model.onnx").get_modelmeta().custom_metadata_map
+    assert set(metadata) == {
+        f"multihead_hf.{key}" for key in ("format_version", "library_version", "heads", "text", "quantize")
+    }
+    heads = {head["name"]: head for head in json.loads(metadata["multihead_hf.heads"])}
+    assert list(heads) == list(HEADS)
+    for name, head in HEADS.items():
+        for setting in ("labels", "problem_type", "positive_label"):
+            assert heads[name][setting] == getattr(head, setting)
+    assert heads["topic"]["thresholds"] == [0.3, 0.5, 0.8]
+    assert heads["mask"]["thresholds"] == [0.5, 0.5]
+    assert heads["mask"]["calibration_temperature"] == [0.5, 3.0]
+    assert heads["val_3"]["calibration_temperature"] == [2.5]
+    assert heads["val_3"]["thresholds"] is None
+    assert (heads["a.b é, c"]["min_labels"], heads["a.b é, c"]["max_labels"]) == (1, 2)
+    assert (heads["mask"]["min_labels"], heads["mask"]["max_labels"]) == (0, 2)
+    text = json.loads(metadata["multihead_hf.text"])
+    assert text["max_length"] == 64  # the tokenizer's
+    assert (text["truncation"], text["text_prefix"], text["padding_side"]) == ("tail", "", "right")
+
+
+BLOCKED = """
+import json, sys
+for name in ("torch", "transformers", "multihead_hf", "onnx", "datasets", "sklearn"):
+    sys.modules[name] = None  # importing it raises
+sys.path.insert(0, sys.argv[1])
+from onnx_predict import Classifier
+classifier = Classifier("moved")
+texts = json.load(open("texts.json"))
+json.dump([classifier(texts), [classifier([text])[0] for text in texts]], open("found.json", "w"))
+"""
+
+
+def check_example(model: MultiHeadModel, tokenizer: Any, folder: Path, where: Path) -> None:
+    """`examples/onnx_predict.py`, without torch and transformers and with the folder moved, decides as the pipeline."""
+    pairs = len(model.config.text_columns or ()) == 2
+    texts = list(zip(TEXTS, TEXTS[::-1], strict=True)) if pairs else [(text,) for text in TEXTS]
+    where.mkdir()
+    folder.rename(where / "moved")
+    (where / "texts.json").write_text(json.dumps(texts))
+    subprocess.run([sys.executable, "-c", BLOCKED, str(EXAMPLES)], cwd=where, check=True)
+    pipe = pipeline("multi-head-text-classification", model=model, tokenizer=tokenizer)
+    given = [{"text": one, "text_pair": two} for one, two in texts] if pairs else TEXTS
+    scores = [pipe(text, return_all_scores=True)[0] for text in given]
+    chosen = [pipe(text)[0] for text in given]
+    seen = set()
+    for found in json.loads((where / "found.json").read_text()):
+        for row, (heads, every, own) in enumerate(zip(found, scores, chosen, strict=True)):
+            assert list(heads) == list(model.config.heads)
+            for name, labels in heads.items():
+                score_of = {entry["label"]: entry["score"] for entry in every[name]}
+                assert [label for label, _ in labels] == [entry["label"] for entry in own[name]], (row, name)
+                for label, score in labels:
+                    assert abs(score - score_of[label]) < 1e-5, (row, name, label)
+                seen.add((name, tuple(label for label, _ in labels)))
+    assert len(seen) > len(HEADS) + 3  # not always the same
+
+
+def test_the_example_decides_as_the_pipeline(traced: Traced, quick: None, tmp_path: Path) -> None:
+    model, tokenizer = made(text_prefix="w7 ", max_length=9), tokenizer_of()
+    export_model(model, tokenizer, tmp_path / "graph")
+    check_example(model, tokenizer, tmp_path / "graph", tmp_path / "elsewhere")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "onnx_predict.py", tmp_path / "elsewhere" / "moved", "w1 w2", "w3"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line for line in done.stdout.splitlines() if not line.startswith("  ")] == [*HEADS, *HEADS]
+
+
+@pytest.mark.parametrize("case", ["head+tail", "pairs", "left", "no special tokens"])
+def test_the_example_reads_texts_as_the_pipeline(case: str, quick: None, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"max_length": 8}
+    tokenizer = tokenizer_of()
+    if case == "head+tail":
+        settings["truncation"] = "head+tail"
+    elif case == "pairs":
+        settings |= {"text_columns": ["question", "answer"], "text_prefix": "w3 w3 "}
+    elif case == "left":
+        tokenizer = tokenizer_of(padding_side="left", truncation_side="left")
+    else:
+        tokenizer.backend_tokenizer.post_processor = None
+        assert tokenizer("")["input_ids"] == []
+    model = made(**settings)
+    export_model(model, tokenizer, tmp_path / "graph")
+    check_example(model, tokenizer, tmp_path / "graph", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("max", marks=pytest.mark.slow)])
+def test_windows(pooling: str, tmp_path: Path) -> None:
+    settings = {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 4}
+    model, tokenizer = made("bert", window_pooling=pooling, **settings), tokenizer_of()
+    export_model(model, tokenizer, tmp_path / "graph")
+    session = ort.InferenceSession(tmp_path / "graph" / "model.onnx")
+    assert session.get_inputs()[0].shape == ["batch", "windows", "length"]
+    check_example(model, tokenizer, tmp_path / "graph", tmp_path / "elsewhere")
+
+
+def test_a_graph_that_says_something_else_is_refused(quick: None, tmp_path: Path) -> None:
+    model = made()
+    with torch.no_grad():
+        model.heads["val_3"].layers[-1].bias.add_(0.01)
+    with pytest.raises(ValueError, match=r"head 'val_3': the graph's logits differ from PyTorch's by 1\.0e-02"):
+        export_model(model, tokenizer_of(), tmp_path / "graph")
+    assert list(tmp_path.iterdir()) == []
+    export_model(model, tokenizer_of(), tmp_path / "graph", tolerance=0.02)
+
+
+def test_the_model_stays_as_it_is(quick: None, tmp_path: Path) -> None:
+    model = made()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    export_model(model, tokenizer_of(), tmp_path / "graph")
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_half_precision_is_exported_in_float32(quick: None, tmp_path: Path) -> None:
+    model = made()
+    model.encoder.half()
+    # the graph of the float32 weights differs by their rounding
+    with pytest.raises(ValueError, match="the graph's logits differ"):
+        export_model(model, tokenizer_of(), tmp_path / "graph")
+    export_model(model, tokenizer_of(), tmp_path / "graph", tolerance=0.1)
+    assert model.encoder.dtype == torch.float16
+
+
+def test_int8(quick: None, tmp_path: Path) -> None:
+    model, tokenizer = made(), tokenizer_of()
+    rows = tiny.table(40).remove_columns("mood")
+    collator = MultiHeadDataCollator(tokenizer, model)
+    batch = collator(list(prepare_dataset(rows, tokenizer, model)))
+    report = export_model(model, tokenizer, tmp_path / "graph", quantize="int8", batches=[batch])
+    assert sum(report.files.values()) < report.float32_bytes
+    assert report.quantized_heads is not None
+    assert {name for name, own in report.quantized_heads.items() if own.score is not None} == {"topic"}
+    assert max(own.difference for own in report.heads.values()) < 1e-4
+    assert max(own.difference for own in report.quantized_heads.values()) > 1e-3
+    session = ort.InferenceSession(tmp_path / "graph" / "model.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["multihead_hf.quantize"]) == "int8"
+    feed = {each.name: batch[each.name].numpy() for each in session.get_inputs()}
+    known = (batch["labels"]["topic"] >= 0).all(1).numpy()
+    logits = session.run([outputs_of(metadata)["topic"]], feed)[0]
+    decided = 1 / (1 + np.exp(-logits)) >= np.array(HEADS["topic"].thresholds)
+    expected = f1_score(batch["labels"]["topic"].numpy()[known], decided[known], average="micro", zero_division=0)
+    assert report.quantized_heads["topic"].score == pytest.approx(expected)
+    with torch.no_grad():
+        exact = model(**{name: batch[name] for name in feed}).logits["topic"].sigmoid().numpy()
+    changed = ((exact >= np.array(HEADS["topic"].thresholds)) != decided).sum()
+    assert changed <= report.quantized_heads["topic"].changed <= changed + 30
+    assert report.heads["topic"].score == report.quantized_heads["topic"].model_score
+    assert f"{expected:.4f}, {report.heads['topic'].score:.4f} (f1_micro)" in str(report)
+
+
+def test_what_was_there_stays_until_the_new_is_whole(quick: None, tmp_path: Path) -> None:
+    folder = tmp_path / "graph"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    (folder / "model.onnx").write_text("old")
+    with pytest.raises(ValueError, match=r"exists and is not empty.*--overwrite"):
+        export_model(made(), tokenizer_of(), folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # as a full disk: a file cannot grow beyond
+    try:
+        for place in (folder, tmp_path / "new"):
+            with pytest.raises(OSError, match=r"too large|written"):
+                export_model(made(), tokenizer_of(), place, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["graph"]
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.txt", "model.onnx"]
+    assert (folder / "model.onnx").read_text() == "old"
+    export_model(made(), tokenizer_of(), folder, overwrite=True)
+    assert (folder / "mine.txt").read_text() == "mine"
+    ort.InferenceSession(folder / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["graph"]
+
+
+def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny.model(), tokenizer_of()
+    with pytest.raises(ValueError, match=r"format 'onx'.*Did you mean 'onnx'"):
+        export_model(model, tokenizer, tmp_path / "x", "onx")
+    with pytest.raises(ValueError, match="quantize 'int4': give one of"):
+        export_model(model, tokenizer, tmp_path / "x", quantize="int4")
+    with pytest.raises(ValueError, match="quantize='int8' is for format='onnx'"):
+        export_model(model, tokenizer, tmp_path / "x", "openvino", "int8")
+    with pytest.raises(ValueError, match="a CanineTokenizer is written in Python and has no tokenizer"):
+        export_model(model, CanineTokenizer(), tmp_path / "x")
+    with pytest.raises(ValueError, match="a Linear is no multi-head model"):
+        export_model(torch.nn.Linear(2, 2), tokenizer, tmp_path / "x")
+    with pytest.raises(ValueError, match=r"a 'canine' encoder cannot be exported to onnx: \w+: .*static shape"):
+        export_model(tiny.model("canine"), tokenizer, tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r'export to onnx needs onnxscript: pip install "multihead-hf\[onnx\]"'):
+        export_model(model, tokenizer, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_does_more_than_its_file_is_refused(quick: None, tmp_path: Path) -> None:
+    class Saying(type(tokenizer_of())):  # type: ignore[misc]
+        def _encode_plus(self, text: Any, *args: Any, **kwargs: Any) -> Any:
+            return super()._encode_plus([f"{each} w1" for each in text], *args, **kwargs)
+
+    tokenizer = tokenizer_of()
+    tokenizer.__class__ = Saying
+    with pytest.raises(ValueError, match=r"tokenizer\.json alone makes other tokens of 'Het grof"):
+        export_model(made(), tokenizer, tmp_path / "graph")
+    assert list(tmp_path.iterdir()) == []
+
+
+def saved(folder: Path) -> Path:
+    made().save_pretrained(folder)
+    tokenizer_of().save_pretrained(folder)
+    return folder
+
+
+def test_the_command(quick: None, tmp_path: Path) -> None:
+    model = saved(tmp_path / "model")
+    rows = tmp_path / "rows.jsonl"
+    tiny.table(20).remove_columns("mood").to_json(rows)
+    done = cli("export", model, "-o", tmp_path / "out", "--data", rows, "--label-column", "topic=topic_labels")
+    assert done.returncode == 0, done.stderr
+    assert "(f1_micro)" in done.stdout
+    assert done.stdout.endswith(f"The graph is {tmp_path / 'out' / 'model.onnx'}\n")
+    again = cli("export", model, "-o", tmp_path / "out")
+    assert again.returncode == 1
+    assert "exists and is not empty" in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1
+    done = cli("export", model, "-o", tmp_path / "out", "--overwrite", "--quantize", "int8", "--json")
+    report = json.loads(done.stdout)
+    assert report["quantize"] == "int8"
+    assert set(report["quantized_heads"]) == set(HEADS)
+    done = cli("export", model, "-o", tmp_path / "none", "--tolerance", "0")
+    assert done.returncode == 1
+    assert "the graph's logits differ from PyTorch's" in done.stderr
+    assert not (tmp_path / "none").exists()
+    assert cli("export", model, "-o", tmp_path / "none", "--format", "tflite").returncode == 2
+    assert cli("export", model).returncode == 2
+    for option in ("--format", "--quantize", "--data", "--tolerance", "--overwrite"):
+        assert option in cli("export", "--help").stdout
+
+
+def test_openvino(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    model = made()
+    report = export_model(model, tokenizer_of(), tmp_path / "graph", "openvino")
+    assert set(report.files) == {"openvino_model.xml", "openvino_model.bin"}
+    assert (tmp_path / "graph" / "tokenizer.json").is_file()
+    moved = (tmp_path / "graph").rename(tmp_path / "moved")
+    graph = openvino.Core().read_model(moved / "openvino_model.xml")
+    metadata = {key: graph.get_rt_info(["multihead_hf", key]).value for key in ("heads", "text", "format_version")}
+    heads = json.loads(metadata["heads"])
+    assert [head["labels"] for head in heads] == [head.labels for head in HEADS.values()]
+    assert json.loads(metadata["text"])["max_length"] == 64
+    compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for rows, length in ((1, 1), (7, 5), (7, 64)):
+        tokens = padded(rows, length)
+        found = compiled({name: values.numpy() for name, values in tokens.items()})
+        with torch.no_grad():
+            logits = model(**tokens).logits
+        for head in heads:
+            own = torch.from_numpy(np.array(found[head["output"]]))
+            torch.testing.assert_close(own, logits[head["name"]], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [
+        *(("modernbert", pooling) for pooling in ("cls", "mean", "max", "last")),
+        *((family, "mean") for family in ("bert", "xlm-roberta", "distilbert", "deberta-v2", "nomic_bert", "mpnet")),
+        *((family, None) for family in ("electra", "albert", "t5", "bart", "llama", "gpt2")),
+    ],
+)
+def test_encoders(family: str, pooling: str | None, format: str, tmp_path: Path) -> None:
+    """The command's own comparison, which the tests above compare with one of theirs."""
+    report = export_model(made(family, pooling=pooling), tokenizer_of(), tmp_path / "graph", format)
+    assert all(own.changed == 0 for own in report.heads.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = made("modernbert", truncation="windows", max_length=8)
+    model.encoder.to(dtype)
+    export_model(model, tokenizer_of(), tmp_path / "graph")
+    assert model.encoder.dtype == dtype
