@@ -62,6 +62,26 @@ def test_travelling_files_need_torch_and_transformers_only(path: Path) -> None:
             assert node.module, "`from . import x` is not followed by transformers"
 
 
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.name)
+def test_travelling_files_read_and_write_nothing_themselves(path: Path) -> None:
+    """Files and the network are transformers' to touch, so that whoever reads the code of a repository is soon done."""
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    harmless = {"collections", "collections.abc", "copy", "dataclasses", "difflib", "inspect", "itertools", "math"}
+    harmless |= {"numbers", "re", "types", "typing"}
+    others = {name for name in imported if name.split(".")[0] not in ("torch", "transformers")} - harmless
+    assert others <= {"os"}
+    paths = {"PathLike", "path", "isdir"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            assert node.attr in paths
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("open", "eval", "exec", "compile", "__import__", "input")
+        if isinstance(node, ast.Attribute):
+            assert (getattr(node.value, "id", None), node.attr) not in {("torch", "load"), ("torch", "save")}
+
+
 def test_every_travelling_file_is_reached_from_the_model() -> None:
     reached = {Path(file).name for file in get_relative_import_files(PACKAGE / "model" / "modeling_multihead.py")}
     assert reached | {"modeling_multihead.py"} == {path.name for path in TRAVELLING}

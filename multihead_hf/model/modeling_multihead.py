@@ -437,11 +437,13 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
+        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle.
 
         Raises:
             ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        kwargs.setdefault("use_safetensors", True)
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)

@@ -178,3 +178,15 @@ def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
 def test_wrong_heads_are_found_before_anything_is_loaded() -> None:
     with pytest.raises(ValueError, match=r"head 'a': a head needs labels"):
         MultiHeadModel.from_encoder("no/such-encoder", heads={"a": {"labels": []}})
+
+
+def test_weights_in_a_pickle_are_read_only_if_asked_for(tmp_path: Path) -> None:
+    model = tiny.model()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    for load in (MultiHeadModel.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(OSError, match="safetensors"):
+            load(tmp_path)
+    asked = MultiHeadModel.from_pretrained(tmp_path, use_safetensors=False)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in asked.state_dict().items())
