@@ -181,15 +181,16 @@ def tune_thresholds_command(
     as_json: JsonOption = False,
 ) -> None:
     """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    from ..training.predictions import predicted
     from ..training.tuning import calibrate, save_decisions, tune_thresholds
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_folder(model)
     loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    rows = rows_of(data, delimiter, split, ("validation",))
+    rows = predicted(loaded, rows_of(data, delimiter, split, ("validation",)), tokenizer, **reading)
     found: dict[str, Any] = {}
     if calibrate_too:
-        found["calibration"] = calibrate(loaded, rows, heads=head or None, tokenizer=tokenizer, **reading)
+        found["calibration"] = calibrate(loaded, rows, heads=head or None)
     several = [name for name, own in loaded.config.heads.items() if own.multi_label and (not head or name in head)]
     if several or not calibrate_too:
         found["thresholds"] = tune_thresholds(
@@ -201,8 +202,6 @@ def tune_thresholds_command(
             heads=several if head and calibrate_too else head or None,
             precision=precision,
             costs=costs,
-            tokenizer=tokenizer,
-            **reading,
         )
     if not dry_run:
         save_decisions(model, loaded)

@@ -1,5 +1,6 @@
 """Commands that write model cards and models."""
 
+import json
 import os
 from enum import Enum
 from typing import Annotated
@@ -79,7 +80,7 @@ def convert_command(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of the new model.")],
     labels: Annotated[
         list[str] | None,
-        typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL for each head, in the order of its logits."),
+        typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL (or a JSON list) for each head, in the order of its logits."),
     ] = None,
     pooling: Annotated[
         str | None, typer.Option(help="ggu: cls (the default), mean, max or last, as the old model read the encoder.")
@@ -112,7 +113,7 @@ def convert_command(
         given = dict(each.split("=", 1) for each in labels or [] if "=" in each)
         if len(given) != len(labels or []):
             raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
-        names = {head: own.split(",") for head, own in given.items()}
+        names = {head: json.loads(own) if own.startswith("[") else own.split(",") for head, own in given.items()}
         found = convert.convert_ggu(source[0], names, pooling or "cls", state_file)
     else:
         if len(name or []) != len(source):

@@ -61,12 +61,14 @@ def predicted(
     """
     Args:
         model: a trainer, or a `MultiHeadModel` (then with its tokenizer).
-        dataset: raw or prepared rows.
+        dataset: raw or prepared rows; or what this function has returned for them, which is given back.
         reading: for a model, `MultiHeadTrainingArguments` that say how rows are read; a trainer has its own.
 
     Raises:
         ValueError: no multi-head model, one without a tokenizer, or rows that cannot be read.
     """
+    if isinstance(dataset, Predictions):
+        return dataset
     if isinstance(model, Trainer):
         found = model.predict(dataset)
         return Predictions(

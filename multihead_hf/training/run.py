@@ -12,6 +12,7 @@ from ..data.splits import stratified_split
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
+from .predictions import predicted
 from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
@@ -176,10 +177,10 @@ def _model(
 def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any]) -> FinishedRun:
     said = []
     validation = parts.get("validation")
-    if run.end.calibrate:
-        said.append(str(calibrate(trainer, validation)))
-    if run.end.tune_thresholds:
-        said.append(str(tune_thresholds(trainer, validation)))
+    if run.end.calibrate or run.end.tune_thresholds:
+        found = predicted(trainer, validation)
+        said += [str(calibrate(trainer, found))] if run.end.calibrate else []
+        said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
     judged = parts.get("test", validation)
     prefix = "test" if "test" in parts else "eval"
     metrics: dict[str, float] = {}

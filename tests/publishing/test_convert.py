@@ -96,6 +96,9 @@ def ggu(folder: Path, encoder_too: bool = True, prefix: str = "heads.") -> dict[
 def test_ggu(tmp_path: Path, encoder_too: bool, pooling: str) -> None:
     labels = ggu(tmp_path / "old", encoder_too)
     given = [f"{name}={','.join(names)}" for name, names in labels.items()]
+    if pooling == "mean":  # a label with a comma
+        labels["GGU"][0] = "Greeting, or so"
+        given[0] = f"GGU={json.dumps(labels['GGU'])}"
     done = cli(
         *("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--pooling", pooling),
         *("--labels", given[0], "--labels", given[1]),
