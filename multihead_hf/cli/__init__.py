@@ -28,3 +28,9 @@ def main() -> None:
             raise
         print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        told = " ".join(str(error).split())
+        print(f"{NAME}: unexpected {type(error).__name__}: {told} (--debug shows where)", file=sys.stderr)
+        sys.exit(1)

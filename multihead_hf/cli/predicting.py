@@ -1,5 +1,6 @@
 """The command that predicts files."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -40,6 +41,7 @@ def predict_command(
     sep: Annotated[str, typer.Option(help="Between the labels of a row in CSV files.")] = "|",
     delimiter: DelimiterOption = None,
     split: Annotated[str | None, typer.Option(help="Part of a data set on the Hub.")] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a data set on the Hub.")] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, bf16, fp16 (CUDA), or auto: the fastest of some batches of your texts.")
     ] = "auto",
@@ -76,24 +78,29 @@ def predict_command(
         window_rows=window_rows,
         device=device or processes.device,
     )
-    report = predict_files(
-        predictor,
-        data,
-        output,
-        text_columns=text_column,
-        keep=keep,
-        top_k=top_k,
-        threshold=limits,
-        all_scores=all_scores,
-        prefix=prefix,
-        sep=sep,
-        delimiter=delimiter,
-        split=split,
-        strict=strict,
-        resume=resume,
-        overwrite=overwrite,
-        progress=not quiet,
-    )
+    try:
+        report = predict_files(
+            predictor,
+            data,
+            output,
+            text_columns=text_column,
+            keep=keep,
+            top_k=top_k,
+            threshold=limits,
+            all_scores=all_scores,
+            prefix=prefix,
+            sep=sep,
+            delimiter=delimiter,
+            split=split,
+            config=config,
+            strict=strict,
+            resume=resume,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+    except KeyboardInterrupt:
+        print(f"\n{output}.parts holds what is done: --resume goes on", file=sys.stderr)
+        raise
     if processes.is_main_process:
         if predictor.choice is not None and not as_json:
             print(predictor.choice)
@@ -122,6 +129,8 @@ def thresholds(options: list[str], config: MultiHeadConfig) -> float | dict[str,
         # names and labels may hold colons
         head = next((name for name in config.heads if place == name or place.startswith(f"{name}:")), place)
         if head == place:
+            if head in found:
+                raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
             found[head] = number
             continue
         labels = found.setdefault(head, {})

@@ -54,6 +54,7 @@ def read_dataset(
     """
     if isinstance(source, (Dataset, DatasetDict, IterableDataset, IterableDatasetDict)):
         return source
+    delimiter = None if delimiter is None else one_character(delimiter)
     if isinstance(source, pd.DataFrame):
         return _from_frame(source, "the data frame")
     if isinstance(source, Mapping):
@@ -110,6 +111,18 @@ def training_part(parts: Iterable[str]) -> str:
 def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> Iterator[dict[str, list]]:
     """Plain values of some columns, 1,000 rows at a time."""
     return dataset.select_columns(columns).with_format(None).iter(batch_size=1000)
+
+
+def one_character(delimiter: str) -> str:
+    """A delimiter, also written as `\\t` or `tab`.
+
+    Raises:
+        ValueError: it is more than one character, or none.
+    """
+    known = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+    if len(known) != 1:
+        raise ValueError(f"delimiter {delimiter!r}: one character is expected, such as ; or \\t")
+    return known
 
 
 def no_such_file(path: str) -> str:

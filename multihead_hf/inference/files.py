@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..evaluation.digest import module_digest
@@ -36,9 +36,9 @@ class PredictionReport:
         rows: how many rows it has.
         bad_rows: rows that could not be read; they are in the file `errors`.
         errors: that file, or `None` where every row is good.
-        resumed: rows that an earlier run had done.
-        texts: different texts that were computed, of this run and process.
-        cut: how many of them were longer than the model reads.
+        resumed: rows of the input, good and bad, that an earlier run had done.
+        texts: texts that the model has read in this run; one that comes again soon is read once.
+        cut: how many of them were longer than it reads.
         seconds: of this run, without loading the model.
         precision: in which the model ran.
     """
@@ -59,14 +59,11 @@ class PredictionReport:
 
     def __str__(self) -> str:
         done = self.rows + self.bad_rows - self.resumed
-        lines = [f"{self.output}: {self.rows:,} rows"]
+        lines = [f"{self.output}: {self.rows:,} rows; {done / max(self.seconds, 1e-9):,.0f} rows/s ({self.precision})"]
         if self.resumed:
-            lines[0] += f", {self.resumed:,} of them from before"
-        lines[0] += f"; {done / max(self.seconds, 1e-9):,.0f} rows/s ({self.precision})"
+            lines.append(f"{self.resumed:,} rows of the input had been done before")
         if self.cut:
-            lines.append(
-                f"{self.cut:,} of {self.texts:,} different texts are longer than the model reads, and were cut"
-            )
+            lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
         if self.bad_rows:
             lines.append(f"{self.bad_rows:,} rows could not be read: {self.errors}")
         return "\n".join(lines)
@@ -109,6 +106,7 @@ def predict_files(
     sep: str = "|",
     delimiter: str | None = None,
     split: str | None = None,
+    config: str | None = None,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -139,7 +137,7 @@ def predict_files(
         prefix: of the columns of heads.
         sep: between labels in CSV files.
         delimiter: between the columns of CSV files that are read.
-        split: part of a data set on the Hub.
+        split, config: part and configuration of a data set on the Hub.
         strict: stop at the first bad row.
         resume: go on where a run that was ended left off.
         overwrite: replace an output that exists, and what is left of a run before.
@@ -152,13 +150,18 @@ def predict_files(
     """
     given = [text_columns] if isinstance(text_columns, str) else text_columns
     texts = list(given or predictor.model.config.text_columns or ["text"])
-    rows = open_rows(source, delimiter, split)
+    place = Path(output)
+    errors = place.with_name(f"{place.name}.errors.jsonl")
+    rows = open_rows(source, delimiter, split, config, without=str(errors))
     check_columns(rows.columns, texts, "the text")
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
-    kept = list(rows.columns if keep is None else keep)
+    kept = None if keep is None else list(dict.fromkeys(keep))
     columns = Columns(heads, kept, prefix, top_k is not None, all_scores)
-    table = Table(Path(output), columns, rows.schema, sep)
+    columns.check(rows.columns)
+    table = Table(place, columns, rows.schema, sep)
+    if kept is not None:
+        rows.wanted = list(dict.fromkeys([*texts, *kept]))
     if top_k is not None or threshold is not None:
         predictor.decode(predictor.logits([]), top_k, threshold)  # says at once what is wrong with them
     settings = {
@@ -168,33 +171,49 @@ def predict_files(
         "sep": sep,
         "delimiter": delimiter,
         "split": split,
-        "columns": [*columns.types, *kept],
+        "config": config,
+        "columns": [name for name, _ in columns.ours()],
+        "keep": kept,
         "window_rows": predictor.window_rows,
     }
-    run = _Run(predictor, rows, Path(output), table, texts, strict)
-    run.begin(settings, source, resume, overwrite)
-    return run.go(top_k, threshold, progress)
+    run = _Run(predictor, rows, place, errors, table, texts, strict)
+    before = predictor.chosen
+    try:
+        run.begin(settings, source, resume, overwrite)
+        return run.go(top_k, threshold, progress)
+    finally:
+        predictor.use(before if predictor.choice is None else predictor.choice.precision)
 
 
 class _Run:
     """One call of `predict_files`."""
 
     def __init__(
-        self, predictor: MultiHeadPredictor, rows: RowSource, output: Path, table: Table, texts: list[str], strict: bool
+        self,
+        predictor: MultiHeadPredictor,
+        rows: RowSource,
+        output: Path,
+        errors: Path,
+        table: Table,
+        texts: list[str],
+        strict: bool,
     ) -> None:
-        self.predictor, self.rows, self.output, self.table = predictor, rows, output, table
-        self.texts, self.strict = texts, strict
+        self.predictor, self.rows, self.output, self.errors = predictor, rows, output, errors
+        self.table, self.texts, self.strict = table, texts, strict
         self.parts = output.with_name(f"{output.name}.parts")
-        self.errors = output.with_name(f"{output.name}.errors.jsonl")
         self.processes = PartialState()
         self.done: set[str] = set()  # parts of an earlier run
-        self.resumed = self.computed = self.cut = 0
+        self.resumed = 0
+        self.read_before = predictor.computed, predictor.cut
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> None:
         """Check what is there, and settle what all processes and later runs have to agree on."""
         if any(os.path.abspath(path) == os.path.abspath(self.output) for path in self.rows.files):
             raise ValueError(f"{self.output} is the input: give another output")
-        if self.output.exists() and not overwrite:
+        if self.output.is_dir():
+            raise ValueError(f"{self.output} is a folder: give a file")
+        # (an earlier run may have been ended between the output and the removal of its parts)
+        if self.output.exists() and not overwrite and not (resume and (self.parts / _STATE).is_file()):
             raise ValueError(f"{self.output} exists already: give another output, or --overwrite")
         about = {
             "format": _FORMAT,
@@ -213,7 +232,8 @@ class _Run:
             agreed = [known or self._precision(), {path.name for path in self.parts.glob("part-*")}]
         # one precision for all, whatever each would have measured
         broadcast_object_list(agreed)
-        self.predictor.chosen, self.done = agreed
+        self.predictor.use(agreed[0])
+        self.done = agreed[1]
         if self.processes.is_main_process and known is None:
             self.parts.mkdir(parents=True)
             write_whole(self.parts / _STATE, json.dumps({**about, "precision": agreed[0]}, indent=2).encode())
@@ -265,6 +285,8 @@ class _Run:
                     bar.total = round(end / window.share)
                 bar.update(end - bar.n)
         self.processes.wait_for_everyone()
+        ended = [(self.predictor.computed - self.read_before[0], self.predictor.cut - self.read_before[1])]
+        read = gather_object(ended)
         bad = self._finish(windows) if self.processes.is_main_process else 0
         return PredictionReport(
             str(self.output),
@@ -272,8 +294,8 @@ class _Run:
             bad,
             str(self.errors) if bad else None,
             self.resumed,
-            self.computed,
-            self.cut,
+            sum(texts for texts, _ in read),
+            sum(cut for _, cut in read),
             time.perf_counter() - begun,
             self.predictor.chosen or self.predictor.precision,
         )
@@ -290,38 +312,30 @@ class _Run:
             done = self._part(index).name in self.done
             self.resumed += len(rows) if done else 0
             mine = index % processes.num_processes == processes.process_index
-            if index and (done or not mine):
+            if done or not mine:
                 yield _Window(index, end, [], [], [], None, self.rows.share)
                 continue
-            numbers, values, bad = self._sorted_out(rows, first=index == 0)
-            encoded = None
-            if mine and not done:
-                encoded = self.predictor.encode([tuple(row[name] for name in self.texts) for row in values])
+            numbers, values, bad = self._sorted_out(rows)
+            encoded = self.predictor.encode([tuple(row[name] for name in self.texts) for row in values])
             yield _Window(index, end, numbers, values, bad, encoded, self.rows.share)
 
-    def _sorted_out(
-        self, rows: list[tuple[int, Row]], first: bool
-    ) -> tuple[list[int], list[dict[str, Any]], list[dict[str, Any]]]:
+    def _sorted_out(self, rows: list[tuple[int, Row]]) -> tuple[list[int], list[dict[str, Any]], list[dict[str, Any]]]:
         """Numbers and values of good rows, and what is to be said of bad ones.
 
         Raises:
             ValueError: a bad row where none is allowed.
         """
-        problems = {number: self._problem(row) for number, row in rows}
-        good = [(number, row) for number, row in rows if problems[number] is None]
-        if first:  # in every process, and also when it is done: types of the columns come from here
-            self.table.fit([row.values for _, row in good])
-        for place, problem in self.table.misfits([row.values for _, row in good]).items():
-            problems[good[place][0]] = problem
-        bad = [
-            {"row": number, "place": row.place, "error": problems[number], "values": row.values}
-            for number, row in rows
-            if problems[number] is not None
-        ]
-        if bad and self.strict:
-            raise ValueError(f"row {bad[0]['row']} ({bad[0]['place']}): {bad[0]['error']}")
-        good = [(number, row) for number, row in good if problems[number] is None]
-        return [number for number, _ in good], [row.values for _, row in good], bad
+        numbers, good, bad = [], [], []
+        for number, row in rows:
+            problem = self._problem(row)
+            if problem is None:
+                numbers.append(number)
+                good.append(row.values)
+            elif self.strict:
+                raise ValueError(f"row {number} ({row.place}): {problem}")
+            else:
+                bad.append({"row": number, "place": row.place, "error": problem, "values": row.values})
+        return numbers, good, bad
 
     def _problem(self, row: Row) -> str | None:
         if row.error is not None:
@@ -331,22 +345,22 @@ class _Run:
                 return f"there is no column {name!r}"
             if not isinstance(row.values[name], str):
                 return f"column {name!r} is {row.values[name]!r}, and a text is expected"
-        unknown = [name for name in row.values if name not in self.rows.columns]
-        return f"columns {unknown}, which the first row does not have" if unknown else None
+        taken = [name for name, _ in self.table.columns.ours() if name in row.values]
+        if taken and self.table.columns.kept is None:
+            return f"column {taken[0]!r} is one of the output's, and this row has one of that name"
+        return None
 
     def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
         assert window.encoded is not None
         logits = self.predictor.compute(window.encoded)
-        self.computed += len(window.encoded.rows)
-        self.cut += window.encoded.cut
-        values = self.table.columns.table(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
+        rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
         if window.bad:  # before the part, which says that the window is done
             lines = [json.dumps(each, ensure_ascii=True, default=str) for each in window.bad]
             write_whole(self._errors(window.index), "".join(f"{line}\n" for line in lines).encode())
-        self.table.write_part(self._part(window.index), values)
+        self.table.write_part(self._part(window.index), rows)
 
     def _part(self, index: int) -> Path:
-        return self.parts / f"part-{index:08}{self.table.suffix}"
+        return self.parts / f"part-{index:08}{self.table.part_suffix}"
 
     def _errors(self, index: int) -> Path:
         return self.parts / f"errors-{index:08}.jsonl"
@@ -354,14 +368,21 @@ class _Run:
     def _finish(self, windows: int) -> int:
         """Put the parts together; how many bad rows there are."""
         errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
-        lines = b"".join(path.read_bytes() for path in errors)
-        if lines:
-            write_whole(self.errors, lines)
+        bad = 0
+        unfinished = self.parts / ".errors.part"
+        with unfinished.open("wb") as file:
+            for path in errors:
+                lines = path.read_bytes()
+                bad += lines.count(b"\n")
+                file.write(lines)
+        if bad:
+            os.replace(unfinished, self.errors)
         else:
             self.errors.unlink(missing_ok=True)
-        self.table.join(map(self._part, range(windows)), self.output)
+        self.table.join([self._part(index) for index in range(windows)], self.output, self.rows.columns)
+        (self.parts / _STATE).unlink()  # first: what is left without it is nobody's
         shutil.rmtree(self.parts)
-        return lines.count(b"\n")
+        return bad
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
@@ -378,4 +399,6 @@ def _digest(predictor: MultiHeadPredictor) -> str:
     config = predictor.model.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
         config.pop(name, None)
-    return module_digest(predictor.model, config)
+    tokenizer = predictor.tokenizer
+    tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    return module_digest(predictor.model, [config, tokens])

@@ -32,13 +32,13 @@ class Encoded(NamedTuple):
         rows: of each different text, as the tokenizer gives them (of texts in windows lists of them), unpadded.
         keys: the different texts.
         of: (texts,), which of them each text is.
-        cut: how many of the different texts were cut.
+        cut: which of the different texts were cut.
     """
 
     rows: list[dict[str, Any]]
     keys: list[tuple[str, ...]]
     of: npt.NDArray[np.int64]
-    cut: int
+    cut: list[bool]
 
 
 class MultiHeadPredictor:
@@ -76,7 +76,7 @@ class MultiHeadPredictor:
         model: MultiHeadModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        heads: Sequence[str] | None = None,
+        heads: str | Sequence[str] | None = None,
         precision: str = AUTO,
         batch_tokens: int | None = None,
         window_rows: int = 8192,
@@ -87,6 +87,7 @@ class MultiHeadPredictor:
         for name, value in (("batch_tokens", batch_tokens), ("window_rows", window_rows)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value}: give a whole number of 1 or more")
+        heads = [heads] if isinstance(heads, str) else heads
         for name in heads or ():
             model.check_head(name, "heads")
         self.model = model.eval().to(self.device)
@@ -95,6 +96,7 @@ class MultiHeadPredictor:
         self.precision = precision
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
+        self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
         self._limit = token_limit(model.config, tokenizer)
@@ -102,10 +104,26 @@ class MultiHeadPredictor:
         self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, **settings: Any) -> "MultiHeadPredictor":
-        """A predictor of a saved model, with the tokenizer beside it; `settings` as for the class."""
-        model = MultiHeadModel.from_pretrained(name_or_path)
-        return cls(model, AutoTokenizer.from_pretrained(name_or_path), **settings)
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        revision: str = "main",
+        token: str | bool | None = None,
+        dtype: str | torch.dtype | None = None,
+        **settings: Any,
+    ) -> "MultiHeadPredictor":
+        """A predictor of a saved model, with the tokenizer beside it.
+
+        Args:
+            name_or_path: folder or Hub id.
+            revision, token: on the Hub.
+            dtype: of the weights; by default as saved.
+            settings: as for the class.
+        """
+        hub: dict[str, Any] = {"revision": revision, "token": token}
+        model = MultiHeadModel.from_pretrained(name_or_path, **hub, **({} if dtype is None else {"dtype": dtype}))
+        return cls(model, AutoTokenizer.from_pretrained(name_or_path, **hub), **settings)
 
     def predict(
         self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None
@@ -142,6 +160,8 @@ class MultiHeadPredictor:
         time, so `texts` may be a generator without an end."""
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
+        if isinstance(texts, (str, Mapping)):
+            raise ValueError("give a list of texts: [text]")
         rest = iter(texts)
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
@@ -163,6 +183,8 @@ class MultiHeadPredictor:
         Raises:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
+        if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
+            raise ValueError("give a list of texts: [text]")
         parts: list[tuple[str, ...]] = []
         for row, text in enumerate(texts):
             try:
@@ -183,12 +205,12 @@ class MultiHeadPredictor:
         of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
         keys = list(index)
         if not keys:
-            return Encoded([], [], of, 0)
+            return Encoded([], [], of, [])
         columns: Any = [list(column) for column in zip(*keys, strict=True)]
         tokens, cut = encode_texts(self.tokenizer, *columns, max_length=self._limit, **text_settings(self.model.config))
         names = [name for name in self.tokenizer.model_input_names if name in tokens]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
-        return Encoded(rows, keys, of, sum(cut))
+        return Encoded(rows, keys, of, cut)
 
     def compute(self, encoded: Encoded) -> Logits:
         """head → logits (texts, labels), float32, of encoded texts."""
@@ -201,6 +223,8 @@ class MultiHeadPredictor:
                     found[name][row] = own
             else:
                 new.append(row)
+        self.computed += len(new)
+        self.cut += sum(encoded.cut[row] for row in new)
         if new:
             batches = self._batches(encoded.rows, new)
             if self.chosen is None and len(new) >= WORTH_MEASURING:
@@ -230,9 +254,14 @@ class MultiHeadPredictor:
         sample = [[rows[row] for row in batch] for batch in some]
         names = [name for name in PRECISIONS if name != "fp16" or self.device.type == "cuda"]
         self.choice = fastest(names, sample, self._run, self.decode)
-        self.chosen = self.choice.precision
-        self._known.clear()
+        self.use(self.choice.precision)
         return self.choice
+
+    def use(self, precision: str | None) -> None:
+        """Compute in this precision from now on; `None` is not chosen yet."""
+        if precision != self.chosen:
+            self._known.clear()
+        self.chosen = precision
 
     def _remember(self, keys: list[tuple[str, ...]], rows: list[int], found: Logits) -> None:
         for row in rows[-self.window_rows :]:

@@ -3,8 +3,10 @@
 import csv
 import glob
 import io
+import itertools
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.sources import DELIMITERS, HUB_NAME, no_such_file
+from ..data.sources import DELIMITERS, HUB_NAME, no_such_file, one_character
 from ..model.head_multihead import near_names
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow")
+_CSV, _LINES, _TYPED = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".parquet", ".arrow")
+SUFFIXES = (*_CSV, *_LINES, *_TYPED)
 _BATCH = 1024
+_FIRST_ROWS = 1000  # of JSON Lines, whose columns count as known
 csv.field_size_limit(16 * 2**20)
 
 
@@ -41,7 +45,7 @@ class RowSource:
 
     Args:
         files: in the order in which they are read; empty for a data set on the Hub.
-        columns: that rows have (of JSON Lines those of the first row).
+        columns: that rows have (of JSON Lines those of the first rows; later ones may have others).
         schema: types of the columns, where the files say them (Parquet, Arrow).
         total: number of rows where it is known beforehand.
     """
@@ -52,27 +56,36 @@ class RowSource:
     total: int | None
     delimiter: str | None = None
     stream: Any = None
+    wanted: list[str] | None = None  # of files that say their columns only these are read; all by default
     share: float = 0.0  # of the bytes, how much has been read
 
     def __iter__(self) -> Iterator[Row]:
         if self.stream is not None:
-            for number, values in enumerate(self.stream):
+            stream = self.stream if self.wanted is None else self.stream.select_columns(self.wanted)
+            for number, values in enumerate(stream):
                 yield Row(dict(values), f"row {number}")
             return
         sizes = [max(os.path.getsize(path), 1) for path in self.files]
         for path, before, size in zip(self.files, _sums(sizes), sizes, strict=True):
-            for row, done in _read(path, self.delimiter, self.columns):
+            for row, done in _read(path, self.delimiter, self.wanted or self.columns):
                 self.share = (before + done * size) / sum(sizes)
                 yield row
 
 
-def open_rows(source: str | list[str], delimiter: str | None = None, split: str | None = None) -> RowSource:
+def open_rows(
+    source: str | list[str],
+    delimiter: str | None = None,
+    split: str | None = None,
+    config: str | None = None,
+    without: str | None = None,
+) -> RowSource:
     """The rows of files, globs and folders, or of a data set on the Hub.
 
     Args:
         source: one or several; a folder stands for all files in it.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files.
-        split: part of a data set on the Hub.
+        split, config: part and configuration of a data set on the Hub.
+        without: a file that is not read, though a glob or folder has it.
 
     Raises:
         ValueError: a file that does not exist, is of another kind, holds nothing or cannot be read, or files with
@@ -80,24 +93,44 @@ def open_rows(source: str | list[str], delimiter: str | None = None, split: str 
     """
     given = [source] if isinstance(source, str) else list(source)
     if len(given) == 1 and _is_hub_name(given[0]):
-        return _from_hub(given[0], split)
-    if split is not None:
-        raise ValueError(f"split {split!r} is for data sets on the Hub; name the files")
-    files = [path for each in given for path in _files(each)]
-    schemas = [_schema(path, delimiter) for path in files]
-    first = schemas[0]
-    for path, own in zip(files[1:], schemas[1:], strict=True):
-        if set(own.names) != set(first.names) and not path.endswith((".jsonl", ".ndjson")):
+        return _from_hub(given[0], split, config)
+    if split is not None or config is not None:
+        raise ValueError("split and config are for data sets on the Hub; name the files")
+    delimiter = None if delimiter is None else one_character(delimiter)
+    files = [path for each in given for path in _files(each) if not _is_same(path, without)]
+    schemas = {path: own for path in files if (own := _schema(path, delimiter)) is not None}
+    if not schemas:
+        raise ValueError(f"{given[0] if len(given) == 1 else given} holds no row")
+    files = list(schemas)
+    first = schemas[files[0]]
+    columns = list(first.names)
+    for path, own in schemas.items():
+        if _suffix(path) in _LINES:
+            columns += [name for name in own.names if name not in columns]
+        elif set(own.names) != set(first.names):
             only = [name for name in own.names if name not in first.names]
             missing = [name for name in first.names if name not in own.names]
             raise ValueError(f"{path} has other columns than {files[0]}: only there {missing}, only here {only}")
-    typed = all(path.endswith((".parquet", ".arrow")) for path in files)
-    if typed and any(own.field(name).type != first.field(name).type for own in schemas for name in own.names):
-        raise ValueError(f"the files {files} have columns of different types: {schemas}")
+    schema = _common_schema(schemas) if all(_suffix(path) in _TYPED for path in files) else None
     total = None
-    if all(path.endswith(".parquet") for path in files):
+    if all(_suffix(path) == ".parquet" for path in files):
         total = sum(pq.read_metadata(path).num_rows for path in files)
-    return RowSource(files, first.names, first if typed else None, total, delimiter)
+    return RowSource(files, columns, schema, total, delimiter)
+
+
+def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
+    try:
+        return pa.unify_schemas(list(schemas.values()), promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"the files {list(schemas)} have columns of different types: {error}") from None
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _is_same(path: str, other: str | None) -> bool:
+    return other is not None and os.path.abspath(path) == os.path.abspath(other)
 
 
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
@@ -116,12 +149,12 @@ def _is_hub_name(source: str) -> bool:
     return HUB_NAME.fullmatch(source) is not None and not source.lower().endswith((*SUFFIXES, ".json"))
 
 
-def _from_hub(name: str, split: str | None) -> RowSource:
+def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
     from datasets import IterableDatasetDict, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        found = load_dataset(name, split=split, streaming=True)
+        found = load_dataset(name, config, split=split, streaming=True)
     except (DatasetNotFoundError, ConnectionError) as error:
         raise ValueError(f"{name!r} is neither a file here nor a data set on the Hub: {error}") from None
     if isinstance(found, IterableDatasetDict):
@@ -157,38 +190,47 @@ def _files(source: str) -> list[str]:
     return found
 
 
-def _schema(path: str, delimiter: str | None) -> pa.Schema:
-    """Columns of a file, with types where it says them.
+def _schema(path: str, delimiter: str | None) -> pa.Schema | None:
+    """Columns of a file, with types where it says them; `None` where it holds nothing.
 
     Raises:
-        ValueError: it holds nothing, or cannot be read.
+        ValueError: it cannot be read.
     """
+    if not os.path.getsize(path):
+        return None
     try:
-        if path.lower().endswith(".parquet"):
-            return pq.read_schema(path)
-        if path.lower().endswith(".arrow"):
+        if _suffix(path) == ".parquet":
+            return _no_twins(pq.read_schema(path), path)
+        if _suffix(path) == ".arrow":
             with pa.memory_map(path) as file:
-                return _arrow_reader(file).schema
+                return _no_twins(_arrow_reader(file).schema, path)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    if path.lower().endswith((".csv", ".tsv")):
+    if _suffix(path) in _CSV:
         return pa.schema([(name, pa.string()) for name in _header(path, _between(path, delimiter))])
-    first = next((row.values for row, _ in _read_json_lines(path) if row.error is None), None)
-    if first is None:
-        raise ValueError(f"{path} holds no row that can be read: one JSON object on each line is expected")
-    return pa.schema([(name, pa.null()) for name in first])
+    first = [row for row, _ in itertools.islice(_read_json_lines(path), _FIRST_ROWS)]
+    if first and all(row.error is not None for row in first):
+        raise ValueError(f"{first[0].place}: {first[0].error}; one JSON object on each line is expected")
+    names = dict.fromkeys(name for row in first for name in row.values)
+    return pa.schema([(name, pa.null()) for name in names]) if first else None
+
+
+def _no_twins(schema: pa.Schema, path: str) -> pa.Schema:
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} has two columns called {twice[0]!r}")
+    return schema
 
 
 def _read(path: str, delimiter: str | None, columns: list[str]) -> Iterator[tuple[Row, float]]:
     """Rows, with the share of the file that has been read."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in (".csv", ".tsv"):
+    if _suffix(path) in _CSV:
         return _read_csv(path, _between(path, delimiter))
-    return _read_json_lines(path) if suffix in (".jsonl", ".ndjson") else _read_arrow(path, columns)
+    return _read_json_lines(path) if _suffix(path) in _LINES else _read_arrow(path, columns)
 
 
 def _between(path: str, delimiter: str | None) -> str:
-    return delimiter or ("\t" if path.lower().endswith(".tsv") else ",")
+    return delimiter or ("\t" if _suffix(path) == ".tsv" else ",")
 
 
 def _header(path: str, delimiter: str) -> list[str]:
@@ -196,6 +238,8 @@ def _header(path: str, delimiter: str) -> list[str]:
         columns = next(csv.reader(file, delimiter=delimiter), None)
     if not columns:
         raise ValueError(f"{path} holds no row")
+    if _not_utf8(dict.fromkeys(columns, "".join(columns))):
+        raise ValueError(f"{path}: its first line is not in UTF-8; save it as UTF-8")
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise ValueError(f"{path} has two columns called {twice[0]!r}")
@@ -212,28 +256,55 @@ def _read_csv(path: str, delimiter: str) -> Iterator[tuple[Row, float]]:
     columns, size = _header(path, delimiter), os.path.getsize(path)
     with open(path, "rb") as file:
         # bytes that are no UTF-8 spoil their row only
-        reader = csv.reader(
-            io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=""),
-            delimiter=delimiter,
-            strict=True,
-        )
+        lines = _Lines(io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=""))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         next(reader)
         while True:
-            place = f"{path}, line {reader.line_num + 1}"
+            lines.taken.clear()
+            place = f"{path}, line {lines.number + 1}"
             try:
                 fields = next(reader, None)
             except csv.Error as problem:
-                yield Row({}, place, str(problem)), file.tell() / size
+                # such as a quote that is never closed: one line is bad, and not all that it swallowed
+                until = lines.number
+                lines.back(lines.taken[1:])
+                reader = csv.reader(lines, delimiter=delimiter, strict=True)
+                error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
+                yield Row({}, place, error), file.tell() / size
                 continue
             if fields is None:
                 return
             if not fields:  # an empty line
                 continue
             values = dict(zip(columns, fields, strict=False))
-            error = _not_utf8(values)
+            wrong = _not_utf8(values)
             if len(fields) != len(columns):
-                error = f"{len(fields)} fields, and the header has {len(columns)}"
-            yield Row(values, place, error), file.tell() / size
+                wrong = f"{len(fields)} fields, and the header has {len(columns)}"
+                wrong += f" (read up to line {lines.number})" if len(lines.taken) > 1 else ""
+            yield Row(values, place, wrong), file.tell() / size
+
+
+class _Lines:
+    """Lines of a file, some of which can be given back; `number` is how many were read."""
+
+    def __init__(self, file: Iterator[str]) -> None:
+        self._file = file
+        self._again: deque[str] = deque()
+        self.taken: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._file)
+        self.number += 1
+        self.taken.append(line)
+        return line
+
+    def back(self, lines: list[str]) -> None:
+        self._again.extendleft(reversed(lines))
+        self.number -= len(lines)
 
 
 def _not_utf8(values: dict[str, Any]) -> str | None:
@@ -258,24 +329,43 @@ def _read_json_lines(path: str) -> Iterator[tuple[Row, float]]:
             values: Any = {}
             try:
                 values = json.loads(line)
-            except ValueError as problem:  # also bytes that are no UTF-8
+            except (ValueError, RecursionError) as problem:  # also bytes that are no UTF-8
                 error = f"no JSON: {problem}"
             if not isinstance(values, dict):
                 error = f"a JSON object is expected, not {values!r}"
                 values = {}
-            yield Row(values, place, error or _not_utf8(values)), done / size
+            if error is None and b"\\ud" in line.lower():  # half of a character, which no file can hold
+                error = _not_utf8({name: json.dumps(own, ensure_ascii=False) for name, own in values.items()})
+            yield Row(values if error is None else _printable(values), place, error), done / size
+
+
+def _printable(values: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
 def _read_arrow(path: str, columns: list[str]) -> Iterator[tuple[Row, float]]:
     number = 0
     for batch, share in _arrow_batches(path, columns):
-        for values in batch.to_pylist():
-            yield Row(values, f"{path}, row {number}"), share
+        for values in _rows_of(batch):
+            error = values if isinstance(values, str) else None
+            yield Row({} if isinstance(values, str) else values, f"{path}, row {number}", error), share
             number += 1
 
 
+def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
+    """Rows, or why one cannot be had (a date that Python has not)."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for place in range(batch.num_rows):
+            try:
+                yield batch.slice(place, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                yield str(error)
+
+
 def _arrow_batches(path: str, columns: list[str]) -> Iterator[tuple[pa.RecordBatch, float]]:
-    if path.lower().endswith(".parquet"):
+    if _suffix(path) == ".parquet":
         with pq.ParquetFile(path) as file:
             rows, done = max(file.metadata.num_rows, 1), 0
             for batch in file.iter_batches(_BATCH, columns=columns):

@@ -1,8 +1,10 @@
-"""Tables of predictions, in parts that are there as a whole or not at all, and then in one file."""
+"""Tables of predictions: parts that are there as a whole or not at all, and then one file of them."""
 
+import base64
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +30,14 @@ class Columns:
 
     Args:
         heads: by name, those that are predicted.
-        kept: columns of the input.
+        kept: columns of the input; `None` keeps whatever a row has.
         prefix: of the columns of heads.
         ranked: whether also a single-label head has a list of labels (with `top_k`).
         all_scores: whether each head has a column with the scores of all its labels, in their order.
     """
 
     heads: Mapping[str, HeadConfig]
-    kept: Sequence[str]
+    kept: Sequence[str] | None
     prefix: str = "predicted_"
     ranked: bool = False
     all_scores: bool = False
@@ -44,62 +46,69 @@ class Columns:
         """Whether a head has a list of labels for each row."""
         return self.ranked or self.heads[head].multi_label
 
-    @property
-    def types(self) -> dict[str, pa.DataType]:
-        """Of the columns that are ours."""
-        found: dict[str, pa.DataType] = {ROW: pa.int64()}
+    def ours(self) -> list[tuple[str, pa.DataType]]:
+        """Name and type of the columns that are not the input's, the number of the row first."""
+        found: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
         for name in self.heads:
             several = self.is_list(name)
-            found[f"{self.prefix}{name}"] = pa.list_(pa.string()) if several else pa.string()
-            found[f"{self.prefix}{name}_score"] = pa.list_(pa.float32()) if several else pa.float32()
+            found.append((f"{self.prefix}{name}", pa.list_(pa.string()) if several else pa.string()))
+            found.append((f"{self.prefix}{name}_score", pa.list_(pa.float32()) if several else pa.float32()))
             if self.all_scores:
-                found[f"{self.prefix}{name}_scores"] = pa.list_(pa.float32())
+                found.append((f"{self.prefix}{name}_scores", pa.list_(pa.float32())))
         return found
 
-    def check(self) -> None:
+    def check(self, known: Sequence[str]) -> None:
         """
+        Args:
+            known: columns of the input.
+
         Raises:
             ValueError: two columns of one name.
         """
-        names = list(self.types)
+        names = [name for name, _ in self.ours()]
         for name in names:
-            if names.count(name) > 1 or name in self.kept:
+            if names.count(name) > 1:
+                raise ValueError(f"two heads would both have the column {name!r}: predict them one by one (--head)")
+            if name in (known if self.kept is None else self.kept):
+                other = "" if name == ROW else ", or give another prefix (--prefix)"
                 raise ValueError(
-                    f"the output would have two columns called {name!r}: keep other columns of the input (--keep), or "
-                    "give another prefix (--prefix)"
+                    f"the output would have two columns called {name!r}: choose other columns of the input (--keep)"
+                    f"{other}"
                 )
 
-    def table(
-        self, rows: Sequence[int], kept: Sequence[Mapping[str, Any]], found: Mapping[str, HeadPrediction]
-    ) -> dict[str, list[Any]]:
-        """The values of all columns.
+    def rows(
+        self, numbers: Sequence[int], given: Sequence[Mapping[str, Any]], found: Mapping[str, HeadPrediction]
+    ) -> list[dict[str, Any]]:
+        """Rows of the table.
 
         Args:
-            rows: numbers of the rows in the input.
-            kept: values of each row.
+            numbers: of the rows in the input.
+            given: their values there.
             found: what each head says of them.
         """
-        values: dict[str, list[Any]] = {ROW: list(rows)}
-        values |= {name: [row.get(name) for row in kept] for name in self.kept}
-        for name in self.heads:
-            own = found[name]
-            labels: list[Any] = own.labels
-            scores: list[Any] = own.scores
-            if not self.is_list(name):
-                labels, scores = [each[0] for each in labels], [each[0] for each in scores]
-            values[f"{self.prefix}{name}"], values[f"{self.prefix}{name}_score"] = labels, scores
-            if self.all_scores:
-                values[f"{self.prefix}{name}_scores"] = own.probabilities.tolist()
-        return values
+        rows = []
+        for place, (number, values) in enumerate(zip(numbers, given, strict=True)):
+            row: dict[str, Any] = {ROW: number}
+            row |= values if self.kept is None else {name: values.get(name) for name in self.kept}
+            for name, own in found.items():
+                labels, scores = own.labels[place], own.scores[place]
+                several = self.is_list(name)
+                row[f"{self.prefix}{name}"] = labels if several else labels[0]
+                row[f"{self.prefix}{name}_score"] = scores if several else scores[0]
+                if self.all_scores:
+                    row[f"{self.prefix}{name}_scores"] = own.probabilities[place].tolist()
+            rows.append(row)
+        return rows
 
 
 class Table:
-    """Writes and joins parts of one format.
+    """Writes parts, and joins them into one file.
 
     Args:
         path: of the joined file; its suffix says the format.
         columns: that it has.
-        schema: types of the kept columns, where the input says them; else they are those of the first part.
+        schema: types of the input's columns, where the input says them. Parts are Parquet then, and otherwise JSON
+            Lines: which types the values have is known when all have been seen.
         sep: between labels in CSV files.
 
     Raises:
@@ -113,7 +122,8 @@ class Table:
         self.columns = columns
         self.schema = schema
         self.sep = sep
-        columns.check()
+        self.part_suffix = ".jsonl" if schema is None else ".parquet"
+        self._ours = dict(columns.ours())
         if self.suffix == ".csv":
             for name in columns.heads:
                 for label in columns.heads[name].labels if columns.is_list(name) else []:
@@ -123,115 +133,149 @@ class Table:
                             "another --sep, or write .jsonl or .parquet"
                         )
 
-    def fit(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Settle the types of kept columns by the first rows, where the input does not say them."""
-        if self.suffix != ".parquet" or self.schema is not None:
-            return
-        types = {}
-        for name in self.columns.kept:
-            known = [row[name] for row in rows if row.get(name) is not None]
-            # of values of several kinds the first one counts; rows with others are misfits
-            some = known if _is_array(known, None) else known[:1]
-            types[name] = pa.array(some).type if some else pa.string()
-        self.schema = pa.schema(list(types.items()))
-
-    def misfits(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Which of the rows cannot be written, and why."""
-        found: dict[int, str] = {}
-        for name in self.columns.kept if self.suffix == ".parquet" else []:
-            assert self.schema is not None
-            kind = self.schema.field(name).type
-            values = [row.get(name) for row in rows]
-            if _is_array(values, kind):
-                continue
-            for number, value in enumerate(values):
-                if not _is_array([value], kind):
-                    found.setdefault(number, f"column {name!r}: {value!r} is no {kind}, as in the rows before")
-        return found
-
-    def write_part(self, path: Path, values: Mapping[str, list[Any]]) -> None:
+    def write_part(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one part."""
-        write_whole(path, {".parquet": self._parquet, ".jsonl": self._jsonl, ".csv": self._csv}[self.suffix](values))
+        if self.schema is None:
+            write_whole(path, _json_lines(rows))
+            return
+        buffer = io.BytesIO()
+        pq.write_table(self._arrow(rows, self._typed(self.schema)), buffer)
+        write_whole(path, buffer.getvalue())
 
-    def join(self, parts: Iterable[Path], path: Path) -> None:
-        """Put parts, in their order, into one file; it is there as a whole or not at all."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    def join(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
+        """Put parts, in their order, into one file; it is there as a whole or not at all.
+
+        Args:
+            parts: that were written.
+            path: of the file.
+            known: columns of the input, for a file without a row.
+        """
+        unfinished = (parts[0].parent if parts else path.parent) / f".joined{self.suffix}.part"
         try:
             if self.suffix == ".parquet":
-                self._join_parquet(list(parts), unfinished)
+                self._join_parquet(parts, unfinished, known)
+            elif self.suffix == ".csv":
+                self._join_csv(parts, unfinished, known)
             else:
                 with unfinished.open("wb") as file:
-                    if self.suffix == ".csv":
-                        file.write(self._csv_lines([self._names()]))
                     for part in parts:
-                        file.write(part.read_bytes())
+                        file.write(_json_lines(map(self._rounded, self._read(part))))
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _names(self) -> list[str]:
-        own = list(self.columns.types)
-        return [own[0], *self.columns.kept, *own[1:]]
+    def _read(self, part: Path) -> list[dict[str, Any]]:
+        if self.schema is not None:
+            return pq.read_table(part).to_pylist()
+        with part.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
 
-    def _whole_schema(self) -> pa.Schema:
-        assert self.schema is not None
-        types = self.columns.types
-        fields = [pa.field(name, types[name]) if name in types else self.schema.field(name) for name in self._names()]
+    def _typed(self, given: pa.Schema) -> pa.Schema:
+        """All columns in their order, the input's with the types of `given`."""
+        kept = given.names if self.columns.kept is None else self.columns.kept
+        fields = [pa.field(ROW, self._ours[ROW]), *(given.field(name) for name in kept)]
+        fields += [pa.field(name, kind) for name, kind in self._ours.items() if name != ROW]
         labels = {name: head.labels for name, head in self.columns.heads.items()}
         return pa.schema(fields, metadata={"multihead_hf.labels": json.dumps(labels)})
 
-    def _parquet(self, values: Mapping[str, list[Any]]) -> bytes:
-        schema = self._whole_schema()
-        table = pa.table([pa.array(values[field.name], type=field.type) for field in schema], schema=schema)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        return buffer.getvalue()
+    def _arrow(self, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+        return pa.table([_array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)
 
-    def _join_parquet(self, parts: list[Path], path: Path) -> None:
-        with pq.ParquetWriter(path, self._whole_schema()) as writer:
+    def _join_parquet(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
+        if self.schema is not None:
+            with pq.ParquetWriter(path, self._typed(self.schema)) as writer:
+                for part in parts:
+                    writer.write_table(pq.read_table(part))
+            return
+        types = self._types(parts, known)
+        with pq.ParquetWriter(path, self._typed(pa.schema(list(types.items())))) as writer:
             for part in parts:
-                writer.write_table(pq.read_table(part))
+                writer.write_table(self._arrow(self._read(part), writer.schema))
 
-    def _jsonl(self, values: Mapping[str, list[Any]]) -> bytes:
-        rounded = [_rounded(values[name]) if name in self.columns.types else values[name] for name in values]
-        lines = (dict(zip(values, row, strict=True)) for row in zip(*rounded, strict=True))
-        return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines).encode()
+    def _types(self, parts: Iterable[Path], known: Sequence[str]) -> dict[str, pa.DataType]:
+        """Types of the input's columns that hold all values of all parts; text where they are of several kinds."""
+        names = known if self.columns.kept is None else self.columns.kept
+        types: dict[str, pa.DataType] = {name: pa.null() for name in names}
+        for part in parts:
+            rows = self._read(part)
+            for name in dict.fromkeys(name for row in rows for name in row if name not in self._ours):
+                own = _type_of([row.get(name) for row in rows])
+                types[name] = _common(types.get(name, pa.null()), own)
+        return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
 
-    def _csv(self, values: Mapping[str, list[Any]]) -> bytes:
-        ours = self.columns.types
-        cells = [
-            [self._joined(value) for value in _rounded(own)] if name in ours else [_cell(value) for value in own]
-            for name, own in values.items()
-        ]
-        return self._csv_lines(zip(*cells, strict=True))
+    def _join_csv(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
+        names = list(known if self.columns.kept is None else self.columns.kept)
+        if self.columns.kept is None and self.schema is None:
+            found = (name for part in parts for row in self._read(part) for name in row if name not in self._ours)
+            names = list(dict.fromkeys([*names, *found]))
+        header = [ROW, *names, *(name for name in self._ours if name != ROW)]
+        with path.open("w", encoding="utf-8", newline="") as file:
+            plain = csv.writer(file, lineterminator="\n")
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writerow(header)
+            for part in parts:
+                for row in map(self._rounded, self._read(part)):
+                    cells = [self._cell(name, row.get(name)) for name in header]
+                    # a carriage return ends a line for most readers, and is not quoted by itself
+                    broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+                    (quoted if broken else plain).writerow(cells)
 
-    def _csv_lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
-        return buffer.getvalue().encode()
+    def _cell(self, name: str, value: Any) -> Any:
+        if isinstance(value, list) and name in self._ours:
+            return self.sep.join(map(str, value))
+        return json.dumps(_plain(value), ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
-    def _joined(self, value: Any) -> Any:
-        return self.sep.join(map(str, value)) if isinstance(value, list) else value
+    def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row with scores of the digits that float32 has."""
+
+        def rounded(value: Any) -> Any:
+            if isinstance(value, list):
+                return [rounded(each) for each in value]
+            return round(value, _DIGITS) if isinstance(value, float) else value
+
+        return {name: rounded(value) if name in self._ours else value for name, value in row.items()}
 
 
-def _is_array(values: list[Any], kind: pa.DataType | None) -> bool:
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: what is no number is null, bytes are base64, times are ISO 8601."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(own) for own in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _type_of(values: list[Any]) -> pa.DataType:
     try:
-        pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return False
-    return True
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.string()
 
 
-def _rounded(values: list[Any]) -> list[Any]:
-    """Scores with the digits that float32 has."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, list):
-            return [rounded(each) for each in value]
-        return round(value, _DIGITS) if isinstance(value, float) else value
-
-    return [rounded(value) for value in values]
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """A type that holds the values of both."""
+    schemas = [pa.schema([("", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Of a column of texts what is none is written as in JSON."""
+    if pa.types.is_string(kind):
+        values = [
+            value if value is None or isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)
+            for value in values
+        ]
+    return pa.array(values, type=kind)

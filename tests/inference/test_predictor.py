@@ -203,6 +203,9 @@ def test_a_precision_that_changes_labels_is_not_chosen() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"text 1: a text is a string.*not int: 5"):
         predictor().predict(["w1", 5])
+    with pytest.raises(ValueError, match=r"give a list of texts: \[text\]"):
+        predictor().predict("w1 w2")
+    assert predictor(heads="mood").heads == ["mood"]
     with pytest.raises(ValueError, match="text 1: single texts and pairs are predicted apart"):
         predictor().predict(["w1", {"text": "w1", "text_pair": "w2"}])
     with pytest.raises(ValueError, match=r"heads: the model has no head 'moot'\. Did you mean 'mood'"):
