@@ -1,5 +1,7 @@
 """The command that trains."""
 
+import contextlib
+import sys
 from typing import Annotated
 
 import typer
@@ -31,7 +33,9 @@ def train_command(
         return
     if config is None:
         raise typer.BadParameter("name a YAML file; --example prints one to start from", param_hint="CONFIG")
-    run = train_from_config(config, dict(map(parse_change, change or [])), resume)
+    # with --json the output is the figures alone, and what the Trainer prints is not in it
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        run = train_from_config(config, dict(map(parse_change, change or [])), resume)
     if not run.trainer.is_world_process_zero():
         return
     if as_json:

@@ -13,6 +13,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .predictions import predicted
+from .preparation import prepared
 from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
@@ -53,9 +54,10 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     if args.label_sep is None:
         args.label_sep = {name: settings["sep"] for name, settings in run.heads.items() if "sep" in settings} or None
     parts = _parts(run, args, columns)
-    _check_end(run, args, parts.get("validation"))
+    validation = parts.get("validation")
     set_seed(args.seed)
     model, tokenizer = _model(run, args, parts["train"], columns)
+    _check_end(run, args, model.config.heads, validation, parts.get("test", validation))
     patience = run.end.early_stopping_patience
     trainer = MultiHeadTrainer(
         model=model,
@@ -65,20 +67,50 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
         eval_dataset=parts.get("validation"),
         callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
     )
+    # now, and not when hours have been trained
+    test = None if "test" not in parts else _prepared_test(parts["test"], trainer, args, tokenizer)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
-    return _finished(run, trainer, parts)
+    trainer.save_model()  # whatever becomes of what follows
+    return _finished(run, trainer, parts, test)
 
 
-def _check_end(run: RunConfig, args: MultiHeadTrainingArguments, validation: Any) -> None:
+def _prepared_test(rows: Any, trainer: MultiHeadTrainer, args: MultiHeadTrainingArguments, tokenizer: Any) -> Any:
+    if isinstance(rows, dict):
+        return {
+            name: prepared(own, trainer.config, args, tokenizer, f"data.test {name!r}") for name, own in rows.items()
+        }
+    return prepared(rows, trainer.config, args, tokenizer, "data.test")
+
+
+def _check_end(
+    run: RunConfig,
+    args: MultiHeadTrainingArguments,
+    heads: Mapping[str, HeadConfig],
+    validation: Any,
+    judged: Any,
+) -> None:
     """
     Raises:
         ValueError: what is asked for at the end cannot be done; it is said before the training.
+        ImportError: a report needs plots, and they need a package.
     """
-    if (run.end.calibrate or run.end.tune_thresholds) and (validation is None or isinstance(validation, dict)):
+    several = isinstance(validation, dict)
+    if run.end.report:
+        from ..evaluation import plots  # noqa: F401 (says what to install)
+
+        if judged is None or isinstance(judged, dict):
+            raise ValueError("end.report needs one set of test or validation rows: data.test or data.validation")
+    if run.end.tune_thresholds and not any(head.multi_label for head in heads.values()):
+        raise ValueError("end.tune_thresholds is for multi-label heads, and there is none")
+    if (run.end.calibrate or run.end.tune_thresholds) and (validation is None or several):
         raise ValueError("end.calibrate and end.tune_thresholds need one set of validation rows: data.validation")
-    if run.end.early_stopping_patience is not None and not (args.load_best_model_at_end and args.metric_for_best_model):
+    patience = run.end.early_stopping_patience
+    if patience is not None and patience < 1:
+        raise ValueError(f"end.early_stopping_patience {patience}: give a whole number of 1 or more")
+    judges = args.load_best_model_at_end and args.metric_for_best_model and args.eval_strategy != "no"
+    if patience is not None and not judges:
         raise ValueError(
-            "end.early_stopping_patience needs training.load_best_model_at_end and training.metric_for_best_model"
+            "end.early_stopping_patience needs training.eval_strategy, load_best_model_at_end and metric_for_best_model"
         )
 
 
@@ -90,37 +122,46 @@ def _parts(run: RunConfig, args: MultiHeadTrainingArguments, columns: Mapping[st
     """
     data = run.data
     given = {"train": data.train, "validation": data.validation, "test": data.test}
+    whole: Any = None
     read: dict[str, Any] = {}
     for part, source in given.items():
         if isinstance(source, dict):  # several data sets
-            read[part] = {name: _of_part(_rows(each, run), part, name) for name, each in source.items()}
+            read[part] = {name: _of_part(_rows(each, run), part) for name, each in source.items()}
         elif source is not None:
-            read[part] = _rows(source, run)
-    whole = read["train"]
-    in_parts = isinstance(whole, Mapping) and not isinstance(data.train, dict)
-    if data.split is not None:
-        if isinstance(whole, Mapping) or len(read) > 1:
-            raise ValueError("data.split: is for one table, and these rows are in parts already; leave it out")
-        heads = _heads(run, args, whole, columns)
-        reading = {"label_columns": args.label_columns, "multi_hot": args.multi_hot}
-        labels = {"sep": args.label_sep, "empty": args.empty_labels}
-        return dict(
-            stratified_split(whole, heads, data.split, data.split_seed, data.groups, **reading, **labels)  # type: ignore[arg-type]
-        )
-    if in_parts:
-        read = {**{part: rows for part, rows in whole.items() if part in given}, **read}
-    return {part: _of_part(rows, part, part) if in_parts else rows for part, rows in read.items()}
+            rows = _rows(source, run)
+            whole = rows if part == "train" else whole
+            read[part] = _of_part(rows, part)
+    in_parts = {part: rows for part, rows in whole.items() if part in given} if isinstance(whole, Mapping) else {}
+    if data.split is None:
+        return {**in_parts, **read}
+    if isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1:
+        raise ValueError("data.split: is for one table, and these rows are in parts already; leave it out")
+    rows, heads = read["train"], _heads(run, args, read["train"], columns)
+    reading: dict[str, Any] = {
+        "label_columns": args.label_columns,
+        "multi_hot": args.multi_hot,
+        "sep": args.label_sep,
+        "empty": args.empty_labels,
+    }
+    return dict(stratified_split(rows, heads, data.split, data.split_seed, data.groups, **reading))
 
 
 def _rows(source: str | list[str], run: RunConfig) -> Any:
-    return read_dataset(source, delimiter=run.data.delimiter)
+    hub = {} if run.data.config is None else {"name": run.data.config}
+    return read_dataset(source, delimiter=run.data.delimiter, **hub)
 
 
-def _of_part(rows: Any, part: str, name: str) -> Any:
+def _of_part(rows: Any, part: str) -> Any:
+    """
+    Raises:
+        ValueError: the rows are in parts, and none is this one.
+    """
     if not isinstance(rows, Mapping):
         return rows
+    if len(rows) == 1:  # a sole part is often called train
+        return next(iter(rows.values()))
     if part not in rows:
-        raise ValueError(f"data.{name}: there is no part {part!r}, but {list(rows)}")
+        raise ValueError(f"data.{part}: there is no part {part!r}, but {list(rows)}")
     return rows[part]
 
 
@@ -174,22 +215,23 @@ def _model(
     return model, AutoTokenizer.from_pretrained(run.model.start_from)
 
 
-def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any]) -> FinishedRun:
+def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> FinishedRun:
     said = []
     validation = parts.get("validation")
     if run.end.calibrate or run.end.tune_thresholds:
         found = predicted(trainer, validation)
         said += [str(calibrate(trainer, found))] if run.end.calibrate else []
         said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
-    judged = parts.get("test", validation)
-    prefix = "test" if "test" in parts else "eval"
+    prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
-    if judged is not None:
-        metrics = trainer.evaluate(judged, metric_key_prefix=prefix)
-    if run.end.report and judged is not None:
+    if test is not None or validation is not None:
+        metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
+        tuned = " (which the thresholds or temperatures were chosen on)" if test is None and said else ""
+        said.append(f"On the {'validation' if test is None else 'test'} rows{tuned}:")
+    if run.end.report:
         folder = f"{trainer.args.output_dir}/_report"
-        write_report(trainer, judged, folder)
-        said.append(f"The report is {folder}/report.html")
+        write_report(trainer, parts.get("test", validation), folder)
+        said.insert(-1, f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     else:

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from ..data.sources import PARTS
 from ..model.head_multihead import HeadConfig, near_names
 from .arguments import MultiHeadTrainingArguments
 
@@ -61,6 +62,7 @@ class DataSection:
     groups: str | None = field(
         default=None, metadata={"help": "Column whose equal values stay in one part of the split."}
     )
+    config: str | None = field(default=None, metadata={"help": "Configuration of data sets on the Hub."})
     delimiter: str | None = field(
         default=None, metadata={"help": "Between the columns of CSV files. Default: a comma."}
     )
@@ -113,7 +115,7 @@ _HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig)))
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that knows 1e-4 as a number, and no key twice."""
+    """Safe YAML that knows 1e-4 as a number, `no` as a text, and no key twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         seen: set[Any] = set()
@@ -125,6 +127,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 would take no, off and yes for booleans, and eval_strategy: no is a text
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false|True|False)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -141,6 +149,8 @@ def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> Ru
         ValueError: a file that cannot be read, an unknown key (says which is like it), or a value of another kind.
     """
     if isinstance(source, RunConfig):
+        if changes:
+            raise ValueError("changes are for a file or a dict; change the RunConfig itself")
         return source
     what = "" if isinstance(source, Mapping) else f"{source}: "
     values = dict(source) if isinstance(source, Mapping) else _read_yaml(source)
@@ -202,13 +212,45 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     if not run.heads and run.model.start_from is None:
         raise ValueError("heads: name at least one head, such as heads: {topic: {column: topics}}")
     for head, settings in run.heads.items():
-        run.heads[head] = dict(settings or {})
-        _check_keys(run.heads[head], _HEAD_FIELDS, f"heads.{head}.")
+        run.heads[head] = _checked_head(head, settings)
     if (run.model.encoder is None) == (run.model.start_from is None):
         raise ValueError("model: give an encoder, or a saved model as start_from, and not both")
+    if run.model.start_from is not None:
+        for name in values.get("model") or {}:
+            if name != "start_from":
+                raise ValueError(f"model.{name}: the saved model has its own; leave it out beside start_from")
+    for key, name in (("label_columns", "column"), ("label_sep", "sep")):
+        if run.training.get(key) is not None and any(name in settings for settings in run.heads.values()):
+            raise ValueError(f"training.{key}: say it in one place, heads.<name>.{name} or here")
+    _check_split(run.data.split)
     if run.data.train is None:
         raise ValueError("data.train: name the rows to train on")
     return run
+
+
+def _checked_head(head: str, settings: Any) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: no mapping, an unknown key, or a `column` or `sep` that is none.
+    """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
+    found = dict(settings or {})
+    _check_keys(found, _HEAD_FIELDS, f"heads.{head}.")
+    for name, hint in (("column", str | list[str]), ("sep", str)):
+        if name in found and not _is_of(found[name], hint):
+            raise ValueError(f"heads.{head}.{name}: {_shown(hint)} is expected, not {found[name]!r}")
+    if "sep" in found or isinstance(found.get("column"), list):
+        found.setdefault("problem_type", "multi_label_classification")
+    return found
+
+
+def _check_split(split: Mapping[str, float] | None) -> None:
+    for name in split or {}:
+        if name not in PARTS:
+            raise ValueError(f"data.split.{name}: the parts are {', '.join(PARTS)}.{near_names(name, PARTS, 0.3)}")
+    if split is not None and "train" not in split:
+        raise ValueError("data.split: give train a share")
 
 
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
@@ -216,7 +258,8 @@ def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
         if name not in known:
             elsewhere = "".join(f" {name!r} is a key of {section}." for section in _sections_with(name))
             near = near_names(name, known)
-            raise ValueError(f"{where}{name}: there is no such key.{near or elsewhere} Known: {', '.join(known)}")
+            all_keys = f" Known: {', '.join(known)}" if len(known) < 30 else " multihead-hf train --keys tells all"
+            raise ValueError(f"{where}{name}: there is no such key.{near or elsewhere}{all_keys}")
 
 
 def _sections_with(name: str) -> list[str]:
@@ -276,7 +319,9 @@ def describe_keys() -> str:
         "heads.<name>.column: Column of the labels, or a list of columns, one for each label. Default: like the head."
     ]
     lines += ["heads.<name>.sep: What joins the labels in the column's strings, such as '|'."]
-    lines += [f"heads.<name>.{name}: as in HeadConfig" for name in _HEAD_FIELDS[len(_READING) :]]
+    told = dict(re.findall(r"^ {8}([a-z_, ]+): (.+?)(?=\n {8}[a-z]|\n\n)", HeadConfig.__doc__ or "", re.M | re.S))
+    for names, text in told.items():
+        lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in names.split(", ")]
     for section, name, each in _keys():
         default = "" if each.default in (None, MISSING) else f" [{_plain(each.default)}]"
         text = " ".join(str(each.metadata.get("help", "")).split())

@@ -87,7 +87,7 @@ def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
     figures = {key.removeprefix("eval_"): value for key, value in hand.evaluate().items()}
     for key, value in called.metrics.items():
         assert value == pytest.approx(figures[key]), key
-    printed = json.loads(done.stdout[done.stdout.index("{\n") :])
+    printed = json.loads(done.stdout)
     assert printed == pytest.approx(called.metrics)
     assert called.trainer.config.heads["topic"].loss == "soft_f1_bce"
     assert called.trainer.config.heads["mood"].problem_type == "single_label_classification"
@@ -96,7 +96,7 @@ def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
 def test_what_is_done_at_the_end(folder: Path) -> None:
     data = {"train": "rows.csv", "split": {"train": 0.6, "validation": 0.2, "test": 0.2}}
     done = train_from_config(config(data=data, end={"calibrate": True, "tune_thresholds": True, "report": True}))
-    assert [text.split()[0] for text in done.said[:1]] != []
+    assert [done.said[2], done.said[3]] == ["The report is out/_report/report.html", "On the test rows:"]
     saved = MultiHeadModel.from_pretrained("out").config.heads
     assert saved["topic"].thresholds is not None
     assert saved["mood"].calibration_temperature is not None
@@ -159,12 +159,21 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ("training.num_train_epochs=three", r"training\.num_train_epochs: a number is expected, not 'three'"),
         ("training.use_cpu=1", r"training\.use_cpu: true or false is expected, not 1"),
         ("data.split=0.8", r"data\.split: keys and values is expected, not 0\.8"),
+        (
+            "data.split={train: 0.8, val: 0.2}",
+            r"data\.split\.val: the parts are train, validation, test\. Did you mean",
+        ),
+        ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give train a share"),
+        ("heads.mood=mood", r"heads\.mood: keys and values are expected, such as \{column: mood\}"),
+        ("heads.topic.sep=5", r"heads\.topic\.sep: a text is expected, not 5"),
+        ("training.label_sep='|'", r"training\.label_sep: say it in one place, heads\.<name>\.sep or here"),
+        ("end.report=1", r"end\.report: true or false is expected, not 1"),
         ("data.train=null", r"data\.train: name the rows to train on"),
         ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
         ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
         ("heads.topic.column=topic", r"topic.*topics"),
         ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
-        ("end.early_stopping_patience=2", r"end\.early_stopping_patience needs training\.load_best_model_at_end"),
+        ("end.early_stopping_patience=2", r"end\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end"),
         ("heads=null", "heads: name at least one head"),
     ],
 )
@@ -193,11 +202,50 @@ def test_bad_files(folder: Path) -> None:
         train_from_config(no_validation)
 
 
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"data": {"train": "rows.csv", "test": "bad.csv"}}, "data.test: .*'moody'"),
+        ({"data": {"train": "rows.csv"}, "end": {"report": True}}, "end.report needs one set of test or validation"),
+        (
+            {"data": {"train": "rows.csv", "test": {"a": "rows.csv", "b": "rows.csv"}}, "end": {"report": True}},
+            "end.report needs one set",
+        ),
+        ({"heads": {"mood": {}}, "end": {"tune_thresholds": True}}, "end.tune_thresholds is for multi-label heads"),
+        ({"model": {"start_from": "x", "pooling": "max"}}, "model.pooling: the saved model has its own"),
+    ],
+)
+def test_what_cannot_be_done_at_the_end_is_said_before_the_training(
+    folder: Path, sections: dict[str, Any], message: str
+) -> None:
+    pd.read_csv("rows.csv").assign(mood="moody").to_csv("bad.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        train_from_config(config(**sections))
+    assert not Path("out/model.safetensors").exists()
+
+
+def test_rows_in_parts_beside_rows_that_are_not(folder: Path) -> None:
+    rows = pd.read_csv("rows.csv")
+    Path("parts").mkdir()
+    rows[:30].to_csv("parts/train.csv", index=False)
+    rows[30:45].to_csv("parts/validation.csv", index=False)
+    done = train_from_config(config(data={"train": "rows.csv", "validation": "parts"}))
+    assert len(done.trainer.eval_dataset) == 15
+    done = train_from_config(config(data={"train": {"a": "rows.csv", "b": "parts"}, "validation": "parts"}))
+    assert (len(done.trainer.train_dataset), len(done.trainer.eval_dataset)) == (90, 15)
+    Path("sole").mkdir()
+    rows.to_csv("sole/train.csv", index=False)
+    done = train_from_config(config(data={"train": "sole", "split": {"train": 0.8, "validation": 0.2}}))
+    assert (len(done.trainer.train_dataset), len(done.trainer.eval_dataset)) == (48, 12)
+
+
 def test_numbers_as_people_write_them() -> None:
     assert parse_change("training.learning_rate=1e-4") == ("training.learning_rate", 1e-4)
     assert parse_change("a=1.5E3") == ("a", 1500.0)
     assert parse_change("a=e5") == ("a", "e5")
     assert parse_change("a=[x, 2]") == ("a", ["x", 2])
+    assert parse_change("training.eval_strategy=no") == ("training.eval_strategy", "no")
+    assert parse_change("a=true") == ("a", True)
 
 
 def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
@@ -210,3 +258,5 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
     for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
         assert f"\n{key}: " in f"\n{keys}", key
     assert "end.report" in keys
+    assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
+    assert "\nheads.<name>.min_labels: " in keys
