@@ -173,7 +173,10 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
         ("heads.topic.column=topic", r"topic.*topics"),
         ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
-        ("end.early_stopping_patience=2", r"end\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end"),
+        (
+            "end.early_stopping_patience=2",
+            r"end\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end",
+        ),
         ("heads=null", "heads: name at least one head"),
     ],
 )
