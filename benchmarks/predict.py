@@ -102,7 +102,7 @@ def systems(encoder: str, texts: list[str]) -> tuple[dict[str, Run], list[str]]:
     def stock(batch_size: int) -> Run:
         return lambda texts: pipe(texts, batch_size=batch_size, truncation=True)
 
-    some = texts[:: max(len(texts) // 128, 1)]
+    some = texts[:: max(len(texts) // 64, 1)]
     predictor = MultiHeadPredictor(model, tokenizer, device="cpu")
     choice = predictor.choose_precision(texts)
     best_batch = best_of({str(batch): stock(batch) for batch in (1, 8, 32, 128)}, some)
