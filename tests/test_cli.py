@@ -162,3 +162,25 @@ def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_p
     assert "no column" not in named.stdout
     found = json.loads(cli("inspect", table, "--model", tmp_path / "model", "--json").stdout)
     assert found["no_column"] == {"": ["topic"]}
+
+
+def test_help_says_what_to_install_as_it_is_typed() -> None:
+    for command in ("explain", "export", "demo", "report", "predict", "train"):
+        shown = " ".join(cli(command, "--help").stdout.split())
+        assert "multihead-hf or" not in shown
+        assert '"multihead-hf"' not in shown
+
+
+def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:1000])
+    done = cli("explain", tmp_path, "w1", "--head", "mood")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "SafetensorError" in done.stderr
+    (tmp_path / "config.json").write_text("{")
+    done = cli("explain", tmp_path, "w1", "--head", "mood")
+    assert done.returncode == 1
+    assert "cannot be had from the Hub" not in done.stderr
+    assert "config.json" in done.stderr

@@ -55,13 +55,16 @@ def explain_command(
 ) -> None:
     """Explain one prediction of a saved model: how much each word of a text speaks for a label.
 
-    Needs captum and lime: pip install "multihead-hf[explain]"
+    Integrated gradients and LIME need the extra explain, occlusion does not.
     """
     from ..inference.explanation import explain, settings_of
 
     if html is not None:
         check_page(html, overwrite)
     config = saved_config(model)
+    columns = config.text_columns
+    if columns and len(columns) != (1 if text_pair is None else 2):
+        raise typer.BadParameter(f"the model was trained on the columns {columns}", param_hint="--text-pair")
     if head is None:
         if len(config.heads) > 1:
             raise typer.BadParameter(f"name one of the heads {list(config.heads)}", param_hint="--head")
@@ -105,6 +108,8 @@ def check_page(path: str, overwrite: bool) -> None:
     Raises:
         ValueError: the page exists already, or there is no folder for it.
     """
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: give a file")
     if os.path.exists(path) and not overwrite:
         raise ValueError(f"{path} exists: --overwrite replaces it")
     folder = os.path.dirname(path) or "."

@@ -76,11 +76,12 @@ def export_command(
     """Write a saved model as an ONNX or OpenVINO graph, which runs without PyTorch and this package.
 
     One output of logits for each head; labels, thresholds and text settings are in the graph's metadata, and the
-    tokenizer lies beside it. The graph is compared with PyTorch before it is kept. Needs multihead-hf[onnx] or
-    multihead-hf[openvino].
+    tokenizer lies beside it. The graph is compared with PyTorch before it is kept. Needs the extra onnx or openvino.
     """
+    from ..publishing.convert import check_output
     from ..publishing.export import check_packages, export_model
 
+    check_output(output, [model], overwrite)
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_packages(format.value)
     loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)

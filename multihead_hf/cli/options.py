@@ -13,7 +13,9 @@ from ..model.configuration_multihead import MultiHeadConfig
 NAME = "multihead-hf"
 # commands that several processes can share
 IN_PROCESSES = ("predict", "train")
-app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -149,6 +151,8 @@ def saved_config(model: str) -> MultiHeadConfig:
     try:
         config = AutoConfig.from_pretrained(model)
     except OSError as error:
+        if os.path.isdir(model):
+            raise ValueError(f"{model}: {error}") from error
         raise ValueError(f"{model} is no folder here, and cannot be had from the Hub: {error}") from error
     if not isinstance(config, MultiHeadConfig):
         raise ValueError(f"{model} is a model of the type {config.model_type!r}, without named heads")

@@ -127,7 +127,8 @@ def thresholds(options: list[str], config: MultiHeadConfig) -> float | dict[str,
                 raise typer.BadParameter("give one number, or NAME=0.4 for each head", param_hint="--threshold")
             return number
         # names and labels may hold colons
-        head = next((name for name in config.heads if place == name or place.startswith(f"{name}:")), place)
+        fitting = [name for name in config.heads if place == name or place.startswith(f"{name}:")]
+        head = max(fitting, key=len, default=place)
         if head == place:
             if head in found:
                 raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")

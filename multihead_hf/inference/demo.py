@@ -22,8 +22,9 @@ METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrat
 PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Top k", "All labels")
 BATCH, CHUNK = 16, 64
 """Texts of a file that the model reads at a time, and those between two steps of the progress."""
-MAX_EXPLAINED = 4_000
-"""Characters of a text whose words are shown: the model reads it once for each word."""
+MAX_EXPLAINED, CHARACTERS_A_WORD, MAX_STEPS = 2_000, 1_000, 128
+"""Characters of a text whose words are shown, and of those after which one word more is left out at a time: the model
+reads the text once for each. And steps of integrated gradients. While it reads, other visitors wait."""
 
 
 @dataclass
@@ -128,7 +129,9 @@ class Demo:
         if length > MAX_EXPLAINED:
             raise ValueError(f"the text has {length:,} characters; words are shown of texts of up to {MAX_EXPLAINED:,}")
         text = reading.texts[0] if len(reading.texts) == 1 else tuple(reading.texts)
-        return self.explain(self.pipe.model, self.pipe.tokenizer, text, head, label, method=method).to_html(page=False)
+        settings = {"window": 1 + length // CHARACTERS_A_WORD} if method == "occlusion" else {"max_steps": MAX_STEPS}
+        model, tokenizer = self.pipe.model, self.pipe.tokenizer
+        return self.explain(model, tokenizer, text, head, label, method=method, **settings).to_html(page=False)
 
     def predict_file(self, source: str | None, folder: str, progress: Callable) -> tuple[str, str]:
         """Predict the rows of a file.

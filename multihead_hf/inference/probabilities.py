@@ -14,7 +14,7 @@ from ..data.collator import MultiHeadDataCollator
 from ..model.decoding_multihead import probabilities
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
+from ..model.pipeline_multihead import encode_texts, text_parts, text_settings, token_limit
 
 Text = str | tuple[str, str]
 Probabilities = npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]
@@ -146,11 +146,12 @@ def read_text_or_pair(text: Any, where: str = "") -> Text:
         ValueError: it is something else.
     """
     if isinstance(text, str):
-        return str(text)
+        return text_parts(str(text), None)[0]
     parts = list(text) if isinstance(text, (tuple, list, np.ndarray)) else []
     if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"{where}a text is a string, or a pair of strings; not {type(text).__name__}: {text!r}")
-    return str(parts[0]), str(parts[1])
+    one, other = (text_parts(str(part), None)[0] for part in parts)
+    return one, other
 
 
 def check_model(model: Any) -> None:

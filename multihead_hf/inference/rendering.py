@@ -19,7 +19,7 @@ _FAINT = 0.1  # words that count for less than this part of the strongest one st
 
 def headline(found: "Explanation") -> str:
     """Which label is explained, and its probability."""
-    return f"{found.head}: {found.label}, probability {found.score:.4f}"
+    return f"{_visible(found.head)}: {_visible(found.label)}, probability {found.score:.4f}"
 
 
 def caption(found: "Explanation") -> str:

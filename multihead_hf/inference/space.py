@@ -41,6 +41,7 @@ page = build_page(demo)
 
 if __name__ == "__main__":
     launch_page(page, demo)
+    print(f"The page is {{page.local_url}} (Ctrl+C ends it)", flush=True)
     page.block_thread()
 '''
 
@@ -54,7 +55,7 @@ What {which} says of a text, or of a file of texts: the labels of each of its he
 
 - `app.py` starts the page. Its limits, title and examples stand in `SETTINGS` there.
 - `{page}/` is the page, as multihead_hf {version} has it. It asks nothing of other hosts; what is uploaded is
-  deleted after an hour.
+  deleted within two hours.
 - The page also shows which words speak for a label where `multihead-hf[explain]` is installed.
 - `trust_remote_code=True` in `app.py` runs the code that is saved with the model: read it first.
 """
@@ -74,23 +75,39 @@ def write_space(
         model: a name on the Hub, which the Space loads; or a folder, of which a copy goes into the Space.
         settings: of the page.
         license_id: of the Space, such as `"apache-2.0"`.
-        overwrite: also write into a folder that holds something; what is not ours there stays.
+        overwrite: also write into a folder that holds something. A Space that is there is replaced; other files stay,
+            but for those in `multihead_demo/` and `model/`.
 
     Raises:
-        ValueError: the folder holds something already, or is the model.
+        ValueError: the folder holds something already, is the model, or has a `model/` that is no multi-head model.
     """
     place = Path(folder)
     if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):
         raise ValueError(f"{folder} is the model's own folder, or in it: take another one for the Space")
     if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
         raise ValueError(f"{folder} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+    copy = place / MODEL
+    if copy.exists() and not (copy / "configuration_multihead.py").is_file():
+        raise ValueError(f"{copy} is not what this command has written: move it away, or take another folder")
+    existed = place.exists()
     place.mkdir(parents=True, exist_ok=True)
+    try:
+        _replace(place, model, settings, license_id)
+    except BaseException:
+        if not existed:
+            shutil.rmtree(place)
+        raise
+
+
+def _replace(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
     with tempfile.TemporaryDirectory(dir=place, prefix=".") as fresh:
         _write(Path(fresh), model, settings, license_id)
         for name in os.listdir(fresh):
             if (place / name).is_dir():
                 shutil.rmtree(place / name)
             os.replace(Path(fresh) / name, place / name)
+        if not os.path.isdir(model) and (place / MODEL).is_dir():  # of an earlier Space, which would be published
+            shutil.rmtree(place / MODEL)
 
 
 def _write(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:

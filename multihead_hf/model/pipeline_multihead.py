@@ -90,6 +90,9 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
             "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
             f"{columns or ['text']}; not {type(text).__name__}: {text!r}"
         )
+    for part in parts:
+        if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
+            raise ValueError(f"a text holds half of a character (a lone surrogate), which is no text: {part!r}")
     return parts
 
 

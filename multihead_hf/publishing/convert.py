@@ -288,12 +288,13 @@ def join(models: Sequence[Converted]) -> Converted:
 def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike], overwrite: bool) -> None:
     """
     Raises:
-        ValueError: the folder holds something already, or is one of the old checkpoints.
+        ValueError: the folder holds something already, or is one of the sources, or in or above one.
     """
     place = Path(output).resolve()
     for source in sources:
-        if place == Path(source).resolve():
-            raise ValueError(f"{output} is the old checkpoint itself: take another folder")
+        old = Path(source).resolve()
+        if os.path.isdir(source) and (place == old or place in old.parents or old in place.parents):
+            raise ValueError(f"{output} is {source} itself, or in or above it: take another folder")
     if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
         raise ValueError(f"{output} exists and is not empty: take another folder, or overwrite it (--overwrite)")
 

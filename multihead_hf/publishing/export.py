@@ -97,7 +97,7 @@ def export_model(
     the model on random token batches and texts before it is kept.
 
     Args:
-        model: a multi-head model, which stays as it is.
+        model: a multi-head model, which stays as it is. Of learned thresholds the present values are exported.
         tokenizer: its tokenizer, a fast one; `tokenizer.json` goes with the graph.
         output: folder, made as a whole or not at all.
         format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
@@ -117,8 +117,9 @@ def export_model(
     check_packages(format)
     place = Path(output).resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
+    modes = {module: module.training for module in model.modules()}
+    thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
-    training = model.training
     model.eval()
     try:
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as parent:
@@ -127,7 +128,10 @@ def export_model(
             _save_tokenizer(model, tokenizer, folder)
             _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
+        for name, values in thresholds.items():
+            model.config.heads[name].thresholds = values
     report.folder = str(output)
     return report
 

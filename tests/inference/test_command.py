@@ -47,6 +47,14 @@ def test_settings_and_json(folder: Path) -> None:
     assert found == explain(model, tiny.tokenizer(), TEXT, "mood", method="lime", num_samples=50, seed=3).to_dict()
     pair = json.loads(cli("explain", folder, "w1", "--text-pair", TEXT, "--head", "mood", "--json").stdout)
     assert pair["text"] == ["w1", TEXT]
+    for columns, flags in ((["text"], ["--text-pair", "w2"]), (["question", "answer"], [])):
+        model.config.text_columns = columns
+        model.save_pretrained(folder)
+        done = cli("explain", folder, "w1", "--head", "mood", *flags)
+        assert done.returncode == 2
+        assert "was trained on the columns" in " ".join(done.stderr.split())
+    folder_page = cli("explain", folder, "w1", "--head", "mood", "--html", folder, "--overwrite")
+    assert "is a folder: give a file" in folder_page.stderr
 
 
 def test_the_text_from_the_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_words(demo: Demo) -> None:
 
 def test_words_of_long_texts_are_refused(pipe: Pipeline) -> None:
     demo = Demo(pipe, DemoSettings(), explain)
-    with pytest.raises(ValueError, match="words are shown of texts of up to 4,000"):
+    with pytest.raises(ValueError, match="words are shown of texts of up to 2,000"):
         demo.words(demo.read("w1 " * 2000), "topic", "roads", "occlusion")
 
 

@@ -101,7 +101,7 @@ def test_a_space_with_a_model_on_the_hub(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something(tmp_path: Path) -> None:
     model = save(knowing_model(), tmp_path / "model")
     folder = tmp_path / "space"
-    (folder / "model").mkdir(parents=True)
+    save(knowing_model(), folder / "model")  # of an earlier Space
     (folder / "model" / "old.safetensors").write_text("")
     (folder / "mine.txt").write_text("mine")
     done = cli("demo", model, "--space", folder)
@@ -112,6 +112,26 @@ def test_a_folder_that_holds_something(tmp_path: Path) -> None:
     assert (folder / "mine.txt").read_text() == "mine"
     assert (folder / "app.py").is_file()
     assert not (folder / "model" / "old.safetensors").exists()
+
+
+def test_a_second_space_leaves_no_model_of_the_first(tmp_path: Path) -> None:
+    model, folder = save(knowing_model(), tmp_path / "model"), tmp_path / "space"
+    settings = space.DemoSettings()
+    space.write_space(folder, str(model), settings)
+    assert (folder / "model" / "model.safetensors").is_file()
+    space.write_space(folder, "me/hub", settings, overwrite=True)
+    assert not (folder / "model").exists()
+    (folder / "model").mkdir()
+    (folder / "model" / "notes.txt").write_text("mine")
+    for source in ("me/hub", str(model)):
+        with pytest.raises(ValueError, match="is not what this command has written"):
+            space.write_space(folder, source, settings, overwrite=True)
+    assert (folder / "model" / "notes.txt").read_text() == "mine"
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer_config.json").unlink()
+    with pytest.raises((ValueError, OSError)):
+        space.write_space(tmp_path / "other", str(model), settings)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("inside", ["", "space"])

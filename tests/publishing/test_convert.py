@@ -239,7 +239,7 @@ def test_the_old_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = cli("convert", "wimbert", folder, "-o", folder, "--overwrite")
     assert done.returncode == 1
-    assert "is the old checkpoint itself" in done.stderr
+    assert "itself, or in or above it" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     done = cli("convert", "wimbert", folder, "-o", tmp_path / "new", "--pooling", "mean")
     assert done.returncode == 2
@@ -282,3 +282,14 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
     tiny.save_encoder(tmp_path / "e", "modernbert")
     with pytest.raises(ValueError, match="the classifier of a 'modernbert' is none that our heads can be"):
         convert_sequence_classification(tmp_path / "e", "x")
+
+
+@pytest.mark.parametrize("place", ["old", "old/pretrained/backbone", "."])
+def test_the_old_checkpoint_is_never_written_into(tmp_path: Path, place: str) -> None:
+    labels = ggu(tmp_path / "old", encoder_too=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
+    given = [flag for name, names in labels.items() for flag in ("--labels", f"{name}={','.join(names)}")]
+    done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / place, "--overwrite", *given)
+    assert done.returncode == 1
+    assert "itself, or in or above it: take another folder" in done.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()} == before

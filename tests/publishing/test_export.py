@@ -269,6 +269,16 @@ def test_the_model_stays_as_it_is(quick: None, tmp_path: Path) -> None:
         assert torch.equal(value, before[name])
 
 
+def test_modes_and_learned_thresholds_stay_as_they_are(tmp_path: Path) -> None:
+    model = tiny.model(heads=tiny.two_heads(loss="soft_f1", learn_thresholds=0.4))
+    model.train()
+    model.encoder.eval()
+    report = export_model(model, tiny.tokenizer(), tmp_path / "graph")
+    assert report.graph == "model.onnx"
+    assert (model.training, model.encoder.training, model.heads.training) == (True, False, True)
+    assert model.config.heads["topic"].thresholds is None
+
+
 def test_half_precision_is_exported_in_float32(quick: None, tmp_path: Path) -> None:
     model = made()
     model.encoder.half()
