@@ -8,6 +8,7 @@ graph's metadata. It has every way of cutting texts and of deciding; a program f
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,11 @@ def main() -> None:
     parser.add_argument("folder", help="what multihead-hf export wrote, in the format onnx")
     parser.add_argument("text", nargs="+", help="a text to classify; of a model of text pairs first and second in turn")
     arguments = parser.parse_args()
+    if not os.path.isfile(f"{arguments.folder}/model.onnx"):
+        parser.error(f"{arguments.folder} holds no model.onnx: multihead-hf export MODEL -o {arguments.folder}")
     classifier, given = Classifier(arguments.folder), iter(arguments.text)
+    if len(arguments.text) % len(classifier.text["text_columns"]):
+        parser.error(f"the model reads texts by {len(classifier.text['text_columns'])}")
     for row in classifier(list(zip(*[given] * len(classifier.text["text_columns"]), strict=True))):
         for head, labels in row.items():
             print(head, *(f"  {score:.3f}  {label}" for label, score in labels), sep="\n")

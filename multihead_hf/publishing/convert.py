@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import CONFIG_NAME
 
 from ..evaluation.files import write_files_whole
-from ..model.head_multihead import HeadConfig, near_names
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import token_limit
 
@@ -181,9 +181,11 @@ def convert_ggu(
         raise ValueError(f"{path} has no heads (heads.<name>.weight); it begins with {list(state)[:5]}")
     for name, own in found.items():
         if name not in labels:
-            near = near_names(name, labels)
+            given = f" (given are labels of {list(labels)})" if labels else ""
+            example = ",".join(f"LABEL{number}" for number in range(1, len(own["layers.1.weight"]) + 1))
             raise ValueError(
-                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels without names.{near} Give them"
+                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels, whose names are not known{given}: "
+                f"--labels {name}={example}"
             )
         check_shape(path, name, own, "layers.1.weight", list(labels[name]))
         check_shape(path, name, own, "layers.1.bias", list(labels[name]))

@@ -265,7 +265,10 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"head 'beleving' of .* does not fit a head on this encoder"):
         convert_wimbert(tmp_path / "c")
     labels = ggu(tmp_path / "d")
-    with pytest.raises(ValueError, match=r"head 'sentiment' of .* has 3 labels without names"):
+    with pytest.raises(
+        ValueError,
+        match=r"head 'sentiment' of .* has 3 labels, whose names are not known .*--labels sentiment=LABEL1,LABEL2,LABEL3",
+    ):
         convert_ggu(tmp_path / "d", {"GGU": labels["GGU"]})
     with pytest.raises(ValueError, match=r"labels for \['x'\]"):
         convert_ggu(tmp_path / "d", {**labels, "x": ["a"]})
