@@ -113,6 +113,18 @@ class Page:
         self.box.clear()
         self.box.send_keys(text, Keys.ENTER)
 
+    def type_number(self, selector: str, value: str) -> None:
+        """Until it stands there for a while: an answer that comes just then may draw the field anew."""
+
+        def typed() -> bool:
+            field = self.one(selector)
+            field.send_keys(Keys.CONTROL, "a")
+            field.send_keys(value, Keys.TAB)
+            time.sleep(1)
+            return self.one(selector).get_attribute("value") == value
+
+        until(typed)
+
     def labels(self, predicted: bool = True) -> dict[str, list[str]]:
         """Head → labels that are shown; the predicted ones only, or all."""
         cards = self.all("#mh-results .mh-head")
@@ -182,9 +194,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.shows(topic=["roads"])
 
     # a threshold decides instead of the saved ones, and these decide again
-    number = page.one("#mh-threshold input[type=number]")
-    number.send_keys(Keys.CONTROL, "a")
-    number.send_keys("0.05", Keys.TAB)
+    page.type_number("#mh-threshold input[type=number]", "0.05")
     page.shows(topic=["roads", "waste", TOPICS[2]])
     assert not page.one("#mh-saved input").is_selected()
     page.one("#mh-threshold input[type=range]").send_keys(Keys.END)
@@ -196,9 +206,8 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.shows(False, topic=["roads", "waste", TOPICS[2]], **{"<i>mood</i>": ["calm", "angry"]})
     page.shows(topic=["roads"])  # is marked
     page.click("#mh-view label", "Top k")
-    number = until(lambda: page.one("#mh-top-k input[type=number]"))
-    number.send_keys(Keys.CONTROL, "a")
-    number.send_keys("1", Keys.TAB)
+    until(lambda: page.one("#mh-top-k input[type=number]"))
+    page.type_number("#mh-top-k input[type=number]", "1")
     page.shows(False, topic=["roads"], **{"<i>mood</i>": ["calm"]})
     page.choose("mh-heads", "<i>mood</i>")
     until(lambda: list(page.labels()) == ["<i>mood</i>"])
