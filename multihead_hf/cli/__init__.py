@@ -23,14 +23,11 @@ def main() -> None:
     """The program."""
     try:
         app()
-    except (ValueError, OSError, ImportError) as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         told = " ".join(str(error).split())
-        print(f"{NAME}: unexpected {type(error).__name__}: {told} (--debug shows where)", file=sys.stderr)
+        if not isinstance(error, (ValueError, OSError, ImportError)):  # those that say what to do
+            told = f"unexpected {type(error).__name__}: {told} (--debug shows where)"
+        print(f"{NAME}: {told}", file=sys.stderr)
         sys.exit(1)

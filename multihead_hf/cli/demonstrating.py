@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from transformers import AutoTokenizer, pipeline
+from transformers import pipeline
 
-from ..model.modeling_multihead import TASK, MultiHeadModel
+from ..model.modeling_multihead import TASK
 from ..publishing.card import CardFacts, read_facts
-from .options import NAME, ModelArgument, app, saved_config
+from .options import NAME, ModelArgument, app, load, saved_config
 
 if TYPE_CHECKING:
     from ..inference.demo import DemoSettings
@@ -74,7 +74,7 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
     from ..inference.demo import Demo
     from ..inference.explanation import explain
 
-    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    loaded, tokenizer = load(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the page as Ctrl+C does
     with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from transformers import AutoTokenizer
 
 from ..evaluation.files import write_whole
-from ..model.modeling_multihead import MultiHeadModel
-from .options import JsonOption, ModelArgument, app, as_text, saved_config
+from .options import JsonOption, ModelArgument, app, as_text, load, saved_config
 
 
 @app.command("explain")
@@ -85,8 +83,7 @@ def explain_command(
             raise typer.BadParameter(f"{method} does not read it", param_hint=f"--{name.replace('_', '-')}")
     first = sys.stdin.read().rstrip("\n") if text == "-" else text
     found = explain(
-        MultiHeadModel.from_pretrained(model),
-        AutoTokenizer.from_pretrained(model),
+        *load(model),
         first if text_pair is None else (first, text_pair),
         head,
         label,

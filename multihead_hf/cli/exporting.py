@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Annotated, Any
 
 import typer
-from transformers import AutoTokenizer
 
 from ..data.sources import DEFAULT_PARTS
 from ..model.modeling_multihead import MultiHeadModel
@@ -22,6 +21,7 @@ from .options import (
     SplitOption,
     TextColumnOption,
     app,
+    load,
     reading_options,
     rows_of,
     saved_config,
@@ -84,7 +84,7 @@ def export_command(
     check_output(output, [model], overwrite)
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_packages(format.value)
-    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    loaded, tokenizer = load(model)
     batches = None
     if data:
         batches = _batches(loaded, tokenizer, rows_of(data, delimiter, split, DEFAULT_PARTS), reading)

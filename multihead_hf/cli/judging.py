@@ -9,7 +9,6 @@ from transformers import AutoTokenizer
 from ..data.heads import infer_heads
 from ..data.inspection import inspect_dataset
 from ..data.sources import DEFAULT_PARTS, read_dataset
-from ..model.modeling_multihead import MultiHeadModel
 from .options import (
     BatchSizeOption,
     DataArgument,
@@ -26,6 +25,7 @@ from .options import (
     as_text,
     check_folder,
     label_columns,
+    load,
     reading_options,
     rows_of,
     saved_config,
@@ -97,11 +97,12 @@ def report_command(
     from ..training.reporting import saved_history, write_report
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    loaded, tokenizer = load(model)
     report = write_report(
-        MultiHeadModel.from_pretrained(model),
+        loaded,
         rows_of(data, delimiter, split, DEFAULT_PARTS),
         output,
-        tokenizer=AutoTokenizer.from_pretrained(model),
+        tokenizer=tokenizer,
         title=title,
         history=saved_history(model),
         most=most,
@@ -134,7 +135,7 @@ def evaluate_command(
     from ..training.predictions import evaluated
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
-    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    loaded, tokenizer = load(model)
     rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
     if intervals:
         report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
@@ -186,7 +187,7 @@ def tune_thresholds_command(
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_folder(model)
-    loaded, tokenizer = MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    loaded, tokenizer = load(model)
     rows = predicted(loaded, rows_of(data, delimiter, split, ("validation",)), tokenizer, **reading)
     found: dict[str, Any] = {}
     if calibrate_too:

@@ -5,10 +5,11 @@ import os
 from typing import Annotated, Any
 
 import typer
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.sources import one_part, read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.modeling_multihead import MultiHeadModel
 
 NAME = "multihead-hf"
 # commands that several processes can share
@@ -139,6 +140,11 @@ def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | N
     if len(options) > 1:
         raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
     return options[0]
+
+
+def load(model: str) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
+    """A saved model, and the tokenizer beside it."""
+    return MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
 
 
 def saved_config(model: str) -> MultiHeadConfig:

@@ -6,6 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: the folder holds something already, and is not to be overwritten.
+    """
+    place = Path(folder)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
+        raise ValueError(f"{folder} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write one file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

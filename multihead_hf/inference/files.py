@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
-from ..evaluation.digest import module_digest
+from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
@@ -396,9 +396,6 @@ def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
 
 def _digest(predictor: MultiHeadPredictor) -> str:
     """Of what decides about predictions."""
-    config = predictor.model.config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
-        config.pop(name, None)
     tokenizer = predictor.tokenizer
     tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-    return module_digest(predictor.model, [config, tokens])
+    return module_digest(predictor.model, [plain_config(predictor.model.config), tokens])

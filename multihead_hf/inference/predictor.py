@@ -1,9 +1,10 @@
 """Labels of many texts: each different text once, in batches of like lengths, in the precision that pays."""
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..data.collator import pad_tokens
 from ..model.decoding_multihead import HeadPrediction
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import encode_texts, text_parts, text_settings, token_limit
+from ..model.pipeline_multihead import text_parts, token_limit
+from .encoding import Encoded, encode_different, size_of
 from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
 
 Logits = dict[str, npt.NDArray[np.float32]]
@@ -23,22 +25,6 @@ Logits = dict[str, npt.NDArray[np.float32]]
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 _MEASURED_BATCHES = 6
 WORTH_MEASURING = 512  # texts; fewer are done before a measurement is
-
-
-class Encoded(NamedTuple):
-    """Tokens of texts, ready for the model.
-
-    Args:
-        rows: of each different text, as the tokenizer gives them (of texts in windows lists of them), unpadded.
-        keys: the different texts.
-        of: (texts,), which of them each text is.
-        cut: which of the different texts were cut.
-    """
-
-    rows: list[dict[str, Any]]
-    keys: list[tuple[str, ...]]
-    of: npt.NDArray[np.int64]
-    cut: list[bool]
 
 
 class MultiHeadPredictor:
@@ -160,19 +146,12 @@ class MultiHeadPredictor:
         time, so `texts` may be a generator without an end."""
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
-        if isinstance(texts, (str, Mapping)):
-            raise ValueError("give a list of texts: [text]")
+        _check_several(texts)
         rest = iter(texts)
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
             for row in range(len(window)):
-                yield {
-                    name: [
-                        {"label": label, "score": score}
-                        for label, score in zip(own.labels[row], own.scores[row], strict=True)
-                    ]
-                    for name, own in found.items()
-                }
+                yield {name: own.entries(row) for name, own in found.items()}
 
     def logits(self, texts: Iterable[Any]) -> Logits:
         """head → logits (texts, labels), float32; `texts` as for `predict`."""
@@ -183,8 +162,7 @@ class MultiHeadPredictor:
         Raises:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
-        if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
-            raise ValueError("give a list of texts: [text]")
+        _check_several(texts)
         parts: list[tuple[str, ...]] = []
         for row, text in enumerate(texts):
             try:
@@ -201,16 +179,7 @@ class MultiHeadPredictor:
 
     def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
         """Tokens of texts (text,) or pairs (text, text); texts that are equal once."""
-        index: dict[tuple[str, ...], int] = {}
-        of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
-        keys = list(index)
-        if not keys:
-            return Encoded([], [], of, [])
-        columns: Any = [list(column) for column in zip(*keys, strict=True)]
-        tokens, cut = encode_texts(self.tokenizer, *columns, max_length=self._limit, **text_settings(self.model.config))
-        names = [name for name in self.tokenizer.model_input_names if name in tokens]
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
-        return Encoded(rows, keys, of, cut)
+        return encode_different(self.tokenizer, self.model.config, parts, self._limit)
 
     def compute(self, encoded: Encoded) -> Logits:
         """head → logits (texts, labels), float32, of encoded texts."""
@@ -271,11 +240,11 @@ class MultiHeadPredictor:
 
     def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
         """Rows of like size, the largest first (if one does not fit into memory, that shows at once)."""
-        sizes = {row: _size(rows[row]["input_ids"]) for row in which}
+        sizes = {row: size_of(rows[row]) for row in which}
         batches: list[list[int]] = []
         for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
             # a batch is as wide as its first row
-            if not batches or (len(batches[-1]) + 1) * _tokens(sizes[batches[-1][0]]) > self.batch_tokens:
+            if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > self.batch_tokens:
                 batches.append([])
             batches[-1].append(row)
         return batches
@@ -300,10 +269,10 @@ class MultiHeadPredictor:
         return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
 
 
-def _size(ids: list[Any]) -> tuple[int, int]:
-    """Windows and tokens in the longest of them."""
-    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
-
-
-def _tokens(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
+def _check_several(texts: Any) -> None:
+    """
+    Raises:
+        ValueError: one text, or nothing to go through.
+    """
+    if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
+        raise ValueError("give a list of texts: [text]")

@@ -1,7 +1,6 @@
 """`predict_proba`: a head's probabilities in scikit-learn's shape, for LIME, SHAP and all that takes a classifier."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..data.collator import MultiHeadDataCollator
+from ..data.collator import pad_tokens
+from ..evaluation.modes import evaluating
 from ..model.decoding_multihead import probabilities
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import encode_texts, text_parts, text_settings, token_limit
+from ..model.pipeline_multihead import text_parts, token_limit
+from .encoding import encode_different, size_of
 
 Text = str | tuple[str, str]
 Probabilities = npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]
@@ -84,45 +85,21 @@ def label_logits(
     """Logits (texts, labels) of a head, float64 on the CPU, before calibration."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
-    different = list(dict.fromkeys(texts))
-    places = {text: index for index, text in enumerate(different)}
-    logits = torch.empty(len(different), model.config.heads[head].num_labels, dtype=torch.float64)
-    if not different:
-        return logits
-    columns = [list(column) for column in zip(*map(_parts, different), strict=True)]
     config = model.config
-    encoded, _ = encode_texts(tokenizer, *columns, max_length=token_limit(config, tokenizer), **text_settings(config))
-    rows = [{key: values[row] for key, values in encoded.items()} for row in range(len(different))]
-    order = sorted(range(len(rows)), key=lambda row: _size(rows[row]["input_ids"]))
-    collate = MultiHeadDataCollator(tokenizer, config)
+    encoded = encode_different(tokenizer, config, [_parts(text) for text in texts], token_limit(config, tokenizer))
+    logits = torch.empty(len(encoded.rows), config.heads[head].num_labels, dtype=torch.float64)
+    order = sorted(range(len(encoded.rows)), key=lambda row: size_of(encoded.rows[row]))
     with evaluating(model), torch.no_grad():
         for begin in range(0, len(order), batch_size):
             chosen = order[begin : begin + batch_size]
-            batch = {key: values for key, values in collate([rows[row] for row in chosen]).items() if key != "labels"}
-            batch = {key: values.to(model.device) for key, values in batch.items()}
+            batch = pad_tokens(tokenizer, [encoded.rows[row] for row in chosen])
+            batch = {name: values.to(model.device) for name, values in batch.items()}
             logits[chosen] = model(**batch, heads=[head]).logits[head].double().cpu()
-    return logits[[places[text] for text in texts]]
-
-
-def _size(ids: list[Any]) -> tuple[int, int]:
-    """Windows and tokens in the longest of them; 1 window of a text that is not in windows."""
-    return (len(ids), max(map(len, ids))) if isinstance(ids[0], list) else (1, len(ids))
+    return logits[torch.from_numpy(encoded.of)]
 
 
 def _parts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
-
-
-@contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards each of its modules in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def read_texts(texts: Any) -> list[Text]:

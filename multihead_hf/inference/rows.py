@@ -66,7 +66,7 @@ class RowSource:
                 yield Row(dict(values), f"row {number}")
             return
         sizes = [max(os.path.getsize(path), 1) for path in self.files]
-        for path, before, size in zip(self.files, _sums(sizes), sizes, strict=True):
+        for path, before, size in zip(self.files, itertools.accumulate(sizes, initial=0), sizes, strict=False):
             for row, done in _read(path, self.delimiter, self.wanted or self.columns):
                 self.share = (before + done * size) / sum(sizes)
                 yield row
@@ -203,7 +203,7 @@ def _schema(path: str, delimiter: str | None) -> pa.Schema | None:
             return _no_twins(pq.read_schema(path), path)
         if _suffix(path) == ".arrow":
             with pa.memory_map(path) as file:
-                return _no_twins(_arrow_reader(file).schema, path)
+                return _no_twins(_arrow_parts(file)[0], path)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if _suffix(path) in _CSV:
@@ -373,32 +373,17 @@ def _arrow_batches(path: str, columns: list[str]) -> Iterator[tuple[pa.RecordBat
                 yield batch.select(columns), done / rows
         return
     with pa.memory_map(path) as file:
-        for batch in _arrow_reader(file):
+        for batch in _arrow_parts(file)[1]:
             for begin in range(0, batch.num_rows, _BATCH):
                 yield batch.select(columns).slice(begin, _BATCH), file.tell() / max(file.size(), 1)
 
 
-def _arrow_reader(file: Any) -> Any:
+def _arrow_parts(file: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Of a file in Arrow's stream format, which `datasets` writes, or its file format."""
     try:
-        return pa.ipc.open_stream(file)
+        stream = pa.ipc.open_stream(file)
+        return stream.schema, iter(stream)
     except pa.ArrowInvalid:
         file.seek(0)
         reader = pa.ipc.open_file(file)
-        return _Batches(reader)
-
-
-class _Batches:
-    """A reader of Arrow's file format that is read like one of its stream format."""
-
-    def __init__(self, reader: Any) -> None:
-        self.schema = reader.schema
-        self._reader = reader
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
-
-
-def _sums(values: list[int]) -> list[int]:
-    """Of the values before each."""
-    return [sum(values[:i]) for i in range(len(values))]
+        return reader.schema, map(reader.get_batch, range(reader.num_record_batches))

@@ -10,6 +10,7 @@ import gradio
 from huggingface_hub import SpaceCardData
 from transformers import AutoTokenizer
 
+from ..evaluation.files import check_free
 from ..model.modeling_multihead import TASK, MultiHeadModel
 from .demo import DemoSettings
 
@@ -84,8 +85,7 @@ def write_space(
     place = Path(folder)
     if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):
         raise ValueError(f"{folder} is the model's own folder, or in it: take another one for the Space")
-    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
-        raise ValueError(f"{folder} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+    check_free(folder, overwrite)
     copy = place / MODEL
     if copy.exists() and not (copy / "configuration_multihead.py").is_file():
         raise ValueError(f"{copy} is not what this command has written: move it away, or take another folder")

@@ -73,6 +73,12 @@ class HeadPrediction:
     labels: list[list[str]]
     scores: list[list[float]]
 
+    def entries(self, row: int) -> list[dict[str, Any]]:
+        """The names asked for of one row, each with its score, as the pipeline gives them."""
+        return [
+            {"label": label, "score": score} for label, score in zip(self.labels[row], self.scores[row], strict=True)
+        ]
+
 
 def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Any) -> HeadPrediction:
     """Probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""

@@ -147,9 +147,14 @@ def encode_texts(
     return encoded, cut
 
 
-def _fill_empty(encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase) -> None:
+def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The one token of a text that leaves no token at all."""
     known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-    filler = {"input_ids": next((token for token in known if token is not None), 0), "attention_mask": 1}
+    return next((token for token in known if token is not None), 0)
+
+
+def _fill_empty(encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase) -> None:
+    filler = {"input_ids": filler_token(tokenizer), "attention_mask": 1}
     for row, ids in enumerate(encoded["input_ids"]):
         if not ids:
             for key in encoded:
@@ -328,10 +333,4 @@ class MultiHeadPipeline(Pipeline):
         if return_all_scores:
             top_k = max(value.shape[-1] for value in logits.values())
         predictions = self.model.decode(logits, top_k=top_k, threshold=threshold)
-        return {
-            name: [
-                {"label": label, "score": score}
-                for label, score in zip(prediction.labels[0], prediction.scores[0], strict=True)
-            ]
-            for name, prediction in predictions.items()
-        }
+        return {name: prediction.entries(0) for name, prediction in predictions.items()}

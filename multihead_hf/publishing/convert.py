@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME
 
-from ..evaluation.files import write_files_whole
+from ..evaluation.files import check_free, write_files_whole
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import token_limit
@@ -297,8 +297,7 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
         old = Path(source).resolve()
         if os.path.isdir(source) and (place == old or place in old.parents or old in place.parents):
             raise ValueError(f"{output} is {source} itself, or in or above it: take another folder")
-    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
-        raise ValueError(f"{output} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+    check_free(output, overwrite)
 
 
 def save_converted(converted: Converted, output: str | os.PathLike) -> None:

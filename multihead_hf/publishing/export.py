@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from ..evaluation.modes import evaluating
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from . import export_onnx, export_openvino
@@ -117,19 +118,15 @@ def export_model(
     check_packages(format)
     place = Path(output).resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    modes = {module: module.training for module in model.modules()}
     thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
-    model.eval()
     try:
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as parent:
+        with evaluating(model), tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as parent:
             folder, report = _write(model, tokenizer, Path(parent), format, quantize, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
             _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for name, values in thresholds.items():
             model.config.heads[name].thresholds = values
     report.folder = str(output)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import encode_texts, token_limit
+from ..model.pipeline_multihead import encode_texts, filler_token, token_limit
 
 METADATA = "multihead_hf"
 """What the keys of the metadata begin with."""
@@ -117,8 +117,7 @@ def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, in
 
 
 def _text_metadata(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    filler = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-    filler_id = next((token for token in filler if token is not None), 0)
+    filler = filler_token(tokenizer)
     return {
         "max_length": token_limit(config, tokenizer),
         "truncation": config.truncation,
@@ -128,10 +127,10 @@ def _text_metadata(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) 
         "window_pooling": config.window_pooling,
         "text_prefix": config.text_prefix or "",
         "text_columns": config.text_columns or ["text"],
-        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else filler_id,
+        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else filler,
         "pad_token_type_id": tokenizer.pad_token_type_id,
         "padding_side": tokenizer.padding_side,
-        "empty_token_id": filler_id,
+        "empty_token_id": filler,
     }
 
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..evaluation.digest import module_digest
+from ..evaluation.digest import module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
 
 logger = logging.get_logger(__name__)
@@ -344,10 +344,7 @@ def _state(encoder: nn.Module) -> int:
 
 def _digest(encoder: PreTrainedModel) -> str:
     """Of the encoder's class, configuration, modules, weights and buffers."""
-    config: dict = encoder.config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
-        config.pop(name, None)
-    return module_digest(encoder, [type(encoder).__name__, config, str(encoder)])
+    return module_digest(encoder, [type(encoder).__name__, plain_config(encoder.config), str(encoder)])
 
 
 # ---- the file: safetensors, written as it comes instead of from memory ----

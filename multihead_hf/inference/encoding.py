@@ -1,0 +1,52 @@
+"""Tokens of many texts, each different text once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.pipeline_multihead import encode_texts, text_settings
+
+
+class Encoded(NamedTuple):
+    """Tokens of texts, ready for the model.
+
+    Args:
+        rows: of each different text, as the tokenizer gives them (of texts in windows lists of them), unpadded.
+        keys: the different texts.
+        of: (texts,), which of them each text is.
+        cut: which of the different texts were cut.
+    """
+
+    rows: list[dict[str, Any]]
+    keys: list[tuple[str, ...]]
+    of: npt.NDArray[np.int64]
+    cut: list[bool]
+
+
+def encode_different(
+    tokenizer: PreTrainedTokenizerBase,
+    config: MultiHeadConfig,
+    parts: Sequence[tuple[str, ...]],
+    max_length: int | None,
+) -> Encoded:
+    """Tokens of texts (text,) or pairs (text, text) as the model reads them; texts that are equal once."""
+    index: dict[tuple[str, ...], int] = {}
+    of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
+    keys = list(index)
+    if not keys:
+        return Encoded([], [], of, [])
+    columns: Any = [list(column) for column in zip(*keys, strict=True)]
+    tokens, cut = encode_texts(tokenizer, *columns, max_length=max_length, **text_settings(config))
+    names = [name for name in tokenizer.model_input_names if name in tokens]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
+    return Encoded(rows, keys, of, cut)
+
+
+def size_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Windows of a text, and tokens in the longest of them."""
+    ids = row["input_ids"]
+    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
