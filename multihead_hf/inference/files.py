@@ -215,10 +215,11 @@ class _Run:
         # (an earlier run may have been ended between the output and the removal of its parts)
         if self.output.exists() and not overwrite and not (resume and (self.parts / _STATE).is_file()):
             raise ValueError(f"{self.output} exists already: give another output, or --overwrite")
+        files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
         about = {
             "format": _FORMAT,
             "model": _digest(self.predictor),
-            "input": [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files] or source,
+            "input": files if files else [source, self.rows.version],
             "heads": self.predictor.heads,
             "precision asked for": self.predictor.precision,
             **settings,

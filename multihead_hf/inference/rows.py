@@ -48,6 +48,7 @@ class RowSource:
         columns: that rows have (of JSON Lines those of the first rows; later ones may have others).
         schema: types of the columns, where the files say them (Parquet, Arrow).
         total: number of rows where it is known beforehand.
+        version: of a data set on the Hub, its commit.
     """
 
     files: list[str]
@@ -56,6 +57,7 @@ class RowSource:
     total: int | None
     delimiter: str | None = None
     stream: Any = None
+    version: str | None = None
     wanted: list[str] | None = None  # of files that say their columns only these are read; all by default
     share: float = 0.0  # of the bytes, how much has been read
 
@@ -150,11 +152,12 @@ def _is_hub_name(source: str) -> bool:
 
 
 def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
-    from datasets import IterableDatasetDict, load_dataset
+    from datasets import IterableDatasetDict, load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        found = load_dataset(name, config, split=split, streaming=True)
+        builder = load_dataset_builder(name, config)
+        found = builder.as_streaming_dataset(split=split)
     except (DatasetNotFoundError, ConnectionError) as error:
         raise ValueError(f"{name!r} is neither a file here nor a data set on the Hub: {error}") from None
     if isinstance(found, IterableDatasetDict):
@@ -166,7 +169,7 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
     sizes = found.info.splits or {}
     total = sizes[str(found.split)].num_examples if str(found.split) in sizes else None
     # lists of these values are what datasets makes of them; types are those of Arrow
-    return RowSource([], list(found.features), found.features.arrow_schema, total, stream=found)
+    return RowSource([], list(found.features), found.features.arrow_schema, total, stream=found, version=builder.hash)
 
 
 def _files(source: str) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from hub_server import HubServer
 from test_cli import cli
 from transformers import pipeline
 
@@ -327,6 +328,45 @@ def test_a_run_that_was_ended_goes_on(saved: Path, tmp_path: Path, suffix: str) 
     errors = [(tmp_path / f"{name}{suffix}.errors.jsonl").read_bytes() for name in ("out", "whole")]
     assert errors[0] == errors[1] != b""
     assert not (tmp_path / f"out{suffix}.parts").exists()
+
+
+HUB = """
+import sys
+from pathlib import Path
+from test_files import Stopped, predictor, stop_after
+from multihead_hf import predict_files
+
+saved, folder, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+if step == "begin":
+    predict_files(predictor(saved), "org/rows", folder / "whole.parquet", split="train")
+    for resume, windows in ((False, 3), (True, 1)):
+        try:
+            predict_files(stop_after(predictor(saved), windows), "org/rows", folder / "out.parquet", resume=resume)
+        except Stopped:
+            print(len(list((folder / "out.parquet.parts").glob("part-*"))))
+else:
+    predict_files(predictor(saved), "org/rows", folder / "out.parquet", resume=True)
+"""
+
+
+def test_a_data_set_on_the_hub_that_has_changed_is_not_gone_on_with(saved: Path, tmp_path: Path) -> None:
+    with HubServer(tmp_path / "hub") as hub:
+        environment = hub.env(tmp_path / "home") | {
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        }
+
+        def run(step: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-c", HUB, str(saved), str(tmp_path), step]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+        hub.add_dataset("org/rows", {"train": ROWS})
+        done = run("begin")
+        assert done.stdout.split() == ["3", "4"], done.stderr[-3000:]
+        assert_predictions(pq.read_table(tmp_path / "whole.parquet").to_pylist(), saved)
+        hub.add_dataset("org/rows", {"train": ROWS[::-1]})
+        done = run("go on")
+    assert "out.parquet.parts is of a run with another input: run it as it was" in done.stderr, done.stderr[-3000:]
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_a_killed_process_goes_on(saved: Path, tmp_path: Path) -> None:
