@@ -11,6 +11,7 @@ DATA is a folder of data sets, each a folder with `train.parquet`, `validation.p
 - `multi-head, tuned`: the same run with thresholds from the validation part (`tune_thresholds`), for multi-label heads;
 - `one head`: the same with a model for each head, which shows what sharing the encoder does; seconds are summed;
 - `single`: a model for each head, `AutoModelForSequenceClassification` and the plain `Trainer`; seconds are summed;
+- `single, tuned`: the same runs with thresholds found in the same way;
 - `tf-idf`: words and characters, logistic regression for each label (scikit-learn), with "balanced" weights or without,
   whichever has the higher micro F1 on the validation part.
 
@@ -58,6 +59,7 @@ from multihead_hf import (
     read_dataset,
     tune_thresholds,
 )
+from multihead_hf.evaluation.thresholds import Target, fit_thresholds
 
 SYSTEMS = ("multi-head", "one head", "single", "tf-idf")
 
@@ -177,7 +179,17 @@ def single(task: Task, options: argparse.Namespace, seed: int, folder: str) -> t
         trainer.args.train_sampling_strategy = "sequential"  # else it predicts the rows in another order
         logits = trainer.predict(parts["test"]).predictions
         found[name] = scores(task, name, logits > 0 if head.multi_label else logits.argmax(-1))
+        if head.multi_label:
+            known = trainer.predict(tokenised(task, "validation", name, tokenizer)).predictions
+            references = task.targets("validation", name).astype(np.float32)
+            thresholds, _, _ = fit_thresholds(sigmoid(known), references, Target(), per="label", min_support=10)
+            tuned = scores(task, name, sigmoid(logits) >= thresholds)
+            found[name] |= {f"tuned_{kind}": value for kind, value in tuned.items()}
     return seconds, found
+
+
+def sigmoid(logits: Any) -> Any:
+    return torch.from_numpy(logits).sigmoid().numpy()
 
 
 def tokenised(task: Task, part: str, name: str, tokenizer: Any) -> Dataset:
