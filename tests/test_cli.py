@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -15,6 +17,14 @@ import tiny
 
 from multihead_hf import infer_heads, inspect_dataset
 from multihead_hf.cli import main
+from multihead_hf.data.heads import EMPTY
+from multihead_hf.evaluation.thresholds import METRICS, PER
+from multihead_hf.inference.explanation import METHODS
+from multihead_hf.inference.gradients import BASELINES
+from multihead_hf.inference.perturbation import QUANTITIES
+from multihead_hf.inference.precision import AUTO, PRECISIONS
+from multihead_hf.model.configuration_multihead import POOLINGS
+from multihead_hf.publishing.export import FORMATS, QUANTIZE
 
 ROWS = [
     {"text": "w1 w2 w3", "topics": "roads|noise", "mood": "calm"},
@@ -133,6 +143,32 @@ def test_wrong_usage_is_exit_code_2(table: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
     assert "--label-column topic" in " ".join(cli("inspect", table).stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "known"),
+    [
+        ("inspect", "empty", EMPTY),
+        ("tune-thresholds", "metric", METRICS),
+        ("tune-thresholds", "per", PER),
+        ("explain", "method", METHODS),
+        ("explain", "baseline", BASELINES),
+        ("explain", "quantity", QUANTITIES),
+        ("predict", "precision", (AUTO, *PRECISIONS)),
+        ("convert", "pooling", POOLINGS),
+        ("export", "format", FORMATS),
+        ("export", "quantize", QUANTIZE),
+    ],
+)
+def test_choices_are_those_of_the_library(command: str, option: str, known: Iterable[str]) -> None:
+    shown = cli(command, "--help").stdout
+    assert re.search(rf"--{option} +[\[<]{re.escape('|'.join(known))}[]>]", shown), shown
+
+
+def test_a_choice_that_there_is_not_is_wrong_usage() -> None:
+    done = cli("explain", "model", "text", "--method", "shap")
+    assert done.returncode == 2
+    assert all(method in done.stderr for method in METHODS)
 
 
 def test_without_typer_it_says_what_to_type() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-@app.command("demo")
+@app.command("demo", short_help="Show a model as a page in a browser.")
 def demo_command(
     model: ModelArgument,
     host: Annotated[

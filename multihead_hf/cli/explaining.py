@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from ..evaluation.files import write_whole
 from .options import JsonOption, ModelArgument, app, as_text, load, saved_config
 
 
-@app.command("explain")
+@app.command("explain", short_help="Say how much each word speaks for a label.")
 def explain_command(
     model: ModelArgument,
     text: Annotated[str, typer.Argument(help="The text; - reads it from the standard input.")],
@@ -23,7 +23,7 @@ def explain_command(
         str | None, typer.Option(help="Name of one of its labels. Default: that with the highest probability.")
     ] = None,
     method: Annotated[
-        str,
+        Literal["integrated_gradients", "lime", "occlusion"],
         typer.Option(
             help="integrated_gradients: shares of the label's logit, from gradients. lime: weights of a linear model "
             "of its probability, from texts with words left out. occlusion: how much its probability falls without a "
@@ -33,7 +33,8 @@ def explain_command(
     html: Annotated[str | None, typer.Option(help="Also write a web page with the text in colours here.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a web page that exists.")] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="integrated_gradients: token for no word; pad (the default), mask or unk.")
+        Literal["pad", "mask", "unk"] | None,
+        typer.Option(help="integrated_gradients: which token stands for no word. Default: pad."),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -46,7 +47,8 @@ def explain_command(
     seed: Annotated[int | None, typer.Option(help="lime: of the words that are left out. Default: 0.")] = None,
     window: Annotated[int | None, typer.Option(help="occlusion: words that are left out together. Default: 1.")] = None,
     quantity: Annotated[
-        str | None, typer.Option(help="occlusion: what falls; probability (the default) or logit.")
+        Literal["probability", "logit"] | None,
+        typer.Option(help="occlusion: what falls. Default: probability."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Texts, or steps, that are computed at a time.")] = None,
     as_json: JsonOption = False,

@@ -1,9 +1,9 @@
 """The command that writes a model for other runtimes."""
 
 import os
+import signal
 from collections.abc import Iterable
-from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,28 +29,16 @@ from .options import (
 )
 
 
-class Format(str, Enum):
-    """What `export` writes."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-
-
-class Quantize(str, Enum):
-    """In which precision, if not in float32."""
-
-    int8 = "int8"
-
-
-@app.command("export")
+@app.command("export", short_help="Write a model as an ONNX or OpenVINO graph.")
 def export_command(
     model: ModelArgument,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of the graph, made as a whole or not at all.")],
     format: Annotated[
-        Format, typer.Option(help="onnx: model.onnx, model.onnx.data. openvino: openvino_model.xml and .bin.")
-    ] = Format.onnx,
+        Literal["onnx", "openvino"],
+        typer.Option(help="onnx: model.onnx, model.onnx.data. openvino: openvino_model.xml and .bin."),
+    ] = "onnx",
     quantize: Annotated[
-        Quantize | None,
+        Literal["int8"] | None,
         typer.Option(help="Weights in 8 bits (onnx only); what that changes is printed. Default: float32."),
     ] = None,
     data: Annotated[
@@ -83,7 +71,8 @@ def export_command(
 
     check_output(output, [model], overwrite)
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
-    check_packages(format.value)
+    check_packages(format)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
     loaded, tokenizer = load(model)
     batches = None
     if data:
@@ -92,8 +81,8 @@ def export_command(
         loaded,
         tokenizer,
         output,
-        format.value,
-        None if quantize is None else quantize.value,
+        format,
+        quantize,
         batches=batches,
         tolerance=tolerance,
         overwrite=overwrite,

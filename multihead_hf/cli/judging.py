@@ -1,7 +1,7 @@
 """Commands that look at rows, and at what a saved model makes of them."""
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from transformers import AutoTokenizer
@@ -34,7 +34,7 @@ from .options import (
 )
 
 
-@app.command("inspect")
+@app.command("inspect", short_help="Look at a data set before training.")
 def inspect_command(
     data: DataArgument,
     label_column: LabelColumnOption = None,
@@ -75,7 +75,7 @@ def inspect_command(
     show(report, as_json)
 
 
-@app.command("report")
+@app.command("report", short_help="Judge a model on labelled rows: a web page.")
 def report_command(
     model: ModelArgument,
     data: DataArgument,
@@ -91,11 +91,16 @@ def report_command(
     most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
     batch_size: BatchSizeOption = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that the folder holds.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    from ..evaluation.report import PAGE
     from ..training.reporting import saved_history, write_report
 
+    page = os.path.join(output, PAGE)
+    if os.path.exists(page) and not overwrite:
+        raise ValueError(f"{page} exists: take another folder, or replace the report (--overwrite)")
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     loaded, tokenizer = load(model)
     report = write_report(
@@ -112,7 +117,7 @@ def report_command(
     show(report, as_json)
 
 
-@app.command("evaluate")
+@app.command("evaluate", short_help="Print the figures of each head on labelled rows.")
 def evaluate_command(
     model: ModelArgument,
     data: DataArgument,
@@ -149,7 +154,7 @@ def evaluate_command(
     print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in found.items()))
 
 
-@app.command("tune-thresholds")
+@app.command("tune-thresholds", short_help="Choose thresholds on validation rows.")
 def tune_thresholds_command(
     model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model; its config.json is changed.")],
     data: DataArgument,
@@ -157,9 +162,12 @@ def tune_thresholds_command(
         str | None, typer.Option(help="Which part of a folder or Hub data set. Default: validation.")
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="What is best: f1, recall_at_precision (with --precision) or cost (with --costs).")
+        Literal["f1", "recall_at_precision", "cost"],
+        typer.Option(help="What is best; recall_at_precision reads --precision, cost reads --costs."),
     ] = "f1",
-    per: Annotated[str, typer.Option(help="A threshold for each label, or one for the whole head.")] = "label",
+    per: Annotated[
+        Literal["label", "head"], typer.Option(help="A threshold for each label, or one for the whole head.")
+    ] = "label",
     min_support: Annotated[
         int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
     ] = 10,

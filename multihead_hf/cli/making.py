@@ -2,8 +2,7 @@
 
 import json
 import os
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +10,7 @@ from ..publishing.card import CARD, add_report_folder, check_given, read_facts, 
 from .options import app, check_folder, saved_config
 
 
-@app.command("card")
+@app.command("card", short_help="Write the model card anew.")
 def card_command(
     model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model.")],
     report: Annotated[
@@ -55,18 +54,10 @@ def card_command(
     print(f"The card is {os.path.join(model, CARD)}")
 
 
-class Kind(str, Enum):
-    """What `convert` reads."""
-
-    wimbert = "wimbert"
-    ggu = "ggu"
-    sequence_classification = "sequence-classification"
-
-
-@app.command("convert")
+@app.command("convert", short_help="Make a multi-head model of an older checkpoint.")
 def convert_command(
     kind: Annotated[
-        Kind,
+        Literal["wimbert", "ggu", "sequence-classification"],
         typer.Argument(
             help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
             "sequence-classification: of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
@@ -83,7 +74,8 @@ def convert_command(
         typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL (or a JSON list) for each head, in the order of its logits."),
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="ggu: cls (the default), mean, max or last, as the old model read the encoder.")
+        Literal["cls", "mean", "max", "last"] | None,
+        typer.Option(help="ggu: as the old model read the encoder. Default: cls."),
     ] = None,
     state_file: Annotated[str | None, typer.Option(help="ggu: name of the *.pth, where there are several.")] = None,
     name: Annotated[
@@ -98,18 +90,18 @@ def convert_command(
 
     convert.check_output(output, source, overwrite)
     for option, value, reader in (
-        ("--labels", labels, Kind.ggu),
-        ("--pooling", pooling, Kind.ggu),
-        ("--state-file", state_file, Kind.ggu),
-        ("--name", name, Kind.sequence_classification),
+        ("--labels", labels, "ggu"),
+        ("--pooling", pooling, "ggu"),
+        ("--state-file", state_file, "ggu"),
+        ("--name", name, "sequence-classification"),
     ):
-        if value and kind is not reader:
-            raise typer.BadParameter(f"{kind.value} does not read it, {reader.value} does", param_hint=option)
-    if kind is not Kind.sequence_classification and len(source) > 1:
+        if value and kind != reader:
+            raise typer.BadParameter(f"{kind} does not read it, {reader} does", param_hint=option)
+    if kind != "sequence-classification" and len(source) > 1:
         raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
-    if kind is Kind.wimbert:
+    if kind == "wimbert":
         found = convert.convert_wimbert(source[0])
-    elif kind is Kind.ggu:
+    elif kind == "ggu":
         given = dict(each.split("=", 1) for each in labels or [] if "=" in each)
         if len(given) != len(labels or []):
             raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")

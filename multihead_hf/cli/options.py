@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -51,7 +51,9 @@ SepOption = Annotated[
     list[str] | None,
     typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
 ]
-EmptyOption = Annotated[str, typer.Option(help="What an empty joined string is: missing, or none of the labels.")]
+EmptyOption = Annotated[
+    Literal["missing", "none"], typer.Option(help="What an empty joined string is: missing, or none of the labels.")
+]
 MultiHotOption = Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")]
 DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
 SplitOption = Annotated[

@@ -1,7 +1,7 @@
 """The command that predicts files."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,7 +9,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 from .options import DelimiterOption, JsonOption, ModelArgument, TextColumnOption, app, saved_config, show
 
 
-@app.command("predict")
+@app.command("predict", short_help="Predict the labels of any number of texts.")
 def predict_command(
     model: ModelArgument,
     data: Annotated[
@@ -43,7 +43,8 @@ def predict_command(
     split: Annotated[str | None, typer.Option(help="Part of a data set on the Hub.")] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a data set on the Hub.")] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, fp16 (CUDA), or auto: the fastest of some batches of your texts.")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="fp16 is for CUDA; auto: the fastest on some batches of your texts."),
     ] = "auto",
     batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a batch. Default: 2,048 on a CPU, 65,536 on a GPU.", min=1)

@@ -9,7 +9,7 @@ import typer
 from .options import JsonOption, app, as_text
 
 
-@app.command("train")
+@app.command("train", short_help="Train a model as a YAML file says.")
 def train_command(
     config: Annotated[str | None, typer.Argument(help="A YAML file; --example prints one to start from.")] = None,
     change: Annotated[

@@ -28,6 +28,7 @@ from .files import write_whole
 from .metrics import MISSING, known_and_true, main_score_of, metric_names
 from .streaming import StreamingMetrics, confused_pairs
 
+PAGE = "report.html"
 _LINE_POINTS = 400  # of a curve; a picture shows no more
 _OWN_LINES = 6  # labels with a line of their own in a picture
 
@@ -248,7 +249,7 @@ def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> R
         flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
     write_whole(place / "mistakes.csv", flat.to_csv(index=False).encode())
     write_whole(place / "report.json", f"{content}\n".encode())
-    write_whole(place / "report.html", page.encode())
+    write_whole(place / PAGE, page.encode())
     report.folder = place
     return report
 

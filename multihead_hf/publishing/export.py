@@ -117,11 +117,13 @@ def export_model(
     check_output(output, [], overwrite)
     check_packages(format)
     place = Path(output).resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = next(
+        parent for parent in place.parents if parent.is_dir()
+    )  # no folder is made for a graph that is refused
     thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
     try:
-        with evaluating(model), tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as parent:
+        with evaluating(model), tempfile.TemporaryDirectory(dir=beside, prefix=f".{place.name}.") as parent:
             folder, report = _write(model, tokenizer, Path(parent), format, quantize, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
@@ -255,6 +257,7 @@ def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
     """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
     graph that is there has its own weights beside it."""
     if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, place)
         return
     (place / graph_file).unlink(missing_ok=True)

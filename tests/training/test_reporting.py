@@ -72,8 +72,14 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
     assert json.loads((tmp_path / "out" / "report.json").read_text())["heads"] == called.to_dict()["heads"]
     assert done.stdout.splitlines()[:3] == str(called).splitlines()[:3]
     assert (tmp_path / "out" / "training_loss.png").is_file()  # from the last checkpoint
-    printed = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options, "--json")
+    written = (tmp_path / "out" / "report.html").read_bytes()
+    refused = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options, "--title", "another")
+    assert (refused.returncode, "report.html exists" in refused.stderr) == (1, True)
+    assert (tmp_path / "out" / "report.html").read_bytes() == written
+    again = [*options, "--title", "another", "--overwrite", "--json"]
+    printed = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *again)
     assert json.loads(printed.stdout)["rows"] == 40
+    assert (tmp_path / "out" / "report.html").read_bytes() != written
 
 
 def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
@@ -82,7 +88,7 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     for part, rows in (("train", 30), ("test", 20)):
         tiny.table(rows).to_parquet(data / f"{part}.parquet")
     model = trainer.args.output_dir
-    arguments = ["report", model, data, "-o", tmp_path / "out", "--draws", "5", "--json"]
+    arguments = ["report", model, data, "-o", tmp_path / "out", "--draws", "5", "--json", "--overwrite"]
     assert json.loads(cli(*arguments).stdout)["rows"] == 20
     assert json.loads(cli(*arguments, "--split", "train").stdout)["rows"] == 30
     done = cli(*arguments, "--split", "dev")
