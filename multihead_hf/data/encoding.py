@@ -16,6 +16,7 @@ from .heads import (
     EMPTY,
     check_column,
     check_label_column,
+    check_separators,
     class_name,
     feature_of,
     features_of,
@@ -25,7 +26,7 @@ from .heads import (
     is_text,
     split_joined,
 )
-from .sources import read_dataset
+from .sources import in_part, read_dataset
 
 logger = logging.get_logger(__name__)
 
@@ -90,10 +91,11 @@ def prepare_dataset(
             "require_labels": require_labels,
             "num_proc": num_proc,
         }
-        parts: dict[str, Any] = {
-            part: prepare_dataset(rows, tokenizer, heads, name=f"{name} {part!r}" if name else part, **options)
-            for part, rows in source.items()
-        }
+        parts: dict[str, Any] = {}
+        for part, rows in source.items():
+            with in_part(part):
+                named = f"{name} {part!r}" if name else part
+                parts[part] = prepare_dataset(rows, tokenizer, heads, name=named, **options)
         return IterableDatasetDict(parts) if isinstance(source, IterableDatasetDict) else DatasetDict(parts)
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length {max_length}: give a whole number above 0")
@@ -246,11 +248,11 @@ class LabelEncoder(NamedTuple):
             ValueError: a value that is not one of the head's labels; names head, column and row.
         """
         if not isinstance(self.column, str):
-            cells = zip(*(batch[column] for column in self.column), strict=True)
+            cells = zip(*(batch[label] for label in self.head.labels), strict=True)
             return [self._label_columns(own, row) for own, row in zip(cells, rows, strict=True)]
         values = batch[self.column]
         sep = self.reading.joined_by(self.name)
-        if self.head.multi_label and is_text(self.feature) and sep is not None:
+        if self.head.multi_label and (is_text(self.feature) or self.feature.dtype == "null") and sep is not None:
             values = [
                 split_joined(value, sep, self.reading.empty) if value is None or isinstance(value, str) else value
                 for value in values
@@ -263,7 +265,7 @@ class LabelEncoder(NamedTuple):
     def _label_columns(self, cells: Sequence[Any], row: int) -> list[float] | None:
         if all(is_missing(cell) for cell in cells):
             return None
-        return self._multi_hot([cells[self.column.index(label)] for label in self.head.labels], row)
+        return self._multi_hot(cells, row)
 
     def _single_label(self, value: Any, row: int) -> int:
         if isinstance(value, (list, tuple)):
@@ -280,7 +282,7 @@ class LabelEncoder(NamedTuple):
                 row,
                 f"{value!r} is one label, and this multi-label head takes a list of labels (or a string, with sep=)",
             )
-        if not isinstance(self.feature, ClassLabel) and is_multi_hot(self.feature, self.reading.multi_hot):
+        if not isinstance(self.feature, ClassLabel) and self._says_cells(value):
             return self._multi_hot(value, row)
         targets = [0.0] * self.head.num_labels
         for label in value:
@@ -294,6 +296,14 @@ class LabelEncoder(NamedTuple):
                 )
             targets[label_id] = 1.0
         return targets
+
+    def _says_cells(self, value: Sequence[Any]) -> bool:
+        """Whether a list is 0/1 for each label; where the column's type is not known, its own values tell."""
+        if self.feature.dtype != "null":
+            return is_multi_hot(self.feature, self.reading.multi_hot)
+        known = [cell for cell in value if not is_missing(cell)]
+        counts = self.reading.multi_hot and all(isinstance(cell, int) for cell in known)
+        return bool(known) and (counts or all(isinstance(cell, (bool, float)) for cell in known))
 
     def _label_id(self, label: Any, row: int) -> int:
         if isinstance(self.feature, ClassLabel):
@@ -398,6 +408,7 @@ def label_encoders(
     """
     encoders: dict[str, LabelEncoder] = {}
     reading = reading or Reading()
+    check_separators(reading.sep, heads)
     for name in label_columns or {}:
         if name not in heads:
             raise ValueError(

@@ -11,12 +11,13 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, near_names, one_of
 from ..model.losses_multihead import MISSING
-from .sources import column_batches, read_dataset, training_part
+from .sources import column_batches, in_part, read_dataset, table_of, training_part
 
 logger = logging.get_logger(__name__)
 
 
 EMPTY = ("missing", "none")
+_FIRST_ROWS = 1000  # of a stream, that say its columns
 
 
 def infer_heads(
@@ -62,18 +63,28 @@ def infer_heads(
     one_of("empty", empty, EMPTY)
     source = read_dataset(dataset)
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
+    if not parts:
+        raise ValueError("the dataset has no part, and so no row")
     first = training_part(parts)
     named = columns if isinstance(columns, Mapping) else {column: column for column in _names(columns)}
+    check_separators(sep, named)
+    wanted = list(dict.fromkeys(column for given in named.values() for column in _names(given)))
+    for part, rows in parts.items():
+        if isinstance(rows, IterableDataset) and rows.features is None:
+            with in_part(part):
+                parts[part] = _label_table(rows, wanted)
     heads = {}
     for name, given in named.items():
         joined = sep.get(name) if isinstance(sep, Mapping) else sep
         read = partial(_read_column, name=name, column=given, multi_hot=multi_hot, sep=joined, empty=empty)
-        found = read(parts[first])
+        with in_part(first):
+            found = read(parts[first])
         if not found.labels or found.missing == found.rows:
             raise ValueError(f"head {name!r}, column {given!r}: no row has a label, so there is nothing to learn")
         for part, rows in parts.items():
             if part != first and _has_columns(rows, given):
-                counts = read(rows).counts
+                with in_part(part):
+                    counts = read(rows).counts
                 strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
                 if strange:
                     raise ValueError(
@@ -108,10 +119,32 @@ class _Column:
 
 
 def features_of(dataset: Dataset | IterableDataset) -> Features:
-    """The columns' types; of a stream that does not say, those of its first rows."""
+    """The columns' types; of a stream that does not say, those of its first rows, in which a column may have no value:
+    its type is `null` then.
+
+    Raises:
+        ValueError: values of several types in a column; names the row.
+    """
     if dataset.features is not None:
         return dataset.features
-    return Dataset.from_list(list(dataset.take(100))).features
+    return table_of(list(dataset.take(_FIRST_ROWS)), "the stream").features
+
+
+def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
+    """The label columns of a stream that does not say its types: they are known when all rows are."""
+    found = [{column: row[column] for column in columns if column in row} for row in rows.with_format(None)]
+    return table_of(found, "the stream")
+
+
+def check_separators(sep: str | Mapping[str, str] | None, heads: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: a separator for a head that does not exist; names near ones.
+    """
+    known = list(heads)
+    for name in sep if isinstance(sep, Mapping) else ():
+        if name not in known:
+            raise ValueError(f"sep: there is no head {name!r}.{near_names(name, known)} Heads: {known}")
 
 
 def _has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
 from .encoding import Reading, find_text_columns, label_encoders
 from .heads import features_of
-from .sources import read_dataset, training_part
+from .sources import in_part, read_dataset, training_part
 from .splits import IN_PART, Label, SplitReport, label_ids, report_of
 
 PERCENTILES = (50, 90, 95, 99, 100)
@@ -134,28 +134,34 @@ def inspect_dataset(
         raise ValueError("duplicates need all rows at once: pass datasets with a length, not streams")
     if max_length is None and config is not None and tokenizer is not None:
         max_length = token_limit(config, tokenizer)
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
     reading = Reading(multi_hot, sep, empty)
     figures: dict[str, dict[str, Any]] = {}
     found: dict[str, list[list[Label]]] = {}
-    places: dict[str, list[tuple[str, int]]] = {}
+    places: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     missing: dict[str, list[str]] = {}
     for part, rows in parts.items():
+        if not len(rows):
+            raise ValueError(f"{f'part {part!r}' if part else 'the dataset'} holds no row: leave it out")
         columns = find_text_columns(features_of(rows), text_columns or (config and config.text_columns))
         values = [[text or "" for text in rows.with_format(None)[column]] for column in columns]
-        texts = [" ".join(row) for row in zip(*values, strict=True)]
+        texts = list(zip(*values, strict=True))
         lengths = _lengths(values, tokenizer, config.text_prefix if config is not None else None)
         figures[part] = {
             "rows": len(texts),
-            "empty_texts": [row for row, text in enumerate(texts) if not text.strip()],
+            "empty_texts": [row for row, text in enumerate(texts) if not any(map(str.strip, text))],
             "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
             "longer": None if max_length is None else float((lengths > max_length).mean()),
         }
         labelled = label_encoders(features_of(rows), by_name, label_columns, False, reading)
         missing[part] = [name for name in by_name if name not in labelled]
-        found[part] = label_ids(rows, by_name, label_columns, reading, require_labels=False)
+        with in_part(part):
+            found[part] = label_ids(rows, by_name, label_columns, reading, require_labels=False)
         for row, text in enumerate(texts):
-            if text.strip():
-                places.setdefault(" ".join(text.split()).casefold(), []).append((part, row))
+            if any(map(str.strip, text)):
+                key = tuple(" ".join(own.split()).casefold() for own in text)
+                places.setdefault(key, []).append((part, row))
     labels = report_of(found, by_name)
     first = training_part(parts)
     counts = {name: {label: own[first] for label, own in labels.counts[name].items()} for name in by_name}
@@ -175,11 +181,11 @@ def inspect_dataset(
         },
         batch_size=batch_size,
         contradictions=[
-            {"text": text, "heads": differing, "rows": rows}
+            {"text": " ".join(text), "heads": differing, "rows": rows}
             for text, rows in repeated.items()
             if (differing := _differing([found[part][row] for part, row in rows], list(by_name)))
         ],
-        in_several_parts=[{"text": text, "rows": repeated[text]} for text in several],
+        in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in several],
         no_column={part: names for part, names in missing.items() if names},
     )
 

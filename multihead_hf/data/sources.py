@@ -1,5 +1,6 @@
 """Whatever holds a user's rows, as a `datasets` dataset: files, globs, data frames, Hub names."""
 
+import contextlib
 import csv
 import glob
 import os
@@ -11,18 +12,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from datasets import (
     Dataset,
     DatasetDict,
+    Features,
     IterableDataset,
     IterableDatasetDict,
+    List,
+    Value,
     concatenate_datasets,
     load_dataset,
 )
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-from pyarrow import ArrowInvalid
+from pyarrow import ArrowException, ArrowInvalid
+from transformers.utils import logging
 
 from ..model.head_multihead import near_names
+
+logger = logging.get_logger(__name__)
 
 _CSV = (".csv", ".tsv")
 _JSON = (".json", ".jsonl")
@@ -32,6 +40,11 @@ PARTS = ("train", "validation", "test")
 _OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DELIMITERS = (",", ";", "\t", "|")
+# how a CSV file writes what is no text; of integers those that keep each of their characters as numbers
+_BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_INTEGER = r"-?(0|[1-9]\d{0,17})"
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+_NAME_OF_DIGITS = r"[-+]?(0\d.*|\d{16,})"  # a postcode, an id: as a number it would lose digits
 
 
 def read_dataset(
@@ -45,7 +58,8 @@ def read_dataset(
             their parts (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of these, or the
             name of a data set on the Hub.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files. "NA" and "None" are
-            labels like others there; an empty cell is a missing number or an empty string.
+            labels like others there; an empty cell is a missing number or an empty string. A column with a number that
+            begins with 0 or +, or that is too long for one, holds strings.
         hub: for `datasets.load_dataset` with the name of a data set on the Hub (`name`, `split`, `streaming`, …).
 
     Raises:
@@ -108,6 +122,17 @@ def training_part(parts: Iterable[str]) -> str:
     return "train" if "train" in names else names[0]
 
 
+@contextlib.contextmanager
+def in_part(part: str) -> Iterator[None]:
+    """What is wrong with rows says in which part they are; `""` is none."""
+    try:
+        yield
+    except ValueError as error:
+        if not part:
+            raise
+        raise ValueError(f"part {part!r}: {error}") from error
+
+
 def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> Iterator[dict[str, list]]:
     """Plain values of some columns, 1,000 rows at a time."""
     return dataset.select_columns(columns).with_format(None).iter(batch_size=1000)
@@ -166,12 +191,49 @@ def _from_files(paths: Sequence[str], delimiter: str | None) -> Dataset:
         return _as_dataset(
             pd.concat(tables, ignore_index=True), paths[0] if len(paths) == 1 else f"files {list(paths)}"
         )
-    if len(tables) == 1:
-        return tables[0]
+    return tables[0] if len(tables) == 1 else _joined(tables, paths)
+
+
+def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
+    """
+    Raises:
+        ValueError: a column is of types that are not one; names it and two of the files.
+    """
+    features = Features()
+    for column in tables[0].column_names:
+        features[column] = tables[0].features[column]
+        for path, table in zip(paths[1:], tables[1:], strict=True):
+            common = _common(features[column], table.features[column])
+            if common is None:
+                raise ValueError(
+                    f"{path}, column {column!r}: {table.features[column]}, and {features[column]} in {paths[0]}; make "
+                    "them one type, such as strings"
+                )
+            features[column] = common
     try:
-        return concatenate_datasets(tables)
-    except ValueError as error:
+        return concatenate_datasets([table.select_columns(list(features)).cast(features) for table in tables])
+    except (ValueError, ArrowException) as error:
         raise ValueError(f"the files {list(paths)} are no one table: {error}") from None
+
+
+def _common(one: Any, other: Any) -> Any:
+    """The feature that values of both have; `None` where there is none."""
+    if one == other:
+        return one
+    if isinstance(one, List) and isinstance(other, List):
+        inner = _common(one.feature, other.feature)
+        return None if inner is None else List(inner)
+    for feature, another in ((one, other), (other, one)):
+        if isinstance(feature, Value) and feature.dtype == "null":  # no row has a value
+            return another
+    if not (isinstance(one, Value) and isinstance(other, Value)):
+        return None
+    fields = [pa.schema({"": each.pa_type}) for each in (one, other)]
+    try:
+        schema = pa.unify_schemas(fields, promote_options="permissive")
+    except ArrowException:
+        return None
+    return Features.from_arrow_schema(schema)[""]
 
 
 def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
@@ -180,14 +242,7 @@ def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
         if suffix in _CSV:
             return _read_csv(path, delimiter or ("\t" if suffix == ".tsv" else ","))
         if suffix in _JSON:
-            with open(path, encoding="utf-8") as file:
-                if not file.read(100).strip().strip("[]").strip():
-                    raise ValueError(f"{path} holds no row")
-            table = _not_empty(Dataset.from_json(path), path)
-            for column, feature in table.features.items():
-                if type(feature).__name__ == "Json":  # what newer versions of datasets make of mixed values
-                    _check_one_type(pd.Series(list(table[column]), dtype=object), column, path)
-            return table
+            return _read_json(path)
         if suffix == ".parquet":
             return _not_empty(Dataset.from_parquet(path), path)
     except UnicodeDecodeError as error:
@@ -201,6 +256,28 @@ def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
         cause = error.__cause__ or error
         raise ValueError(f"{path} cannot be read: {str(cause).strip() or type(cause).__name__}") from None
     raise ValueError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
+
+
+def _read_json(path: str) -> Dataset:
+    with open(path, "rb") as file:
+        has_rows = False
+        for number, line in enumerate(file, start=1):
+            try:
+                has_rows |= line.decode("utf-8-sig").strip(" \t\r\n[]{},") not in ("", "null")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path} is not in UTF-8 (line {number}: {error.reason}): save it as UTF-8, or pass a data frame, "
+                    f"pandas.read_json({path!r}, lines=True, encoding='latin-1')"
+                ) from None
+        if not has_rows:
+            raise ValueError(f"{path} holds no row")
+        # in one piece: types that are settled on the first piece would be forced on the others
+        table = _not_empty(Dataset.from_json(path, chunksize=max(file.tell(), 1)), path)
+    for column, feature in table.features.items():
+        inner = feature.feature if isinstance(feature, List) else feature
+        if type(inner).__name__ == "Json":  # what newer versions of datasets make of mixed values
+            _check_one_type(pd.Series(list(table[column]), dtype=object), column, path)
+    return table
 
 
 def _not_empty(table: Dataset, path: str) -> Dataset:
@@ -219,7 +296,7 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
             f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, "
             f"pass read_dataset({path!r}, delimiter={others[0]!r})"
         )
-    options = {"keep_default_na": False, "na_values": [""], "low_memory": False, "index_col": False}
+    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
     with warnings.catch_warnings():
         # rows with more fields than the header: of what is left over nothing may be lost
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -229,23 +306,20 @@ def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
             _check_fields(path, delimiter, columns)
             warnings.simplefilter("ignore", pd.errors.ParserWarning)
             frame = pd.read_csv(path, sep=delimiter, **options)
-    # numbers that begin with a 0 are names, such as postcodes
-    numbers = [column for column in frame.columns if pd.api.types.is_numeric_dtype(frame[column])]
-    if numbers:
-        written = pd.read_csv(path, sep=delimiter, dtype=str, usecols=numbers, **options)
-        for column in numbers:
-            if written[column].str.match(r"-?0\d").any():
-                frame[column] = written[column]
     if not len(frame):
         raise ValueError(f"{path} holds no row below its header {columns}")
+    if frame[frame.columns[-1]].isna().any():
+        _check_fields(path, delimiter, columns)
     return frame
 
 
 def _check_fields(path: str, delimiter: str, columns: list[str]) -> None:
-    """
+    """Warn of rows with fewer fields than the header.
+
     Raises:
-        ValueError: a row has more fields than the header, and not for empty ones at its end; names its line.
+        ValueError: a row has more, and not for empty ones at its end; names its line.
     """
+    short = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         for row in reader:
@@ -254,20 +328,53 @@ def _check_fields(path: str, delimiter: str, columns: list[str]) -> None:
                     f"{path}, line {reader.line_num}: {len(row)} fields, and the header has {len(columns)}, {columns}; "
                     f"put quotes around texts that hold {delimiter!r}"
                 )
+            if 0 < len(row) < len(columns):
+                short.append(reader.line_num)
+    if short:
+        logger.warning(
+            f"{path}: {len(short):,} rows have fewer fields than the header {columns}, and the others count as empty; "
+            f"the first is line {short[0]}"
+        )
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str) -> Dataset:
-    """A table that was read: of a CSV file's one, columns without a value are of no type, and empty texts are texts."""
+    """A table that was read; of a CSV file, whose cells are strings as they are written, with the types they have."""
     if isinstance(table, Dataset):
         return table
-    for column in table.columns:
-        values = table[column]
-        known = values.dropna()
-        if not len(known):
-            table[column] = pd.Series([None] * len(table), dtype=object)
-        elif pd.api.types.is_string_dtype(known.infer_objects()):
-            table[column] = values.fillna("")
-    return _from_frame(table, what)
+    return _from_frame(table.apply(_typed), what)
+
+
+def _typed(written: pd.Series) -> pd.Series:
+    """The booleans, integers, numbers or strings of a column; of no type where all cells are empty."""
+    known = written.dropna()
+    if not len(known):
+        return pd.Series([None] * len(written), dtype=object)
+    if known.isin(_BOOLEANS.keys()).all():
+        return written.map(_BOOLEANS).astype("boolean")
+    if known.str.fullmatch(_INTEGER).all():
+        return pd.Series([None if pd.isna(cell) else int(cell) for cell in written], dtype="Int64")
+    whole = known.str.fullmatch(r"[-+]?\d+").all()
+    if not whole and known.str.fullmatch(_NUMBER).all() and not known.str.fullmatch(_NAME_OF_DIGITS).any():
+        return written.astype("float64")
+    return written.fillna("")
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
+    """Rows as a table, also where some lack a column.
+
+    Raises:
+        ValueError: there is none, or a column holds values of several types; names the row.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        raise ValueError(f"{what} holds no row, or no such column")
+    return _from_frame(
+        pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}), what
+    )
+
+
+# what datasets and Arrow say of values that they do not know
+_NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
 
 
 def _check_names(names: list[str], what: str) -> None:
@@ -282,7 +389,19 @@ def _from_frame(frame: pd.DataFrame, what: str) -> Dataset:
     _check_names([str(column) for column in frame.columns], what)
     for column in frame.columns:
         _check_one_type(frame[column], str(column), what)
-    return Dataset.from_pandas(frame.rename(columns=str).reset_index(drop=True), preserve_index=False)
+    frame = frame.rename(columns=str).reset_index(drop=True)
+    try:
+        return Dataset.from_pandas(frame, preserve_index=False)
+    except _NO_COLUMN:
+        for column in frame.columns:
+            try:
+                Dataset.from_pandas(frame[[column]], preserve_index=False)
+            except _NO_COLUMN as error:
+                raise ValueError(
+                    f"{what}, column {column!r} cannot be read: {str(error).splitlines()[0]}. Make its values strings, "
+                    "numbers or lists of them, or leave the column out"
+                ) from None
+        raise
 
 
 def _check_one_type(values: pd.Series, column: str, what: str) -> None:
@@ -292,20 +411,26 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
     """
     if values.dtype != object:
         return
-    first: tuple[int, Any] | None = None
+    first: dict[bool, tuple[int, Any]] = {}  # of the values themselves, and of those in lists
     for row, value in enumerate(values):
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            continue
-        if first is None:
-            first = (row, value)
-        elif _kind(value) != _kind(first[1]):
-            raise ValueError(
-                f"{what}, column {column!r}: mixed types, {first[1]!r} in row {first[0]} is a {_kind(first[1])} and "
-                f"{value!r} in row {row} a {_kind(value)}; make all of them one type, such as strings"
-            )
+        is_list = _kind(value) == "list"
+        for depth, each in [(False, value), *((True, own) for own in (value if is_list else ()))]:
+            if pd.api.types.is_scalar(each) and pd.isna(each):
+                continue
+            at, one = first.setdefault(depth, (row, each))
+            if _kind(each) != _kind(one):
+                raise ValueError(
+                    f"{what}, column {column!r}: mixed types{' in its lists' * depth}, {one!r} in row {at} is a "
+                    f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
+                    "strings"
+                )
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
+        return "bool"
+    if isinstance(value, Real):
         return "number"
+    if isinstance(value, str):
+        return "str"
     return "list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__

@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -66,9 +67,10 @@ def stratified_split(
                 raise ValueError(f"groups: column {groups!r} holds {type(group).__name__}s; a group is one value")
             together.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
         units = list(together.values())
-    parts = _assign(units, labels, list(shares.values()), seed)
     training = training_part(shares)
-    _check_training_part(by_name, labels, parts[list(shares).index(training)], training)
+    place = list(shares).index(training)
+    parts = _assign(units, labels, list(shares.values()), seed, place)
+    _check_training_part(by_name, labels, parts[place], training)
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
             raise ValueError(
@@ -78,13 +80,17 @@ def stratified_split(
 
 
 def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
+    if not isinstance(fractions, (Mapping, Sequence)) or isinstance(fractions, str):
+        raise ValueError(
+            f"fractions {fractions!r}: give {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}, or [0.8, 0.2]"
+        )
     if not isinstance(fractions, Mapping):
         values = list(fractions)
         if len(values) not in (2, 3):
             raise ValueError(f"fractions {values}: name the parts, {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}")
         fractions = dict(zip(PARTS[: len(values)], values, strict=True))
     for part, share in fractions.items():
-        if not 0 < share < 1:
+        if not isinstance(share, Real) or not 0 < share < 1:
             raise ValueError(f"fraction {share} of part {part!r}: a share is above 0 and below 1")
     if not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise ValueError(f"fractions {dict(fractions)} add up to {sum(fractions.values()):g}, not 1")
@@ -141,8 +147,11 @@ def _targets(
         yield name, targets()
 
 
-def _assign(units: list[list[int]], labels: list[list[Label]], shares: list[float], seed: int) -> list[list[int]]:
-    """The rows of each part. A unit is one row, or the rows of a group."""
+def _assign(
+    units: list[list[int]], labels: list[list[Label]], shares: list[float], seed: int, training: int
+) -> list[list[int]]:
+    """The rows of each part. A unit is one row, or the rows of a group; of parts that lack as much the one at the place
+    `training` comes first."""
     order = random.Random(seed)
     order.shuffle(units)
     units.sort(key=len, reverse=True)  # large groups while there is room everywhere
@@ -185,7 +194,7 @@ def _assign(units: list[list[int]], labels: list[list[Label]], shares: list[floa
             continue
         for index in having[label]:
             if not taken[index]:
-                put(index, max(with_room(index), key=lambda part: (wanted[label][part], room[part])))
+                put(index, max(with_room(index), key=lambda part: (wanted[label][part], part == training, room[part])))
     for index in range(len(units)):
         if not taken[index]:
             put(index, max(with_room(index), key=room.__getitem__))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value
 
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadDataCollator, prepare_dataset
 
@@ -271,3 +271,31 @@ def test_every_label_of_a_row_is_looked_at() -> None:
     with pytest.raises(ValueError, match="'zzz' is not one of the head's 3 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
     assert "3 of 4 rows have it; 2 other labels are not the head's, too: 'yyy', 'xxx'." in str(error.value)
+
+
+@pytest.mark.parametrize("late", [[0.0, 1.0], [False, True]])
+def test_cells_of_a_stream_that_does_not_say_its_types(late: list) -> None:
+    rows = [{"text": "w1", "x": None}] * 1200 + [{"text": "w1", "x": late}, {"text": "w1", "x": ["b"]}]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    head = {"x": HeadConfig(labels=["b", "c"], problem_type=MULTI)}
+    found = [row["labels"]["x"] for row in prepare_dataset(stream, tiny.tokenizer(), head)]
+    assert found[-3:] == [None, [0.0, 1.0], [1.0, 0.0]]
+
+
+def test_joined_strings_of_a_stream_that_does_not_say_its_types() -> None:
+    rows = [{"text": "w1", "x": None}] * 1200 + [{"text": "w1", "x": "c|b"}]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    head = {"x": HeadConfig(labels=["b", "c"], problem_type=MULTI)}
+    assert list(prepare_dataset(stream, tiny.tokenizer(), head, sep="|"))[-1]["labels"] == {"x": [1.0, 1.0]}
+
+
+def test_errors_of_parts_name_the_part() -> None:
+    parts = DatasetDict(train=Dataset.from_dict({"text": ["w1"], "mood": ["calm"]}))
+    parts["validation"] = Dataset.from_dict({"text": ["w1"], "mood": ["zzz"]})
+    with pytest.raises(ValueError, match=r"part 'validation': head 'mood', column 'mood', row 0: 'zzz'"):
+        prepare_dataset(parts, tiny.tokenizer(), tiny.two_heads())
+
+
+def test_a_separator_for_no_head() -> None:
+    with pytest.raises(ValueError, match=r"sep: there is no head 'topics'. Did you mean 'topic'"):
+        prepare({"topic": ["waste|roads"]}, {"topic": Value("string")}, sep={"topics": "|"})

@@ -2,7 +2,7 @@
 
 import pytest
 import tiny
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from multihead_hf import infer_heads
 from multihead_hf.data.heads import count_labels
@@ -120,3 +120,27 @@ def test_a_label_that_only_validation_has(feature: object, train: list, validati
     missing = Dataset.from_dict({"x": [-1, -1]}, features=Features({"x": ClassLabel(names=["a", "b"])}))
     with pytest.raises(ValueError, match=r"no row has a label"):
         infer_heads(missing, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("late", "sep"),
+    [([["b"], ["a"]], None), ([[0.0, 1.0]], None), (["a|b"], "|"), ([True], None), ([3, 10, 2], None)],
+)
+def test_a_stream_that_does_not_say_its_types(late: list, sep: str | None) -> None:
+    rows = [{"text": "w1", "other": "x"}] * 1200 + [{"text": "w1", "y": value} for value in late]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    table = Dataset.from_list([{"y": None, **row} for row in rows])
+    assert stream.features is None
+    assert infer_heads(stream, ["y"], sep=sep) == infer_heads(table, ["y"], sep=sep)
+
+
+def test_a_stream_of_mixed_types_names_the_row() -> None:
+    rows = [{"text": "w1", "y": "b"}] * 1200 + [{"text": "w1", "y": 3}]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    with pytest.raises(ValueError, match=r"part 'train': the stream, column 'y': mixed types, .* and 3 in row 1200"):
+        infer_heads(IterableDatasetDict(train=stream), ["y"])
+
+
+def test_a_separator_for_no_head() -> None:
+    with pytest.raises(ValueError, match=r"sep: there is no head 'topics'. Did you mean 'topic'"):
+        infer_heads(Dataset.from_dict({"topic": ["a|b"]}), ["topic"], sep={"topics": "|"})

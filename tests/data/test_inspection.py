@@ -100,3 +100,22 @@ def test_wrong_columns_and_streams() -> None:
         inspect_dataset(rows, model, text_columns="txt")
     with pytest.raises(ValueError, match=r"duplicates need all rows at once"):
         inspect_dataset(rows.to_iterable_dataset(), model)
+
+
+def test_pairs_are_not_their_joined_texts() -> None:
+    heads = {"mood": HEADS["mood"]}
+    first = Dataset.from_dict({"a": ["a b"], "b": ["c"], "mood": ["calm"]})
+    second = Dataset.from_dict({"a": ["a"], "b": ["b c"], "mood": ["angry"]})
+    report = inspect_dataset(DatasetDict(train=first, test=second), heads, text_columns=["a", "b"])
+    assert not report.contradictions
+    assert not report.in_several_parts
+    report = inspect_dataset(DatasetDict(train=first, test=first), heads, text_columns=["a", "b"])
+    assert [each["text"] for each in report.in_several_parts] == ["a b c"]
+
+
+def test_an_empty_part_and_an_empty_batch() -> None:
+    rows = PARTS["train"]
+    with pytest.raises(ValueError, match=r"part 'test' holds no row: leave it out"):
+        inspect_dataset(DatasetDict(train=rows, test=rows.select([])), HEADS)
+    with pytest.raises(ValueError, match=r"batch_size 0: give a whole number above 0"):
+        inspect_dataset(rows, HEADS, batch_size=0)

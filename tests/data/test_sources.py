@@ -220,9 +220,98 @@ def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
     assert list(read_dataset(path)["labels"]) == ["angry", "happy"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "[\n]"])
+@pytest.mark.parametrize("content", ["", "[]", "[\n]", "null", "[{}]"])
 def test_json_without_rows(tmp_path: Path, content: str) -> None:
     path = tmp_path / ("rows.jsonl" if not content else "rows.json")
     path.write_text(content)
     with pytest.raises(ValueError, match=r"rows\.jsonl? holds no row"):
         read_dataset(path)
+
+
+def json_lines(path: Path, *parts: tuple[int, dict[str, Any]]) -> Path:
+    with path.open("w") as file:
+        for rows, row in parts:
+            file.writelines([f"{json.dumps(row)}\n"] * rows)
+    return path
+
+
+LONG = "a" * 2000  # 6,000 of them are more than datasets reads at a time
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        ({"mood": None}, {"mood": "calm"}, "calm"),
+        ({}, {"mood": "calm"}, "calm"),
+        ({"mood": []}, {"mood": ["calm"]}, ["calm"]),
+        ({"mood": 1}, {"mood": 0.5}, 0.5),
+    ],
+)
+def test_a_large_file_whose_first_rows_lack_a_value(tmp_path: Path, first: dict, second: dict, value: Any) -> None:
+    path = json_lines(tmp_path / "rows.jsonl", (6000, {"text": LONG, **first}), (10, {"text": "b", **second}))
+    rows = read_dataset(path)
+    assert len(rows) == 6010
+    assert rows[6009] == {"text": "b", "mood": value}
+
+
+def test_a_large_file_of_mixed_types_names_the_row(tmp_path: Path) -> None:
+    path = json_lines(tmp_path / "rows.jsonl", (6000, {"text": LONG, "mood": "x"}), (10, {"text": "b", "mood": 7}))
+    with pytest.raises(ValueError, match=r"column 'mood': mixed types, 'x' in row 0 is a str and 7 in row 6000 a numb"):
+        read_dataset(path)
+
+
+def test_json_lines_in_another_encoding_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"text": "a"}\n' * 1000 + '{"text": "café"}\n'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"rows.jsonl is not in UTF-8 \(line 1001: .*\): save it as UTF-8"):
+        read_dataset(path)
+
+
+def test_parquet_files_with_numbers_of_other_widths(tmp_path: Path) -> None:
+    frames = [{"y": [1, 2], "z": ["a", "b"]}, {"y": [2, None], "z": [None, None]}, {"y": [0.5, 1.0], "z": ["c", None]}]
+    paths = []
+    for number, columns in enumerate(frames):
+        paths.append(tmp_path / f"{number}.parquet")
+        pd.DataFrame({"text": ["a", "b"], **columns}).to_parquet(paths[-1])
+    rows = read_dataset(paths)
+    assert list(rows["y"]) == [1, 2, 2, None, 0.5, 1]
+    assert list(rows["z"]) == ["a", "b", None, None, "c", None]
+    pd.DataFrame({"text": ["a"], "y": ["one"], "z": ["c"]}).to_parquet(paths[1])
+    with pytest.raises(
+        ValueError, match=r"1.parquet, column 'y': Value\('(large_)?string'\), and Value\('int64'\) in .*0.parq"
+    ):
+        read_dataset(paths)
+
+
+def test_digits_that_a_number_would_not_keep_are_strings(tmp_path: Path) -> None:
+    for name, cells in (("plus", ["+1", "1"]), ("long", ["9007199254740993", ""]), ("huge", ["1" * 23, "1"])):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("text,y\n" + "".join(f"a,{cell}\n" for cell in cells))
+        kept = [str(value) if value is not None else "" for value in read_dataset(path)["y"]]
+        assert kept == cells
+    (tmp_path / "1.csv").write_text("text,y\na,01\n")
+    (tmp_path / "2.csv").write_text("text,y\nb,11\n")
+    assert list(read_dataset([tmp_path / "1.csv", tmp_path / "2.csv"])["y"]) == ["01", "11"]
+
+
+def test_rows_with_too_few_fields_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label,mood\na,x,m\nb\nc,y\n")
+    assert list(read_dataset(path)["label"]) == ["x", "", "y"]
+    assert "2 rows have fewer fields than the header" in caplog.text
+    assert "the first is line 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([["a"], [1]], r"column 'y': mixed types in its lists, 'a' in row 0 is a str and 1 in row 1 a number"),
+        ([[True], [1]], r"mixed types in its lists, True in row 0 is a bool and 1 in row 1 a number"),
+        ([1 + 2j, 2j], r"the data frame, column 'y' cannot be read: .* or leave the column out"),
+        ([2**70, 1], r"the data frame, column 'y' cannot be read: "),
+        (pd.cut([1, 5], [0, 3, 6]), r"the data frame, column 'y' cannot be read: "),
+    ],
+)
+def test_values_that_are_no_column(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_dataset(pd.DataFrame({"text": ["a", "b"], "y": values}))

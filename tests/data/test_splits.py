@@ -123,6 +123,8 @@ def test_the_report_is_a_table_and_a_dict() -> None:
         ({"train": 0.8, "test": 0.3}, r"add up to 1.1, not 1"),
         ({"train": 1.2, "test": -0.2}, r"fraction 1.2 of part 'train'"),
         ([0.25] * 4, r"name the parts"),
+        (0.8, r"fractions 0.8: give \{'train': 0.8"),
+        (["0.8", "0.2"], r"fraction 0.8 of part 'train': a share is above 0"),
     ],
 )
 def test_wrong_fractions(fractions: Any, message: str) -> None:
@@ -144,3 +146,9 @@ def test_a_training_part_without_a_label_is_refused() -> None:
         stratified_split(rows.to_iterable_dataset(), {"mood": HEADS["mood"]}, (0.7, 0.3))
     with pytest.raises(ValueError, match=r"head 'mood', column 'mood', row 0: 'calm' is not one of"):
         stratified_split(rows, {"mood": HeadConfig(labels=["angry", "happy"])}, (0.7, 0.3))
+
+
+def test_of_equal_parts_the_training_part_has_what_there_is_once() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 4, "mood": ["calm", "calm", "calm", "angry"]})
+    parts = stratified_split(rows, {"mood": HEADS["mood"]}, {"test": 0.5, "train": 0.5})
+    assert "angry" in parts["train"]["mood"]
