@@ -1,5 +1,6 @@
 """From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from .sources import in_part, read_dataset
 logger = logging.get_logger(__name__)
 
 WEIGHT = "sample_weight"
+_CELLS = {0: 0.0, 1: 1.0, None: float(MISSING)}
 _CUT = "was_cut"  # whether a text was cut; counted, and not kept
 
 
@@ -324,6 +326,8 @@ class LabelEncoder(NamedTuple):
             raise self._error(
                 row, f"a multi-hot list of {len(cells)} cells, and the head has {self.head.num_labels} labels"
             )
+        with contextlib.suppress(KeyError):  # nearly always
+            return [_CELLS[cell] for cell in cells]
         targets = [float(MISSING) if is_missing(cell) else float(cell) for cell in cells]
         for label, target in zip(self.head.labels, targets, strict=True):
             if target != MISSING and not 0.0 <= target <= 1.0:
@@ -415,7 +419,7 @@ def label_encoders(
                 f"label_columns: the model has no head {name!r}.{near_names(name, heads)} Heads: {list(heads)}"
             )
     for name, head in heads.items():
-        column = _label_column(features, name, head, label_columns)
+        column = _label_column(features, name, heads, label_columns)
         if column is None:
             continue
         ids = {label: i for i, label in enumerate(head.labels)}
@@ -450,12 +454,16 @@ def label_encoders(
 
 
 def _label_column(
-    features: Features, name: str, head: HeadConfig, label_columns: Mapping[str, str | Sequence[str]] | None
+    features: Features,
+    name: str,
+    heads: Mapping[str, HeadConfig],
+    label_columns: Mapping[str, str | Sequence[str]] | None,
 ) -> str | list[str] | None:
     """The column of a head's labels, or those of each label in the order given."""
-    given = (label_columns or {}).get(name)
+    head, given = heads[name], (label_columns or {}).get(name)
     if given is None:
-        named = [column for column in (name, f"{name}_labels", f"{name}_label") if column in features]
+        others = [column for column in (f"{name}_labels", f"{name}_label") if column not in heads]
+        named = [column for column in (name, *others) if column in features]
         if named or not head.multi_label or not set(head.labels) <= set(features):
             return named[0] if named else None
         given = head.labels

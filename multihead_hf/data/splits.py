@@ -114,7 +114,7 @@ def label_ids(
         for row, target in targets:
             if isinstance(target, (list, tuple)):
                 found[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
-                known = sum(cell is not None and cell != MISSING for cell in target)
+                known = len(target) - target.count(MISSING) - target.count(None)
                 found[row] += [(name, LABELLED)] * (known > 0) + [(name, IN_PART)] * (0 < known < len(target))
             elif target is not None and target != MISSING:
                 found[row] += [(name, target), (name, LABELLED)]

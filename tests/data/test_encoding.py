@@ -299,3 +299,9 @@ def test_errors_of_parts_name_the_part() -> None:
 def test_a_separator_for_no_head() -> None:
     with pytest.raises(ValueError, match=r"sep: there is no head 'topics'. Did you mean 'topic'"):
         prepare({"topic": ["waste|roads"]}, {"topic": Value("string")}, sep={"topics": "|"})
+
+
+def test_a_column_that_has_another_heads_name_is_that_heads() -> None:
+    heads = {"x": HeadConfig(labels=["a", "b"]), "x_labels": HeadConfig(labels=["a", "b"])}
+    (row,) = prepare({"x_labels": ["b"]}, {"x_labels": Value("string")}, heads)
+    assert row["labels"] == {"x": None, "x_labels": 1}
