@@ -77,6 +77,8 @@ def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
         raise ValueError(
             "cache_features: the metrics cannot have inputs (include_for_metrics), which are not read again"
         )
+    if args.feature_cache_dir is not None and os.path.isfile(args.feature_cache_dir):
+        raise ValueError(f"feature_cache_dir {args.feature_cache_dir} is a file: give a folder")
     if args.feature_cache_dir is not None and args.output_dir is not None:
         inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
         if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
@@ -174,6 +176,11 @@ def prepared_for_training(
         ValueError: a dataset cannot be prepared, or they cannot be mixed; says which it is.
     """
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+        if dataset is not None and (args.mixing_probabilities is not None or args.mixing_temperature != 1):
+            raise ValueError(
+                "train_dataset is one data set, and mixing_probabilities and mixing_temperature are for several: leave "
+                "them out, or pass train_dataset={name: rows}"
+            )
         return prepared(dataset, config, args, tokenizer, "train_dataset")
     with_column: set[str] = set()
     parts = {
