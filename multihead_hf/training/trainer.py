@@ -66,7 +66,7 @@ from .checkpoints import (
 )
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
-from .freezing import freeze
+from .freezing import check_trainable, freeze
 from .gradients import gradient_norms
 from .optimizer import parameter_groups
 from .preparation import (
@@ -541,11 +541,16 @@ class MultiHeadTrainer(Trainer):
         return step % self.state.logging_steps == 0 or (step == 1 and args.logging_first_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""
+        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds.
+
+        Raises:
+            ValueError: all parameters are frozen.
+        """
         if self.optimizer is not None:
             return super().create_optimizer(model)
         self._made_optimizer = True
         target = self.model if model is None else model
+        check_trainable(target, self.args)
         given = self.optimizer_cls_and_kwargs
         optimizer_class, options = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
         # some optimisers come with groups of their own; the base class takes ours through the same door
