@@ -3,7 +3,6 @@
 This file travels with every saved model.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -230,9 +229,8 @@ class HeadSurgery:
             now = _logits(self, list(before))
             expected = {**{name: now[name] for name in unchanged}, **(expected or {})}
             expected.update({new: now[old] for new, old in (renamed or {}).items()})
-        with contextlib.ExitStack() as undo:
-            undo.callback(setattr, self, "log_variances", old_log_variances)
-            undo.callback(self._set_heads, before, old_modules)
+        done = False
+        try:
             self._set_heads(heads, {**{name: m for name, m in old_modules.items() if name in heads}, **modules})
             if self.log_variances is not None:
                 known = dict(zip(before, self.log_variances.tolist(), strict=True))
@@ -240,7 +238,11 @@ class HeadSurgery:
                 self.log_variances = nn.Parameter(self.log_variances.new_tensor(values))
             if verify:
                 self._check_logits(expected or {})
-            undo.pop_all()
+            done = True
+        finally:
+            if not done:
+                self._set_heads(before, old_modules)
+                self.log_variances = old_log_variances
 
     def _check_logits(self, expected: Mapping[str, Tensor]) -> None:
         found = _logits(self, list(expected)) if expected else {}
