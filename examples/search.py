@@ -12,7 +12,7 @@ goes on where it ended. (In one process.)
 With Weights & Biases instead (a Bayesian sweep; `pip install wandb`, `wandb login`), the call is
 
     trainer.hyperparameter_search(
-        direction="maximize", backend="wandb", n_trials=30, metric="eval/f1", compute_objective=lambda m: m["eval_f1"],
+        backend="wandb", n_trials=30, metric="eval/f1",
         hp_space=lambda trial: {"method": "bayes", "metric": {"name": "eval/f1", "goal": "maximize"},
             "parameters": {"learning_rate": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-4},
                            "num_train_epochs": {"values": [3, 4, 5, 6]}}})
@@ -64,16 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     elsewhere: dict[str, Any] = {"output_dir": os.path.join(args.output_dir, "_trials"), "push_to_hub": False}
     trials = dataclasses.replace(args, **elsewhere)
     trainer = make_trainer(options, trials, parts, heads, model_init=new_model)
-    resumable = {"storage": options.study, "study_name": "multihead", "load_if_exists": True} if options.study else {}
-    best = trainer.hyperparameter_search(
-        hp_space=space,
-        direction="maximize",
-        backend="optuna",
-        n_trials=options.trials,
-        # that of the best epoch so far, which is the one that training keeps
-        compute_objective=lambda metrics: max(metrics["eval_f1"], trainer.state.best_metric or 0.0),
-        **resumable,
-    )
+    resumable: dict[str, Any] = {}
+    if options.study:
+        resumable = {"storage": options.study, "study_name": "multihead", "load_if_exists": True}
+    # by the metric of the best epoch, which is the one that training keeps
+    best = trainer.hyperparameter_search(space, n_trials=options.trials, backend="optuna", **resumable)
     print(f"\nBest trial: {best.run_id}, F1 {best.objective:.3f} with {best.hyperparameters}")
 
     settings = dict(best.hyperparameters)

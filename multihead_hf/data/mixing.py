@@ -1,6 +1,7 @@
 """Several datasets, each labelled for some heads, as one."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
@@ -32,31 +33,46 @@ def mix_datasets(
         seed: of the drawing; the same seed gives the same rows in the same order.
 
     Raises:
-        ValueError: no dataset, wrong probabilities or temperature, both kinds of datasets, or streams (whose sizes
-            nobody knows) without probabilities.
+        ValueError: no dataset or an empty one, wrong probabilities or temperature, both kinds of datasets, or streams
+            (whose sizes nobody knows) without probabilities.
     """
+    if not isinstance(datasets, Mapping):
+        raise ValueError(f"datasets is a {type(datasets).__name__}: give them names, {{'a': rows, 'b': more_rows}}")
     if not datasets:
         raise ValueError("there is no dataset to mix")
     one_of("stop", stop, STOPS)
-    if not temperature > 0:
-        raise ValueError(f"temperature {temperature}: give a number above 0")
+    if not _is_number(temperature) or not temperature > 0:
+        raise ValueError(f"temperature {temperature!r}: give a number above 0")
     rows: Any = list(datasets.values())
     streams = [name for name, each in datasets.items() if isinstance(each, IterableDataset)]
     if streams and len(streams) < len(rows):
         raise ValueError(
             f"{streams} are streams and the others are not: make all of them one kind (to_iterable_dataset)"
         )
+    empty = [name for name, each in datasets.items() if isinstance(each, Dataset) and not len(each)]
+    if empty:
+        raise ValueError(f"the datasets {empty} are empty: leave them out")
     if probabilities is None and temperature == 1.0 and not streams:
         return concatenate_datasets(rows)
     if probabilities is None:
         if streams:
             raise ValueError(f"nobody knows how long the streams {streams} are: give probabilities")
-        sizes = {name: len(each) ** (1 / temperature) for name, each in datasets.items()}
+        largest = max(len(each) for each in datasets.values())  # relative to it no power overflows
+        sizes = {name: (len(each) / largest) ** (1 / temperature) for name, each in datasets.items()}
         probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+        never = [name for name, probability in probabilities.items() if not probability]
+        if never:
+            raise ValueError(f"temperature {temperature}: no row of {never} would be drawn; give a higher one")
     return interleave_datasets(rows, probabilities=_checked(probabilities, datasets), seed=seed, stopping_strategy=stop)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _checked(probabilities: Mapping[str, float], datasets: Mapping[str, Any]) -> list[float]:
+    if not isinstance(probabilities, Mapping):
+        raise ValueError(f"probabilities {probabilities!r}: give a dict, name → probability")
     for name in probabilities:
         if name not in datasets:
             known = list(datasets)
@@ -64,6 +80,9 @@ def _checked(probabilities: Mapping[str, float], datasets: Mapping[str, Any]) ->
     missing = [name for name in datasets if name not in probabilities]
     if missing:
         raise ValueError(f"probabilities: none for {missing}; every dataset needs one")
+    wrong = [name for name, value in probabilities.items() if not _is_number(value)]
+    if wrong:
+        raise ValueError(f"probabilities: those of {wrong} are no numbers: {dict(probabilities)}")
     if any(not 0 < value < 1 for value in probabilities.values()) and len(datasets) > 1:
         raise ValueError(f"probabilities {dict(probabilities)}: each is above 0 and below 1")
     if abs(sum(probabilities.values()) - 1) > 1e-6:

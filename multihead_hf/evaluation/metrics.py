@@ -4,7 +4,7 @@ Count-based figures come from counts over the known cells, areas under curves fr
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ MULTI_LABEL_METRICS = (
 )
 SINGLE_LABEL_METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "mcc")
 POSITIVE_LABEL_METRICS = ("precision", "recall", "f1")
+_RUNS = ("eval", "train")
 
 # Averaged float32 probabilities may exceed 1 by a rounding error; logits exceed it by far more.
 _PROBABILITY_SLACK = 1e-6
@@ -104,7 +105,7 @@ def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
         ValueError: two metrics would have one key; names the key and both owners.
     """
     owners = {"f1": "the mean of the heads' main scores", "loss": "the combined loss"}
-    owners |= {f"{run}_loss": f"the combined loss of {run}" for run in ("eval", "train")}
+    owners |= {f"{run}_loss": f"the combined loss of {run}" for run in _RUNS}
     for name, head in heads.items():
         for metric in (*metric_names(head.problem_type, head.positive_label), "loss"):
             key, owner = f"{name}_{metric}", f"{metric!r} of head {name!r}"
@@ -112,6 +113,33 @@ def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
                 raise ValueError(f"two metrics have the key {key!r}: {owners[key]} and {owner}; rename a head")
             owners[key] = owner
     return owners
+
+
+def evaluation_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
+    """As `metric_keys`, those of one evaluation, without its prefix."""
+    runs = {f"{run}_loss" for run in _RUNS}
+    return {key: owner for key, owner in metric_keys(heads).items() if key not in runs}
+
+
+def check_set_keys(heads: Mapping[str, MetricHead], sets: Iterable[str], prefix: str = "eval") -> None:
+    """
+    Args:
+        heads: of the model.
+        sets: names of the sets that are evaluated together.
+        prefix: of all keys.
+
+    Raises:
+        ValueError: two metrics of the sets would have one key; names the key, the sets and the heads.
+    """
+    owners = {f"{prefix}_f1": "the mean over the sets"}
+    owners |= {f"{name}_loss": f"the training loss of head {name!r}" for name in heads}
+    keys = evaluation_keys(heads)
+    for set_name in sets:
+        for metric, of_metric in keys.items():
+            key, owner = f"{prefix}_{set_name}_{metric}", f"{of_metric} on the set {set_name!r}"
+            if key in owners:
+                raise ValueError(f"two metrics have the key {key!r}: {owners[key]} and {owner}; rename a set or a head")
+            owners[key] = owner
 
 
 def compute_metrics(

@@ -18,7 +18,7 @@ from .layers_multihead import ClassificationHead, MultiHeads, module_key
 class HeadSurgery:
     """What a `MultiHeadModel` can do with its heads. Each of these methods changes model and configuration in place,
     and takes `verify=True` to compute a batch before and after: a head that should not have changed and did is an error
-    (`RuntimeError`), and the model is as it was before."""
+    (`RuntimeError`). After an error the model is as it was before."""
 
     config: Any
     heads: MultiHeads
@@ -121,12 +121,14 @@ class HeadSurgery:
 
         Raises:
             ValueError: a head that is not there, or here already; another encoder (its configuration, its weights, or
-                the pooling), whose vectors the head has never seen.
+                the pooling), whose vectors the head has never seen; a model that is not there.
         """
         self._check_unwrapped()
-        loaded = type(self).from_pretrained(source) if isinstance(source, (str, os.PathLike)) else source
+        loaded = self._loaded(source)
         what = str(source) if isinstance(source, (str, os.PathLike)) else "the other model"
         names = list(loaded.config.heads) if names is None else [names] if isinstance(names, str) else list(names)
+        if not names:
+            raise ValueError(f"names is empty: name some of {list(loaded.config.heads)}, or leave it out for all")
         for name in names:
             if name not in loaded.config.heads:
                 known = list(loaded.config.heads)
@@ -145,6 +147,25 @@ class HeadSurgery:
         expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
 
+    def _loaded(self, source: Any) -> Any:
+        """A multi-head model, also from its folder or the Hub.
+
+        Raises:
+            ValueError: it is none, or is not there.
+        """
+        if is_a(source, HeadSurgery):
+            return source
+        if not isinstance(source, (str, os.PathLike)):
+            raise ValueError(f"source is a {type(source).__name__}: give a multi-head model, its folder or Hub name")
+        try:
+            return type(self).from_pretrained(source)
+        except OSError as error:
+            # (of these errors the first line says what is wrong, and the others what to do about the Hub)
+            reason = str(error).strip().partition("\n")[0]
+            if os.path.isdir(source):
+                raise ValueError(f"{source} cannot be loaded: {reason}") from error
+            raise ValueError(f"{source} is no folder here, and cannot be had from the Hub: {reason}") from error
+
     def _check_unwrapped(self) -> None:
         if not is_a(self.heads, MultiHeads):
             raise ValueError("the heads are wrapped (PEFT): merge_and_unload() the adapter before changing heads")
@@ -162,12 +183,23 @@ class HeadSurgery:
                 f"{what} has another encoder: a {other.config.encoder.model_type!r} with other weights than this "
                 f"{self.config.encoder.model_type!r}"
             )
+        rounded = None
         for key, value in mine.items():
-            if value.shape != theirs[key].shape or not torch.equal(value, theirs[key].to(value.device, value.dtype)):
+            other_value = theirs[key].to(value.device)
+            if value.shape == other_value.shape and torch.equal(value, other_value.to(value.dtype)):
+                continue
+            coarser = _coarser(value.dtype, other_value.dtype)
+            if value.shape != other_value.shape or not torch.equal(value.to(coarser), other_value.to(coarser)):
                 raise ValueError(
                     f"{what} has another encoder: {key} differs. A head works with the encoder it was trained on; was "
                     "one of the two fine-tuned?"
                 )
+            rounded = str(coarser).removeprefix("torch.")
+        if rounded is not None:
+            raise ValueError(
+                f"{what} has the same encoder but for rounding, one of the two in {rounded}: load both in one dtype, "
+                f"MultiHeadModel.from_pretrained(…, dtype={rounded!r})"
+            )
 
         settings, others = (config.encoder.to_dict() for config in (self.config, other.config))
         for setting in sorted(settings.keys() | others.keys()):
@@ -197,18 +229,26 @@ class HeadSurgery:
             now = _logits(self, list(before))
             expected = {**{name: now[name] for name in unchanged}, **(expected or {})}
             expected.update({new: now[old] for new, old in (renamed or {}).items()})
-        self._set_heads(heads, {**{name: m for name, m in old_modules.items() if name in heads}, **modules})
-        if self.log_variances is not None:
-            known = dict(zip(before, self.log_variances.tolist(), strict=True))
-            values = [known.get((renamed or {}).get(name, name), 0.0) for name in heads]
-            self.log_variances = nn.Parameter(self.log_variances.new_tensor(values))
-        if verify and expected is not None:
-            found = _logits(self, list(expected))
-            for name, logits in expected.items():
-                if not torch.equal(found[name], logits.to(found[name].device)):
-                    self._set_heads(before, old_modules)
-                    self.log_variances = old_log_variances
-                    raise RuntimeError(f"head {name!r}: its logits would have changed; the model is as it was")
+        done = False
+        try:
+            self._set_heads(heads, {**{name: m for name, m in old_modules.items() if name in heads}, **modules})
+            if self.log_variances is not None:
+                known = dict(zip(before, self.log_variances.tolist(), strict=True))
+                values = [known.get((renamed or {}).get(name, name), 0.0) for name in heads]
+                self.log_variances = nn.Parameter(self.log_variances.new_tensor(values))
+            if verify:
+                self._check_logits(expected or {})
+            done = True
+        finally:
+            if not done:
+                self._set_heads(before, old_modules)
+                self.log_variances = old_log_variances
+
+    def _check_logits(self, expected: Mapping[str, Tensor]) -> None:
+        found = _logits(self, list(expected)) if expected else {}
+        for name, logits in expected.items():
+            if not torch.equal(found[name], logits.to(found[name].device)):
+                raise RuntimeError(f"head {name!r}: its logits would have changed; the model is as it was")
 
     def _set_heads(self, heads: dict[str, HeadConfig], modules: Mapping[str, ClassificationHead]) -> None:
         for key in [key for key, _ in self.heads.named_children() if key.startswith("head_")]:
@@ -223,6 +263,13 @@ class HeadSurgery:
 
 # settings of an encoder's configuration that say nothing of its vectors
 _ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
+
+
+def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """Of two dtypes the one that rounds more; the first where one of them does not round."""
+    if not one.is_floating_point or not other.is_floating_point:
+        return one
+    return max(one, other, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def _where(model: Any) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Training arguments: `TrainingArguments` and what several heads need besides."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from transformers import TrainingArguments
@@ -176,8 +177,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "mixing_temperature",
         ):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} {value}: give a number above 0")
+            if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0):
+                raise ValueError(f"{name} {value!r}: give a number above 0")
         for name, least in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):

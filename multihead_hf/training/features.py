@@ -34,7 +34,8 @@ TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 # of features as they are kept
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
-_FORMAT = "1"
+_FORMAT = "2"
+_CHECKSUM = "checksum"
 
 
 class FeatureRows(torch.utils.data.Dataset):
@@ -189,7 +190,7 @@ class FeatureCache:
             encode: tokens (batch, length) → features (batch, hidden).
 
         Raises:
-            ValueError: the encoder is not frozen, or reads more than tokens.
+            ValueError: the encoder is not frozen, or reads more than tokens; a folder is where the file would be.
             OSError: the file cannot be written; nothing of it is left.
         """
         check_frozen(model)
@@ -205,6 +206,8 @@ class FeatureCache:
         key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
         path = self._folder / f"{texts.digest}-{key}.safetensors"
         shape = (len(texts.first), model.config.hidden_size)
+        if path.is_dir():
+            raise ValueError(f"feature cache {path} is a folder: remove it, or give another feature_cache_dir")
         if _problem(path, made_by, shape) is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             # one of several processes encodes, and the others wait for it
@@ -250,8 +253,8 @@ class FeatureCache:
         shape = (len(texts.first), model.config.hidden_size)
         logger.info(f"encoding {shape[0]:,} different texts of {texts.rows:,} rows into {path}")
         part = path.with_name(f"{path.name}.part")
-        # room for the difference, which is known at the end
-        header = _header(shape, self._dtype, made_by, room=200)
+        # room for the difference and the checksum, which are known at the end
+        header = _header(shape, self._dtype, made_by, room=300)
         width = shape[1] * self._dtype.itemsize
         difference = _Difference()
         was_training = model.training
@@ -268,9 +271,12 @@ class FeatureCache:
                         file.seek(len(header) + text * width)
                         file.write(row.tobytes())
                     progress.update(len(batch))
+                file.flush()
+                metadata = {**made_by, _CHECKSUM: _checksum(part)}
                 if self._dtype != torch.float32:
-                    file.seek(0)
-                    file.write(_header(shape, self._dtype, {**made_by, "difference": str(difference)}, len(header)))
+                    metadata["difference"] = str(difference)
+                file.seek(0)
+                file.write(_header(shape, self._dtype, metadata, len(header)))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
@@ -372,6 +378,17 @@ def _metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def _checksum(path: Path) -> str:
+    """Of all bytes after the header."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + length)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _problem(path: Path, made_by: Mapping[str, str], shape: tuple[int, int]) -> str | None:
     """Why the file cannot be used; `None` if it can."""
     if not path.exists():
@@ -383,4 +400,6 @@ def _problem(path: Path, made_by: Mapping[str, str], shape: tuple[int, int]) -> 
     other = [name for name, value in made_by.items() if metadata.get(name) != value]
     if other:
         return f"it was made with another {' and '.join(other)}"
-    return None if found == shape else f"it has the shape {found}, not {shape}"
+    if found != shape:
+        return f"it has the shape {found}, not {shape}"
+    return None if metadata.get(_CHECKSUM) == _checksum(path) else "it is damaged (its checksum is another)"

@@ -35,6 +35,21 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
     model._frozen_by_arguments = [parameter for parameter in trainable if not parameter.requires_grad]
 
 
+def check_trainable(model: nn.Module, args: MultiHeadTrainingArguments) -> None:
+    """
+    Raises:
+        ValueError: all parameters are frozen; says by what.
+    """
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        return
+    settings = ("freeze_encoder", "train_top_layers", "train_heads")
+    given = [f"{name}={getattr(args, name)!r}" for name in settings if getattr(args, name)]
+    raise ValueError(
+        "nothing is left to train: all parameters are frozen, by "
+        f"{' and '.join([*given, 'requires_grad_(False)'])}; train a part of them, model.heads.requires_grad_(True)"
+    )
+
+
 def _freeze_other_heads(model: MultiHeadModel, names: list[str]) -> None:
     known = model.config.heads
     for name in names:

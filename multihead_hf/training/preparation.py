@@ -17,7 +17,7 @@ from ..data.encoding import prepare_dataset
 from ..data.heads import count_labels, features_of, is_list
 from ..data.mixing import mix_datasets
 from ..data.sources import read_dataset
-from ..evaluation.metrics import metric_keys
+from ..evaluation.metrics import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
 from ..model.losses_multihead import Loss, loss_settings
@@ -36,6 +36,11 @@ def multi_head_model(model: Any) -> MultiHeadModel:
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_a(module, MultiHeadModel):
             return module
+    if model is None:
+        raise ValueError(
+            "there is no model: a hyperparameter search leaves none; make a MultiHeadTrainer with its best settings "
+            "(best_run.hyperparameters) and train it"
+        )
     raise ValueError(
         f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "
         "MultiHeadModel.from_encoder(name_or_path, heads={...})"
@@ -77,6 +82,8 @@ def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
         raise ValueError(
             "cache_features: the metrics cannot have inputs (include_for_metrics), which are not read again"
         )
+    if args.feature_cache_dir is not None and os.path.isfile(args.feature_cache_dir):
+        raise ValueError(f"feature_cache_dir {args.feature_cache_dir} is a file: give a folder")
     if args.feature_cache_dir is not None and args.output_dir is not None:
         inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
         if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
@@ -125,7 +132,7 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     """
     if args.metric_for_best_model is None or evaluation is None:
         return
-    known = ["loss", *metric_keys(config.heads)]
+    known = list(evaluation_keys(config.heads))
     if args.prediction_loss_only:
         known = ["loss", *(f"{name}_loss" for name in config.heads)]
     if isinstance(evaluation, Mapping):
@@ -139,6 +146,13 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
         near = near_names(metric, known)
         shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
         raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")
+
+
+def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
+    """By which metric a hyperparameter search goes that says nothing of it, and whether higher is better."""
+    metric = args.metric_for_best_model or ("loss" if args.prediction_loss_only else "f1")
+    greater = args.greater_is_better if args.metric_for_best_model is not None else None
+    return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
 
 
 def check_token(token: str | None) -> None:
@@ -174,6 +188,11 @@ def prepared_for_training(
         ValueError: a dataset cannot be prepared, or they cannot be mixed; says which it is.
     """
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+        if dataset is not None and (args.mixing_probabilities is not None or args.mixing_temperature != 1):
+            raise ValueError(
+                "train_dataset is one data set, and mixing_probabilities and mixing_temperature are for several: leave "
+                "them out, or pass train_dataset={name: rows}"
+            )
         return prepared(dataset, config, args, tokenizer, "train_dataset")
     with_column: set[str] = set()
     parts = {
@@ -311,6 +330,29 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
     for setting in ("max_length", "truncation", "max_windows", "stride", "window_pooling"):
         if getattr(args, setting) is not None:
             setattr(config, setting, getattr(args, setting))
+
+
+def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:
+    """Head → its labels."""
+    return {name: list(head.labels) for name, head in config.heads.items()}
+
+
+def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) -> None:
+    """
+    Raises:
+        ValueError: the model has other heads than the data was prepared for; says which.
+    """
+    now = labels_of(config)
+    if now == dict(before):
+        return
+    came, went = [name for name in now if name not in before], [name for name in before if name not in now]
+    changed = [name for name in now if name in before and now[name] != before[name]]
+    changes = {"came": came, "went": went, "changed their labels": changed}
+    told = ", ".join(f"the heads {names} {what}" for what, names in changes.items() if names)
+    raise ValueError(
+        f"since the data of this Trainer was prepared, {told}: make a new MultiHeadTrainer, which prepares its data "
+        "for them"
+    )
 
 
 def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:

@@ -25,7 +25,7 @@ from transformers.trainer_utils import (
 from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
-from ..evaluation.metrics import metric_keys
+from ..evaluation.metrics import check_set_keys, metric_keys
 from ..evaluation.report import Report
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
@@ -66,7 +66,7 @@ from .checkpoints import (
 )
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
-from .freezing import freeze
+from .freezing import check_trainable, freeze
 from .gradients import gradient_norms
 from .optimizer import parameter_groups
 from .preparation import (
@@ -76,11 +76,14 @@ from .preparation import (
     check_cacheable,
     check_countable,
     check_extensions,
+    check_same_labels,
     check_token,
+    labels_of,
     multi_head_model,
     prepared,
     prepared_for_training,
     resolve_balanced,
+    search_metric,
     upcast_trainable,
     use_losses,
 )
@@ -165,6 +168,7 @@ class MultiHeadTrainer(Trainer):
         self._has_own_metrics = compute_metrics is not None
         self._own_losses = dict(losses or {})
         self._datasets: tuple[Any, Any] = (None, None)
+        self._labels: dict[str, list[str]] = {}  # of the heads that the data was prepared for
         self._is_ready = False
         if model is not None:
             self._ready(model)
@@ -197,6 +201,8 @@ class MultiHeadTrainer(Trainer):
         args, tokenizer, train, evaluation = self._given
         config = multi_head_model(model).config
         metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
+        if isinstance(evaluation, Mapping):
+            check_set_keys(config.heads, evaluation)
         if not self._has_own_metrics:
             check_best_metric(args, config, evaluation)
         apply_text_settings(config, args)
@@ -214,11 +220,13 @@ class MultiHeadTrainer(Trainer):
                 if rows is not None:
                     check_cacheable(what, rows)
         self._datasets, self._is_ready = (train, evaluation), True
+        self._labels = labels_of(config)
         self._adapt(model, args)
 
     def _adapt(self, model: nn.Module, args: MultiHeadTrainingArguments) -> None:
         """What training asks of a model, also of each new one that `model_init` makes."""
         base = multi_head_model(model)
+        check_same_labels(self._labels, base.config)
         apply_text_settings(base.config, args)
         use_losses(base, self._own_losses)
         train, _ = self._datasets
@@ -238,6 +246,13 @@ class MultiHeadTrainer(Trainer):
             self._adapt(model, self.args)
         return model
 
+    def _check_heads_of(self, dataset: Any) -> None:
+        """Raise a ValueError if `dataset` is one that this Trainer prepared, for other heads than the model has now."""
+        train, evaluation = self._datasets
+        own = [train, evaluation, *(evaluation.values() if isinstance(evaluation, dict) else ())]
+        if dataset is not None and any(dataset is each for each in own):
+            check_same_labels(self._labels, self.config)
+
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
@@ -250,6 +265,9 @@ class MultiHeadTrainer(Trainer):
         """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
         multi_head_model(self.model).sync_thresholds()
         is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
+        self._check_heads_of(self.eval_dataset if is_name or eval_dataset is None else eval_dataset)
+        if isinstance(eval_dataset, Mapping):
+            check_set_keys(self.config.heads, eval_dataset, metric_key_prefix)
         if eval_dataset is not None and not is_name:
             eval_dataset = self._prepared_for_evaluation(eval_dataset)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
@@ -274,6 +292,7 @@ class MultiHeadTrainer(Trainer):
     def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
         """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
         multi_head_model(self.model).sync_thresholds()
+        self._check_heads_of(test_dataset)
         rows = prepared(test_dataset, self.config, self.args, self.processing_class, "dataset", require_labels=False)
         return super().predict(rows, ignore_keys, metric_key_prefix)
 
@@ -541,11 +560,16 @@ class MultiHeadTrainer(Trainer):
         return step % self.state.logging_steps == 0 or (step == 1 and args.logging_first_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds."""
+        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds.
+
+        Raises:
+            ValueError: all parameters are frozen.
+        """
         if self.optimizer is not None:
             return super().create_optimizer(model)
         self._made_optimizer = True
         target = self.model if model is None else model
+        check_trainable(target, self.args)
         given = self.optimizer_cls_and_kwargs
         optimizer_class, options = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
         # some optimisers come with groups of their own; the base class takes ours through the same door
@@ -683,13 +707,51 @@ class MultiHeadTrainer(Trainer):
 
     # ---- runs ----
 
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, float]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1 (`eval_f1`), in its direction
+        (higher is better, of losses lower). With `load_best_model_at_end` a trial counts with its best evaluation, of
+        which it keeps the model, else with its last. An objective of your own is minimized unless `direction` says
+        otherwise, as in the base class. Afterwards the Trainer has no model: make one with the best settings.
+
+        Raises:
+            ValueError: the evaluation has not the metric.
+        """
+        metric, greater = search_metric(self.args)
+        if direction is None:
+            direction = "maximize" if compute_objective is None and greater else "minimize"
+        if compute_objective is None:
+            compute_objective = functools.partial(self._search_objective, metric, greater)
+        return super().hyperparameter_search(
+            hp_space, compute_objective, n_trials, direction, backend, hp_name, **kwargs
+        )
+
+    def _search_objective(self, metric: str, greater: bool, metrics: Mapping[str, float]) -> float:
+        if metric not in metrics:
+            raise ValueError(f"the search goes by {metric!r}, which was not evaluated: {list(metrics)}")
+        best = self.state.best_metric if self.args.load_best_model_at_end else None
+        known = [metrics[metric], *([] if best is None else [best])]
+        return max(known) if greater else min(known)
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`.
 
         Raises:
             ValueError: the checkpoint to resume from is not complete, not of this model or of a run with another
-                `head_weighting`, or of a later pass over a stream; nothing has been trained.
+                `head_weighting`, or of a later pass over a stream; the model has other heads than the data was prepared
+                for; nothing has been trained.
         """
+        if self.model_init is None:  # else the model is made anew
+            for rows in (self.train_dataset, self.eval_dataset):
+                self._check_heads_of(rows)
         folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         # the checkpoints of FSDP and DeepSpeed are folders of shards
         if folder and not self.is_fsdp_enabled and not self.is_deepspeed_enabled:

@@ -66,13 +66,25 @@ def test_streams_by_probabilities() -> None:
         ({"probabilities": {"large": 0.5}}, r"none for \['small'\]"),
         ({"probabilities": {"large": 0.5, "small": 0.6}}, r"add up to 1.1, not 1"),
         ({"probabilities": {"large": 1.0, "small": 0.0}}, r"each is above 0 and below 1"),
+        ({"probabilities": {"large": "0.5", "small": 0.5}}, r"probabilities: those of \['large'\] are no numbers"),
+        ({"probabilities": [0.5, 0.5]}, r"probabilities \[0.5, 0.5\]: give a dict"),
         ({"temperature": 0.0}, r"temperature 0.0"),
+        ({"temperature": "2"}, r"temperature '2': give a number above 0"),
+        ({"temperature": 0.0001}, r"temperature 0.0001: no row of \['small'\] would be drawn; give a higher one"),
         ({"stop": "never"}, r"unknown stop 'never'"),
     ],
 )
 def test_wrong_settings(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mix_datasets(PARTS, **options)
+
+
+def test_wrong_datasets() -> None:
+    with pytest.raises(ValueError, match=r"datasets is a list: give them names, \{'a': rows, 'b': more_rows\}"):
+        mix_datasets(list(PARTS.values()))  # type: ignore[arg-type]
+    for options in ({}, {"temperature": 2.0}, {"probabilities": {"large": 0.5, "none": 0.5}}):
+        with pytest.raises(ValueError, match=r"the datasets \['none'\] are empty: leave them out"):
+            mix_datasets({"large": PARTS["large"], "none": named("none", 0)}, **options)  # type: ignore[arg-type]
 
 
 def two_sources() -> dict[str, Any]:
@@ -126,6 +138,8 @@ def test_errors_name_the_source(tmp_path: Path) -> None:
             MultiHeadTrainer(still(), arguments(tmp_path, **given), None, train, None, tiny.tokenizer())
 
     refused(r"train_dataset: probabilities: none for \['topics'\]", mixing_probabilities={"moods": 1.0})
+    for setting in ({"mixing_probabilities": {"x": 1.0}}, {"mixing_temperature": 2.0}):
+        refused(r"train_dataset is one data set, and mixing_prob.* are for several", train=sources["topics"], **setting)
     refused(r"train_dataset 'moods': there is no text column", train={"moods": sources["moods"].remove_columns("text")})
     refused(r"train_dataset 'x': only datasets can be mixed, and this is a list", train={"x": list(sources["topics"])})
     refused(r"train_dataset is one dataset, and this is a dict of \['a'\]", train=DatasetDict(a=sources["topics"]))

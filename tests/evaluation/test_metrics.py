@@ -24,6 +24,7 @@ from sklearn.metrics import (
 
 from multihead_hf.evaluation import metrics
 from multihead_hf.evaluation.metrics import (
+    check_set_keys,
     compute_metrics,
     main_score_name,
     metric_keys,
@@ -387,6 +388,35 @@ def test_the_keys_of_losses_are_taken(monkeypatch):
     heads = {"a": Head(["x", "y"]), "a_zero_one": Head(["x", "y"])}
     with pytest.raises(ValueError, match="'a_zero_one_loss': 'zero_one_loss' of head 'a' and 'loss' of head 'a_zero_"):
         metric_keys(heads)
+
+
+@pytest.mark.parametrize(
+    ("heads", "sets", "message"),
+    [
+        (
+            {"mood": Head(["x", "y"], SINGLE, "x")},
+            ["a", "a_mood"],
+            "'eval_a_mood_f1': 'f1' of head 'mood' on the set 'a' and the mean of the heads' main scores on the set 'a_mo",
+        ),
+        (
+            {"z": Head(["x", "y"]), "y_z": Head(["x", "y"])},
+            ["x", "x_y"],
+            "'eval_x_y_z_accuracy': 'accuracy' of head 'y_z' on the set 'x' and 'accuracy' of head 'z' on the set 'x_y'",
+        ),
+        (
+            {"eval_a": Head(["x", "y"])},
+            ["a"],
+            "'eval_a_loss': the training loss of head 'eval_a' and the combined loss on the set 'a'",
+        ),
+    ],
+)
+def test_two_sets_with_one_key(heads, sets, message):
+    with pytest.raises(ValueError, match=message):
+        check_set_keys(heads, sets)
+
+
+def test_sets_whose_keys_differ():
+    check_set_keys({"mood": Head(["x", "y"])}, ["a", "b", "a_eval", "mood"])
 
 
 def test_metric_keys_are_all_that_may_be_logged():

@@ -9,7 +9,7 @@ import torch
 from training_runs import arguments, still, weights
 from transformers import set_seed
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
 
 CHANNEL = HeadConfig(labels=["phone", "mail", "web"], architecture="mlp", dropout=0.0)
 
@@ -154,6 +154,59 @@ def test_a_change_that_would_show_is_taken_back(monkeypatch: pytest.MonkeyPatch)
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_an_only_head_is_extended_with_nothing_to_compare() -> None:
+    model = tiny.model(heads={"mood": tiny.two_heads()["mood"]})
+    model.extend_head("mood", ["glad"], verify=True)
+    assert logits(model)["mood"].shape == (3, 3)
+
+
+def test_a_verification_that_fails_leaves_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.model()
+    model.learn_head_weights(True)
+    before, learned = logits(model), model.log_variances
+    forward = MultiHeadModel.forward
+
+    def out_of_memory(self: MultiHeadModel, *args: Any, **kwargs: Any) -> Any:
+        if "channel" in self.config.heads:
+            raise MemoryError
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(MultiHeadModel, "forward", out_of_memory)
+    with pytest.raises(MemoryError):
+        model.add_head("channel", CHANNEL, verify=True)
+    assert model.log_variances is learned
+    after = logits(model)
+    assert list(after) == ["topic", "mood"]
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_sources_without_heads_to_load(tmp_path: Path) -> None:
+    model = tiny.model()
+    nowhere = tmp_path / "nothere"
+    with pytest.raises(ValueError, match=r"nothere is no folder here, and cannot be had from the Hub: [^\n]*$"):
+        model.load_heads(nowhere)
+    tiny.model().config.save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"bare cannot be loaded: [^\n]*model.safetensors[^\n]*$"):
+        model.load_heads(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"source is a NoneType: give a multi-head model, its folder or Hub name"):
+        model.load_heads(None)
+    with pytest.raises(ValueError, match=r"names is empty: name some of \['new'\], or leave it out for all"):
+        model.load_heads(tiny.model(heads={"new": CHANNEL}), [])
+
+
+def test_an_encoder_that_is_rounded(tmp_path: Path) -> None:
+    other = tiny.model(heads={"new": CHANNEL})
+    other.half().save_pretrained(tmp_path)
+    message = r"the same encoder but for rounding, one of the two in float16: .*from_pretrained\(…, dtype='float16'\)"
+    with pytest.raises(ValueError, match=message):
+        tiny.model().load_heads(tmp_path)
+    with pytest.raises(ValueError, match=r"another encoder: embeddings.* differs.*fine-tuned"):
+        tiny.model(seed=5).load_heads(tmp_path)
+    same = tiny.model().half()
+    same.load_heads(tmp_path)
+    assert list(same.config.heads) == ["topic", "mood", "new"]
+
+
 def test_a_head_is_trained_after_the_others_which_do_not_change(tmp_path: Path) -> None:
     """The second head on other data, with the Trainer of the first run: its optimiser follows."""
     model = still(mood=HeadConfig(labels=tiny.MOODS))
@@ -186,6 +239,7 @@ def test_the_optimiser_of_a_trainer_follows(tmp_path: Path) -> None:
     learned = model.log_variances.tolist()
     model.add_head("late", CHANNEL)
     assert model.log_variances.tolist() == [*learned, 0.0]
+    trainer.train_dataset = prepare_dataset(tiny.table(32), tiny.tokenizer(), model)
     trainer.train()
     known = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert known == {id(parameter) for parameter in model.parameters()}

@@ -188,6 +188,29 @@ def test_a_damaged_file_is_made_anew_with_one_line(
     assert_same_run(first, second, 0)
 
 
+def test_a_file_that_is_damaged_inside_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = run(tmp_path, cache_features=True)
+    path = max((tmp_path / "_features").glob("*.safetensors"), key=lambda file: file.stat().st_size)
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + bytes(len(whole) - half))
+    caplog.clear()
+    second = run(tmp_path, cache_features=True)
+    (notice,) = [record.getMessage() for record in caplog.records if "feature cache" in record.getMessage()]
+    assert "it is damaged (its checksum is another); its texts are encoded again" in notice
+    assert path.read_bytes() == whole
+    assert_same_run(first, second, 0)
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    run(tmp_path, cache_features=True)
+    path = next((tmp_path / "_features").glob("*.safetensors"))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=rf"feature cache {path} is a folder: remove it"):
+        run(tmp_path, cache_features=True)
+
+
 def test_changed_weights_are_noticed_within_a_run(tmp_path: Path) -> None:
     trainer = run(tmp_path, cache_features=True)
     before = trainer.evaluate()["eval_topic_loss"]
@@ -280,6 +303,10 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
     inside = {"feature_cache_dir": str(tmp_path / "features"), "cache_features": True, "freeze_encoder": True}
     with pytest.raises(ValueError, match="would be pushed with the model"):
         trainer_for(tmp_path, **inside)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match=r"feature_cache_dir .*file is a file: give a folder"):
+        trainer_for(tmp_path / "run", cache_features=True, freeze_encoder=True, feature_cache_dir=str(file))
     model, args = tiny.model(), arguments(tmp_path, cache_features=True, freeze_encoder=True)
     prepared = prepare_dataset(tiny.table(8), tiny.tokenizer(), model).with_transform(lambda batch: batch)
     with pytest.raises(ValueError, match="train_dataset has a transform of its own"):

@@ -126,3 +126,13 @@ def test_an_optimizer_that_lacks_a_head(tmp_path: Path, caplog: pytest.LogCaptur
     trainer = trainer_for(tmp_path, model, max_steps=1, optimizers=(optimizer, None))
     trainer.train()
     assert "the optimizer that was passed does not hold ['heads." in caplog.text
+
+
+def test_nothing_left_to_train(tmp_path: Path) -> None:
+    model = still()
+    model.heads.requires_grad_(False)
+    trainer = trainer_for(tmp_path, model=model, freeze_encoder=True, max_steps=1)
+    assert trainer.evaluate()["eval_f1"] >= 0
+    message = r"all parameters are frozen, by freeze_encoder=True and requires_grad_\(False\); train a part of them"
+    with pytest.raises(ValueError, match=message):
+        trainer.train()

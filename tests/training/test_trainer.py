@@ -551,8 +551,50 @@ def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path
     assert len(set(rates)) == 3
     assert best.hyperparameters["learning_rate"] in rates
     assert 0 <= best.objective <= 1
+    with pytest.raises(ValueError, match=r"there is no model: a hyperparameter search leaves none; make a MultiHead"):
+        trainer.evaluate()
     trainer.train()
     assert trainer.evaluate()["eval_f1"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "direction"),
+    [
+        ({}, "eval_f1", "maximize"),
+        ({"metric_for_best_model": "mood_accuracy"}, "eval_mood_accuracy", "maximize"),
+        ({"metric_for_best_model": "eval_mood_loss"}, "eval_mood_loss", "minimize"),
+        ({"metric_for_best_model": "f1", "greater_is_better": False}, "eval_f1", "minimize"),
+        ({"prediction_loss_only": True}, "eval_loss", "minimize"),
+        ({"load_best_model_at_end": True, "save_strategy": "epoch", "save_total_limit": 1}, "eval_loss", "minimize"),
+    ],
+)
+def test_what_a_search_goes_by(tmp_path: Path, settings: dict, key: str, direction: str) -> None:
+    args = arguments(tmp_path, **{"num_train_epochs": 2, "eval_strategy": "epoch", "learning_rate": 1e-2, **settings})
+    rows = tiny.table(16)
+    trainer = MultiHeadTrainer(None, args, None, rows, rows, tiny.tokenizer(), model_init=lambda: still())
+    directions: list[str] = []
+
+    def space(trial: Any) -> dict[str, float]:
+        directions.append(trial.study.direction.name.lower())
+        return {}
+
+    best = trainer.hyperparameter_search(space, n_trials=1)
+    assert directions == [direction]
+    found = [log[key] for log in trainer.state.log_history if key in log]
+    assert len(found) == 2
+    assert best.objective == (min(found) if "load_best_model_at_end" in settings else found[-1])
+
+
+def test_a_search_over_several_sets_goes_by_their_mean(tmp_path: Path) -> None:
+    args = arguments(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=1)
+    sets = {"a": tiny.table(8), "b": tiny.table(8, seed=1)}
+    trainer = MultiHeadTrainer(None, args, None, sets["a"], sets, tiny.tokenizer(), model_init=lambda: still())
+    best = trainer.hyperparameter_search(lambda trial: {}, n_trials=1)
+    logs = {key: value for log in trainer.state.log_history for key, value in log.items()}
+    assert best.objective == pytest.approx((logs["eval_a_f1"] + logs["eval_b_f1"]) / 2)
+    own = trainer.hyperparameter_search(lambda trial: {}, lambda metrics: metrics["eval_a_loss"], 1)
+    logs = {key: value for log in trainer.state.log_history for key, value in log.items()}
+    assert own.objective == logs["eval_a_loss"]
 
 
 # ---- what it refuses ----
@@ -591,10 +633,65 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("accelerate launch --num_processes 2")
 
 
-@pytest.mark.parametrize("setting", ["encoder_learning_rate", "head_learning_rate", "threshold_learning_rate"])
-def test_arguments_above_zero(tmp_path: Path, setting: str) -> None:
-    with pytest.raises(ValueError, match=f"{setting} 0: give a number above 0"):
-        arguments(tmp_path, **{setting: 0})
+@pytest.mark.parametrize(
+    "setting", ["encoder_learning_rate", "head_learning_rate", "threshold_learning_rate", "layer_learning_rate_decay"]
+)
+@pytest.mark.parametrize("value", [0, "1e-3", True])
+def test_arguments_above_zero(tmp_path: Path, setting: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{setting} {value!r}: give a number above 0"):
+        arguments(tmp_path, **{setting: value})
+
+
+def test_evaluation_sets_whose_metrics_have_one_key(tmp_path: Path) -> None:
+    rows = tiny.table(8)
+    heads = {"mood": HeadConfig(tiny.MOODS, positive_label="angry")}
+    given = {"model": still(**heads), "args": arguments(tmp_path), "processing_class": tiny.tokenizer()}
+    message = "two metrics have the key '{}_a_mood_.*' of head 'mood' on the set 'a' and .* on the set 'a_mood'"
+    with pytest.raises(ValueError, match=message.format("eval")):
+        MultiHeadTrainer(**given, eval_dataset={"a": rows, "a_mood": rows})
+    with pytest.raises(ValueError, match=message.format("test")):
+        MultiHeadTrainer(**given).evaluate({"a": rows, "a_mood": rows}, metric_key_prefix="test")
+
+
+def test_the_metrics_of_several_sets_are_listed_once(tmp_path: Path) -> None:
+    rows = tiny.table(8)
+    args = arguments(tmp_path, eval_strategy="epoch", metric_for_best_model="loss")
+    with pytest.raises(ValueError, match=r"Did you mean 'b_loss' or 'a_loss'\? There are f1, a_f1, a_loss, a_topic"):
+        MultiHeadTrainer(still(), args, None, rows, {"a": rows, "b": rows}, tiny.tokenizer())
+
+
+def test_heads_that_changed_since_the_data_was_prepared(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, max_steps=1)
+    trainer.train()
+    model = trainer.model
+    model.extend_head("mood", ["glad"])
+    model.rename_head("topic", "subject")
+    message = (
+        r"the heads \['subject'\] came, the heads \['topic'\] went, the heads \['mood'\] changed their labels: make a "
+        "new MultiHeadTrainer"
+    )
+    for run in (
+        trainer.train,
+        trainer.evaluate,
+        lambda: trainer.evaluate(trainer.eval_dataset),
+        lambda: trainer.predict(trainer.eval_dataset),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run()
+    rows = tiny.table(8).rename_column("topic_labels", "subject")
+    assert "eval_subject_f1_micro" in trainer.evaluate(rows)
+    assert trainer.predict(rows).predictions["mood"].shape == (8, 3)
+    MultiHeadTrainer(model, arguments(tmp_path, max_steps=1), None, rows, None, tiny.tokenizer()).train()
+
+
+def test_a_model_init_whose_heads_change(tmp_path: Path) -> None:
+    given = iter([tiny.two_heads(), {"mood": HeadConfig(tiny.MOODS)}])
+    args = arguments(tmp_path, max_steps=1)
+    trainer = MultiHeadTrainer(
+        None, args, None, tiny.table(8), None, tiny.tokenizer(), model_init=lambda: still(**next(given))
+    )
+    with pytest.raises(ValueError, match=r"the heads \['topic'\] went: make a new MultiHeadTrainer"):
+        trainer.train()
 
 
 def test_text_settings_are_kept_with_the_model(tmp_path: Path) -> None:
