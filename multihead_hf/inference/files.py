@@ -120,7 +120,8 @@ def predict_files(
 
     The output has the columns `row` (number in the input, from 0), those of the input, and for each head
     `predicted_<head>` and `predicted_<head>_score`: lists of the predicted labels, best first, and of their
-    probabilities; of single-label heads one each.
+    probabilities; of single-label heads one each. A column of the input whose values have no common type, or which has
+    objects without a key, is JSON text in Parquet files.
 
     A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header) is left out: it
     goes, with its number, place and the reason, to `OUTPUT.errors.jsonl`.
@@ -144,8 +145,8 @@ def predict_files(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such file or column (says which are like it), an output that exists, a run before with other
-            settings, or, with `strict`, a bad row.
+        ValueError: no such file or column (says which are like it), a column that cannot be written, an output that
+            exists, a run before with other settings, or, with `strict`, a bad row.
         OSError: the output cannot be written. What was done is kept for `resume`.
     """
     given = [text_columns] if isinstance(text_columns, str) else text_columns

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..data.sources import DELIMITERS, HUB_NAME, no_such_file, one_character
 from ..model.head_multihead import near_names
+from .tables import fits
 
 _CSV, _LINES, _TYPED = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".parquet", ".arrow")
 SUFFIXES = (*_CSV, *_LINES, *_TYPED)
@@ -121,10 +122,25 @@ def open_rows(
 
 
 def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
+    """Types that hold the values of all files; text where there is none for all numbers."""
     try:
-        return pa.unify_schemas(list(schemas.values()), promote_options="permissive")
+        common = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"the files {list(schemas)} have columns of different types: {error}") from None
+    for place, column in enumerate(common):
+        others = [path for path, own in schemas.items() if own.field(column.name).type != column.type]
+        if not all(_holds(column, path) for path in others):
+            common = common.set(place, column.with_type(pa.string()))
+    return common
+
+
+def _holds(column: pa.Field, path: str) -> bool:
+    """Whether the type of a column holds what a file has there."""
+    for batch, _ in _arrow_batches(path, [column.name]):
+        values = [row[column.name] for row in _rows_of(batch) if isinstance(row, dict)]
+        if not fits(values, column.type):
+            return False
+    return True
 
 
 def _suffix(path: str) -> str:

@@ -230,6 +230,86 @@ def test_values_of_json_lines_are_kept_as_they_are(saved: Path, tmp_path: Path) 
     assert list(frame["row"]) == [str(i) for i in range(20)]
 
 
+def _arrow(columns: dict[str, Any], path: Path) -> str:
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write(table)
+    return str(path)
+
+
+def test_types_that_parquet_stores_as_others(saved: Path, tmp_path: Path) -> None:
+    seconds = pa.timestamp("s", "UTC")
+    columns = {
+        "text": ["w1", "w2", "w3"],
+        "when": pa.array([1, None, 3], pa.timestamp("s")),
+        "time": pa.array([1, 2, 3], pa.time32("s")),
+        "date": pa.array([0, None, 86400000], pa.date64()),
+        "deep": pa.array([[{"at": 1}], [], None], pa.list_(pa.struct([("at", seconds)]))),
+        "map": pa.array([[("a", 0)], [], []], pa.map_(pa.string(), pa.date64())),
+        "number": pa.array([5, None, 5]).dictionary_encode(),
+        "name": pa.array(["a", "b", None], pa.large_string()).dictionary_encode(),
+        "empty": pa.array([{}, None, {}], pa.struct([])),
+    }
+    source = _arrow(columns, tmp_path / "rows.arrow")
+    for suffix in ("parquet", "jsonl", "csv"):
+        report = predict_files(predictor(saved, window_rows=2), source, tmp_path / f"out.{suffix}")
+        assert report.rows == 3
+    found = pq.read_table(tmp_path / "out.parquet")
+    table = pa.table(columns)
+    for name in ("when", "time", "date", "deep", "map", "number", "name"):
+        assert found[name].to_pylist() == table[name].to_pylist(), name
+    assert found.schema.field("when").type == pa.timestamp("ms")
+    assert found["empty"].to_pylist() == ["{}", None, "{}"]
+
+
+def test_a_type_that_cannot_be_written_is_refused_at_once(saved: Path, tmp_path: Path) -> None:
+    columns = {
+        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([7])),
+        "union": pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2])]),
+        "span": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+    }
+    for name, column in columns.items():
+        source = _arrow({"text": ["w1", "w2"], name: column}, tmp_path / "rows.arrow")
+        own = stop_after(predictor(saved), 0)
+        with pytest.raises(ValueError, match=rf"column '{name}' has the type .*, which cannot be written: .*--keep"):
+            predict_files(own, source, tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet.parts").exists()
+        assert predict_files(predictor(saved), source, tmp_path / f"{name}.parquet", keep=["text"]).rows == 2
+
+
+def test_empty_objects_are_json_text(saved: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "w1", "meta": {}, "deep": {"a": {}, "b": 1}, "list": [{}], "later": {}},
+        {"text": "w2", "meta": None, "deep": {"a": {}, "b": 2}, "list": [], "later": {"a": 1}},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict_files(predictor(saved, window_rows=1), str(tmp_path / "rows.jsonl"), tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["meta"] for row in found] == ["{}", None]
+    assert [json.loads(row["deep"]) for row in found] == [row["deep"] for row in rows]
+    assert [json.loads(row["list"]) for row in found] == [row["list"] for row in rows]
+    assert [row["later"] for row in found] == [{"a": None}, {"a": 1}]
+
+
+@pytest.mark.parametrize("window_rows", [1, 2])
+def test_numbers_that_have_no_common_type_are_text(saved: Path, tmp_path: Path, window_rows: int) -> None:
+    rows = [{"text": "w1", "a": 2**53 + 1, "b": 2**63 + 1, "c": 1}, {"text": "w2", "a": 0.5, "b": -1, "c": 0.5}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = predictor(saved, window_rows=window_rows)
+    predict_files(own, str(tmp_path / "rows.jsonl"), tmp_path / "lines.parquet")
+    sources = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    for row, path, whole in zip(rows, sources, [pa.uint64(), pa.int64()], strict=True):
+        columns = {name: [value] for name, value in row.items()}
+        pq.write_table(pa.table({**columns, "b": pa.array(columns["b"], whole)}), path)
+    predict_files(own, [str(path) for path in sources], tmp_path / "files.parquet")
+    for name in ("lines", "files"):
+        found = pq.read_table(tmp_path / f"{name}.parquet", columns=["a", "b", "c"]).to_pylist()
+        assert found == [
+            {"a": "9007199254740993", "b": "9223372036854775809", "c": 1.0},
+            {"a": "0.5", "b": "-1", "c": 0.5},
+        ]
+
+
 def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
     lines = ['{"id": 1}', '{"text": "w1", "m": {"a": "\\ud800"}}', '{"text": "w2", "m": ' + "[" * 99999 + "}"]
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, '{"text": "w3"}']))
