@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
@@ -19,7 +19,7 @@ from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
-from .rows import Row, RowSource, check_columns, open_rows
+from .rows import Row, RowSource, check_columns, is_within, open_rows
 from .tables import Columns, Table
 
 _STATE = "state.json"
@@ -128,7 +128,8 @@ def predict_files(
 
     Args:
         predictor: with the model.
-        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub.
+        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub. What
+            this and earlier runs write for `output` is not read, though a glob or folder has it.
         output: a `.parquet`, `.jsonl` or `.csv` file.
         text_columns: one, or two of text pairs; by default the model's, else `"text"`.
         keep: columns of the input that are in the output; all by default.
@@ -141,7 +142,7 @@ def predict_files(
         split, config: part and configuration of a data set on the Hub.
         strict: stop at the first bad row.
         resume: go on where a run that was ended left off.
-        overwrite: replace an output that exists, and what is left of a run before.
+        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before.
         progress: show a progress bar.
 
     Raises:
@@ -152,8 +153,8 @@ def predict_files(
     given = [text_columns] if isinstance(text_columns, str) else text_columns
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
-    errors = place.with_name(f"{place.name}.errors.jsonl")
-    rows = open_rows(source, delimiter, split, config, without=str(errors))
+    written = _Written(place, place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts"))
+    rows = open_rows(source, delimiter, split, config, without=written)
     check_columns(rows.columns, texts, "the text")
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
@@ -177,13 +178,21 @@ def predict_files(
         "keep": kept,
         "window_rows": predictor.window_rows,
     }
-    run = _Run(predictor, rows, place, errors, table, texts, strict)
+    run = _Run(predictor, rows, written, table, texts, strict)
     before = predictor.chosen
     try:
         run.begin(settings, source, resume, overwrite)
         return run.go(top_k, threshold, progress)
     finally:
         predictor.use(before if predictor.choice is None else predictor.choice.precision)
+
+
+class _Written(NamedTuple):
+    """What a run writes: the file of predictions, that of bad rows, and the folder of parts."""
+
+    output: Path
+    errors: Path
+    parts: Path
 
 
 class _Run:
@@ -193,15 +202,14 @@ class _Run:
         self,
         predictor: MultiHeadPredictor,
         rows: RowSource,
-        output: Path,
-        errors: Path,
+        written: _Written,
         table: Table,
         texts: list[str],
         strict: bool,
     ) -> None:
-        self.predictor, self.rows, self.output, self.errors = predictor, rows, output, errors
+        self.predictor, self.rows, self.written = predictor, rows, written
+        self.output, self.errors, self.parts = written
         self.table, self.texts, self.strict = table, texts, strict
-        self.parts = output.with_name(f"{output.name}.parts")
         self.processes = PartialState()
         self.done: set[str] = set()  # parts of an earlier run
         self.resumed = 0
@@ -209,13 +217,16 @@ class _Run:
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> None:
         """Check what is there, and settle what all processes and later runs have to agree on."""
-        if any(os.path.abspath(path) == os.path.abspath(self.output) for path in self.rows.files):
-            raise ValueError(f"{self.output} is the input: give another output")
+        for path in self.rows.files:
+            if is_within(path, self.written):
+                raise ValueError(f"{path} is the input: give another output")
         if self.output.is_dir():
             raise ValueError(f"{self.output} is a folder: give a file")
         # (an earlier run may have been ended between the output and the removal of its parts)
-        if self.output.exists() and not overwrite and not (resume and (self.parts / _STATE).is_file()):
-            raise ValueError(f"{self.output} exists already: give another output, or --overwrite")
+        goes_on = resume and (self.parts / _STATE).is_file()
+        for place in (self.output, self.errors):
+            if place.exists() and not overwrite and not goes_on:
+                raise ValueError(f"{place} exists already: give another output, or --overwrite")
         files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
         about = {
             "format": _FORMAT,

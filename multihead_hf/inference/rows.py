@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ def open_rows(
     delimiter: str | None = None,
     split: str | None = None,
     config: str | None = None,
-    without: str | None = None,
+    without: Sequence[Path] = (),
 ) -> RowSource:
     """The rows of files, globs and folders, or of a data set on the Hub.
 
@@ -88,7 +88,7 @@ def open_rows(
         source: one or several; a folder stands for all files in it.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files.
         split, config: part and configuration of a data set on the Hub.
-        without: a file that is not read, though a glob or folder has it.
+        without: files and folders that are not read, though a glob or folder has them.
 
     Raises:
         ValueError: a file that does not exist, is of another kind, holds nothing or cannot be read, or files with
@@ -100,7 +100,7 @@ def open_rows(
     if split is not None or config is not None:
         raise ValueError("split and config are for data sets on the Hub; name the files")
     delimiter = None if delimiter is None else one_character(delimiter)
-    files = [path for each in given for path in _files(each) if not _is_same(path, without)]
+    files = [path for each in given for path in _files(each, without)]
     schemas = {path: own for path in files if (own := _schema(path, delimiter)) is not None}
     if not schemas:
         raise ValueError(f"{given[0] if len(given) == 1 else given} holds no row")
@@ -147,8 +147,10 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _is_same(path: str, other: str | None) -> bool:
-    return other is not None and os.path.abspath(path) == os.path.abspath(other)
+def is_within(path: str | Path, places: Sequence[Path]) -> bool:
+    """Whether a path is one of these, or lies in one."""
+    own = Path(os.path.abspath(path))
+    return any(own.is_relative_to(os.path.abspath(place)) for place in places)
 
 
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
@@ -188,17 +190,21 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
     return RowSource([], list(found.features), found.features.arrow_schema, total, stream=found, version=builder.hash)
 
 
-def _files(source: str) -> list[str]:
+def _files(source: str, without: Sequence[Path]) -> list[str]:
     """
     Raises:
         ValueError: there is none, or one of a kind that is not read row by row.
     """
     if os.path.isdir(source):
-        found = sorted(str(path) for path in Path(source).iterdir() if path.suffix.lower() in SUFFIXES)
+        inside = [path for path in Path(source).iterdir() if not is_within(path, without)]
+        found = sorted(str(path) for path in inside if path.suffix.lower() in SUFFIXES)
         if not found:
             raise ValueError(f"{source}: no file in this folder ends in {', '.join(SUFFIXES)}")
         return found
-    found = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
+    if os.path.isfile(source):
+        found = [source]
+    else:
+        found = sorted(path for path in glob.glob(source, recursive=True) if not is_within(path, without))
     if not found:
         raise ValueError(no_such_file(source))
     for path in found:

@@ -330,6 +330,31 @@ def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
     assert (tmp_path / "none.csv").read_text().startswith("row,id,text,predicted_topic,")
 
 
+def test_what_a_run_writes_is_not_its_input(saved: Path, tmp_path: Path) -> None:
+    written(ROWS[:20], tmp_path / "a.jsonl")
+    out = tmp_path / "out.jsonl"
+    for source in (str(tmp_path / "**" / "*.jsonl"), str(tmp_path)):
+        with pytest.raises(Stopped):
+            predict_files(stop_after(predictor(saved), 1), source, out, overwrite=True)
+        assert predict_files(predictor(saved), source, out, resume=True).rows == 20
+        assert predict_files(predictor(saved), source, out, overwrite=True).rows == 20
+    with pytest.raises(ValueError, match=r"out\.jsonl is the input"):
+        predict_files(predictor(saved), str(out), out, keep=[], overwrite=True)
+    with pytest.raises(ValueError, match=r"no such file"):
+        predict_files(predictor(saved), str(tmp_path / "o*.jsonl"), out, overwrite=True)
+
+
+def test_a_file_of_errors_that_exists_is_kept(saved: Path, tmp_path: Path) -> None:
+    source, out = str(written([*ROWS, {"id": "bad"}], tmp_path / "rows.jsonl")), tmp_path / "out.csv"
+    errors = tmp_path / "out.csv.errors.jsonl"
+    errors.write_text("mine\n")
+    with pytest.raises(ValueError, match=r"out\.csv\.errors\.jsonl exists already: give another output, or --overwr"):
+        predict_files(predictor(saved), source, out)
+    assert (errors.read_text(), out.exists()) == ("mine\n", False)
+    assert predict_files(predictor(saved), source, out, overwrite=True).bad_rows == 1
+    assert json.loads(errors.read_text())["row"] == 50
+
+
 def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
     source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
     with pytest.raises(Stopped):
