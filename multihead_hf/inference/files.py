@@ -124,7 +124,8 @@ def predict_files(
     objects without a key, is JSON text in Parquet files.
 
     A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header) is left out: it
-    goes, with its number, place and the reason, to `OUTPUT.errors.jsonl`.
+    goes, with its number, place, the reason and its values, to `OUTPUT.errors.jsonl`; with its text as it stands in the
+    file (`line`) where that could not be taken apart.
 
     Args:
         predictor: with the model.
@@ -141,7 +142,7 @@ def predict_files(
         delimiter: between the columns of CSV files that are read.
         split, config: part and configuration of a data set on the Hub.
         strict: stop at the first bad row.
-        resume: go on where a run that was ended left off.
+        resume: go on where a run that was ended left off; with `overwrite` too, one with other settings is dropped.
         overwrite: replace an output that exists, its file of bad rows, and what is left of a run before.
         progress: show a progress bar.
 
@@ -266,6 +267,8 @@ class _Run:
         before = json.loads(path.read_text(encoding="utf-8"))
         precision = before.pop("precision")
         changed = [name for name in about if before.get(name) != about[name]]
+        if changed and overwrite:
+            return None
         if changed:
             raise ValueError(
                 f"{self.parts} is of a run with another {', '.join(changed)}: run it as it was, or --overwrite drops it"
@@ -347,7 +350,8 @@ class _Run:
             elif self.strict:
                 raise ValueError(f"row {number} ({row.place}): {problem}")
             else:
-                bad.append({"row": number, "place": row.place, "error": problem, "values": row.values})
+                said = {"row": number, "place": row.place, "error": problem, "values": row.values}
+                bad.append(said if row.line is None else {**said, "line": row.line})
         return numbers, good, bad
 
     def _problem(self, row: Row) -> str | None:

@@ -33,11 +33,13 @@ class Row(NamedTuple):
         values: by column; of a bad row what could be read.
         place: file and line or row in it, for messages.
         error: why the row cannot be used, `None` for a good one.
+        line: the text of a row that could not be taken apart as it should, as it stands in the file.
     """
 
     values: dict[str, Any]
     place: str
     error: str | None = None
+    line: str | None = None
 
 
 @dataclass
@@ -291,11 +293,11 @@ def _read_csv(path: str, delimiter: str) -> Iterator[tuple[Row, float]]:
                 fields = next(reader, None)
             except csv.Error as problem:
                 # such as a quote that is never closed: one line is bad, and not all that it swallowed
-                until = lines.number
+                until, first = lines.number, _as_it_stands(lines.taken[:1])
                 lines.back(lines.taken[1:])
                 reader = csv.reader(lines, delimiter=delimiter, strict=True)
                 error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
-                yield Row({}, place, error), file.tell() / size
+                yield Row({}, place, error, first), file.tell() / size
                 continue
             if fields is None:
                 return
@@ -306,7 +308,17 @@ def _read_csv(path: str, delimiter: str) -> Iterator[tuple[Row, float]]:
             if len(fields) != len(columns):
                 wrong = f"{len(fields)} fields, and the header has {len(columns)}"
                 wrong += f" (read up to line {lines.number})" if len(lines.taken) > 1 else ""
-            yield Row(values, place, wrong), file.tell() / size
+            line = None if wrong is None else _as_it_stands(lines.taken)
+            yield Row(values, place, wrong, line), file.tell() / size
+
+
+def _as_it_stands(lines: list[str]) -> str:
+    return _without_end("".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _without_end(line: bytes) -> str:
+    """Text without the end of its line; bytes that are no UTF-8 are escapes."""
+    return line.decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
 class _Lines:
@@ -359,9 +371,10 @@ def _read_json_lines(path: str) -> Iterator[tuple[Row, float]]:
             if not isinstance(values, dict):
                 error = f"a JSON object is expected, not {values!r}"
                 values = {}
+            text = None if error is None else _without_end(line)
             if error is None and b"\\ud" in line.lower():  # half of a character, which no file can hold
                 error = _not_utf8({name: json.dumps(own, ensure_ascii=False) for name, own in values.items()})
-            yield Row(values if error is None else _printable(values), place, error), done / size
+            yield Row(values if error is None else _printable(values), place, error, text), done / size
 
 
 def _printable(values: dict[str, Any]) -> dict[str, Any]:

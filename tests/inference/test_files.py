@@ -172,6 +172,11 @@ def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: 
     assert "UTF-8" in reasons[20] or "utf-8" in reasons[20]
     assert reasons[30] == "a JSON object is expected, not [1, 2]"
     assert errors[1]["place"].endswith("rows.jsonl, line 11")
+    assert {each["row"]: each["line"] for each in errors if "line" in each} == {
+        10: "not json",
+        20: '{"id": "20", "text": "\\xff"}',
+        30: "[1, 2]",
+    }
     with pytest.raises(ValueError, match=r"row 3 \(.*rows.jsonl, line 4\): column 'text' is None"):
         predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "strict.parquet", strict=True)
     assert not (tmp_path / "strict.parquet").exists()
@@ -186,8 +191,9 @@ def test_bad_rows_of_csv(saved: Path, tmp_path: Path) -> None:
     assert frame["text"][1] == "w4\nw5, w6"
     assert report.bad_rows == 4
     assert report.errors is not None
-    places = [json.loads(line)["place"] for line in Path(report.errors).read_text().splitlines()]
-    assert [place.rsplit(" ", 1)[1] for place in places] == ["3", "4", "8", "9"]
+    errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
+    assert [each["place"].rsplit(" ", 1)[1] for each in errors] == ["3", "4", "8", "9"]
+    assert [each["line"] for each in errors] == ["2", "3,w3,more", r"5,\xff", '6,"un"closed"']
 
 
 def test_a_quote_that_is_never_closed_spoils_one_line(saved: Path, tmp_path: Path) -> None:
@@ -201,6 +207,7 @@ def test_a_quote_that_is_never_closed_spoils_one_line(saved: Path, tmp_path: Pat
     error = json.loads(Path(report.errors).read_text())
     assert error["place"].endswith("rows.csv, line 7")
     assert "read up to line 41" in error["error"]
+    assert error["line"] == '5,"w5'
 
 
 def test_values_of_json_lines_are_kept_as_they_are(saved: Path, tmp_path: Path) -> None:
@@ -353,6 +360,20 @@ def test_a_file_of_errors_that_exists_is_kept(saved: Path, tmp_path: Path) -> No
     assert (errors.read_text(), out.exists()) == ("mine\n", False)
     assert predict_files(predictor(saved), source, out, overwrite=True).bad_rows == 1
     assert json.loads(errors.read_text())["row"] == 50
+
+
+def test_resume_and_overwrite_go_on_or_begin_again(saved: Path, tmp_path: Path) -> None:
+    source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
+    out.write_text("of before\n")
+    both = {"resume": True, "overwrite": True}
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 2), source, out, **both)
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 1), source, out, **both)
+    assert predict_files(predictor(saved), source, out, **both).resumed == 24
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 2), source, out, **both)
+    assert predict_files(predictor(saved, window_rows=9), source, out, **both).resumed == 0
 
 
 def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
