@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..evaluation.digest import module_digest, plain_config
-from ..evaluation.files import write_whole
+from ..evaluation.files import naming, write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
 from .rows import Row, RowSource, check_columns, is_within, open_rows
@@ -184,6 +184,10 @@ def predict_files(
     try:
         run.begin(settings, source, resume, overwrite)
         return run.go(top_k, threshold, progress)
+    except OSError as error:
+        if not run.can_go_on():
+            raise
+        raise OSError(f"{error}; {written.parts} holds what is done: --resume goes on") from error
     finally:
         predictor.use(before if predictor.choice is None else predictor.choice.precision)
 
@@ -224,7 +228,7 @@ class _Run:
         if self.output.is_dir():
             raise ValueError(f"{self.output} is a folder: give a file")
         # (an earlier run may have been ended between the output and the removal of its parts)
-        goes_on = resume and (self.parts / _STATE).is_file()
+        goes_on = resume and self.can_go_on()
         for place in (self.output, self.errors):
             if place.exists() and not overwrite and not goes_on:
                 raise ValueError(f"{place} exists already: give another output, or --overwrite")
@@ -252,6 +256,10 @@ class _Run:
             self.parts.mkdir(parents=True)
             write_whole(self.parts / _STATE, json.dumps({**about, "precision": agreed[0]}, indent=2).encode())
         self.processes.wait_for_everyone()
+
+    def can_go_on(self) -> bool:
+        """Whether parts are there that a later run can go on with."""
+        return (self.parts / _STATE).is_file()
 
     def _state(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str | None:
         """The precision of a run before that is to be gone on with, if there is one.
@@ -387,7 +395,7 @@ class _Run:
         errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
         bad = 0
         unfinished = self.parts / ".errors.part"
-        with unfinished.open("wb") as file:
+        with naming(self.errors), unfinished.open("wb") as file:
             for path in errors:
                 lines = path.read_bytes()
                 bad += lines.count(b"\n")

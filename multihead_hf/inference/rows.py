@@ -235,11 +235,18 @@ def _schema(path: str, delimiter: str | None) -> pa.Schema | None:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if _suffix(path) in _CSV:
         return pa.schema([(name, pa.string()) for name in _header(path, _between(path, delimiter))])
-    first = [row for row, _ in itertools.islice(_read_json_lines(path), _FIRST_ROWS)]
-    if first and all(row.error is not None for row in first):
+    first = next(_read_json_lines(path), None)
+    if first is None:
+        return None
+    good = [row for row, _ in itertools.islice(filter(_is_good, _read_json_lines(path)), _FIRST_ROWS)]
+    if not good:
         raise ValueError(f"{first[0].place}: {first[0].error}; one JSON object on each line is expected")
-    names = dict.fromkeys(name for row in first for name in row.values)
-    return pa.schema([(name, pa.null()) for name in names]) if first else None
+    names = dict.fromkeys(name for row in good for name in row.values)
+    return pa.schema([(name, pa.null()) for name in names])
+
+
+def _is_good(read: tuple[Row, float]) -> bool:
+    return read[0].error is None
 
 
 def _no_twins(schema: pa.Schema, path: str) -> pa.Schema:

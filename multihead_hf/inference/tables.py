@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..evaluation.files import write_whole
+from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig
 
@@ -153,14 +153,13 @@ class Table:
         """
         unfinished = (parts[0].parent if parts else path.parent) / f".joined{self.suffix}.part"
         try:
-            if self.suffix == ".parquet":
-                self._join_parquet(parts, unfinished, known)
-            elif self.suffix == ".csv":
-                self._join_csv(parts, unfinished, known)
-            else:
-                with unfinished.open("wb") as file:
-                    for part in parts:
-                        file.write(_json_lines(map(self._rounded, self._read(part))))
+            with naming(path):
+                if self.suffix == ".parquet":
+                    self._join_parquet(parts, unfinished, known)
+                elif self.suffix == ".csv":
+                    self._join_csv(parts, unfinished, known)
+                else:
+                    self._join_json(parts, unfinished)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -235,10 +234,17 @@ class Table:
                     broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
                     (quoted if broken else plain).writerow(cells)
 
+    def _join_json(self, parts: Sequence[Path], path: Path) -> None:
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(_json_lines(map(self._rounded, self._read(part))))
+
     def _cell(self, name: str, value: Any) -> Any:
         if isinstance(value, list) and name in self._ours:
             return self.sep.join(map(str, value))
-        return json.dumps(_plain(value), ensure_ascii=False) if isinstance(value, (list, dict)) else value
+        if isinstance(value, (list, dict)):
+            return json.dumps(_plain(value), ensure_ascii=False)
+        return _plain(value) if isinstance(value, bytes) else value
 
     def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row with scores of the digits that float32 has."""

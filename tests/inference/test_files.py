@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -376,6 +377,23 @@ def test_resume_and_overwrite_go_on_or_begin_again(saved: Path, tmp_path: Path) 
     assert predict_files(predictor(saved, window_rows=9), source, out, **both).resumed == 0
 
 
+def test_many_bad_lines_before_the_first_good_one(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("oops\n" * 1100 + '{"text": "w1"}\n')
+    report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.jsonl")
+    assert (report.rows, report.bad_rows) == (1, 1100)
+    (tmp_path / "rows.jsonl").write_text("oops\n" * 1100)
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: no JSON: .*one JSON object on each line is expected"):
+        predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "none.jsonl")
+
+
+def test_bytes_are_base64_in_texts(saved: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["w1"], "picture": [b"\x00\xff"]}), tmp_path / "rows.parquet")
+    predict_files(predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.csv")
+    predict_files(predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.jsonl")
+    assert list(pd.read_csv(tmp_path / "out.csv")["picture"]) == ["AP8="]
+    assert json.loads((tmp_path / "out.jsonl").read_text())["picture"] == "AP8="
+
+
 def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
     source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
     with pytest.raises(Stopped):
@@ -543,7 +561,9 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match=r"No space left.*part-00000003\.jsonl'; .*out\.csv\.parts holds .* --resume goes on"
+    ):
         predict_files(predictor(saved), source, out)
     monkeypatch.undo()
     left = sorted(path.name for path in (tmp_path / "out.csv.parts").iterdir())
@@ -551,6 +571,32 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
     assert not out.exists()
     assert predict_files(predictor(saved), source, out, resume=True).resumed == 24
     assert [int(row) for row in pd.read_csv(out)["row"]] == list(range(50))
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from test_files import predictor
+from multihead_hf import predict_files
+
+saved, folder, suffix = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+own = predictor(saved)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), -1))
+predict_files(own, str(folder / "rows.parquet"), folder / f"out{suffix}")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, suffix: str) -> None:
+    written(ROWS * 20, tmp_path / "rows.parquet")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", FULL, str(saved), str(tmp_path), suffix, "20000"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert re.search(rf"File too large.*out{suffix}'; .*parts holds what is done: --resume goes on", done.stderr)
+    assert not (tmp_path / f"out{suffix}").exists()
+    assert predict_files(
+        predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / f"out{suffix}", resume=True
+    ).resumed
 
 
 def test_bad_input(saved: Path, tmp_path: Path) -> None:
