@@ -1,8 +1,9 @@
 """Files that are there as a whole or not at all, also when the process is killed."""
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -20,10 +21,22 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write one file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        with naming(path):
+            part.write_bytes(data)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within this an error of a write, such as that of a full disk, says which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = "*") -> None:

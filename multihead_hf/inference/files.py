@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..evaluation.digest import module_digest, plain_config
-from ..evaluation.files import write_whole
+from ..evaluation.files import naming, write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
-from .rows import Row, RowSource, check_columns, open_rows
+from .rows import Row, RowSource, check_columns, is_within, open_rows
 from .tables import Columns, Table
 
 _STATE = "state.json"
@@ -120,14 +120,17 @@ def predict_files(
 
     The output has the columns `row` (number in the input, from 0), those of the input, and for each head
     `predicted_<head>` and `predicted_<head>_score`: lists of the predicted labels, best first, and of their
-    probabilities; of single-label heads one each.
+    probabilities; of single-label heads one each. A column of the input whose values have no common type, or which has
+    objects without a key, is JSON text in Parquet files.
 
     A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header) is left out: it
-    goes, with its number, place and the reason, to `OUTPUT.errors.jsonl`.
+    goes, with its number, place, the reason and its values, to `OUTPUT.errors.jsonl`; with its text as it stands in the
+    file (`line`) where that could not be taken apart.
 
     Args:
         predictor: with the model.
-        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub.
+        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub. What
+            this and earlier runs write for `output` is not read, though a glob or folder has it.
         output: a `.parquet`, `.jsonl` or `.csv` file.
         text_columns: one, or two of text pairs; by default the model's, else `"text"`.
         keep: columns of the input that are in the output; all by default.
@@ -139,20 +142,20 @@ def predict_files(
         delimiter: between the columns of CSV files that are read.
         split, config: part and configuration of a data set on the Hub.
         strict: stop at the first bad row.
-        resume: go on where a run that was ended left off.
-        overwrite: replace an output that exists, and what is left of a run before.
+        resume: go on where a run that was ended left off; with `overwrite` too, one with other settings is dropped.
+        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such file or column (says which are like it), an output that exists, a run before with other
-            settings, or, with `strict`, a bad row.
+        ValueError: no such file or column (says which are like it), a column that cannot be written, an output that
+            exists, a run before with other settings, or, with `strict`, a bad row.
         OSError: the output cannot be written. What was done is kept for `resume`.
     """
     given = [text_columns] if isinstance(text_columns, str) else text_columns
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
-    errors = place.with_name(f"{place.name}.errors.jsonl")
-    rows = open_rows(source, delimiter, split, config, without=str(errors))
+    written = _Written(place, place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts"))
+    rows = open_rows(source, delimiter, split, config, without=written)
     check_columns(rows.columns, texts, "the text")
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
@@ -176,13 +179,25 @@ def predict_files(
         "keep": kept,
         "window_rows": predictor.window_rows,
     }
-    run = _Run(predictor, rows, place, errors, table, texts, strict)
+    run = _Run(predictor, rows, written, table, texts, strict)
     before = predictor.chosen
     try:
         run.begin(settings, source, resume, overwrite)
         return run.go(top_k, threshold, progress)
+    except OSError as error:
+        if not run.can_go_on():
+            raise
+        raise OSError(f"{error}; {written.parts} holds what is done: --resume goes on") from error
     finally:
         predictor.use(before if predictor.choice is None else predictor.choice.precision)
+
+
+class _Written(NamedTuple):
+    """What a run writes: the file of predictions, that of bad rows, and the folder of parts."""
+
+    output: Path
+    errors: Path
+    parts: Path
 
 
 class _Run:
@@ -192,15 +207,14 @@ class _Run:
         self,
         predictor: MultiHeadPredictor,
         rows: RowSource,
-        output: Path,
-        errors: Path,
+        written: _Written,
         table: Table,
         texts: list[str],
         strict: bool,
     ) -> None:
-        self.predictor, self.rows, self.output, self.errors = predictor, rows, output, errors
+        self.predictor, self.rows, self.written = predictor, rows, written
+        self.output, self.errors, self.parts = written
         self.table, self.texts, self.strict = table, texts, strict
-        self.parts = output.with_name(f"{output.name}.parts")
         self.processes = PartialState()
         self.done: set[str] = set()  # parts of an earlier run
         self.resumed = 0
@@ -208,13 +222,16 @@ class _Run:
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> None:
         """Check what is there, and settle what all processes and later runs have to agree on."""
-        if any(os.path.abspath(path) == os.path.abspath(self.output) for path in self.rows.files):
-            raise ValueError(f"{self.output} is the input: give another output")
+        for path in self.rows.files:
+            if is_within(path, self.written):
+                raise ValueError(f"{path} is the input: give another output")
         if self.output.is_dir():
             raise ValueError(f"{self.output} is a folder: give a file")
         # (an earlier run may have been ended between the output and the removal of its parts)
-        if self.output.exists() and not overwrite and not (resume and (self.parts / _STATE).is_file()):
-            raise ValueError(f"{self.output} exists already: give another output, or --overwrite")
+        goes_on = resume and self.can_go_on()
+        for place in (self.output, self.errors):
+            if place.exists() and not overwrite and not goes_on:
+                raise ValueError(f"{place} exists already: give another output, or --overwrite")
         files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
         about = {
             "format": _FORMAT,
@@ -240,6 +257,10 @@ class _Run:
             write_whole(self.parts / _STATE, json.dumps({**about, "precision": agreed[0]}, indent=2).encode())
         self.processes.wait_for_everyone()
 
+    def can_go_on(self) -> bool:
+        """Whether parts are there that a later run can go on with."""
+        return (self.parts / _STATE).is_file()
+
     def _state(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str | None:
         """The precision of a run before that is to be gone on with, if there is one.
 
@@ -254,6 +275,8 @@ class _Run:
         before = json.loads(path.read_text(encoding="utf-8"))
         precision = before.pop("precision")
         changed = [name for name in about if before.get(name) != about[name]]
+        if changed and overwrite:
+            return None
         if changed:
             raise ValueError(
                 f"{self.parts} is of a run with another {', '.join(changed)}: run it as it was, or --overwrite drops it"
@@ -335,7 +358,8 @@ class _Run:
             elif self.strict:
                 raise ValueError(f"row {number} ({row.place}): {problem}")
             else:
-                bad.append({"row": number, "place": row.place, "error": problem, "values": row.values})
+                said = {"row": number, "place": row.place, "error": problem, "values": row.values}
+                bad.append(said if row.line is None else {**said, "line": row.line})
         return numbers, good, bad
 
     def _problem(self, row: Row) -> str | None:
@@ -371,7 +395,7 @@ class _Run:
         errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
         bad = 0
         unfinished = self.parts / ".errors.part"
-        with unfinished.open("wb") as file:
+        with naming(self.errors), unfinished.open("wb") as file:
             for path in errors:
                 lines = path.read_bytes()
                 bad += lines.count(b"\n")

@@ -46,7 +46,7 @@ class MultiHeadPredictor:
         device: by default CUDA where there is one.
 
     Raises:
-        ValueError: a head that the model does not have, or an unknown precision.
+        ValueError: a head that the model does not have, an unknown precision, or a device that is not there.
 
     Example:
         ```python
@@ -68,7 +68,7 @@ class MultiHeadPredictor:
         window_rows: int = 8192,
         device: str | torch.device | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         check_precision(precision, self.device)
         for name, value in (("batch_tokens", batch_tokens), ("window_rows", window_rows)):
             if value is not None and value < 1:
@@ -117,7 +117,8 @@ class MultiHeadPredictor:
         """What each head says of each text: probabilities, decisions, and label names with scores.
 
         Args:
-            texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training.
+            texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training; also a
+                `KeyDataset` of `transformers`.
             top_k: the `top_k` best labels of each head instead of the predicted ones.
             threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
 
@@ -146,8 +147,7 @@ class MultiHeadPredictor:
         time, so `texts` may be a generator without an end."""
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
-        _check_several(texts)
-        rest = iter(texts)
+        rest = _several(texts)
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
             for row in range(len(window)):
@@ -162,9 +162,8 @@ class MultiHeadPredictor:
         Raises:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
-        _check_several(texts)
         parts: list[tuple[str, ...]] = []
-        for row, text in enumerate(texts):
+        for row, text in enumerate(_several(texts)):
             try:
                 parts.append(tuple(text_parts(text, self.model.config.text_columns)))
             except ValueError as error:
@@ -269,10 +268,33 @@ class MultiHeadPredictor:
         return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
 
 
-def _check_several(texts: Any) -> None:
+def _device(name: str | torch.device) -> torch.device:
+    """
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"no device is called {str(name)!r}: give cpu, cuda or cuda:1") from None
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch was built without it, or the machine has none
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the device {str(name)!r} cannot be used here ({reason}): give cpu, or leave it out"
+        ) from None
+    return device
+
+
+def _several(texts: Any) -> Iterator[Any]:
     """
     Raises:
         ValueError: one text, or nothing to go through.
     """
-    if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
-        raise ValueError("give a list of texts: [text]")
+    try:
+        if not isinstance(texts, (str, Mapping)):
+            return iter(texts)  # also of what has `__getitem__` only, such as a KeyDataset
+    except TypeError:
+        pass
+    raise ValueError("give a list of texts: [text]")

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..data.sources import DELIMITERS, HUB_NAME, no_such_file, one_character
 from ..model.head_multihead import near_names
+from .tables import fits
 
 _CSV, _LINES, _TYPED = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".parquet", ".arrow")
 SUFFIXES = (*_CSV, *_LINES, *_TYPED)
@@ -32,11 +33,13 @@ class Row(NamedTuple):
         values: by column; of a bad row what could be read.
         place: file and line or row in it, for messages.
         error: why the row cannot be used, `None` for a good one.
+        line: the text of a row that could not be taken apart as it should, as it stands in the file.
     """
 
     values: dict[str, Any]
     place: str
     error: str | None = None
+    line: str | None = None
 
 
 @dataclass
@@ -79,7 +82,7 @@ def open_rows(
     delimiter: str | None = None,
     split: str | None = None,
     config: str | None = None,
-    without: str | None = None,
+    without: Sequence[Path] = (),
 ) -> RowSource:
     """The rows of files, globs and folders, or of a data set on the Hub.
 
@@ -87,7 +90,7 @@ def open_rows(
         source: one or several; a folder stands for all files in it.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files.
         split, config: part and configuration of a data set on the Hub.
-        without: a file that is not read, though a glob or folder has it.
+        without: files and folders that are not read, though a glob or folder has them.
 
     Raises:
         ValueError: a file that does not exist, is of another kind, holds nothing or cannot be read, or files with
@@ -99,7 +102,7 @@ def open_rows(
     if split is not None or config is not None:
         raise ValueError("split and config are for data sets on the Hub; name the files")
     delimiter = None if delimiter is None else one_character(delimiter)
-    files = [path for each in given for path in _files(each) if not _is_same(path, without)]
+    files = [path for each in given for path in _files(each, without)]
     schemas = {path: own for path in files if (own := _schema(path, delimiter)) is not None}
     if not schemas:
         raise ValueError(f"{given[0] if len(given) == 1 else given} holds no row")
@@ -121,18 +124,35 @@ def open_rows(
 
 
 def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
+    """Types that hold the values of all files; text where there is none for all numbers."""
     try:
-        return pa.unify_schemas(list(schemas.values()), promote_options="permissive")
+        common = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"the files {list(schemas)} have columns of different types: {error}") from None
+    for place, column in enumerate(common):
+        others = [path for path, own in schemas.items() if own.field(column.name).type != column.type]
+        if not all(_holds(column, path) for path in others):
+            common = common.set(place, column.with_type(pa.string()))
+    return common
+
+
+def _holds(column: pa.Field, path: str) -> bool:
+    """Whether the type of a column holds what a file has there."""
+    for batch, _ in _arrow_batches(path, [column.name]):
+        values = [row[column.name] for row in _rows_of(batch) if isinstance(row, dict)]
+        if not fits(values, column.type):
+            return False
+    return True
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _is_same(path: str, other: str | None) -> bool:
-    return other is not None and os.path.abspath(path) == os.path.abspath(other)
+def is_within(path: str | Path, places: Sequence[Path]) -> bool:
+    """Whether a path is one of these, or lies in one."""
+    own = Path(os.path.abspath(path))
+    return any(own.is_relative_to(os.path.abspath(place)) for place in places)
 
 
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
@@ -172,17 +192,21 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
     return RowSource([], list(found.features), found.features.arrow_schema, total, stream=found, version=builder.hash)
 
 
-def _files(source: str) -> list[str]:
+def _files(source: str, without: Sequence[Path]) -> list[str]:
     """
     Raises:
         ValueError: there is none, or one of a kind that is not read row by row.
     """
     if os.path.isdir(source):
-        found = sorted(str(path) for path in Path(source).iterdir() if path.suffix.lower() in SUFFIXES)
+        inside = [path for path in Path(source).iterdir() if not is_within(path, without)]
+        found = sorted(str(path) for path in inside if path.suffix.lower() in SUFFIXES)
         if not found:
             raise ValueError(f"{source}: no file in this folder ends in {', '.join(SUFFIXES)}")
         return found
-    found = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
+    if os.path.isfile(source):
+        found = [source]
+    else:
+        found = sorted(path for path in glob.glob(source, recursive=True) if not is_within(path, without))
     if not found:
         raise ValueError(no_such_file(source))
     for path in found:
@@ -211,11 +235,18 @@ def _schema(path: str, delimiter: str | None) -> pa.Schema | None:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if _suffix(path) in _CSV:
         return pa.schema([(name, pa.string()) for name in _header(path, _between(path, delimiter))])
-    first = [row for row, _ in itertools.islice(_read_json_lines(path), _FIRST_ROWS)]
-    if first and all(row.error is not None for row in first):
+    first = next(_read_json_lines(path), None)
+    if first is None:
+        return None
+    good = [row for row, _ in itertools.islice(filter(_is_good, _read_json_lines(path)), _FIRST_ROWS)]
+    if not good:
         raise ValueError(f"{first[0].place}: {first[0].error}; one JSON object on each line is expected")
-    names = dict.fromkeys(name for row in first for name in row.values)
-    return pa.schema([(name, pa.null()) for name in names]) if first else None
+    names = dict.fromkeys(name for row in good for name in row.values)
+    return pa.schema([(name, pa.null()) for name in names])
+
+
+def _is_good(read: tuple[Row, float]) -> bool:
+    return read[0].error is None
 
 
 def _no_twins(schema: pa.Schema, path: str) -> pa.Schema:
@@ -269,11 +300,11 @@ def _read_csv(path: str, delimiter: str) -> Iterator[tuple[Row, float]]:
                 fields = next(reader, None)
             except csv.Error as problem:
                 # such as a quote that is never closed: one line is bad, and not all that it swallowed
-                until = lines.number
+                until, first = lines.number, _as_it_stands(lines.taken[:1])
                 lines.back(lines.taken[1:])
                 reader = csv.reader(lines, delimiter=delimiter, strict=True)
                 error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
-                yield Row({}, place, error), file.tell() / size
+                yield Row({}, place, error, first), file.tell() / size
                 continue
             if fields is None:
                 return
@@ -284,7 +315,17 @@ def _read_csv(path: str, delimiter: str) -> Iterator[tuple[Row, float]]:
             if len(fields) != len(columns):
                 wrong = f"{len(fields)} fields, and the header has {len(columns)}"
                 wrong += f" (read up to line {lines.number})" if len(lines.taken) > 1 else ""
-            yield Row(values, place, wrong), file.tell() / size
+            line = None if wrong is None else _as_it_stands(lines.taken)
+            yield Row(values, place, wrong, line), file.tell() / size
+
+
+def _as_it_stands(lines: list[str]) -> str:
+    return _without_end("".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _without_end(line: bytes) -> str:
+    """Text without the end of its line; bytes that are no UTF-8 are escapes."""
+    return line.decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
 class _Lines:
@@ -337,9 +378,10 @@ def _read_json_lines(path: str) -> Iterator[tuple[Row, float]]:
             if not isinstance(values, dict):
                 error = f"a JSON object is expected, not {values!r}"
                 values = {}
+            text = None if error is None else _without_end(line)
             if error is None and b"\\ud" in line.lower():  # half of a character, which no file can hold
                 error = _not_utf8({name: json.dumps(own, ensure_ascii=False) for name, own in values.items()})
-            yield Row(values if error is None else _printable(values), place, error), done / size
+            yield Row(values if error is None else _printable(values), place, error, text), done / size
 
 
 def _printable(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..evaluation.files import write_whole
+from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig
 
@@ -112,7 +113,7 @@ class Table:
         sep: between labels in CSV files.
 
     Raises:
-        ValueError: another suffix, or a label that holds `sep`.
+        ValueError: another suffix, a label that holds `sep`, or a column of a type that cannot be written.
     """
 
     def __init__(self, path: Path, columns: Columns, schema: pa.Schema | None = None, sep: str = "|") -> None:
@@ -120,7 +121,7 @@ class Table:
         if self.suffix not in FORMATS:
             raise ValueError(f"{path}: predictions are written to files that end in {', '.join(FORMATS)}")
         self.columns = columns
-        self.schema = schema
+        self.schema = None if schema is None else self._settled(schema)
         self.sep = sep
         self.part_suffix = ".jsonl" if schema is None else ".parquet"
         self._ours = dict(columns.ours())
@@ -152,14 +153,13 @@ class Table:
         """
         unfinished = (parts[0].parent if parts else path.parent) / f".joined{self.suffix}.part"
         try:
-            if self.suffix == ".parquet":
-                self._join_parquet(parts, unfinished, known)
-            elif self.suffix == ".csv":
-                self._join_csv(parts, unfinished, known)
-            else:
-                with unfinished.open("wb") as file:
-                    for part in parts:
-                        file.write(_json_lines(map(self._rounded, self._read(part))))
+            with naming(path):
+                if self.suffix == ".parquet":
+                    self._join_parquet(parts, unfinished, known)
+                elif self.suffix == ".csv":
+                    self._join_csv(parts, unfinished, known)
+                else:
+                    self._join_json(parts, unfinished)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -169,6 +169,11 @@ class Table:
             return pq.read_table(part).to_pylist()
         with part.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
+
+    def _settled(self, given: pa.Schema) -> pa.Schema:
+        """The input's columns with the types that parts have when they are read."""
+        names = given.names if self.columns.kept is None else self.columns.kept
+        return pa.schema([_stored(given.field(name)) for name in names])
 
     def _typed(self, given: pa.Schema) -> pa.Schema:
         """All columns in their order, the input's with the types of `given`."""
@@ -192,16 +197,25 @@ class Table:
             for part in parts:
                 writer.write_table(self._arrow(self._read(part), writer.schema))
 
-    def _types(self, parts: Iterable[Path], known: Sequence[str]) -> dict[str, pa.DataType]:
+    def _types(self, parts: Sequence[Path], known: Sequence[str]) -> dict[str, pa.DataType]:
         """Types of the input's columns that hold all values of all parts; text where they are of several kinds."""
         names = known if self.columns.kept is None else self.columns.kept
         types: dict[str, pa.DataType] = {name: pa.null() for name in names}
+        seen: dict[str, set[pa.DataType]] = defaultdict(set)
         for part in parts:
             rows = self._read(part)
             for name in dict.fromkeys(name for row in rows for name in row if name not in self._ours):
                 own = _type_of([row.get(name) for row in rows])
                 types[name] = _common(types.get(name, pa.null()), own)
-        return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+                seen[name].add(own)
+        mixed = [name for name, kinds in seen.items() if len(kinds - {pa.null()}) > 1]
+        for part in parts if mixed else ():
+            rows = self._read(part)
+            for name in mixed:  # such as a whole number that no float holds
+                if not fits([row.get(name) for row in rows], types[name]):
+                    types[name] = pa.string()
+        as_text = {name for name, kind in types.items() if pa.types.is_null(kind) or _has_empty_struct(kind)}
+        return {name: pa.string() if name in as_text else kind for name, kind in types.items()}
 
     def _join_csv(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
         names = list(known if self.columns.kept is None else self.columns.kept)
@@ -220,10 +234,17 @@ class Table:
                     broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
                     (quoted if broken else plain).writerow(cells)
 
+    def _join_json(self, parts: Sequence[Path], path: Path) -> None:
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(_json_lines(map(self._rounded, self._read(part))))
+
     def _cell(self, name: str, value: Any) -> Any:
         if isinstance(value, list) and name in self._ours:
             return self.sep.join(map(str, value))
-        return json.dumps(_plain(value), ensure_ascii=False) if isinstance(value, (list, dict)) else value
+        if isinstance(value, (list, dict)):
+            return json.dumps(_plain(value), ensure_ascii=False)
+        return _plain(value) if isinstance(value, bytes) else value
 
     def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row with scores of the digits that float32 has."""
@@ -269,6 +290,41 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.string()
+
+
+def fits(values: list[Any], kind: pa.DataType) -> bool:
+    """Whether a column of this type holds the values."""
+    try:
+        _array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return False
+    return True
+
+
+def _stored(column: pa.Field) -> pa.Field:
+    """A column with the type that Parquet gives back: it has no times in seconds, and no objects without a key, which
+    become JSON text.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    if _has_empty_struct(column.type):
+        return column.with_type(pa.string())
+    buffer = io.BytesIO()
+    try:
+        pq.write_table(pa.schema([column]).empty_table(), buffer)
+    except pa.ArrowNotImplementedError:
+        raise ValueError(
+            f"column {column.name!r} has the type {column.type}, which cannot be written: leave it out (name the "
+            "others with --keep), or give it another type"
+        ) from None
+    return column.with_type(pq.read_schema(buffer).field(0).type)
+
+
+def _has_empty_struct(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind) and not kind.num_fields:
+        return True
+    return any(_has_empty_struct(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -172,6 +173,11 @@ def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: 
     assert "UTF-8" in reasons[20] or "utf-8" in reasons[20]
     assert reasons[30] == "a JSON object is expected, not [1, 2]"
     assert errors[1]["place"].endswith("rows.jsonl, line 11")
+    assert {each["row"]: each["line"] for each in errors if "line" in each} == {
+        10: "not json",
+        20: '{"id": "20", "text": "\\xff"}',
+        30: "[1, 2]",
+    }
     with pytest.raises(ValueError, match=r"row 3 \(.*rows.jsonl, line 4\): column 'text' is None"):
         predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "strict.parquet", strict=True)
     assert not (tmp_path / "strict.parquet").exists()
@@ -186,8 +192,9 @@ def test_bad_rows_of_csv(saved: Path, tmp_path: Path) -> None:
     assert frame["text"][1] == "w4\nw5, w6"
     assert report.bad_rows == 4
     assert report.errors is not None
-    places = [json.loads(line)["place"] for line in Path(report.errors).read_text().splitlines()]
-    assert [place.rsplit(" ", 1)[1] for place in places] == ["3", "4", "8", "9"]
+    errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
+    assert [each["place"].rsplit(" ", 1)[1] for each in errors] == ["3", "4", "8", "9"]
+    assert [each["line"] for each in errors] == ["2", "3,w3,more", r"5,\xff", '6,"un"closed"']
 
 
 def test_a_quote_that_is_never_closed_spoils_one_line(saved: Path, tmp_path: Path) -> None:
@@ -201,6 +208,7 @@ def test_a_quote_that_is_never_closed_spoils_one_line(saved: Path, tmp_path: Pat
     error = json.loads(Path(report.errors).read_text())
     assert error["place"].endswith("rows.csv, line 7")
     assert "read up to line 41" in error["error"]
+    assert error["line"] == '5,"w5'
 
 
 def test_values_of_json_lines_are_kept_as_they_are(saved: Path, tmp_path: Path) -> None:
@@ -230,6 +238,86 @@ def test_values_of_json_lines_are_kept_as_they_are(saved: Path, tmp_path: Path) 
     assert list(frame["row"]) == [str(i) for i in range(20)]
 
 
+def _arrow(columns: dict[str, Any], path: Path) -> str:
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write(table)
+    return str(path)
+
+
+def test_types_that_parquet_stores_as_others(saved: Path, tmp_path: Path) -> None:
+    seconds = pa.timestamp("s", "UTC")
+    columns = {
+        "text": ["w1", "w2", "w3"],
+        "when": pa.array([1, None, 3], pa.timestamp("s")),
+        "time": pa.array([1, 2, 3], pa.time32("s")),
+        "date": pa.array([0, None, 86400000], pa.date64()),
+        "deep": pa.array([[{"at": 1}], [], None], pa.list_(pa.struct([("at", seconds)]))),
+        "map": pa.array([[("a", 0)], [], []], pa.map_(pa.string(), pa.date64())),
+        "number": pa.array([5, None, 5]).dictionary_encode(),
+        "name": pa.array(["a", "b", None], pa.large_string()).dictionary_encode(),
+        "empty": pa.array([{}, None, {}], pa.struct([])),
+    }
+    source = _arrow(columns, tmp_path / "rows.arrow")
+    for suffix in ("parquet", "jsonl", "csv"):
+        report = predict_files(predictor(saved, window_rows=2), source, tmp_path / f"out.{suffix}")
+        assert report.rows == 3
+    found = pq.read_table(tmp_path / "out.parquet")
+    table = pa.table(columns)
+    for name in ("when", "time", "date", "deep", "map", "number", "name"):
+        assert found[name].to_pylist() == table[name].to_pylist(), name
+    assert found.schema.field("when").type == pa.timestamp("ms")
+    assert found["empty"].to_pylist() == ["{}", None, "{}"]
+
+
+def test_a_type_that_cannot_be_written_is_refused_at_once(saved: Path, tmp_path: Path) -> None:
+    columns = {
+        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([7])),
+        "union": pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2])]),
+        "span": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+    }
+    for name, column in columns.items():
+        source = _arrow({"text": ["w1", "w2"], name: column}, tmp_path / "rows.arrow")
+        own = stop_after(predictor(saved), 0)
+        with pytest.raises(ValueError, match=rf"column '{name}' has the type .*, which cannot be written: .*--keep"):
+            predict_files(own, source, tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet.parts").exists()
+        assert predict_files(predictor(saved), source, tmp_path / f"{name}.parquet", keep=["text"]).rows == 2
+
+
+def test_empty_objects_are_json_text(saved: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "w1", "meta": {}, "deep": {"a": {}, "b": 1}, "list": [{}], "later": {}},
+        {"text": "w2", "meta": None, "deep": {"a": {}, "b": 2}, "list": [], "later": {"a": 1}},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict_files(predictor(saved, window_rows=1), str(tmp_path / "rows.jsonl"), tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["meta"] for row in found] == ["{}", None]
+    assert [json.loads(row["deep"]) for row in found] == [row["deep"] for row in rows]
+    assert [json.loads(row["list"]) for row in found] == [row["list"] for row in rows]
+    assert [row["later"] for row in found] == [{"a": None}, {"a": 1}]
+
+
+@pytest.mark.parametrize("window_rows", [1, 2])
+def test_numbers_that_have_no_common_type_are_text(saved: Path, tmp_path: Path, window_rows: int) -> None:
+    rows = [{"text": "w1", "a": 2**53 + 1, "b": 2**63 + 1, "c": 1}, {"text": "w2", "a": 0.5, "b": -1, "c": 0.5}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = predictor(saved, window_rows=window_rows)
+    predict_files(own, str(tmp_path / "rows.jsonl"), tmp_path / "lines.parquet")
+    sources = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    for row, path, whole in zip(rows, sources, [pa.uint64(), pa.int64()], strict=True):
+        columns = {name: [value] for name, value in row.items()}
+        pq.write_table(pa.table({**columns, "b": pa.array(columns["b"], whole)}), path)
+    predict_files(own, [str(path) for path in sources], tmp_path / "files.parquet")
+    for name in ("lines", "files"):
+        found = pq.read_table(tmp_path / f"{name}.parquet", columns=["a", "b", "c"]).to_pylist()
+        assert found == [
+            {"a": "9007199254740993", "b": "9223372036854775809", "c": 1.0},
+            {"a": "0.5", "b": "-1", "c": 0.5},
+        ]
+
+
 def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
     lines = ['{"id": 1}', '{"text": "w1", "m": {"a": "\\ud800"}}', '{"text": "w2", "m": ' + "[" * 99999 + "}"]
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, '{"text": "w3"}']))
@@ -248,6 +336,62 @@ def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
         assert predict_files(predictor(saved), str(tmp_path / "header.csv"), tmp_path / f"none.{suffix}").rows == 0
     assert pq.read_table(tmp_path / "none.parquet").column_names[:3] == ["row", "id", "text"]
     assert (tmp_path / "none.csv").read_text().startswith("row,id,text,predicted_topic,")
+
+
+def test_what_a_run_writes_is_not_its_input(saved: Path, tmp_path: Path) -> None:
+    written(ROWS[:20], tmp_path / "a.jsonl")
+    out = tmp_path / "out.jsonl"
+    for source in (str(tmp_path / "**" / "*.jsonl"), str(tmp_path)):
+        with pytest.raises(Stopped):
+            predict_files(stop_after(predictor(saved), 1), source, out, overwrite=True)
+        assert predict_files(predictor(saved), source, out, resume=True).rows == 20
+        assert predict_files(predictor(saved), source, out, overwrite=True).rows == 20
+    with pytest.raises(ValueError, match=r"out\.jsonl is the input"):
+        predict_files(predictor(saved), str(out), out, keep=[], overwrite=True)
+    with pytest.raises(ValueError, match=r"no such file"):
+        predict_files(predictor(saved), str(tmp_path / "o*.jsonl"), out, overwrite=True)
+
+
+def test_a_file_of_errors_that_exists_is_kept(saved: Path, tmp_path: Path) -> None:
+    source, out = str(written([*ROWS, {"id": "bad"}], tmp_path / "rows.jsonl")), tmp_path / "out.csv"
+    errors = tmp_path / "out.csv.errors.jsonl"
+    errors.write_text("mine\n")
+    with pytest.raises(ValueError, match=r"out\.csv\.errors\.jsonl exists already: give another output, or --overwr"):
+        predict_files(predictor(saved), source, out)
+    assert (errors.read_text(), out.exists()) == ("mine\n", False)
+    assert predict_files(predictor(saved), source, out, overwrite=True).bad_rows == 1
+    assert json.loads(errors.read_text())["row"] == 50
+
+
+def test_resume_and_overwrite_go_on_or_begin_again(saved: Path, tmp_path: Path) -> None:
+    source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
+    out.write_text("of before\n")
+    both = {"resume": True, "overwrite": True}
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 2), source, out, **both)
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 1), source, out, **both)
+    assert predict_files(predictor(saved), source, out, **both).resumed == 24
+    with pytest.raises(Stopped):
+        predict_files(stop_after(predictor(saved), 2), source, out, **both)
+    assert predict_files(predictor(saved, window_rows=9), source, out, **both).resumed == 0
+
+
+def test_many_bad_lines_before_the_first_good_one(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("oops\n" * 1100 + '{"text": "w1"}\n')
+    report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.jsonl")
+    assert (report.rows, report.bad_rows) == (1, 1100)
+    (tmp_path / "rows.jsonl").write_text("oops\n" * 1100)
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: no JSON: .*one JSON object on each line is expected"):
+        predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "none.jsonl")
+
+
+def test_bytes_are_base64_in_texts(saved: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["w1"], "picture": [b"\x00\xff"]}), tmp_path / "rows.parquet")
+    predict_files(predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.csv")
+    predict_files(predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / "out.jsonl")
+    assert list(pd.read_csv(tmp_path / "out.csv")["picture"]) == ["AP8="]
+    assert json.loads((tmp_path / "out.jsonl").read_text())["picture"] == "AP8="
 
 
 def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
@@ -417,7 +561,9 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match=r"No space left.*part-00000003\.jsonl'; .*out\.csv\.parts holds .* --resume goes on"
+    ):
         predict_files(predictor(saved), source, out)
     monkeypatch.undo()
     left = sorted(path.name for path in (tmp_path / "out.csv.parts").iterdir())
@@ -425,6 +571,32 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
     assert not out.exists()
     assert predict_files(predictor(saved), source, out, resume=True).resumed == 24
     assert [int(row) for row in pd.read_csv(out)["row"]] == list(range(50))
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from test_files import predictor
+from multihead_hf import predict_files
+
+saved, folder, suffix = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+own = predictor(saved)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), -1))
+predict_files(own, str(folder / "rows.parquet"), folder / f"out{suffix}")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, suffix: str) -> None:
+    written(ROWS * 20, tmp_path / "rows.parquet")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", FULL, str(saved), str(tmp_path), suffix, "20000"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert re.search(rf"File too large.*out{suffix}'; .*parts holds what is done: --resume goes on", done.stderr)
+    assert not (tmp_path / f"out{suffix}").exists()
+    assert predict_files(
+        predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / f"out{suffix}", resume=True
+    ).resumed
 
 
 def test_bad_input(saved: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from multihead_hf import MultiHeadPredictor
 from multihead_hf.inference.precision import fastest
@@ -75,6 +77,14 @@ def test_text_pairs_and_rows() -> None:
     expected = pipe(own)(pairs)
     assert_alike(list(own.stream(pairs)), expected)
     assert_alike(list(own.stream(rows)), expected)
+
+
+def test_a_column_of_a_data_set() -> None:
+    own, rows = predictor(window_rows=3), Dataset.from_dict({"text": texts(8)})
+    column = KeyDataset(rows, "text")  # has `__getitem__` and no `__iter__`
+    expected = pipe(own)(list(rows["text"]))
+    assert_alike(list(own.stream(column)), expected)
+    assert own.predict(column)["mood"].labels == [[row["mood"][0]["label"]] for row in expected]
 
 
 def test_arguments() -> None:
@@ -216,3 +226,18 @@ def test_bad_input() -> None:
         predictor(precision="fp16")
     with pytest.raises(ValueError, match="window_rows 0: give a whole number of 1 or more"):
         predictor(window_rows=0)
+    for nothing in (5, None, {"text": "w1"}):
+        with pytest.raises(ValueError, match=r"give a list of texts: \[text\]"):
+            predictor().predict(nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("foo", "no device is called 'foo': give cpu, cuda or cuda:1"),
+        ("cuda:77", r"the device 'cuda:77' cannot be used here \(.+\): give cpu, or leave it out$"),
+    ],
+)
+def test_a_device_that_is_not_there(device: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiHeadPredictor(tiny.model(), tiny.tokenizer(), device=device)
