@@ -19,7 +19,7 @@ from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import naming, write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
-from .rows import Row, RowSource, check_columns, is_within, open_rows
+from .rows import Row, RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
 from .tables import Columns, Table
 
 _STATE = "state.json"
@@ -225,6 +225,8 @@ class _Run:
         for path in self.rows.files:
             if is_within(path, self.written):
                 raise ValueError(f"{path} is the input: give another output")
+        if self.output.is_file() and is_read_by(source, self.output) and not self._is_of_a_run(self.output):
+            raise ValueError(f"{self.output} is one of the input's files, and of no earlier run: give another output")
         if self.output.is_dir():
             raise ValueError(f"{self.output} is a folder: give a file")
         # (an earlier run may have been ended between the output and the removal of its parts)
@@ -260,6 +262,10 @@ class _Run:
     def can_go_on(self) -> bool:
         """Whether parts are there that a later run can go on with."""
         return (self.parts / _STATE).is_file()
+
+    def _is_of_a_run(self, path: Path) -> bool:
+        """Whether a file has the columns of predictions."""
+        return {name for name, _ in self.table.columns.ours()} <= set(columns_of(path))
 
     def _state(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str | None:
         """The precision of a run before that is to be gone on with, if there is one.

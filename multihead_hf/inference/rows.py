@@ -155,6 +155,22 @@ def is_within(path: str | Path, places: Sequence[Path]) -> bool:
     return any(own.is_relative_to(os.path.abspath(place)) for place in places)
 
 
+def is_read_by(source: str | Sequence[str], path: Path) -> bool:
+    """Whether a folder or glob of the source has this file."""
+    given = [source] if isinstance(source, str) else source
+    folders = [os.path.join(each, "*") if os.path.isdir(each) else each for each in given]
+    return any(is_within(found, [path]) for each in folders for found in glob.glob(each, recursive=True))
+
+
+def columns_of(path: Path) -> list[str]:
+    """The columns of a file; none where it holds nothing, or is no file of rows."""
+    try:
+        schema = _schema(str(path), None)
+    except ValueError:
+        return []
+    return [] if schema is None else list(schema.names)
+
+
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
     """
     Raises:

@@ -352,6 +352,15 @@ def test_what_a_run_writes_is_not_its_input(saved: Path, tmp_path: Path) -> None
         predict_files(predictor(saved), str(tmp_path / "o*.jsonl"), out, overwrite=True)
 
 
+def test_an_input_that_a_glob_reads_is_not_replaced(saved: Path, tmp_path: Path) -> None:
+    paths = [written(ROWS[begin : begin + 5], tmp_path / f"{begin}.jsonl") for begin in (0, 5)]
+    before = paths[1].read_bytes()
+    for source in (str(tmp_path / "*.jsonl"), str(tmp_path)):
+        with pytest.raises(ValueError, match=r"5.jsonl is one of the input's files, and of no earlier run"):
+            predict_files(predictor(saved), source, paths[1], overwrite=True)
+    assert paths[1].read_bytes() == before
+
+
 def test_a_file_of_errors_that_exists_is_kept(saved: Path, tmp_path: Path) -> None:
     source, out = str(written([*ROWS, {"id": "bad"}], tmp_path / "rows.jsonl")), tmp_path / "out.csv"
     errors = tmp_path / "out.csv.errors.jsonl"
