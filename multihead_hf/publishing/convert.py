@@ -77,13 +77,19 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, where they were learned, thresholds.
 
     Raises:
-        ValueError: something is missing or does not fit, the state cannot be read without running code, or the new
-            logits are not the old ones.
+        ValueError: something is missing or does not fit (also a head's labels, or its thresholds where they were
+            learned), the state cannot be read without running code, or the new logits are not the old ones.
     """
     place = Path(folder)
     check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
     labels = _labels(place / WIMBERT_LABELS)
     state = load_state(place / WIMBERT_STATE)
+    for name in (str(key).removesuffix("_head_state") for key in state if str(key).endswith("_head_state")):
+        if name not in labels:
+            raise ValueError(
+                f"head {name!r}: {place / WIMBERT_STATE} has its weights ({name}_head_state), and "
+                f"{place / WIMBERT_LABELS} no {name!r} with its labels"
+            )
     heads, weights = {}, {}
     for name, names in labels.items():
         own = state.get(f"{name}_head_state")
@@ -96,8 +102,11 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         check_shape(place / WIMBERT_STATE, name, own, "3.weight", names)
         check_shape(place / WIMBERT_STATE, name, own, "0.weight")
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
-        if tau is not None and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
-            raise ValueError(f"{place / WIMBERT_STATE}: {name}_tau_logit is no tensor of {len(names)} thresholds")
+        if state.get("use_thresholds") and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
+            raise ValueError(
+                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, and {name}_tau_logit is no tensor "
+                f"of {len(names)} thresholds"
+            )
         heads[name] = HeadConfig(
             labels=names,
             problem_type="multi_label_classification",
@@ -254,10 +263,8 @@ def convert_sequence_classification(
     model = MultiHeadModel.from_encoder(name_or_path, {head: own}, pooling="cls")
     # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
     encoder = model.config.encoder
-    encoder.num_labels, encoder.problem_type, defaults = 2, None, type(encoder)()
-    for setting in ("classifier_dropout", "seq_classif_dropout", "summary_last_dropout", "cls_dropout"):
-        if hasattr(encoder, setting):
-            setattr(encoder, setting, getattr(defaults, setting, None))
+    defaults = type(encoder)()
+    encoder.id2label, encoder.label2id, encoder.problem_type = defaults.id2label, defaults.label2id, None
     state = {
         f"layers.{place}.{key}": value
         for place, layer in zip((0, 3), layers, strict=True)
