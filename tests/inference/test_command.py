@@ -82,7 +82,6 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
     for arguments, expected in (
         ([folder, TEXT, "--head", "tpic"], "the model has no head 'tpic'. Did you mean 'topic'?"),
         ([folder, TEXT, "--head", "topic", "--label", "wast"], "has no label 'wast'. Did you mean 'waste'?"),
-        ([folder, TEXT, "--head", "topic", "--method", "lim"], "unknown method 'lim'. Did you mean 'lime'?"),
         ([folder, " ", "--head", "topic"], "the text is empty"),
         ([tmp_path, TEXT], f"{tmp_path} is no saved model: it has no config.json"),
         ([folder, TEXT, "--head", "topic", "--html", "no/page.html"], "no/page.html: there is no folder no"),
