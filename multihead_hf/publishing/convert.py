@@ -144,15 +144,15 @@ def convert_ggu(
     pooling: str = "cls",
     state_file: str | None = None,
 ) -> Converted:
-    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth`
-    with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each head (all with one
-    label a row) and, where it has them, the encoder's weights.
+    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth` or
+    `pretrained/*.pth` with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each
+    head (all with one label a row) and, where it has them, the encoder's weights.
 
     Args:
         folder: of the two.
         labels: head → names of its labels, in the order of its logits; the state dict has none.
         pooling: of the old model's forward pass, as in `MultiHeadConfig`.
-        state_file: name of the `*.pth`, where there are several.
+        state_file: path of the `*.pth` in the folder, where there are several.
 
     Raises:
         ValueError: as for `convert_wimbert`, or labels that do not fit the heads.
@@ -170,10 +170,11 @@ def convert_ggu(
         raise ValueError(
             f"{place} holds no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}"
         )
-    files = sorted(path.name for path in place.glob("*.pth"))
+    files = sorted(place.glob("*.pth")) or sorted(place.glob("pretrained/*.pth"))
     if state_file is None and len(files) != 1:
-        raise ValueError(f"{place} holds {files or 'no *.pth'}: name the file with the state dict, state_file=")
-    path = place / (state_file or files[0])
+        held = [str(path.relative_to(place)) for path in files] or "no *.pth and no pretrained/*.pth"
+        raise ValueError(f"{place} holds {held}: name the file with the state dict, state_file= (--state-file)")
+    path = files[0] if state_file is None else place / state_file
     state = _plain_keys(load_state(path))
     found: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}

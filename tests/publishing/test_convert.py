@@ -12,8 +12,10 @@ import torch
 from test_cli import cli
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from typer import BadParameter
 
 from multihead_hf import MultiHeadModel
+from multihead_hf.cli.making import label_names
 from multihead_hf.publishing.convert import convert_ggu, convert_sequence_classification, convert_wimbert, join
 
 LABELS = {"onderwerp": ["Afval", "Parkeren", "Zwembad"], "beleving": ["Boos", "Lang gewacht"]}
@@ -141,6 +143,35 @@ def test_ggu(tmp_path: Path, encoder_too: bool, pooling: str) -> None:
         pooled = hidden[:, 0] if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
         expected = pooled @ state["heads.GGU.weight"].float().T + state["heads.GGU.bias"].float()
         torch.testing.assert_close(model(**tokens).logits["GGU"], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_ggu_labels_as_they_are_typed(tmp_path: Path) -> None:
+    assert label_names(["GGU = Greeting, Gratitude ,Other", 'x=["a, b", " c"]']) == {
+        "GGU": ["Greeting", "Gratitude", "Other"],
+        "x": ["a, b", " c"],
+    }
+    for given in ('GGU=["a",', "GGU=[a,b]"):
+        done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--labels", given)
+        assert (done.returncode, "--labels" in done.stderr) == (2, True)
+        with pytest.raises(BadParameter, match=r"is no JSON list of labels: Expecting value"):
+            label_names([given])
+
+
+def test_ggu_finds_the_state_beside_the_backbone(tmp_path: Path) -> None:
+    labels = ggu(tmp_path)
+    state = tmp_path / "model.pth"
+    state.rename(tmp_path / "pretrained" / "model.pth")
+    assert list(convert_ggu(tmp_path, labels).model.config.heads) == list(labels)
+    (tmp_path / "pretrained" / "other.pth").write_bytes(b"")
+    held = r"holds \['pretrained/model.pth', 'pretrained/other.pth'\]"
+    with pytest.raises(ValueError, match=rf"{held}: name the file .*, state_file= \(--state-file\)"):
+        convert_ggu(tmp_path, labels)
+    found = convert_ggu(tmp_path, labels, state_file="pretrained/model.pth")
+    assert list(found.model.config.heads) == list(labels)
+    for path in (tmp_path / "pretrained").glob("*.pth"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"holds no \*\.pth and no pretrained/\*\.pth: name the file"):
+        convert_ggu(tmp_path, labels)
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "xlm-roberta"])
