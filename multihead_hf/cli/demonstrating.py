@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from transformers import pipeline
 
+from ..inference.loading import load_model, saved_config
 from ..model.modeling_multihead import TASK
 from ..publishing.card import CardFacts, read_facts
-from .options import NAME, ModelArgument, app, load, saved_config
+from .options import NAME, ModelArgument, app
 
 if TYPE_CHECKING:
     from ..inference.demo import DemoSettings
@@ -74,7 +75,7 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
     from ..inference.demo import Demo
     from ..inference.explanation import explain
 
-    loaded, tokenizer = load(model)
+    loaded, tokenizer = load_model(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the page as Ctrl+C does
     with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..evaluation.files import write_whole
-from .options import JsonOption, ModelArgument, app, as_text, load, saved_config
+from ..inference.loading import load_model, saved_config
+from .options import JsonOption, ModelArgument, app, as_text
 
 
 @app.command("explain", short_help="Say how much each word speaks for a label.")
@@ -85,7 +86,7 @@ def explain_command(
             raise typer.BadParameter(f"{method} does not read it", param_hint=f"--{name.replace('_', '-')}")
     first = sys.stdin.read().rstrip("\n") if text == "-" else text
     found = explain(
-        *load(model),
+        *load_model(model),
         first if text_pair is None else (first, text_pair),
         head,
         label,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..data.sources import DEFAULT_PARTS
+from ..inference.loading import load_model, saved_config
 from ..model.modeling_multihead import MultiHeadModel
 from .options import (
     BatchSizeOption,
@@ -21,10 +22,8 @@ from .options import (
     SplitOption,
     TextColumnOption,
     app,
-    load,
     reading_options,
     rows_of,
-    saved_config,
     show,
 )
 
@@ -73,7 +72,7 @@ def export_command(
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_packages(format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
-    loaded, tokenizer = load(model)
+    loaded, tokenizer = load_model(model)
     batches = None
     if data:
         batches = _batches(loaded, tokenizer, rows_of(data, delimiter, split, DEFAULT_PARTS), reading)

@@ -4,11 +4,11 @@ import os
 from typing import Annotated, Any, Literal
 
 import typer
-from transformers import AutoTokenizer
 
 from ..data.heads import infer_heads
 from ..data.inspection import inspect_dataset
 from ..data.sources import DEFAULT_PARTS, read_dataset
+from ..inference.loading import load_model, load_tokenizer, saved_config
 from .options import (
     BatchSizeOption,
     DataArgument,
@@ -25,10 +25,8 @@ from .options import (
     as_text,
     check_folder,
     label_columns,
-    load,
     reading_options,
     rows_of,
-    saved_config,
     separators,
     show,
 )
@@ -58,13 +56,15 @@ def inspect_command(
     if model is None and not columns:
         raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
     rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter)
-    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": separators(sep or [], list(columns)), "empty": empty}
-    heads: Any = infer_heads(rows, columns, **reading) if model is None else saved_config(model)
+    config = None if model is None else saved_config(model)
+    names = list(columns if config is None else config.heads)
+    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": separators(sep or [], names), "empty": empty}
+    heads: Any = infer_heads(rows, columns, **reading) if config is None else config
     counter = tokenizer if tokenizer is not None else model
     report = inspect_dataset(
         rows,
         heads,
-        None if counter is None else AutoTokenizer.from_pretrained(counter),
+        None if counter is None else load_tokenizer(counter),
         max_length=max_length,
         batch_size=batch_size,
         rare_below=rare_below,
@@ -91,18 +91,16 @@ def report_command(
     most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
     batch_size: BatchSizeOption = 32,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that the folder holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
-    from ..evaluation.report import PAGE
     from ..training.reporting import saved_history, write_report
 
-    page = os.path.join(output, PAGE)
-    if os.path.exists(page) and not overwrite:
-        raise ValueError(f"{page} exists: take another folder, or replace the report (--overwrite)")
-    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
-    loaded, tokenizer = load(model)
+    config = saved_config(model)
+    _check_report_place(output, list(config.heads), overwrite)
+    reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
+    loaded, tokenizer = load_model(model)
     report = write_report(
         loaded,
         rows_of(data, delimiter, split, DEFAULT_PARTS),
@@ -115,6 +113,22 @@ def report_command(
         **reading,
     )
     show(report, as_json)
+
+
+def _check_report_place(output: str, heads: list[str], overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: it is no folder, or holds a file that the report would replace.
+    """
+    from ..evaluation.report import files_of_report
+
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise ValueError(f"{output} is a file: give a folder for the report")
+    there = [name for name in files_of_report(heads) if os.path.exists(os.path.join(output, name))]
+    if there and not overwrite:
+        raise ValueError(
+            f"{os.path.join(output, there[0])} exists: take another folder, or replace what is there (--overwrite)"
+        )
 
 
 @app.command("evaluate", short_help="Print the figures of each head on labelled rows.")
@@ -140,7 +154,7 @@ def evaluate_command(
     from ..training.predictions import evaluated
 
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
-    loaded, tokenizer = load(model)
+    loaded, tokenizer = load_model(model)
     rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
     if intervals:
         report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
@@ -172,10 +186,13 @@ def tune_thresholds_command(
         int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
     ] = 10,
     head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
-    precision: Annotated[float, typer.Option(help="The least precision, for recall_at_precision.")] = 0.9,
+    precision: Annotated[
+        float | None, typer.Option(help="The least precision, for recall_at_precision. Default: 0.9.")
+    ] = None,
     costs: Annotated[
-        tuple[float, float], typer.Option(help="Of a false positive and of a false negative, for cost.")
-    ] = (1.0, 1.0),
+        tuple[float, float] | None,
+        typer.Option(help="Of a false positive and of a false negative, for cost. Default: 1 1."),
+    ] = None,
     calibrate_too: Annotated[
         bool, typer.Option("--calibrate", help="First fit a temperature to each head, on the same rows.")
     ] = False,
@@ -193,9 +210,15 @@ def tune_thresholds_command(
     from ..training.predictions import predicted
     from ..training.tuning import calibrate, save_decisions, tune_thresholds
 
+    chosen: dict[str, Any] = {}
+    for name, value, reader in (("precision", precision, "recall_at_precision"), ("costs", costs, "cost")):
+        if value is not None and metric != reader:
+            raise typer.BadParameter(f"{metric} does not read it, --metric {reader} does", param_hint=f"--{name}")
+        if value is not None:
+            chosen[name] = value
     reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
     check_folder(model)
-    loaded, tokenizer = load(model)
+    loaded, tokenizer = load_model(model)
     rows = predicted(loaded, rows_of(data, delimiter, split, ("validation",)), tokenizer, **reading)
     found: dict[str, Any] = {}
     if calibrate_too:
@@ -209,8 +232,7 @@ def tune_thresholds_command(
             per,
             min_support,
             heads=several if head and calibrate_too else head or None,
-            precision=precision,
-            costs=costs,
+            **chosen,
         )
     if not dry_run:
         save_decisions(model, loaded)

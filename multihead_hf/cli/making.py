@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..inference.loading import saved_config
 from ..publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
-from .options import app, check_folder, saved_config
+from .options import app, check_folder
 
 
 @app.command("card", short_help="Write the model card anew.")
@@ -77,7 +78,7 @@ def convert_command(
         Literal["cls", "mean", "max", "last"] | None,
         typer.Option(help="ggu: as the old model read the encoder. Default: cls."),
     ] = None,
-    state_file: Annotated[str | None, typer.Option(help="ggu: name of the *.pth, where there are several.")] = None,
+    state_file: Annotated[str | None, typer.Option(help="ggu: which *.pth, where there are several.")] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
     ] = None,
@@ -102,11 +103,7 @@ def convert_command(
     if kind == "wimbert":
         found = convert.convert_wimbert(source[0])
     elif kind == "ggu":
-        given = dict(each.split("=", 1) for each in labels or [] if "=" in each)
-        if len(given) != len(labels or []):
-            raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
-        names = {head: json.loads(own) if own.startswith("[") else own.split(",") for head, own in given.items()}
-        found = convert.convert_ggu(source[0], names, pooling or "cls", state_file)
+        found = convert.convert_ggu(source[0], label_names(labels or []), pooling or "cls", state_file)
     else:
         if len(name or []) != len(source):
             raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
@@ -114,3 +111,24 @@ def convert_command(
         found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
     convert.save_converted(found, output)
     print(f"{found}\nThe model is {output}")
+
+
+def label_names(options: list[str]) -> dict[str, list[str]]:
+    """Head → names of its labels, of `NAME=LABEL,LABEL` and `NAME=["LABEL","LABEL"]`.
+
+    Raises:
+        BadParameter: none of these, or a head twice.
+    """
+    found: dict[str, list[str]] = {}
+    for option in options:
+        head, equals, names = (part.strip() for part in option.partition("="))
+        if not equals or head in found:
+            raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
+        if not names.startswith("["):
+            found[head] = [name.strip() for name in names.split(",")]
+            continue
+        try:
+            found[head] = json.loads(names)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option!r} is no JSON list of labels: {error}", param_hint="--labels") from None
+    return found

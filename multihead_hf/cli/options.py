@@ -5,11 +5,10 @@ import os
 from typing import Annotated, Any, Literal
 
 import typer
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.sources import one_part, read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.modeling_multihead import MultiHeadModel
+from ..model.head_multihead import near_names
 
 NAME = "multihead-hf"
 # commands that several processes can share
@@ -106,11 +105,8 @@ def reading_options(
         BadParameter: columns of a head that the model does not have.
     """
     columns = label_columns(label_column or [])
-    unknown = [name for name in columns if name not in config.heads]
-    if unknown:
-        raise typer.BadParameter(
-            f"the model has no heads {unknown}; it has {list(config.heads)}", param_hint="--label-column"
-        )
+    for name in columns:
+        check_head(name, list(config.heads), "--label-column")
     return {
         "text_columns": text_column,
         "label_columns": columns or None,
@@ -134,34 +130,28 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
     return columns
 
 
+def check_head(name: str, heads: list[str], option: str) -> None:
+    """
+    Raises:
+        BadParameter: none of the heads; names near ones.
+    """
+    if name not in heads:
+        near = near_names(name, heads)
+        raise typer.BadParameter(f"there is no head {name!r}.{near} Heads: {heads}", param_hint=option)
+
+
 def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
-    """One separator for all heads, or head → separator, of `SEP` or several `NAME=SEP`."""
+    """One separator for all heads, or head → separator, of `SEP` or several `NAME=SEP`.
+
+    Raises:
+        BadParameter: what looks like the name of a head before `=` is none, or several separators for all heads.
+    """
     named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
-    if len(named) == len(options) and (not heads or set(named) <= set(heads)):
+    for name in named:
+        if name.isidentifier() or near_names(name, heads):
+            check_head(name, heads, "--sep")
+    if len(named) == len(options) and set(named) <= set(heads):
         return named or None
     if len(options) > 1:
         raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
     return options[0]
-
-
-def load(model: str) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
-    """A saved model, and the tokenizer beside it."""
-    return MultiHeadModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-
-
-def saved_config(model: str) -> MultiHeadConfig:
-    """
-    Raises:
-        ValueError: a folder that holds no multi-head model, or a name that leads to none.
-    """
-    if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
-        raise ValueError(f"{model} is no saved model: it has no config.json")
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except OSError as error:
-        if os.path.isdir(model):
-            raise ValueError(f"{model}: {error}") from error
-        raise ValueError(f"{model} is no folder here, and cannot be had from the Hub: {error}") from error
-    if not isinstance(config, MultiHeadConfig):
-        raise ValueError(f"{model} is a model of the type {config.model_type!r}, without named heads")
-    return config

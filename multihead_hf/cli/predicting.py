@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..inference.loading import saved_config
 from ..model.configuration_multihead import MultiHeadConfig
-from .options import DelimiterOption, JsonOption, ModelArgument, TextColumnOption, app, saved_config, show
+from .options import DelimiterOption, JsonOption, ModelArgument, TextColumnOption, app, show
 
 
 @app.command("predict", short_help="Predict the labels of any number of texts.")
@@ -75,7 +76,7 @@ def predict_command(
     from ..inference.files import predict_files
     from ..inference.predictor import MultiHeadPredictor
 
-    limits = thresholds(threshold or [], saved_config(model))
+    limits = thresholds(threshold or [], saved_config(model), head or [])
     processes = PartialState(cpu=device == "cpu")
     predictor = MultiHeadPredictor.from_pretrained(
         model,
@@ -114,11 +115,19 @@ def predict_command(
         show(report, as_json)
 
 
-def thresholds(options: list[str], config: MultiHeadConfig) -> float | dict[str, float | dict[str, float]] | None:
+def thresholds(
+    options: list[str], config: MultiHeadConfig, predicted: list[str]
+) -> float | dict[str, float | dict[str, float]] | None:
     """One number for all heads, or head → number or label → number, of `P`, `NAME=P` and `NAME:LABEL=P`.
 
+    Args:
+        options: as they were typed.
+        config: of the model.
+        predicted: heads that are predicted; none stands for all.
+
     Raises:
-        BadParameter: none of these, or both a number for all and others.
+        BadParameter: none of these, both a number for all and others, two for one label, or one for a head that is not
+            predicted.
     """
     found: dict[str, float | dict[str, float]] = {}
     for option in options:
@@ -136,6 +145,10 @@ def thresholds(options: list[str], config: MultiHeadConfig) -> float | dict[str,
         # names and labels may hold colons
         fitting = [name for name in config.heads if place == name or place.startswith(f"{name}:")]
         head = max(fitting, key=len, default=place)
+        if predicted and head in config.heads and head not in predicted:
+            raise typer.BadParameter(
+                f"{option!r}: head {head!r} is not predicted, --head names {predicted}", param_hint="--threshold"
+            )
         if head == place:
             if head in found:
                 raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
@@ -144,5 +157,8 @@ def thresholds(options: list[str], config: MultiHeadConfig) -> float | dict[str,
         labels = found.setdefault(head, {})
         if not isinstance(labels, dict):
             raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
-        labels[place[len(head) + 1 :]] = number
+        label = place[len(head) + 1 :]
+        if label in labels:
+            raise typer.BadParameter(f"head {head!r}, label {label!r}: give one number", param_hint="--threshold")
+        labels[label] = number
     return found or None

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,9 @@ from .metrics import MISSING, known_and_true, main_score_of, metric_names
 from .streaming import StreamingMetrics, confused_pairs
 
 PAGE = "report.html"
+TABLES = ("report.json", "mistakes.csv", "mistakes.parquet")
+_HEAD_PICTURES = ("labels", "precision_recall", "thresholds", "reliability", "confusion")
+_TRAINING_PICTURES = ("loss", "scores", "rates")
 _LINE_POINTS = 400  # of a curve; a picture shows no more
 _OWN_LINES = 6  # labels with a line of their own in a picture
 
@@ -321,6 +324,14 @@ def file_name(name: str, taken: dict[str, str]) -> str:
         found = f"{plain}_{number}"
     taken[found] = name
     return found
+
+
+def files_of_report(heads: Iterable[str]) -> list[str]:
+    """Names of all files that a report on these heads may have."""
+    taken: dict[str, str] = {}
+    stems = [file_name(name, taken) for name in heads]
+    pictures = [f"{stem}_{kind}.png" for stem in stems for kind in _HEAD_PICTURES]
+    return [PAGE, *TABLES, *pictures, *(f"training_{kind}.png" for kind in _TRAINING_PICTURES)]
 
 
 def _head_pictures(plots: Any, view: _View, own: HeadReport, confusion: pd.DataFrame, file: str) -> list[Picture]:

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import pad_tokens
 from ..model.decoding_multihead import HeadPrediction
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import text_parts, token_limit
 from .encoding import Encoded, encode_different, size_of
+from .loading import load_model
 from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
 
 Logits = dict[str, npt.NDArray[np.float32]]
@@ -106,10 +107,12 @@ class MultiHeadPredictor:
             revision, token: on the Hub.
             dtype: of the weights; by default as saved.
             settings: as for the class.
+
+        Raises:
+            ValueError: as for the class; no saved multi-head model, a file of it that is missing or damaged, or a head
+                without weights.
         """
-        hub: dict[str, Any] = {"revision": revision, "token": token}
-        model = MultiHeadModel.from_pretrained(name_or_path, **hub, **({} if dtype is None else {"dtype": dtype}))
-        return cls(model, AutoTokenizer.from_pretrained(name_or_path, **hub), **settings)
+        return cls(*load_model(name_or_path, revision=revision, token=token, dtype=dtype), **settings)
 
     def predict(
         self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import gradio
 from huggingface_hub import SpaceCardData
-from transformers import AutoTokenizer
 
 from ..evaluation.files import check_free
-from ..model.modeling_multihead import TASK, MultiHeadModel
+from ..model.modeling_multihead import TASK
 from .demo import DemoSettings
+from .loading import load_model
 
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
@@ -113,8 +113,8 @@ def _replace(place: Path, model: str, settings: DemoSettings, license_id: str | 
 def _write(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
     here = os.path.isdir(model)
     if here:
-        MultiHeadModel.from_pretrained(model).save_pretrained(place / MODEL)
-        AutoTokenizer.from_pretrained(model).save_pretrained(place / MODEL)
+        for part in load_model(model):
+            part.save_pretrained(place / MODEL)
     (place / PAGE).mkdir()
     (place / PAGE / "__init__.py").write_text('"""The demo page, as multihead_hf has it."""\n', encoding="utf-8")
     for name in COPIED:

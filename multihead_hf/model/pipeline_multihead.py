@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multihead import MultiHeadConfig
+from .head_multihead import near_names
 from .modeling_multihead import MultiHeadModel
 
 # encoders whose positions start after the padding id, so that the last ones cannot be used
@@ -69,31 +70,40 @@ def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
 
 def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
     """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
-    row with the columns of the training.
+    row with the columns of the training (without `columns` that is `"text"`) and any others.
 
     Raises:
         ValueError: anything else; says what was expected.
     """
     parts = [text]
     if isinstance(text, Mapping):
-        known = list(columns or ["text"])
-        if not all(column in text for column in known) or known == ["text"]:
+        known = trained = list(columns or ["text"])
+        if not all(column in text for column in trained) or trained == ["text"]:
             known = ["text", "text_pair"] if "text_pair" in text else ["text"]
-            if set(text) != set(known):
+            further = [str(key) for key in text if key not in known]
+            # a misspelt second text is no further column
+            misspelt = "text_pair" not in known and near_names("text_pair", further, cutoff=0.8)
+            if not set(known) <= set(text) or misspelt or (further and trained != ["text"]):
                 raise ValueError(
                     "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
-                    f"({columns}); this one has {list(text)}"
+                    f"({trained}); this one has {list(text)}"
                 )
         parts = [text[column] for column in known]
     if not all(isinstance(part, str) for part in parts):
         raise ValueError(
             "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
-            f"{columns or ['text']}; not {type(text).__name__}: {text!r}"
+            f"{columns or ['text']}; not {type(text).__name__}: {_short(text)}"
         )
     for part in parts:
         if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
             raise ValueError(f"a text holds half of a character (a lone surrogate), which is no text: {part!r}")
     return parts
+
+
+def _short(given: Any) -> str:
+    """So much of a value that it is known again, in one line."""
+    shown = " ".join(repr(given).split())
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 def encode_texts(
@@ -260,7 +270,7 @@ class MultiHeadPipeline(Pipeline):
         return_all_scores: every label with its score, best first.
 
     A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
-    (`config.text_columns`).
+    (`config.text_columns`, else `text`) and any others.
     """
 
     _load_processor = False
@@ -286,6 +296,13 @@ class MultiHeadPipeline(Pipeline):
         an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch."""
         if isinstance(inputs, (str, Mapping)):
             return [super().__call__(inputs, **kwargs)]
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if isinstance(inputs, Iterable) and not isinstance(inputs, (list, bytes, Dataset, GeneratorType)):
+            raise ValueError(
+                "several texts are a list, a generator or a torch Dataset: give list(texts) in place of this "
+                f"{type(inputs).__name__}: {_short(inputs)}"
+            )
         batch_size = kwargs.get("batch_size") or self._batch_size or 1
         workers = kwargs.get("num_workers") or self._num_workers or 0
         if isinstance(inputs, list) and batch_size > 1:

@@ -120,8 +120,8 @@ class HeadSurgery:
             verify: also whether the new heads' logits are those of `source`.
 
         Raises:
-            ValueError: a head that is not there, or here already; another encoder (its configuration, its weights, or
-                the pooling), whose vectors the head has never seen; a model that is not there.
+            ValueError: a head that is not there, or here already; another encoder (its configuration but for dropout,
+                its weights, or the pooling), whose vectors the head has never seen; a model that is not there.
         """
         self._check_unwrapped()
         loaded = self._loaded(source)
@@ -203,7 +203,7 @@ class HeadSurgery:
 
         settings, others = (config.encoder.to_dict() for config in (self.config, other.config))
         for setting in sorted(settings.keys() | others.keys()):
-            if setting not in _ABOUT_FILES and settings.get(setting) != others.get(setting):
+            if _of_vectors(setting) and settings.get(setting) != others.get(setting):
                 there, here = others.get(setting), settings.get(setting)
                 raise ValueError(f"{what} has another encoder: {setting} is {there!r} there and {here!r} here")
 
@@ -270,6 +270,11 @@ def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
     if not one.is_floating_point or not other.is_floating_point:
         return one
     return max(one, other, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def _of_vectors(setting: str) -> bool:
+    # dropout is for training only; ESM's token_dropout also scales the embeddings in evaluation
+    return setting not in _ABOUT_FILES and ("drop" not in setting or setting == "token_dropout")
 
 
 def _where(model: Any) -> tuple[Any, ...]:

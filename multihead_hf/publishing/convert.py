@@ -77,13 +77,19 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, where they were learned, thresholds.
 
     Raises:
-        ValueError: something is missing or does not fit, the state cannot be read without running code, or the new
-            logits are not the old ones.
+        ValueError: something is missing or does not fit (also a head's labels, or its thresholds where they were
+            learned), the state cannot be read without running code, or the new logits are not the old ones.
     """
     place = Path(folder)
     check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
     labels = _labels(place / WIMBERT_LABELS)
     state = load_state(place / WIMBERT_STATE)
+    for name in (str(key).removesuffix("_head_state") for key in state if str(key).endswith("_head_state")):
+        if name not in labels:
+            raise ValueError(
+                f"head {name!r}: {place / WIMBERT_STATE} has its weights ({name}_head_state), and "
+                f"{place / WIMBERT_LABELS} no {name!r} with its labels"
+            )
     heads, weights = {}, {}
     for name, names in labels.items():
         own = state.get(f"{name}_head_state")
@@ -96,8 +102,11 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         check_shape(place / WIMBERT_STATE, name, own, "3.weight", names)
         check_shape(place / WIMBERT_STATE, name, own, "0.weight")
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
-        if tau is not None and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
-            raise ValueError(f"{place / WIMBERT_STATE}: {name}_tau_logit is no tensor of {len(names)} thresholds")
+        if state.get("use_thresholds") and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
+            raise ValueError(
+                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, and {name}_tau_logit is no tensor "
+                f"of {len(names)} thresholds"
+            )
         heads[name] = HeadConfig(
             labels=names,
             problem_type="multi_label_classification",
@@ -135,15 +144,15 @@ def convert_ggu(
     pooling: str = "cls",
     state_file: str | None = None,
 ) -> Converted:
-    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth`
-    with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each head (all with one
-    label a row) and, where it has them, the encoder's weights.
+    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth` or
+    `pretrained/*.pth` with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each
+    head (all with one label a row) and, where it has them, the encoder's weights.
 
     Args:
         folder: of the two.
         labels: head → names of its labels, in the order of its logits; the state dict has none.
         pooling: of the old model's forward pass, as in `MultiHeadConfig`.
-        state_file: name of the `*.pth`, where there are several.
+        state_file: path of the `*.pth` in the folder, where there are several.
 
     Raises:
         ValueError: as for `convert_wimbert`, or labels that do not fit the heads.
@@ -161,10 +170,11 @@ def convert_ggu(
         raise ValueError(
             f"{place} holds no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}"
         )
-    files = sorted(path.name for path in place.glob("*.pth"))
+    files = sorted(place.glob("*.pth")) or sorted(place.glob("pretrained/*.pth"))
     if state_file is None and len(files) != 1:
-        raise ValueError(f"{place} holds {files or 'no *.pth'}: name the file with the state dict, state_file=")
-    path = place / (state_file or files[0])
+        held = [str(path.relative_to(place)) for path in files] or "no *.pth and no pretrained/*.pth"
+        raise ValueError(f"{place} holds {held}: name the file with the state dict, state_file= (--state-file)")
+    path = files[0] if state_file is None else place / state_file
     state = _plain_keys(load_state(path))
     found: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
@@ -254,10 +264,8 @@ def convert_sequence_classification(
     model = MultiHeadModel.from_encoder(name_or_path, {head: own}, pooling="cls")
     # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
     encoder = model.config.encoder
-    encoder.num_labels, encoder.problem_type, defaults = 2, None, type(encoder)()
-    for setting in ("classifier_dropout", "seq_classif_dropout", "summary_last_dropout", "cls_dropout"):
-        if hasattr(encoder, setting):
-            setattr(encoder, setting, getattr(defaults, setting, None))
+    defaults = type(encoder)()
+    encoder.id2label, encoder.label2id, encoder.problem_type = defaults.id2label, defaults.label2id, None
     state = {
         f"layers.{place}.{key}": value
         for place, layer in zip((0, 3), layers, strict=True)

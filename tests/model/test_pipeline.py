@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -130,6 +132,48 @@ def test_rows_with_the_columns_of_the_training() -> None:
         ValueError, match=r"the columns of the training \(\['question', 'answer'\]\); this one has \['question'\]"
     ):
         predict({"question": "w1"})
+
+
+def test_a_row_with_further_columns() -> None:
+    predict = pipe()
+    expected = predict("w1 w2")
+    for row in ({"text": "w1 w2", "id": 7}, {"id": 7, "label": None, "text": "w1 w2"}):
+        assert predict(row) == expected
+        assert pipe(text_columns=["text"])(row) == expected
+    rows = Dataset.from_dict({"text": TEXTS, "id": range(4)})
+    assert predict(list(rows)) == predict(TEXTS)
+    assert predict({"text": "w1", "text_pair": "w2", "id": 7}) == predict({"text": "w1", "text_pair": "w2"})
+    with pytest.raises(ValueError, match=r"columns of the training \(\['body'\]\); this one has \['text', 'id'\]"):
+        pipe(text_columns=["body"])({"text": "w1", "id": 7})
+
+
+def test_no_text_at_all() -> None:
+    assert pipe()([]) == []
+    assert pipe()([], batch_size=4) == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        tuple(TEXTS * 20),
+        np.array(TEXTS * 20),
+        pd.Series(TEXTS * 20),
+        Dataset.from_dict({"text": TEXTS * 20})["text"],
+        Dataset.from_dict({"text": TEXTS * 20}),
+        iter(TEXTS),
+    ],
+)
+def test_several_texts_that_are_no_list(texts: Any) -> None:
+    name = type(texts).__name__
+    with pytest.raises(ValueError, match=rf"give list\(texts\) in place of this {name}: [^\n]{{10,60}}…?$"):
+        pipe()(texts)
+    if name != "list_iterator":
+        assert pipe()(list(texts)) == pipe()(TEXTS * 20)
+
+
+def test_what_is_no_text_is_shown_in_short() -> None:
+    with pytest.raises(ValueError, match=r"not list: \['w1', 'w1', [^\n]{,60}…$"):
+        pipe()([["w1"] * 100])
 
 
 def test_length_and_prefix_are_the_models() -> None:

@@ -121,9 +121,13 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"another encoder: a 'distilbert' with other weights than this 'bert'"):
         model.load_heads(tiny.model("distilbert", heads={"new": CHANNEL}))
     same_weights = tiny.model(heads={"new": CHANNEL})
+    same_weights.config.encoder.hidden_dropout_prob = 0.3  # is for training: the vectors are the same
     same_weights.config.encoder.layer_norm_eps = 0.5
     with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 here"):
         model.load_heads(same_weights)
+    same_weights.config.encoder.layer_norm_eps = 1e-12
+    model.load_heads(same_weights, verify=True)
+    model.remove_head("new")
     with pytest.raises(ValueError, match=r"has text_prefix='query: ', and this model None"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, text_prefix="query: "))
     with pytest.raises(ValueError, match=r"has pooling='mean', and this model 'cls'"):

@@ -12,9 +12,11 @@ import torch
 from test_cli import cli
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from typer import BadParameter
 
 from multihead_hf import MultiHeadModel
-from multihead_hf.publishing.convert import convert_ggu, convert_sequence_classification, convert_wimbert
+from multihead_hf.cli.making import label_names
+from multihead_hf.publishing.convert import convert_ggu, convert_sequence_classification, convert_wimbert, join
 
 LABELS = {"onderwerp": ["Afval", "Parkeren", "Zwembad"], "beleving": ["Boos", "Lang gewacht"]}
 TEXTS = ["w1 w2 w3", "w9", "w4 w5 w6 w7 w8 w9 w10 w11"]
@@ -79,6 +81,28 @@ def test_wimbert_without_thresholds_has_the_usual_ones(tmp_path: Path) -> None:
     assert found.model.config.heads["onderwerp"].thresholds is None
 
 
+@pytest.mark.parametrize("key", ["onderwerp_tau_logit", "beleving_tau_logit"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_wimbert_never_falls_back_to_the_usual_thresholds(tmp_path: Path, key: str, missing: bool) -> None:
+    folder = wimbert(tmp_path, **{key: None})
+    if missing:
+        state = torch.load(folder / "dual_head_state.pt", weights_only=True)
+        state.pop(key)
+        torch.save(state, folder / "dual_head_state.pt")
+    head = key.removesuffix("_tau_logit")
+    with pytest.raises(ValueError, match=rf"head '{head}' of .*: use_thresholds is set, and {key} is no tensor"):
+        convert_wimbert(folder)
+
+
+def test_wimbert_never_drops_a_head(tmp_path: Path) -> None:
+    folder = wimbert(tmp_path)
+    (folder / "label_names.json").write_text(json.dumps({"onderwerp": LABELS["onderwerp"]}))
+    with pytest.raises(
+        ValueError, match=r"head 'beleving': .* \(beleving_head_state\), and .*label_names.json no 'bel"
+    ):
+        convert_wimbert(folder)
+
+
 def ggu(folder: Path, encoder_too: bool = True, prefix: str = "heads.") -> dict[str, list[str]]:
     """The artefacts of G6 on a tiny XLM-R: backbone folder and a state dict in float16."""
     tiny.save_encoder(folder / "pretrained" / "backbone", "xlm-roberta")
@@ -121,6 +145,35 @@ def test_ggu(tmp_path: Path, encoder_too: bool, pooling: str) -> None:
         torch.testing.assert_close(model(**tokens).logits["GGU"], expected, atol=1e-5, rtol=1e-5)
 
 
+def test_ggu_labels_as_they_are_typed(tmp_path: Path) -> None:
+    assert label_names(["GGU = Greeting, Gratitude ,Other", 'x=["a, b", " c"]']) == {
+        "GGU": ["Greeting", "Gratitude", "Other"],
+        "x": ["a, b", " c"],
+    }
+    for given in ('GGU=["a",', "GGU=[a,b]"):
+        done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--labels", given)
+        assert (done.returncode, "--labels" in done.stderr) == (2, True)
+        with pytest.raises(BadParameter, match=r"is no JSON list of labels: Expecting value"):
+            label_names([given])
+
+
+def test_ggu_finds_the_state_beside_the_backbone(tmp_path: Path) -> None:
+    labels = ggu(tmp_path)
+    state = tmp_path / "model.pth"
+    state.rename(tmp_path / "pretrained" / "model.pth")
+    assert list(convert_ggu(tmp_path, labels).model.config.heads) == list(labels)
+    (tmp_path / "pretrained" / "other.pth").write_bytes(b"")
+    held = r"holds \['pretrained/model.pth', 'pretrained/other.pth'\]"
+    with pytest.raises(ValueError, match=rf"{held}: name the file .*, state_file= \(--state-file\)"):
+        convert_ggu(tmp_path, labels)
+    found = convert_ggu(tmp_path, labels, state_file="pretrained/model.pth")
+    assert list(found.model.config.heads) == list(labels)
+    for path in (tmp_path / "pretrained").glob("*.pth"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"holds no \*\.pth and no pretrained/\*\.pth: name the file"):
+        convert_ggu(tmp_path, labels)
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "xlm-roberta"])
 def test_sequence_classification(tmp_path: Path, kind: str) -> None:
     tiny.save_encoder(tmp_path, kind)
@@ -161,6 +214,25 @@ def test_checkpoints_on_one_encoder_are_joined(tmp_path: Path) -> None:
     done = cli(*arguments, "--name", "topic", "--name", "mood", "--overwrite")
     assert done.returncode == 1
     assert "encoder" in done.stderr
+
+
+@pytest.mark.parametrize("labels", [(["neg", "pos"], ["spam", "ham"]), (["neg", "pos"], ["a", "b", "c"])])
+@pytest.mark.parametrize("turned", [False, True])
+def test_joined_whatever_their_labels_and_dropouts(tmp_path: Path, labels: Any, turned: bool) -> None:
+    tiny.save_encoder(tmp_path / "encoder", "bert")
+    given = dict(zip(("h1", "h2"), reversed(labels) if turned else labels, strict=True))
+    for dropout, (name, own) in enumerate(given.items(), 1):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            tmp_path / "encoder",
+            id2label=dict(enumerate(own)),
+            label2id={label: place for place, label in enumerate(own)},
+            hidden_dropout_prob=dropout / 10,
+            classifier_dropout=dropout / 10,
+        )
+        model.save_pretrained(tmp_path / name)
+        tiny.tokenizer().save_pretrained(tmp_path / name)
+    found = join([convert_sequence_classification(tmp_path / name, name) for name in given])
+    assert {name: head.labels for name, head in found.model.config.heads.items()} == given
 
 
 class Harmful:

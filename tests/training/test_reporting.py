@@ -16,6 +16,7 @@ from test_cli import cli
 from training_runs import trainer_for
 
 from multihead_hf import MultiHeadTrainer, prepare_dataset, write_report
+from multihead_hf.evaluation.report import files_of_report
 from multihead_hf.training.reporting import saved_history
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -80,6 +81,24 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
     printed = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *again)
     assert json.loads(printed.stdout)["rows"] == 40
     assert (tmp_path / "out" / "report.html").read_bytes() != written
+
+
+@pytest.mark.parametrize("name", ["report.json", "mistakes.csv", "mistakes.parquet", "topic_labels.png"])
+def test_a_file_of_somebody_else_is_not_replaced(trainer: MultiHeadTrainer, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path)
+    assert done.returncode == 1
+    assert f"{tmp_path / name} exists: take another folder, or replace what is there (--overwrite)" in done.stderr
+    assert (tmp_path / name).read_text() == "mine"
+    done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path / name)
+    assert (done.returncode, f"{tmp_path / name} is a file: give a folder" in done.stderr) == (1, True)
+
+
+def test_every_file_of_a_report_is_known_before(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    write_report(trainer, tiny.table(40), tmp_path, draws=5)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"topic_labels.png", "mood_confusion.png", "training_rates.png", "report.html"} <= written
+    assert written <= set(files_of_report(["topic", "mood"]))
 
 
 def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
@@ -149,7 +168,7 @@ def test_history_of_saved_models(trainer: MultiHeadTrainer, tmp_path: Path) -> N
     [
         (["nowhere", "rows.csv", "-o", "out"], 1, "nowhere is no folder here"),
         (["MODEL", "rows.csv", "-o", "out"], 1, "rows.csv"),
-        (["MODEL", "DATA", "-o", "out", "--label-column", "colour=x"], 2, "the model has no heads ['colour']"),
+        (["MODEL", "DATA", "-o", "out", "--label-column", "colour=x"], 2, "there is no head 'colour'"),
         (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the data set is labelled for any of the heads"),
         (["MODEL", "WRONG", "-o", "out"], 1, "'furious' is not one of the head's 2 labels"),
     ],

@@ -1,0 +1,123 @@
+"""Saved models for prediction: the model and the tokenizer beside it, or one line on what the folder lacks."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
+
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.layers_multihead import head_of_key
+from ..model.modeling_multihead import MultiHeadModel
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def load_model(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str = "main",
+    token: str | bool | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
+    """A saved model that is ready to predict, and the tokenizer beside it.
+
+    Args:
+        name_or_path: folder or Hub id.
+        revision, token: on the Hub.
+        dtype: of the weights; by default as saved.
+
+    Raises:
+        ValueError: no saved multi-head model, a file of it that is missing or damaged, or weights that it lacks (they
+            would be random).
+    """
+    hub: dict[str, Any] = {"revision": revision, "token": token}
+    saved_config(name_or_path, **hub)
+    tokenizer = load_tokenizer(name_or_path, **hub)
+    options = {} if dtype is None else {"dtype": dtype}
+    try:
+        model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
+    except SafetensorError as error:
+        raise ValueError(f"{name_or_path}: {_damaged(name_or_path)} is damaged, get it anew: {error}") from error
+    missing = sorted(info["missing_keys"])
+    heads = dict.fromkeys(name for key in missing if (name := head_of_key(key, model.config.heads)) is not None)
+    if heads:
+        raise ValueError(
+            f"{name_or_path} has no weights for the heads {list(heads)}, whose labels would be random: train them, or "
+            f"take them out of {CONFIG_NAME}"
+        )
+    if missing:
+        raise ValueError(f"{name_or_path} lacks weights of the encoder: {', '.join(missing[:3])}")
+    return model, tokenizer
+
+
+def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:
+    """
+    Raises:
+        ValueError: a folder whose tokenizer is missing or damaged, or no name on the Hub.
+    """
+    check_place(name_or_path)
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **hub)
+    except (OSError, ValueError, LookupError) as error:
+        if not os.path.isdir(name_or_path):
+            raise
+        missing = [name for name in TOKENIZER_FILES if not os.path.isfile(os.path.join(name_or_path, name))]
+        if missing:
+            raise ValueError(f"{name_or_path} has no tokenizer files ({', '.join(missing)})") from error
+        raise ValueError(
+            f"{name_or_path}: the tokenizer ({', '.join(TOKENIZER_FILES)}) cannot be read: {_in_one_line(error)}"
+        ) from error
+
+
+def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig:
+    """
+    Raises:
+        ValueError: a folder that holds no multi-head model, or a name that leads to none.
+    """
+    check_place(name_or_path)
+    here = os.path.isdir(name_or_path)
+    if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
+        raise ValueError(f"{name_or_path} is no saved model: it has no {CONFIG_NAME}")
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, **hub)
+    except OSError as error:
+        where = "" if here else " is no folder here, and cannot be had from the Hub"
+        raise ValueError(f"{name_or_path}{where}: {_in_one_line(error)}") from error
+    if not isinstance(config, MultiHeadConfig):
+        raise ValueError(f"{name_or_path} is a model of the type {config.model_type!r}, without named heads")
+    return config
+
+
+def check_place(name_or_path: str | os.PathLike) -> None:
+    """
+    Raises:
+        ValueError: neither a folder nor what could be a name on the Hub.
+    """
+    if os.path.isdir(name_or_path):
+        return
+    if os.path.isfile(name_or_path):
+        raise ValueError(f"{name_or_path} is a file: give the folder that it lies in")
+    try:
+        validate_repo_id(str(name_or_path))
+    except HFValidationError:
+        raise ValueError(f"{name_or_path} is no folder here, and no name on the Hub (such as OWNER/NAME)") from None
+
+
+def _damaged(name_or_path: str | os.PathLike) -> str:
+    """The file of weights in a folder that cannot be opened."""
+    for path in sorted(Path(name_or_path).glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except SafetensorError:
+            return path.name
+    return "a file of its weights"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
