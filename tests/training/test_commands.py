@@ -128,7 +128,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     tiny.table(4).rename_column("mood", "colour").rename_column("topic_labels", "x").to_parquet(texts)
     for arguments, code, message in (
         (["evaluate", saved, rows, "--split", "test"], 1, "these rows are not in parts"),
-        (["tune-thresholds", saved, rows, "--metric", "f2", *COLUMNS], 1, "unknown metric 'f2'"),
+        (["tune-thresholds", saved, rows, "--metric", "f2", *COLUMNS], 2, "'f2' is not one of"),
         (["tune-thresholds", saved, rows, "--head", "mood", *COLUMNS], 1, "thresholds are for multi-label heads"),
         (["tune-thresholds", saved, rows, "--head", "topik", *COLUMNS], 1, "Did you mean 'topic'"),
         (["evaluate", saved, tmp_path / "nothing.csv"], 1, "nothing.csv"),
