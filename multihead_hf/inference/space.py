@@ -17,7 +17,7 @@ from .loading import load_model
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
 COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py")
-REQUIREMENTS = ("gradio>=6.31", "torch>=2.8.0", "transformers>=5.20.0")
+REQUIREMENTS = ("gradio>=6.31,<7", "torch>=2.8.0", "transformers>=5.20.0")
 
 _APP = '''"""The demo page of a multi-head text classifier: `python app.py`."""
 

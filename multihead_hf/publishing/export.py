@@ -244,7 +244,7 @@ def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, f
     alone = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     alone.no_truncation()
     alone.no_padding()
-    texts = check_texts(model)
+    texts = check_texts(model, tokenizer)
     for text, expected in zip(texts, tokenizer(*zip(*texts, strict=True), verbose=False)["input_ids"], strict=True):
         if alone.encode(text[0], text[1] if text[1:] else None).ids != expected:
             raise ValueError(

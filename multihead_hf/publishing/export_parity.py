@@ -82,7 +82,7 @@ def check_batches(
             for own in lengths
         ]
         yield Batch(_stacked(texts, tokenizer, windows))
-    first, *second = zip(*check_texts(model), strict=True)
+    first, *second = zip(*check_texts(model, tokenizer), strict=True)
     length = token_limit(model.config, tokenizer)
     encoded, _ = encode_texts(tokenizer, first, *second, max_length=length, **text_settings(model.config))
     texts = [_windows_of(encoded, row, windows, inputs) for row in range(len(first))]
@@ -91,9 +91,10 @@ def check_batches(
     yield Batch(_stacked(texts, tokenizer, windows))
 
 
-def check_texts(model: MultiHeadModel) -> list[tuple[str, ...]]:
-    """`TEXTS`, alone or in pairs as the model reads them."""
-    return list(zip(TEXTS, TEXTS[::-1], strict=True) if len(model.config.text_columns or ()) == 2 else zip(TEXTS))
+def check_texts(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, ...]]:
+    """`TEXTS` and one that holds the tokenizer's special tokens, alone or in pairs as the model reads them."""
+    texts = [*TEXTS, f"A text may hold {' and '.join(tokenizer.all_special_tokens)} too."]
+    return list(zip(texts, texts[::-1], strict=True) if len(model.config.text_columns or ()) == 2 else zip(texts))
 
 
 def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]) -> Iterator[Batch]:

@@ -373,6 +373,12 @@ def test_a_tokenizer_that_does_more_than_its_file_is_refused(quick: None, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tokenizer_that_splits_special_tokens_is_refused(quick: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tokenizer\.json alone makes other tokens of 'A text may hold \[UNK\] and"):
+        export_model(made(), tokenizer_of(split_special_tokens=True), tmp_path / "graph")
+    assert list(tmp_path.iterdir()) == []
+
+
 def saved(folder: Path) -> Path:
     made().save_pretrained(folder)
     tokenizer_of().save_pretrained(folder)
