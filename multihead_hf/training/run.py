@@ -177,7 +177,8 @@ def _heads(
     for name, settings in run.heads.items():
         own = head_settings(settings)
         if "labels" not in own:
-            reading: dict[str, Any] = {"multi_hot": args.multi_hot, "sep": args.label_sep, "empty": args.empty_labels}
+            sep = args.label_sep.get(name) if isinstance(args.label_sep, dict) else args.label_sep
+            reading: dict[str, Any] = {"multi_hot": args.multi_hot, "sep": sep, "empty": args.empty_labels}
             source = rows
             if isinstance(rows, dict):  # the first set that is labelled for this head
                 wanted = columns[name] if isinstance(columns[name], list) else [columns[name]]
