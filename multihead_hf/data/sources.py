@@ -411,19 +411,24 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
     """
     if values.dtype != object:
         return
-    first: dict[bool, tuple[int, Any]] = {}  # of the values themselves, and of those in lists
+    # of the values themselves (False), and of those in lists
+    first: dict[bool, tuple[int, Any]] = {}
+    known: dict[bool, set[type]] = {False: {type(None)}, True: {type(None)}}
     for row, value in enumerate(values):
-        is_list = _kind(value) == "list"
-        for depth, each in [(False, value), *((True, own) for own in (value if is_list else ()))]:
-            if pd.api.types.is_scalar(each) and pd.isna(each):
+        for in_list, own in ((False, [value]), (True, value if _kind(value) == "list" else [])):
+            if known[in_list].issuperset(map(type, own)):  # millions of cells are of types that were looked at
                 continue
-            at, one = first.setdefault(depth, (row, each))
-            if _kind(each) != _kind(one):
-                raise ValueError(
-                    f"{what}, column {column!r}: mixed types{' in its lists' * depth}, {one!r} in row {at} is a "
-                    f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
-                    "strings"
-                )
+            for each in own:
+                if pd.api.types.is_scalar(each) and pd.isna(each):
+                    continue
+                at, one = first.setdefault(in_list, (row, each))
+                if _kind(each) != _kind(one):
+                    raise ValueError(
+                        f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is a "
+                        f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
+                        "strings"
+                    )
+                known[in_list].add(type(each))
 
 
 def _kind(value: Any) -> str:

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
+from ..model.surgery_multihead import ABOUT_FILES
+
 
 def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     """A configuration without what says nothing of the model: where it came from, and what wrote it."""
-    about = ("_name_or_path", "transformers_version", "architectures", "dtype")
-    return {name: value for name, value in config.to_dict().items() if name not in about}
+    return {name: value for name, value in config.to_dict().items() if name not in ABOUT_FILES}
 
 
 def module_digest(module: nn.Module, about: Any) -> str:

@@ -295,9 +295,10 @@ def _several(texts: Any) -> Iterator[Any]:
     Raises:
         ValueError: one text, or nothing to go through.
     """
-    try:
-        if not isinstance(texts, (str, Mapping)):
-            return iter(texts)  # also of what has `__getitem__` only, such as a KeyDataset
+    try:  # also what has `__getitem__` only, such as a KeyDataset
+        several = None if isinstance(texts, (str, Mapping)) else iter(texts)
     except TypeError:
-        pass
-    raise ValueError("give a list of texts: [text]")
+        several = None
+    if several is None:
+        raise ValueError("give a list of texts: [text]")
+    return several

@@ -261,8 +261,8 @@ class HeadSurgery:
         self.config.heads.update(heads)
 
 
-# settings of an encoder's configuration that say nothing of its vectors
-_ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
+# settings of a configuration that say nothing of the model: where it came from, and what wrote it
+ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
@@ -274,7 +274,7 @@ def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
 
 def _of_vectors(setting: str) -> bool:
     # dropout is for training only; ESM's token_dropout also scales the embeddings in evaluation
-    return setting not in _ABOUT_FILES and ("drop" not in setting or setting == "token_dropout")
+    return setting not in ABOUT_FILES and ("drop" not in setting or setting == "token_dropout")
 
 
 def _where(model: Any) -> tuple[Any, ...]:
