@@ -59,6 +59,9 @@ BOOLEANS = ("true", "false")  # --resume_from_checkpoint True: the last checkpoi
 PUBLISHED: dict[str, Any] = {
     "output_dir": "runs/wimbert",
     "learning_rate": 8e-5,
+    "head_learning_rate": 8e-5,
+    "head_weighting": "fixed",
+    "train_sampling_strategy": "random",
     "weight_decay": 0.0,
     "lr_scheduler_type": "cosine_with_min_lr",
     "lr_scheduler_kwargs": '{"min_lr": 1e-6}',

@@ -299,10 +299,17 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         batches = 1.0 if step is None else step.batches
         return combined_loss(self.config.heads, found.losses, log_variances, found.labelled, batches)
 
-    def learn_head_weights(self, learn: bool) -> None:
-        """Start or end the uncertainty weighting of the heads' losses (`combined_loss`), from log-variances of 0."""
-        zeros = torch.zeros(len(self.config.heads), device=next(self.heads.parameters()).device)
-        self.log_variances = nn.Parameter(zeros) if learn else None
+    def learn_head_weights(self, start: Mapping[str, float] | None) -> None:
+        """Start the uncertainty weighting of the heads' losses (`combined_loss`), or end it.
+
+        Args:
+            start: head → log-variance to start from, 0 for a head that is not named; `None` ends it.
+        """
+        if start is None:
+            self.log_variances = None
+            return
+        values = [start.get(name, 0.0) for name in self.config.heads]
+        self.log_variances = nn.Parameter(torch.tensor(values, device=next(self.heads.parameters()).device))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
@@ -471,6 +478,10 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
+        made = {module_key(name) for name in fresh if name is not None}
+        for key, module in self.heads.named_modules():
+            if isinstance(module, ClassificationHead):
+                module.is_fresh = key.split(".")[-1] in made
         if fresh:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 

@@ -143,6 +143,7 @@ class HeadSurgery:
             head.loss_function = heads[name].loss_function
             modules[name] = self._fresh_head(head)
             modules[name].load_state_dict(loaded.heads[name].state_dict())
+            modules[name].is_fresh = loaded.heads[name].is_fresh
         alike = _where(loaded) == _where(self)  # elsewhere the same weights round differently
         expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)

@@ -118,6 +118,7 @@ def _reader(
         "report_to": "none",
         "disable_tqdm": True,
         "per_device_eval_batch_size": 32,
+        "bf16": False,  # decisions are those of the weights as they are
         "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns
     }
     with tempfile.TemporaryDirectory() as folder, _kept_as_it_is(base):
