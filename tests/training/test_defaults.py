@@ -145,7 +145,10 @@ def test_model_init(tmp_path: Path) -> None:
     )
     assert (trainer.args.learning_rate, trainer.args.num_train_epochs) == (1e-3, 20.0)
     trainer.train()
-    assert trainer.optimizer.param_groups[1]["initial_lr"] > 0.01
+    assert {group["name"]: group["initial_lr"] > 0.01 for group in trainer.optimizer.param_groups} == {
+        "encoder": False,
+        "heads": True,
+    }
 
 
 def test_every_changed_default_is_in_the_table() -> None:
