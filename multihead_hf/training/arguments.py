@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ..data.heads import EMPTY
 from ..data.mixing import STOPS
@@ -13,12 +15,21 @@ from ..model.head_multihead import one_of
 from ..publishing.card import check_given
 
 FEATURE_DTYPES = ("float32", "bfloat16")
+LOGGING_STEPS = 0.05
+EVAL_STEPS = 500  # what `TrainingArguments` takes where nothing is said
 HEAD_WEIGHTINGS = ("fixed", "uncertainty")
 
 
 @dataclass
 class MultiHeadTrainingArguments(TrainingArguments):
-    """Arguments of `MultiHeadTrainer`. New fields only; every default of `TrainingArguments` is unchanged.
+    """Arguments of `MultiHeadTrainer`: those of `TrainingArguments` and some more.
+
+    Two defaults of `TrainingArguments` are changed:
+
+    - `logging_steps` is 0.05, a twentieth of the run: with 500 steps a short run would never show a training loss.
+      `eval_steps`, which follows `logging_steps` where it is not given, stays 500 then, as `save_steps` is.
+    - `dataloader_pin_memory` is `None`: memory is pinned where there is an accelerator that takes it. Elsewhere
+      PyTorch warns of it in every epoch and evaluation.
 
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
@@ -64,6 +75,15 @@ class MultiHeadTrainingArguments(TrainingArguments):
         "model_card",
     ]
 
+    # defaults that differ from those of TrainingArguments
+    logging_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps from one log entry to the next; below 1 a share of the run. Default: 0.05."},
+    )
+    dataloader_pin_memory: bool | None = field(
+        default=None,
+        metadata={"help": "Whether data loaders pin memory. Default: where there is an accelerator that takes it."},
+    )
     # data
     text_columns: list[str] | None = field(
         default=None, metadata={"help": "Column with the text, or two columns for text pairs. Default: 'text'."}
@@ -160,6 +180,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.logging_steps is None:
+            self.logging_steps = LOGGING_STEPS
+            if IntervalStrategy(self.eval_strategy) == IntervalStrategy.STEPS:
+                self.eval_steps: float | None = self.eval_steps or EVAL_STEPS
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = _pins_memory()
         super().__post_init__()
         if self.model_card is not None:
             self.model_card = check_given(self.model_card)
@@ -192,3 +218,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
                 raise ValueError(f"{name} {value!r}: give a dict or a JSON object, such as {example}")
+
+
+def _pins_memory() -> bool:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator is not None and accelerator.type != "mps"  # PyTorch pins no memory for it

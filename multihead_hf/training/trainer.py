@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,10 +26,12 @@ from transformers.trainer_utils import (
 from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
+from ..evaluation.collapse import collapsed_heads
 from ..evaluation.metrics import check_set_keys, metric_keys
 from ..evaluation.report import Report
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.encoder_multihead import without_bars
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
@@ -64,6 +67,7 @@ from .checkpoints import (
     save_head_weighting,
     save_trained_names,
 )
+from .console import set_title, use_console
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import check_trainable, freeze
@@ -145,7 +149,7 @@ class MultiHeadTrainer(Trainer):
         check_extensions(args, data_collator, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
-        self._metric_prefix = "eval"
+        self.metric_prefix = "eval"  # of the newest evaluation
         self._user_keys: set[str] = set()
         # what the next log reports: each head's loss and, where there are several, its terms, summed over so many steps
         self._noted: list[tuple[str, str | None]] = []
@@ -155,6 +159,8 @@ class MultiHeadTrainer(Trainer):
         self._two_passes: TwoPasses | None = None
         self._evaluation: Evaluation | None = None
         self.last_evaluation: StreamingMetrics | None = None
+        # evaluation set and head → how it has collapsed, which has been warned about
+        self._collapsed: dict[tuple[str, str], str] = {}
         # for the card: what was found of the model, and the training rows' counts
         self._judged: Judgement | None = None
         self._reported: Judgement | None = None
@@ -174,6 +180,7 @@ class MultiHeadTrainer(Trainer):
             self._ready(model)
             train_dataset, eval_dataset = self._datasets
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        use_console(self)
         self.train_dataset, self.eval_dataset = self._datasets
         del self._given
         if args.cache_features and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -281,9 +288,23 @@ class MultiHeadTrainer(Trainer):
                 self.log(dict(mean))
                 # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
                 self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
+        else:
+            self._warn_of_collapsed_heads(metric_key_prefix)
         if metric_key_prefix == "eval":
             self._judge(metrics, list(sets) if isinstance(sets, dict) else None)
         return metrics
+
+    def _warn_of_collapsed_heads(self, prefix: str) -> None:
+        """Warn once of a head that predicts almost nothing or everything, and again when that has changed. (Before the
+        first step, `eval_on_start`, no head has learned anything.)"""
+        if self.last_evaluation is None or (self.is_in_train and not self.state.global_step):
+            return
+        found = collapsed_heads(self.last_evaluation)
+        for name in self.config.heads:
+            kind, text = found.get(name, ("", ""))
+            if kind and kind != self._collapsed.get((prefix, name)) and self.is_world_process_zero():
+                logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
+            self._collapsed[prefix, name] = kind
 
     def _judge(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
         found = evaluations_of(metrics, self.config, sets)
@@ -341,10 +362,13 @@ class MultiHeadTrainer(Trainer):
         with torch.no_grad(), self.accelerator.autocast():
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
-    @contextlib.contextmanager
-    def _reading_all_rows(self, **others: Any) -> Iterator[None]:
+    def _reading_all_rows(self, **others: Any) -> contextlib.AbstractContextManager[None]:
         """`dataloader_drop_last` is for training, figures are those of all rows; `others` are set for as long, too."""
-        changes = {"dataloader_drop_last": False, **others}
+        return self._with_arguments(dataloader_drop_last=False, **others)
+
+    @contextlib.contextmanager
+    def _with_arguments(self, **changes: Any) -> Iterator[None]:
+        """Change arguments for a while."""
         before = {name: getattr(self.args, name) for name in changes}
         self.args.__dict__.update(changes)
         try:
@@ -451,7 +475,7 @@ class MultiHeadTrainer(Trainer):
                 logs.update({f"{name}_log_variance": value for name, value in learned})
         super().log(logs, start_time)
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch
         self._noted = [(name, None) for name in self.trained_heads]
         for name, head in self.trained_heads.items():
@@ -460,7 +484,13 @@ class MultiHeadTrainer(Trainer):
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
         self._noted_steps = 0
         self._judged = self._reported = None
-        return super()._init_training_state(*args, **kwargs)
+        # a checkpoint holds numbers of steps, which the base class compares with the arguments
+        shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+        steps = {
+            name: math.ceil(max_steps * share) for name, share in shares.items() if share is not None and share < 1
+        }
+        with self._with_arguments(**steps):
+            return super()._init_training_state(max_steps, *args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
         rates = {
@@ -491,7 +521,7 @@ class MultiHeadTrainer(Trainer):
             ValueError: a stream that each of several processes reads by itself.
         """
         check_countable(dataloader, self.args.world_size)
-        self._metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
+        self.metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
         self._user_keys = set()
         wanted = not self.args.prediction_loss_only
         self._evaluation = evaluation = Evaluation(self.config.heads, self.accelerator, with_metrics=wanted)
@@ -532,7 +562,7 @@ class MultiHeadTrainer(Trainer):
 
         def metrics(prediction: EvalPrediction) -> dict[str, float]:
             own = compute_metrics(prediction)
-            prefix = f"{self._metric_prefix}_"
+            prefix = f"{self.metric_prefix}_"
             self._user_keys = {prefix + key.removeprefix(prefix) for key in own}
             return own
 
@@ -602,7 +632,8 @@ class MultiHeadTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         self.config.check_saveable()  # before the folder is made
-        super()._save(output_dir, state_dict)
+        with without_bars():  # inside the bar of the training
+            super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return
         folder = output_dir if output_dir is not None else self.args.output_dir
