@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .inference.files import predict_files
     from .inference.predictor import MultiHeadPredictor
     from .inference.probabilities import predict_proba
+    from .inference.results import MultiHeadPredictions
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
@@ -52,6 +53,7 @@ _LAZY = {
     "split_report": "data.splits",
     "stratified_split": "data.splits",
     "MultiHeadMetric": "evaluation.metric",
+    "MultiHeadPredictions": "inference.results",
     "MultiHeadPredictor": "inference.predictor",
     "predict_files": "inference.files",
     "Explanation": "inference.explanation",
@@ -84,6 +86,7 @@ __all__ = [
     "MultiHeadModel",
     "MultiHeadOutput",
     "MultiHeadPipeline",
+    "MultiHeadPredictions",
     "MultiHeadPredictor",
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",

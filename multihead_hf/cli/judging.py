@@ -149,7 +149,7 @@ def evaluate_command(
     batch_size: BatchSizeOption = 32,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the figures of each head of a saved model on labelled rows."""
+    """Print a table of the main figures of each head of a saved model on labelled rows; --json prints all of them."""
     from ..training.comparison import confidence_intervals
     from ..training.predictions import evaluated
 
@@ -160,12 +160,8 @@ def evaluate_command(
         report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
         show(report, as_json)
         return
-    found = evaluated(loaded, rows, tokenizer, **reading)
-    if as_json:
-        print(as_text(found))
-        return
-    width = max(map(len, found))
-    print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in found.items()))
+    figures, counted = evaluated(loaded, rows, tokenizer, **reading)
+    print(as_text(figures) if as_json else counted)
 
 
 @app.command("tune-thresholds", short_help="Choose thresholds on validation rows.")

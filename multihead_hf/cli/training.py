@@ -42,6 +42,4 @@ def train_command(
         print(as_text(run.metrics))
     else:
         print("\n\n".join(run.said))
-        width = max(map(len, run.metrics), default=0)
-        print("\n".join(f"{key:{width}}  {value:.4f}" for key, value in run.metrics.items()))
         print(f"\nThe model is {run.trainer.args.output_dir}")

@@ -327,3 +327,14 @@ def count_labels(
             positives, known = counts[name]
             known[:] = [sum(positives)] * head.num_labels
     return counts
+
+
+def near_equal_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of labels that differ in case or blanks only: each such label with the first of its kind."""
+    first: dict[str, str] = {}
+    pairs = []
+    for label in labels:
+        earlier = first.setdefault(" ".join(label.split()).casefold(), label)
+        if earlier != label:
+            pairs.append((earlier, label))
+    return pairs

@@ -1,6 +1,7 @@
 """The metrics of all heads from batches, in memory that does not grow with the number of rows."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
 from .metrics import MISSING, MULTI_LABEL_METRICS, multi_label_figures, ranking_figures, with_mean
+from .tables import evaluation_table
 
 logger = logging.getLogger(__name__)
 
@@ -22,31 +24,42 @@ class StreamingMetrics:
     """`compute_metrics` over batches: exact for everything that counts define. Areas under curves are exact up to
     `exact_rows` labelled rows of a head, and binned beyond; `binning_error` then says by how much they may be wrong.
 
+    `print` shows them as a table with a line for each head. `losses` holds `<head>_loss` and the combined `loss`,
+    where an evaluation has computed them.
+
     Args:
         heads: the model's heads, by name.
         exact_rows: rows whose scores are kept.
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig], exact_rows: int = EXACT_ROWS) -> None:
-        self._heads = heads
+        self.heads = heads
         self._exact_rows = exact_rows
         self.binning_error = 0.0
+        self.losses: dict[str, float] = {}
+        self._rows = dict.fromkeys(heads, 0)  # labelled or not
+        self._figures: dict[str, float] | None = None
         self._single = {name: ConfusionCounts(head.num_labels) for name, head in heads.items() if not head.multi_label}
         self._multi = {name: MultiLabelCounts(head.num_labels) for name, head in heads.items() if head.multi_label}
         # multi-label head → logits, positive and known cells of so few rows, else binned counts
         self._kept: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self._multi}
         self._binned: dict[str, ScoreCounts] = {}
+        # multi-label head → lowest and highest probability of a known cell
+        self._ranges = dict.fromkeys(self._multi, (math.inf, -math.inf))
 
     def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
         """Add a batch: head → logits (rows, labels), and label ids (rows,) or cells (rows, labels), −100 not known."""
+        self._figures = None
         for name, given in references.items():
-            head = self._heads[name]
+            head = self.heads[name]
+            self._rows[name] += len(given)
             own, true = logits[name].detach().cpu(), given.detach().cpu()
             labelled = (true != MISSING) if not head.multi_label else (true != MISSING).any(1)
             own, true = own[labelled], true[labelled]
             if not len(true):
                 continue
-            decided = decide(head, probabilities(head, own)).numpy()
+            scores = probabilities(head, own)
+            decided = decide(head, scores).numpy()
             if not head.multi_label:
                 self._single[name].add(decided.argmax(1), true.numpy())
                 continue
@@ -55,14 +68,22 @@ class StreamingMetrics:
             decided &= known
             self._multi[name].add(decided, positive, known)
             self._multi[name].add_confused(decided, positive)
+            self._add_range(name, scores.numpy()[known])
             self._add_scores(name, calibrated(head, own).numpy(), positive, known)
+
+    def _add_range(self, name: str, scores: Any) -> None:
+        lowest, highest = self._ranges[name]  # (`fmin` and `fmax` pass over NaN)
+        self._ranges[name] = (
+            float(np.fmin(lowest, np.fmin.reduce(scores))),
+            float(np.fmax(highest, np.fmax.reduce(scores))),
+        )
 
     def _add_scores(self, name: str, logits: Any, positive: Any, known: Any) -> None:
         if name not in self._binned and self._multi[name].rows <= self._exact_rows:
             self._kept[name].append((logits, positive, known))
             return
         if name not in self._binned:
-            self._binned[name] = ScoreCounts(self._heads[name].num_labels)
+            self._binned[name] = ScoreCounts(self.heads[name].num_labels)
             for batch in self._kept.pop(name):
                 self._binned[name].add(*batch)
         self._binned[name].add(logits, positive, known)
@@ -70,12 +91,17 @@ class StreamingMetrics:
     def figures(self) -> dict[str, float]:
         """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
         `compute_metrics` gives them."""
+        if self._figures is None:
+            self._figures = self._counted_figures()
+        return dict(self._figures)
+
+    def _counted_figures(self) -> dict[str, float]:
         self.binning_error = 0.0
         found = with_mean(
-            self._heads,
+            self.heads,
             {
                 name: self._single_label(name) if name in self._single else self._multi_label(name)
-                for name in self._heads
+                for name in self.heads
             },
         )
         if self._binned:
@@ -85,8 +111,37 @@ class StreamingMetrics:
             )
         return found
 
+    def rows(self) -> dict[str, tuple[int, int]]:
+        """Return head → number of labelled rows, and of all rows."""
+        labelled = {name: int(own.support.sum()) for name, own in self._single.items()}
+        labelled |= {name: own.rows for name, own in self._multi.items()}
+        return {name: (labelled[name], self._rows[name]) for name in self.heads}
+
+    def multi_label_counts(self, name: str) -> MultiLabelCounts | None:
+        """Return the counts of a multi-label head; `None` for a single-label head."""
+        return self._multi.get(name)
+
+    def probability_range(self, name: str) -> tuple[float, float]:
+        """Return the lowest and the highest probability of a multi-label head on cells that are known; the first is
+        infinite where there is none."""
+        return self._ranges[name]
+
+    def table(self, title: str = "") -> str:
+        """Return a table with a line for each head: rows, labels, main scores, precision, recall and loss."""
+        return evaluation_table(self.heads, self.figures() | self.losses, self.rows(), title)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        told = (
+            f"{name}: {labelled:,}{f' of {total:,}' if labelled < total else ''} rows"
+            for name, (labelled, total) in self.rows().items()
+        )
+        return f"{type(self).__name__}({', '.join(told)})"
+
     def _single_label(self, name: str) -> dict[str, float]:
-        return self._single[name].figures(self._heads[name].positive_id)
+        return self._single[name].figures(self.heads[name].positive_id)
 
     def _multi_label(self, name: str) -> dict[str, float]:
         found = multi_label_figures(self._multi[name], name)
@@ -101,7 +156,7 @@ class StreamingMetrics:
 
     def label_table(self, name: str) -> pd.DataFrame:
         """A head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
-        head = self._heads[name]
+        head = self.heads[name]
         counts = self._single.get(name) or self._multi[name]
         precision, recall, f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)
         thresholds = (head.thresholds or [0.5] * head.num_labels) if head.multi_label else [None] * head.num_labels
@@ -123,7 +178,7 @@ class StreamingMetrics:
         """
         if name not in self._single:
             raise ValueError(f"head {name!r} is no single-label head and has no confusion matrix: see confused_labels")
-        labels = self._heads[name].labels
+        labels = self.heads[name].labels
         return pd.DataFrame(
             self._single[name].matrix, pd.Index(labels, name="true"), pd.Index(labels, name="predicted")
         )
@@ -136,7 +191,7 @@ class StreamingMetrics:
         """
         if name not in self._multi:
             raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
-        labels = self._heads[name].labels
+        labels = self.heads[name].labels
         return pd.DataFrame(
             self._multi[name].confused, pd.Index(labels, name="missed"), pd.Index(labels, name="predicted")
         )

@@ -13,12 +13,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import pad_tokens
-from ..model.decoding_multihead import HeadPrediction
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import text_parts, token_limit
 from .encoding import Encoded, encode_different, size_of
 from .loading import load_model
 from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
+from .results import MultiHeadPredictions
 
 Logits = dict[str, npt.NDArray[np.float32]]
 
@@ -114,9 +114,7 @@ class MultiHeadPredictor:
         """
         return cls(*load_model(name_or_path, revision=revision, token=token, dtype=dtype), **settings)
 
-    def predict(
-        self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None
-    ) -> dict[str, HeadPrediction]:
+    def predict(self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None) -> MultiHeadPredictions:
         """What each head says of each text: probabilities, decisions, and label names with scores.
 
         Args:
@@ -126,7 +124,7 @@ class MultiHeadPredictor:
             threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
 
         Returns:
-            head → `HeadPrediction`, of all texts in their order.
+            head → `HeadPrediction`, of all texts in their order; a dict with `to_pandas()`.
 
         Raises:
             ValueError: something that is no text; says which one.
@@ -135,9 +133,11 @@ class MultiHeadPredictor:
 
     def decode(
         self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
-    ) -> dict[str, HeadPrediction]:
+    ) -> MultiHeadPredictions:
         """As `MultiHeadModel.decode`, of `logits` of this class."""
-        return self.model.decode({name: torch.from_numpy(own) for name, own in logits.items()}, top_k, threshold)
+        found = self.model.decode({name: torch.from_numpy(own) for name, own in logits.items()}, top_k, threshold)
+        heads = self.model.config.heads
+        return MultiHeadPredictions(found, [name for name in found if top_k is None and not heads[name].multi_label])
 
     def stream(
         self,

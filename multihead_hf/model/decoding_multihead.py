@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .head_multihead import HeadConfig
 
+_SHOWN = 3  # rows, and labels of a row
+
 
 def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
     """Calibrated probabilities (rows, labels), float32 or better: sigmoid for multi-label, softmax for single-label."""
@@ -72,6 +74,15 @@ class HeadPrediction:
     decisions: Tensor
     labels: list[list[str]]
     scores: list[list[float]]
+
+    def __repr__(self) -> str:
+        """Return how many rows and labels there are, and the labels of the first rows."""
+        rows = [
+            f"[{', '.join([*map(repr, own[:_SHOWN]), *['...'][: len(own) > _SHOWN]])}]" for own in self.labels[:_SHOWN]
+        ]
+        more = ["..."] if len(self.labels) > _SHOWN else []
+        size = f"{len(self.labels):,} rows, {self.probabilities.shape[-1]:,} labels"
+        return f"{type(self).__name__}({size}: {', '.join([*rows, *more])})"
 
     def entries(self, row: int) -> list[dict[str, Any]]:
         """The names asked for of one row, each with its score, as the pipeline gives them."""

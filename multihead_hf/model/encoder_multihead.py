@@ -3,15 +3,22 @@
 This file travels with every saved model.
 """
 
+import contextlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from .configuration_multihead import MultiHeadConfig
+
+logger = logging.getLogger(__name__)
+
+_MISSING_SHOWN = 5
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -43,6 +50,73 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
         encoder = encoder.get_encoder()
     freeze_unused_pooler(encoder)
     return encoder
+
+
+def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: Any) -> PreTrainedModel:
+    """The encoder alone, with the weights of a checkpoint.
+
+    A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence. Weights of the
+    encoder that the checkpoint lacks are random, and are named in a warning.
+
+    Args:
+        config: the encoder's.
+        name_or_path: Hub id or folder.
+        options: for `from_pretrained`.
+    """
+    missing: dict[int, str] = {}  # id of a parameter → its name
+
+    def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
+        with without_bars(), _without_report():
+            model, info = model_class.from_pretrained(
+                name_or_path, config=config, output_loading_info=True, **options, **arguments
+            )
+        missing.update((id(own), name) for name, own in model.named_parameters() if name in info["missing_keys"])
+        return model
+
+    encoder = encoder_alone(config, load)
+    used = {id(own) for name, own in encoder.named_parameters() if not name.startswith("pooler.")}
+    names = sorted(name for key, name in missing.items() if key in used)
+    if names:
+        more = f" and {len(names) - _MISSING_SHOWN:,} more" if len(names) > _MISSING_SHOWN else ""
+        logger.warning(
+            f"{name_or_path} has no weights for {len(names):,} parameters of the encoder, which start at random: "
+            f"{', '.join(names[:_MISSING_SHOWN])}{more}. Is it a checkpoint of this architecture ({config.model_type})?"
+        )
+    return encoder
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Show none of transformers' own progress bars (of weights that are read or written); downloads have others."""
+    before = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    """Hold back transformers' report on a checkpoint's weights, unless an error follows, which refers to it."""
+    reports: list[logging.LogRecord] = []
+    source = logging.getLogger(PreTrainedModel.__module__)
+
+    def is_other(record: logging.LogRecord) -> bool:
+        if "LOAD REPORT" not in record.getMessage():
+            return True
+        reports.append(record)
+        return False
+
+    source.addFilter(is_other)
+    try:
+        yield
+    except BaseException:
+        source.removeFilter(is_other)
+        for report in reports:
+            source.handle(report)
+        raise
+    finally:
+        source.removeFilter(is_other)
 
 
 def freeze_unused_pooler(encoder: nn.Module) -> None:

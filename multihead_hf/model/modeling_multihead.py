@@ -21,11 +21,12 @@ from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
 from .decoding_multihead import HeadPrediction, predict
 from .encoder_multihead import (
     build_encoder,
-    encoder_alone,
     freeze_unused_pooler,
     lengthen,
     positions,
+    pretrained_encoder,
     refuse_remote_code,
+    without_bars,
 )
 from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
@@ -155,13 +156,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         if encoder_config.model_type == MultiHeadConfig.model_type:
             raise ValueError(f"{name_or_path} is a multi-head model already: MultiHeadModel.from_pretrained(...)")
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-
-        def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
-            return model_class.from_pretrained(
-                name_or_path, config=encoder_config, dtype=dtype, **hub, **options, **arguments
-            )
-
-        encoder = encoder_alone(encoder_config, load)
+        encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):
             encoder.config.name_or_path = ""  # a path of this machine is nothing to publish
         half = encoder.dtype in (torch.float16, torch.bfloat16)
@@ -453,7 +448,9 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         kwargs.setdefault("use_safetensors", True)
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        kwargs["output_loading_info"] = True
+        with without_bars():
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
         freeze_unused_pooler(model.encoder)
         return (model, info) if wants_info else model

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import is_torch_bf16_gpu_available
 
 from ..data.heads import EMPTY
@@ -16,6 +17,8 @@ from ..model.head_multihead import one_of
 from ..publishing.card import check_given
 
 FEATURE_DTYPES = ("float32", "bfloat16")
+LOGGING_STEPS = 0.05
+EVAL_STEPS = 500  # what `TrainingArguments` takes where nothing is said
 HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
 
 
@@ -41,7 +44,11 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
+    | `logging_steps` | 500 | `None`: 0.05, a twentieth of the run | a short run would never show a loss |
+    | `dataloader_pin_memory` | `True` | `None`: where there is an accelerator | elsewhere PyTorch warns of it |
     | `bf16` | `False` | `None`: where the hardware computes in it | about 1.8 times as fast there |
+
+    `eval_steps`, which follows `logging_steps` where it is not given, stays 500, as `save_steps` is.
 
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
@@ -92,6 +99,15 @@ class MultiHeadTrainingArguments(TrainingArguments):
         "model_card",
     ]
 
+    # defaults that differ from those of TrainingArguments
+    logging_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps from one log entry to the next; below 1 a share of the run. Default: 0.05."},
+    )
+    dataloader_pin_memory: bool | None = field(
+        default=None,
+        metadata={"help": "Whether data loaders pin memory. Default: where there is an accelerator that takes it."},
+    )
     # data
     text_columns: list[str] | None = field(
         default=None, metadata={"help": "Column with the text, or two columns for text pairs. Default: 'text'."}
@@ -219,6 +235,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
             self.bf16 = not said and computes_in_bf16(on_cpu)
             if self.bf16 and on_cpu:
                 self.use_cpu = True  # which transformers asks for
+        if self.logging_steps is None:
+            self.logging_steps = LOGGING_STEPS
+            if IntervalStrategy(self.eval_strategy) == IntervalStrategy.STEPS:
+                self.eval_steps: float | None = self.eval_steps or EVAL_STEPS
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = _pins_memory()
         super().__post_init__()
         if self.model_card is not None:
             self.model_card = check_given(self.model_card)
@@ -253,3 +275,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
                 raise ValueError(f"{name} {value!r}: give a dict or a JSON object, such as {example}")
+
+
+def _pins_memory() -> bool:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator is not None and accelerator.type != "mps"  # PyTorch pins no memory for it

@@ -19,7 +19,7 @@ from .arguments import MultiHeadTrainingArguments
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 20
 _RATE_BY_WIDTH, _HIGHEST_RATE = 0.04, 1e-3
 # by how much one optimizer step may change a logit, or a hidden unit of an mlp head
-_STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.2}
+_STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
 _ROWS_MEASURED = 16
 
 

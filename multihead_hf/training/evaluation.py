@@ -37,9 +37,11 @@ class Evaluation:
     def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
         """Every head's metrics, `<head>_loss` of the labelled ones and, where those of all trained heads are known,
         their combined `loss`."""
-        found = self.metrics.figures() if self.metrics is not None else {}
-        losses, labelled = self._loss.losses()
-        found |= {f"{name}_loss": float(losses[name]) for name in losses if name in labelled}
-        if labelled and losses.keys() >= set(trained):
-            found["loss"] = float(combine({name: losses[name] for name in trained}))
-        return found
+        by_head, labelled = self._loss.losses()
+        losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
+        if labelled and by_head.keys() >= set(trained):
+            losses["loss"] = float(combine({name: by_head[name] for name in trained}))
+        if self.metrics is None:
+            return losses
+        self.metrics.losses = losses
+        return self.metrics.figures() | losses

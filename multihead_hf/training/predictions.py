@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from ..evaluation.metrics import MISSING
+from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import decide, probabilities
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel
@@ -82,11 +83,14 @@ def predicted(
 
 def evaluated(
     model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
-) -> dict[str, float]:
+) -> tuple[dict[str, float], StreamingMetrics]:
     """The figures of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
 
     Args:
         model, dataset, tokenizer, reading: as for `predicted`; no trainer.
+
+    Returns:
+        `<head>_<metric>`, `f1`, `<head>_loss` and `loss`; and what they were computed from, which prints as a table.
 
     Raises:
         ValueError: as for `predicted`, or no labelled row.
@@ -94,12 +98,13 @@ def evaluated(
     with _reader(model, tokenizer, reading) as trainer:
         trainer.remove_callback(PrinterCallback)
         found = trainer.evaluate(dataset)
-    if "eval_f1" not in found:
+    if trainer.last_evaluation is None or "eval_f1" not in found:
         raise ValueError(
             f"no row of the dataset is labelled; the heads are {list(multi_head_model(model).config.heads)}"
         )
     times = ("runtime", "per_second", "preparation_time")
-    return {key.removeprefix("eval_"): value for key, value in found.items() if not key.endswith(times)}
+    figures = {key.removeprefix("eval_"): value for key, value in found.items() if not key.endswith(times)}
+    return figures, trainer.last_evaluation
 
 
 @contextlib.contextmanager
@@ -119,7 +124,6 @@ def _reader(
         "disable_tqdm": True,
         "per_device_eval_batch_size": 32,
         "bf16": False,  # decisions are those of the weights as they are
-        "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns
     }
     with tempfile.TemporaryDirectory() as folder, _kept_as_it_is(base):
         args = MultiHeadTrainingArguments(folder, **{**quiet, **reading})

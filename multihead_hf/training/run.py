@@ -12,6 +12,7 @@ from ..data.splits import stratified_split
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
+from .console import collected_tables
 from .predictions import predicted
 from .preparation import prepared
 from .reporting import write_report
@@ -26,7 +27,8 @@ class FinishedRun(NamedTuple):
     Args:
         trainer: with the trained model, which is saved in `trainer.args.output_dir`.
         metrics: of the test rows, else of the validation rows, without a prefix; empty where there are neither.
-        said: what was found on the way (calibration, thresholds, where the report is), to print.
+        said: what was found on the way (calibration, thresholds, where the report is), and at the end the tables of
+            the evaluation, to print.
     """
 
     trainer: MultiHeadTrainer
@@ -225,18 +227,20 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
         said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
+    tables: list[str] = []
     if test is not None or validation is not None:
-        metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
+        with collected_tables(trainer) as tables:  # they are shown at the end
+            metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
         tuned = " (which the thresholds or temperatures were chosen on)" if test is None and said else ""
-        said.append(f"On the {'validation' if test is None else 'test'} rows{tuned}:")
+        tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.end.report:
         folder = f"{trainer.args.output_dir}/_report"
         write_report(trainer, parts.get("test", validation), folder)
-        said.insert(-1, f"The report is {folder}/report.html")
+        said.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     else:
         trainer.save_model()
     times = ("runtime", "per_second", "preparation_time", "epoch")
     plain = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if not key.endswith(times)}
-    return FinishedRun(trainer, plain, said)
+    return FinishedRun(trainer, plain, [*said, *tables])

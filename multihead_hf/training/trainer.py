@@ -26,10 +26,12 @@ from transformers.trainer_utils import (
 from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
+from ..evaluation.collapse import collapsed_heads
 from ..evaluation.metrics import check_set_keys, metric_keys
 from ..evaluation.report import Report
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.encoder_multihead import without_bars
 from ..model.head_multihead import HeadConfig
 from ..model.layers_multihead import module_key
 from ..model.losses_multihead import Loss, loss_terms
@@ -66,6 +68,7 @@ from .checkpoints import (
     save_head_weighting,
     save_trained_names,
 )
+from .console import set_title, use_console
 from .constant_loss import Constant, best_constants
 from .defaults import feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
 from .evaluation import Evaluation
@@ -149,7 +152,7 @@ class MultiHeadTrainer(Trainer):
         check_extensions(args, data_collator, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
-        self._metric_prefix = "eval"
+        self.metric_prefix = "eval"  # of the newest evaluation
         self._user_keys: set[str] = set()
         # what the next log reports: each head's loss and, where there are several, its terms, summed over so many steps
         self._noted: list[tuple[str, str | None]] = []
@@ -159,6 +162,8 @@ class MultiHeadTrainer(Trainer):
         self._two_passes: TwoPasses | None = None
         self._evaluation: Evaluation | None = None
         self.last_evaluation: StreamingMetrics | None = None
+        # evaluation set and head → how it has collapsed, which has been warned about
+        self._collapsed: dict[tuple[str, str], str] = {}
         # for the card: what was found of the model, and the training rows' counts
         self._judged: Judgement | None = None
         self._reported: Judgement | None = None
@@ -176,12 +181,13 @@ class MultiHeadTrainer(Trainer):
         self._is_ready = False
         self._constants: dict[str, Constant] | None = None
         self._head_rates: dict[str, float] | None = None
-        self._gave_rate = args.learning_rate is not None
+        self._args_given = args
         if model is not None:
             self._ready(model)
             train_dataset, eval_dataset = self._datasets
             args = filled_in(args, multi_head_model(model), train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        use_console(self)
         self.train_dataset, self.eval_dataset = self._datasets
         del self._given
         if args.cache_features and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -258,6 +264,25 @@ class MultiHeadTrainer(Trainer):
 
     # ---- what the arguments leave open ----
 
+    @property
+    def constant_losses(self) -> dict[str, float]:
+        """Head → its loss at the best constant prediction of the training rows; a loss of a trained model divided by it
+        reads like 1 − R²."""
+        found = self._constants_of(multi_head_model(self.model))
+        return {name: constant.loss for name, constant in found.items()}
+
+    def chosen_settings(self) -> list[str]:
+        """What the arguments leave open and was chosen for this run, in a sentence; empty where nothing was."""
+        given, told = self._args_given, []
+        if given.learning_rate is None and given.encoder_learning_rate is None:
+            told.append(f"learning_rate {self.args.learning_rate:g} (by the encoder's width)")
+        if self._head_rates:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._head_rates.values())))
+            told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
+        if given.num_train_epochs is None and self.args.max_steps <= 0:
+            told.append(f"num_train_epochs {self.args.num_train_epochs:g} (for 1,000 steps, from 3 to 20)")
+        return [f"not set, and chosen: {', '.join(told)}"] if told else []
+
     def _constants_of(self, base: MultiHeadModel) -> dict[str, Constant]:
         """The best constant prediction of each head on the training rows; none without such rows."""
         train, _ = self._datasets
@@ -278,12 +303,12 @@ class MultiHeadTrainer(Trainer):
         return base.combine(losses)
 
     def _rates_of_fresh_heads(self, model: nn.Module) -> dict[str, float]:
-        """Module key → learning rate, of the heads that are freshly made, where the arguments leave it open. Where heads
-        are all that is trained, `learning_rate` speaks of them."""
+        """Module key → learning rate, of the heads that are freshly made, where the arguments leave it open. Where
+        heads are all that is trained, `learning_rate` speaks of them."""
         base, (train, _) = multi_head_model(model), self._datasets
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
         alone = not any(parameter.requires_grad for parameter in base.encoder.parameters())
-        said = self.args.head_learning_rate is not None or (alone and self._gave_rate)
+        said = self.args.head_learning_rate is not None or (alone and self._args_given.learning_rate is not None)
         if not fresh or train is None or said or not self._moves_like_adam():
             return {}
         size = feature_size(base, train, self.data_collator)
@@ -331,9 +356,23 @@ class MultiHeadTrainer(Trainer):
                 self.log(dict(mean))
                 # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
                 self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
+        else:
+            self._warn_of_collapsed_heads(metric_key_prefix)
         if metric_key_prefix == "eval":
             self._judge(metrics, list(sets) if isinstance(sets, dict) else None)
         return metrics
+
+    def _warn_of_collapsed_heads(self, prefix: str) -> None:
+        """Warn once of a head that predicts almost nothing or everything, and again when that has changed. (Before the
+        first step, `eval_on_start`, no head has learned anything.)"""
+        if self.last_evaluation is None or (self.is_in_train and not self.state.global_step):
+            return
+        found = collapsed_heads(self.last_evaluation)
+        for name in self.config.heads:
+            kind, text = found.get(name, ("", ""))
+            if kind and kind != self._collapsed.get((prefix, name)) and self.is_world_process_zero():
+                logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
+            self._collapsed[prefix, name] = kind
 
     def _judge(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
         found = evaluations_of(metrics, self.config, sets)
@@ -391,10 +430,13 @@ class MultiHeadTrainer(Trainer):
         with torch.no_grad(), self.accelerator.autocast():
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
-    @contextlib.contextmanager
-    def _reading_all_rows(self, **others: Any) -> Iterator[None]:
+    def _reading_all_rows(self, **others: Any) -> contextlib.AbstractContextManager[None]:
         """`dataloader_drop_last` is for training, figures are those of all rows; `others` are set for as long, too."""
-        changes = {"dataloader_drop_last": False, **others}
+        return self._with_arguments(dataloader_drop_last=False, **others)
+
+    @contextlib.contextmanager
+    def _with_arguments(self, **changes: Any) -> Iterator[None]:
+        """Change arguments for a while."""
         before = {name: getattr(self.args, name) for name in changes}
         self.args.__dict__.update(changes)
         try:
@@ -502,7 +544,7 @@ class MultiHeadTrainer(Trainer):
                 logs.update({f"{name}_log_variance": value for name, value in learned})
         super().log(logs, start_time)
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         # a run starts, or starts again with a smaller batch
         self._noted = [(name, None) for name in self.trained_heads]
         for name, head in self.trained_heads.items():
@@ -511,7 +553,13 @@ class MultiHeadTrainer(Trainer):
         self._step_losses = torch.zeros(len(self._noted), device=self.args.device)
         self._noted_steps = 0
         self._judged = self._reported = None
-        return super()._init_training_state(*args, **kwargs)
+        # a checkpoint holds numbers of steps, which the base class compares with the arguments
+        shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+        steps = {
+            name: math.ceil(max_steps * share) for name, share in shares.items() if share is not None and share < 1
+        }
+        with self._with_arguments(**steps):
+            return super()._init_training_state(max_steps, *args, **kwargs)
 
     def _learning_rates(self) -> dict[str, float]:
         rates = {
@@ -542,7 +590,7 @@ class MultiHeadTrainer(Trainer):
             ValueError: a stream that each of several processes reads by itself.
         """
         check_countable(dataloader, self.args.world_size)
-        self._metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
+        self.metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
         self._user_keys = set()
         wanted = not self.args.prediction_loss_only
         self._evaluation = evaluation = Evaluation(self.config.heads, self.accelerator, with_metrics=wanted)
@@ -583,7 +631,7 @@ class MultiHeadTrainer(Trainer):
 
         def metrics(prediction: EvalPrediction) -> dict[str, float]:
             own = compute_metrics(prediction)
-            prefix = f"{self._metric_prefix}_"
+            prefix = f"{self.metric_prefix}_"
             self._user_keys = {prefix + key.removeprefix(prefix) for key in own}
             return own
 
@@ -656,7 +704,8 @@ class MultiHeadTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         self.config.check_saveable()  # before the folder is made
-        super()._save(output_dir, state_dict)
+        with without_bars():  # inside the bar of the training
+            super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return
         folder = output_dir if output_dir is not None else self.args.output_dir

@@ -1,0 +1,58 @@
+"""Multi-label heads that predict almost nothing, or almost everything."""
+
+import math
+from collections.abc import Iterator
+
+from .streaming import StreamingMetrics
+
+ALMOST_NOTHING = 0.05  # of the labels that apply
+ALMOST_EVERYTHING = 0.9  # of all labels
+ENOUGH_ROWS = 20
+ENOUGH_LABELS = 10  # that apply
+_MORE_TRAINING = "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer."
+_LESS_WEIGHT = "Tune thresholds (tune_thresholds), check pos_weight and how empty labels are read, or train longer."
+
+
+def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
+    """Return the multi-label heads whose predictions are of no use.
+
+    A head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost everything if it
+    predicts more than 90 % of all labels while fewer than half as many apply. Sets of fewer than 20 labelled rows are
+    not looked at.
+
+    Returns:
+        Head → `"nothing"` or `"everything"`, and a sentence that says so and what to do.
+    """
+    return {name: found for name in metrics.heads for found in _collapse(metrics, name)}
+
+
+def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:
+    counts = metrics.multi_label_counts(name)
+    if counts is None or counts.rows < ENOUGH_ROWS:
+        return
+    hits, predicted, support, known = (
+        int(own.sum()) for own in (counts.hits, counts.predicted, counts.support, counts.known)
+    )
+    on_rows = f"on {counts.rows:,} labelled rows"
+    if support >= ENOUGH_LABELS and hits < ALMOST_NOTHING * support:
+        if not predicted:
+            what = f"reached no threshold {on_rows}:"
+        else:
+            what = f"finds almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
+        yield "nothing", f"head {name!r} {what} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
+    elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
+        what = (
+            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, where {support / known:.0%}"
+        )
+        yield "everything", f"head {name!r} {what} apply; {_extreme(metrics, name, highest=False)}. {_LESS_WEIGHT}"
+
+
+def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
+    """The highest or lowest probability and the thresholds, in words."""
+    value = metrics.probability_range(name)[1 if highest else 0]
+    if not math.isfinite(value):
+        return "its probabilities are not finite numbers"
+    thresholds = metrics.heads[name].thresholds or [0.5]
+    least, most = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
+    limits = f"threshold {least}" if least == most else f"thresholds {least} to {most}"
+    return f"its {'highest' if highest else 'lowest'} probability is {value:.2g} ({limits})"

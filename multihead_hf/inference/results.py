@@ -1,0 +1,60 @@
+"""The predictions of all heads for some texts, short to print and easy to put into a table."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ..model.decoding_multihead import HeadPrediction
+
+
+class MultiHeadPredictions(dict[str, HeadPrediction]):
+    """Predictions of some texts: a dict head → `HeadPrediction`.
+
+    Args:
+        predictions: head → its predictions, all of the same texts.
+        one_label: names of the heads that predict exactly one label for each text.
+
+    Example:
+        ```python
+        predictions = predictor.predict(["Late again!", "Thanks!"])
+        predictions["mood"].labels  # [['angry'], ['happy']]
+        predictions.to_pandas()  # columns topic, topic_score, mood, mood_score; a row for each text
+        ```
+    """
+
+    def __init__(self, predictions: Mapping[str, HeadPrediction], one_label: Collection[str] = ()) -> None:
+        super().__init__(predictions)
+        self.one_label = frozenset(one_label)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with a row for each text, in their order.
+
+        Returns:
+            Columns `<head>` and `<head>_score`: a label and its probability of a head that predicts one label for each
+            text, else a list of labels and a list of their probabilities, best first.
+
+        Raises:
+            ValueError: two columns would have the same name; names it.
+        """
+        columns: dict[str, list[Any]] = {}
+        for name, own in self.items():
+            cells: tuple[list[Any], list[Any]] = (own.labels, own.scores)
+            if name in self.one_label:
+                cells = ([row[0] for row in own.labels], [row[0] for row in own.scores])
+            for column, values in zip((name, f"{name}_score"), cells, strict=True):
+                if column in columns:
+                    raise ValueError(
+                        f"two columns would be called {column!r}: take the heads one by one, or rename one"
+                    )
+                columns[column] = values
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        rows = len(next(iter(self.values())).labels) if self else 0
+        return "\n".join(
+            [f"{type(self).__name__} of {rows:,} texts", *(f"  {name}: {own}" for name, own in self.items())]
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self), self.one_label)

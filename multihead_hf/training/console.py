@@ -1,0 +1,182 @@
+"""What a user sees while training and evaluating: callbacks in the place of transformers' own progress callbacks.
+
+They show a table when a training starts, one short line for each log of losses, and a table for each evaluation.
+`log_history` and the trackers of `report_to` get what they always get.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import transformers.trainer
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.utils import is_in_notebook
+
+from ..evaluation.metrics import evaluation_keys
+from ..evaluation.tables import evaluation_table, number
+from .description import WIDTH, describe_run, facts_of_run
+
+_TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+_RATE = "learning_rate"
+
+
+class Console:
+    """Texts about the runs of one trainer, and where they go.
+
+    Args:
+        trainer: a `MultiHeadTrainer`.
+        write: takes each text; by default it is printed above the progress bars.
+    """
+
+    def __init__(self, trainer: Any, write: Callable[[str], Any] = tqdm.write) -> None:
+        self.trainer = trainer
+        self.write = write
+
+    def start(self, state: Any, optimizer: Any) -> None:
+        """Show what is about to be trained."""
+        self.write(f"{describe_run(facts_of_run(self.trainer, state, optimizer))}\n")
+
+    def log(self, state: Any, logs: Mapping[str, Any]) -> None:
+        """Show a log entry in one line. Evaluations have a table instead, see `evaluation`."""
+        if "total_flos" in logs:
+            self.write(end_line(state.global_step, logs))
+        elif not self._is_evaluation(logs):
+            self.write(log_line(logs, state.global_step, state.max_steps, list(self.trainer.config.heads)))
+
+    def evaluation(self, state: Any, metrics: Mapping[str, Any]) -> None:
+        """Show the table of an evaluation, and below it metrics of the user's own."""
+        if not self._is_evaluation(metrics):
+            return  # the mean over several sets, which has been shown as a log entry
+        heads, counted = self.trainer.config.heads, self.trainer.last_evaluation
+        prefix = f"{self.trainer.metric_prefix}_"
+        figures = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        title = evaluation_title(self.trainer.metric_prefix, state.epoch, state.global_step)
+        lines = [evaluation_table(heads, figures, None if counted is None else counted.rows(), title)]
+        known = {*evaluation_keys(heads), *_TIMES}
+        lines += [f"{key} {_value(value)}" for key, value in figures.items() if key not in known]
+        self.write("\n".join([*lines, ""]))
+
+    def summary_keys(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the keys of an evaluation's loss and mean F1, or all of what is no evaluation."""
+        prefix = self.trainer.metric_prefix
+        return (f"{prefix}_loss", f"{prefix}_f1") if self._is_evaluation(metrics) else tuple(metrics)
+
+    def _is_evaluation(self, logs: Mapping[str, Any]) -> bool:
+        return f"{self.trainer.metric_prefix}_runtime" in logs and "total_flos" not in logs
+
+
+class ConsoleCallback(TrainerCallback):
+    """Shows a run on a console; mixed into transformers' own progress callbacks, so that removing those removes it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.console.start(state, kwargs["optimizer"])
+        super().on_train_begin(args, state, control, **kwargs)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.console.log(state, logs)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        super().on_evaluate(args, state, control, metrics=metrics, **kwargs)  # closes the bar
+        if state.is_world_process_zero:
+            self.console.evaluation(state, metrics)
+
+
+class ConsoleProgressCallback(ConsoleCallback, ProgressCallback):
+    """Progress bars, with tables and short lines above them."""
+
+
+class ConsolePrinterCallback(ConsoleCallback, PrinterCallback):
+    """Tables and short lines, without progress bars (`disable_tqdm=True`)."""
+
+
+def use_console(trainer: Any) -> None:
+    """Put a console callback in the place of the progress callback that `Trainer.__init__` has added. One that the
+    user has passed stays as it is, and nothing is added beside it."""
+    made = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
+    kinds: dict[type, Callable[[], TrainerCallback]] = {
+        PrinterCallback: lambda: ConsolePrinterCallback(Console(trainer)),
+        ProgressCallback: lambda: ConsoleProgressCallback(Console(trainer)),
+    }
+    if is_in_notebook():
+        from transformers.utils.notebook import NotebookProgressCallback
+
+        from .notebook import notebook_callback
+
+        kinds[NotebookProgressCallback] = lambda: notebook_callback(trainer)
+    there = [each for each in trainer.callback_handler.callbacks if isinstance(each, tuple(kinds))]
+    if len(there) == 1 and type(there[0]) is made and made in kinds:
+        trainer.remove_callback(there[0])
+        trainer.add_callback(kinds[made]())
+
+
+@contextlib.contextmanager
+def collected_tables(trainer: Any) -> Iterator[list[str]]:
+    """Collect what a trainer's console would show into a list, instead of showing it."""
+    texts: list[str] = []
+    consoles = [each.console for each in trainer.callback_handler.callbacks if isinstance(each, ConsoleCallback)]
+    before = [console.write for console in consoles]
+    for console in consoles:
+        console.write = lambda text: texts.append(text.rstrip("\n"))
+    try:
+        yield texts
+    finally:
+        for console, write in zip(consoles, before, strict=True):
+            console.write = write
+
+
+def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -> str:
+    """Return one short line of a log entry: the losses and learning rates while training, else every entry of it."""
+    parts = [f"step {step:>{len(str(steps))}}"]
+    if "loss" not in logs:
+        return "  ".join([*parts, *(f"{key} {_value(value)}" for key, value in logs.items() if key != "epoch")])
+    parts.append(f"loss {_value(logs['loss'])}")
+    rates = _rates(logs)
+    losses = [f"{name} {_value(logs[f'{name}_loss'])}" for name in heads if f"{name}_loss" in logs]
+    while losses and len("  ".join([*parts, *losses, *rates])) > WIDTH:
+        losses = [*losses[:-2], "..."]
+    return "  ".join([*parts, *losses, *rates])
+
+
+def _rates(logs: Mapping[str, Any]) -> list[str]:
+    """The learning rate; that of the encoder and that of the heads where they differ."""
+    found = {part: logs[f"{_RATE}_{part}"] for part in ("encoder", "heads") if f"{_RATE}_{part}" in logs}
+    if len(set(found.values())) > 1:
+        return [f"learning rate {'  '.join(f'{part} {rate:.2e}' for part, rate in found.items())}"]
+    rate = next(iter(found.values()), logs.get(_RATE))
+    return [] if rate is None else [f"learning rate {rate:.2e}"]
+
+
+def end_line(step: int, logs: Mapping[str, Any]) -> str:
+    """Return what is said of a run that has ended."""
+    seconds, rows = logs.get("train_runtime", 0.0), logs.get("train_samples_per_second", 0.0)
+    return (
+        f"Trained to step {step} in {seconds:.1f} s, {rows:.1f} rows a second; mean loss {_value(logs['train_loss'])}"
+    )
+
+
+def evaluation_title(prefix: str, epoch: float | None, step: int) -> str:
+    """Return what a table begins with: the evaluation set, and when it was evaluated."""
+    when = [f"epoch {epoch:.4g}", f"step {step}"] if step and epoch is not None else []
+    return "  ".join([*([set_title(prefix)] if set_title(prefix) else []), *when])
+
+
+def set_title(prefix: str) -> str:
+    """Return what to call the rows of an evaluation, of the prefix of its metrics; empty for `eval`, the usual ones."""
+    if prefix == "eval":
+        return ""
+    return f"evaluation set {prefix.removeprefix('eval_')!r}" if prefix.startswith("eval_") else prefix
+
+
+def _value(value: Any) -> str:
+    """A number of a log entry. What is not finite has to be seen, and by its name."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return number(float(value)) if math.isfinite(value) else "not finite"

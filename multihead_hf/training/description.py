@@ -1,0 +1,240 @@
+"""What a training run is about to do, as a table: heads and their labels, rows, what is trained, and how."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers.trainer_utils import has_length
+
+from ..data.counting import HeadCounts, head_counts
+from ..data.heads import near_equal_labels
+from ..evaluation.tables import NO_NUMBER, aligned, short_name
+from ..model.head_multihead import HeadConfig
+from .arguments import MultiHeadTrainingArguments
+from .preparation import multi_head_model
+
+WIDTH = 100
+RARE = 10  # rows
+_PAIRS = 3
+_AFTER_HEADS = ("thresholds", "head_weighting", "parameters")
+
+
+@dataclass
+class ParameterGroup:
+    """Parameters that are trained at one learning rate, or at several.
+
+    Args:
+        name: `"encoder"`, `"heads"` (`"heads_<architecture>"` where they have several rates), `"thresholds"`,
+            `"head_weighting"`, or `"parameters"` of an optimizer that was passed to the trainer.
+        parameters: their number.
+        rates: the different peak learning rates.
+    """
+
+    name: str
+    parameters: int
+    rates: list[float]
+
+
+@dataclass
+class RunFacts:
+    """What `describe_run` tells of a run.
+
+    Args:
+        heads: the model's heads, by name.
+        trained_heads: names of those that are trained.
+        counts: head → counts of its training labels; `None` where they were not counted.
+        rows: split → number of rows; `None` of a stream.
+        steps: optimizer steps of the whole run.
+        epochs: epochs of the whole run; `None` where the number of steps was asked for.
+        first_step: steps that were done before, of a run that is resumed.
+        batch_rows: rows of one optimizer step.
+        precision: of the computation, in words.
+        groups: what is trained.
+        frozen: part of the model → number of parameters that are not trained.
+        head_weighting: how the heads' losses are combined.
+        constant_losses: head → its loss at the best constant prediction, where the losses are divided by it.
+        notes: further lines.
+    """
+
+    heads: Mapping[str, HeadConfig]
+    trained_heads: Sequence[str]
+    counts: Mapping[str, HeadCounts] | None
+    rows: Mapping[str, int | None]
+    steps: int
+    epochs: float | None
+    first_step: int
+    batch_rows: int
+    precision: str
+    groups: Sequence[ParameterGroup]
+    frozen: Mapping[str, int]
+    head_weighting: str
+    constant_losses: Mapping[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def describe_run(facts: RunFacts) -> str:
+    """Return the table that is shown at the start of every training, in lines of at most 100 characters."""
+    lines = [
+        _first_line(facts),
+        *_head_lines(facts),
+        _rows_line(facts.rows),
+        _trained_line(facts.groups),
+        _frozen_line(facts),
+        _weighting_line(facts),
+        *_doubtful_heads(facts),
+        *facts.notes,
+    ]
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) <= WIDTH else wrap.fill(line) for line in lines if line)
+
+
+def _first_line(facts: RunFacts) -> str:
+    length = f"{facts.steps:,} {'step' if facts.steps == 1 else 'steps'}"
+    if facts.epochs is not None:
+        length = f"{facts.epochs:g} epochs ({length})"
+    begin = f"Resuming at step {facts.first_step:,} of " if facts.first_step else "Training for "
+    return f"{begin}{length}, {facts.batch_rows:,} rows a step, {facts.precision}"
+
+
+def _head_lines(facts: RunFacts) -> list[str]:
+    table = [["head", "task", "labels"]]
+    for name, head in facts.heads.items():
+        task = "multi-label" if head.multi_label else "single-label"
+        table.append([short_name(name), task, f"{head.num_labels:,}"])
+    if facts.counts is None:
+        return aligned(table, left=2)
+    several = any(head.multi_label for head in facts.heads.values())
+    table[0] += ["labelled", "unlabelled", *(["none apply"] if several else [])]
+    rare = [f"rare labels (fewer than {RARE} rows)"]
+    for line, (name, head) in zip(table[1:], facts.heads.items(), strict=True):
+        counts = facts.counts[name]
+        line += [f"{counts.labelled:,}", f"{counts.unlabelled:,}" if counts.unlabelled else NO_NUMBER]
+        line += [f"{counts.none:,}" if head.multi_label else NO_NUMBER] if several else []
+        rare.append(_rare(head, counts))
+    return [_shortened(f"{line}  {labels}") for line, labels in zip(aligned(table, left=2), rare, strict=True)]
+
+
+def _rare(head: HeadConfig, counts: HeadCounts) -> str:
+    labels = [label for label, count in zip(head.labels, counts.positives, strict=True) if count < RARE]
+    return f"{len(labels):,}: {', '.join(labels)}" if labels and counts.labelled else NO_NUMBER
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3].rpartition(' ')[0]} ..."
+
+
+def _rows_line(rows: Mapping[str, int | None]) -> str:
+    told = (f"{split} {'streamed' if count is None else f'{count:,}'}" for split, count in rows.items())
+    return f"rows: {', '.join(told)}"
+
+
+def _trained_line(groups: Sequence[ParameterGroup]) -> str:
+    told = []
+    for group in groups:
+        least, most = f"{min(group.rates):.3g}", f"{max(group.rates):.3g}"
+        rate = least if least == most else f"{least} to {most}"
+        told.append(f"{group.name.replace('_', ' ')} {group.parameters:,} at {rate}")
+    return f"trained (parameters, at the peak learning rate): {', '.join(told)}"
+
+
+def _frozen_line(facts: RunFacts) -> str:
+    told = [f"{part} {count:,}" for part, count in facts.frozen.items() if count]
+    others = [name for name in facts.heads if name not in facts.trained_heads]
+    line = f"frozen (parameters): {', '.join(told)}" if told else ""
+    return f"{line}; the heads {', '.join(others)} are not trained" if others else line
+
+
+def _weighting_line(facts: RunFacts) -> str:
+    """How the losses of several heads are combined."""
+    weights = {name: facts.heads[name].loss_weight for name in facts.trained_heads}
+    if len(weights) < 2:
+        return ""
+    line = f"head weighting: {facts.head_weighting}"
+    if facts.constant_losses:
+        told = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
+        line = f"{line} (each loss is divided by that of the best constant prediction: {told})"
+    if len(set(weights.values())) == 1:
+        return f"{line}, the same loss_weight for every head"
+    return f"{line}, loss_weight {', '.join(f'{name} {weight:g}' for name, weight in weights.items())}"
+
+
+def _doubtful_heads(facts: RunFacts) -> list[str]:
+    """Heads with nothing to learn, and labels that look like one."""
+    lines = []
+    for name, head in facts.heads.items():
+        counts = None if facts.counts is None else facts.counts[name]
+        present = [] if counts is None else [label for label, n in zip(head.labels, counts.positives, strict=True) if n]
+        if counts is not None and not counts.labelled:
+            lines.append(f"Head {name!r} has no labelled training row: it learns nothing.")
+        elif not head.multi_label and (head.num_labels == 1 or len(present) == 1):
+            only = (present or head.labels)[0]
+            lines.append(f"Head {name!r} has one class only, {only!r}: there is nothing to learn.")
+        pairs = near_equal_labels(head.labels)
+        if pairs:
+            told = ", ".join(f"{first!r} and {second!r}" for first, second in pairs[:_PAIRS])
+            more = f", and {len(pairs) - _PAIRS:,} more pairs" if len(pairs) > _PAIRS else ""
+            lines.append(f"Head {name!r} has labels that differ in case or blanks only: {told}{more}.")
+    return lines
+
+
+def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
+    """Collect the facts of a run that is about to begin.
+
+    Args:
+        trainer: a `MultiHeadTrainer`.
+        state: its `TrainerState`.
+        optimizer: with parameter groups.
+    """
+    args: MultiHeadTrainingArguments = trainer.args
+    sets = trainer.eval_dataset
+    splits = {"train": trainer.train_dataset}
+    if isinstance(sets, dict):
+        splits |= {f"evaluation {name!r}": rows for name, rows in sets.items()}
+    elif sets is not None:
+        splits["evaluation"] = sets
+    device_rows = state.train_batch_size if args.auto_find_batch_size else args.train_batch_size
+    return RunFacts(
+        heads=trainer.config.heads,
+        trained_heads=list(trainer.trained_heads),
+        counts=head_counts(trainer.train_dataset, trainer.config.heads),
+        rows={split: len(rows) if has_length(rows) else None for split, rows in splits.items()},
+        steps=state.max_steps,
+        epochs=None if args.max_steps > 0 else args.num_train_epochs,
+        first_step=state.global_step,
+        batch_rows=device_rows * args.gradient_accumulation_steps * args.world_size,
+        precision=_precision(trainer),
+        groups=_groups(optimizer),
+        frozen=_frozen(trainer.model),
+        head_weighting=args.head_weighting,
+        constant_losses=trainer.constant_losses if args.head_weighting == "prior" else {},
+        notes=trainer.chosen_settings(),
+    )
+
+
+def _groups(optimizer: Any) -> list[ParameterGroup]:
+    """Groups by part; the encoder's layers are one. (A scheduler keeps the peak rate as `initial_lr`.)"""
+    groups: dict[str, ParameterGroup] = {}
+    for own in optimizer.param_groups:
+        name = own.get("name", "parameters")
+        name = name if name.startswith("heads") or name in _AFTER_HEADS else "encoder"
+        group = groups.setdefault(name, ParameterGroup(name, 0, []))
+        group.parameters += sum(parameter.numel() for parameter in own["params"])
+        group.rates.append(float(own.get("initial_lr", own["lr"])))
+    order = ["encoder", *(name for name in groups if name.startswith("heads")), *_AFTER_HEADS]
+    return [groups[name] for name in order if name in groups]
+
+
+def _frozen(model: Any) -> dict[str, int]:
+    base = multi_head_model(model)
+    return {
+        part: sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+        for part, module in (("encoder", base.encoder), ("heads", base.heads))
+    }
+
+
+def _precision(trainer: Any) -> str:
+    mixed = trainer.accelerator.mixed_precision
+    told = "float32" if mixed == "no" else f"{mixed} mixed precision"
+    dtype = str(multi_head_model(trainer.model).encoder.dtype).removeprefix("torch.")
+    return told if dtype == "float32" else f"{told}, encoder weights in {dtype}"

@@ -1,0 +1,33 @@
+"""What a notebook shows while training: transformers' own bar and table of losses, and a table for each evaluation."""
+
+import html
+from typing import Any
+
+from IPython import display
+from transformers.utils.notebook import NotebookProgressCallback
+
+from .console import Console, ConsoleCallback
+
+
+class ConsoleNotebookCallback(ConsoleCallback, NotebookProgressCallback):
+    """The table of losses has a row for each evaluation, with its loss and mean F1; the heads' scores are below it."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if self.training_tracker is not None:
+            NotebookProgressCallback.on_log(self, args, state, control, logs=logs, **kwargs)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        few = {key: value for key, value in metrics.items() if key in self.console.summary_keys(metrics)}
+        NotebookProgressCallback.on_evaluate(self, args, state, control, metrics=few, **kwargs)
+        if state.is_world_process_zero:
+            self.console.evaluation(state, metrics)
+
+
+def notebook_callback(trainer: Any) -> ConsoleNotebookCallback:
+    """Return the callback that shows a trainer's runs in a notebook."""
+    return ConsoleNotebookCallback(Console(trainer, show))
+
+
+def show(text: str) -> None:
+    """Show lines of text in a font of equal widths."""
+    display.display(display.HTML(f"<pre>{html.escape(text.rstrip())}</pre>"))

@@ -1,0 +1,76 @@
+"""Heads whose predictions are of no use: what is said of them."""
+
+import pytest
+import torch
+
+from multihead_hf import HeadConfig
+from multihead_hf.evaluation.collapse import collapsed_heads
+from multihead_hf.evaluation.streaming import StreamingMetrics
+
+LABELS = ["joy", "fear", "anger", "love"]
+
+
+def found(probabilities: list[float], references: list[float], rows: int = 40, **settings: object) -> dict:
+    """What is said of a head that gives every row these probabilities, whose references are those."""
+    heads = {"emotion": HeadConfig(labels=LABELS, problem_type="multi_label_classification", **settings)}
+    metrics = StreamingMetrics({**heads, "mood": HeadConfig(labels=["calm", "angry"])})
+    logits = torch.logit(torch.tensor([probabilities] * rows))
+    for begin in range(0, rows, 16):
+        part = slice(begin, begin + 16)
+        mood = torch.zeros(rows, dtype=torch.long)[part]
+        references_of_part = torch.tensor([references] * rows)[part]
+        metrics.add(
+            {"emotion": logits[part], "mood": torch.zeros(rows, 2)[part]}, {"emotion": references_of_part, "mood": mood}
+        )
+    return collapsed_heads(metrics)
+
+
+def test_no_threshold_is_reached() -> None:
+    assert found([0.31, 0.1, 0.05, 0.99], [1.0, 0.0, 1.0, -100.0]) == {
+        "emotion": (
+            "nothing",
+            "head 'emotion' reached no threshold on 40 labelled rows: its highest probability is 0.31 (threshold 0.5). "
+            "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer.",
+        )
+    }
+
+
+def test_thresholds_of_its_own() -> None:
+    ((_, text),) = found([0.2, 0.1, 0.05, 0.1], [1.0, 0.0, 1.0, 0.0], thresholds=[0.3, 0.3, 0.7, 0.5]).values()
+    assert "its highest probability is 0.2 (thresholds 0.3 to 0.7)." in text
+
+
+def test_only_wrong_labels_are_predicted() -> None:
+    ((kind, text),) = found([0.2, 0.9, 0.1, 0.1], [1.0, 0.0, 1.0, 0.0]).values()
+    assert kind == "nothing"
+    assert "head 'emotion' finds almost nothing on 40 labelled rows: 0 of 80 labels that apply, and its highest" in text
+
+
+def test_almost_everything_is_predicted() -> None:
+    assert found([0.52, 0.9, 0.8, 0.7], [1.0, 0.0, 0.0, 0.0]) == {
+        "emotion": (
+            "everything",
+            "head 'emotion' predicts almost everything on 40 labelled rows: 100% of its labels, where 25% apply; its "
+            "lowest probability is 0.52 (threshold 0.5). Tune thresholds (tune_thresholds), check pos_weight and how "
+            "empty labels are read, or train longer.",
+        )
+    }
+
+
+def test_logits_that_are_not_finite() -> None:
+    ((_, text),) = found([float("nan")] * 4, [1.0, 0.0, 1.0, 0.0]).values()
+    assert "reached no threshold on 40 labelled rows: its probabilities are not finite numbers." in text
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "references", "rows"),
+    [
+        ([0.9, 0.1, 0.1, 0.1], [1.0, 0.0, 1.0, 0.0], 40),  # half of the labels are found
+        ([0.31, 0.1, 0.1, 0.1], [1.0, 0.0, 1.0, 0.0], 19),  # too few rows
+        ([0.31, 0.1, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0], 40),  # nothing was there to be found
+        ([0.9, 0.9, 0.9, 0.9], [1.0, 1.0, 1.0, 0.0], 40),  # nearly everything applies
+        ([0.9, 0.9, 0.9, 0.1], [1.0, 0.0, 0.0, 0.0], 40),  # many labels, but by no means all
+    ],
+)
+def test_nothing_is_said(probabilities: list[float], references: list[float], rows: int) -> None:
+    assert found(probabilities, references, rows) == {}
