@@ -27,9 +27,12 @@ class ModelSection:
         metadata={"help": "Instead of an encoder a saved multi-head model; heads that it lacks are added."},
     )
     pooling: str | None = field(
-        default=None, metadata={"help": "cls, mean, max or last. Default: what suits the encoder."}
+        default=None,
+        metadata={"help": "cls, mean, max or last. Default: the encoder's own, else what suits its architecture."},
     )
-    text_prefix: str | None = field(default=None, metadata={"help": "Put before every text."})
+    text_prefix: str | None = field(
+        default=None, metadata={"help": "Put before every text. Default: the encoder's own prompt, if it has one."}
+    )
     dtype: str | None = field(
         default=None, metadata={"help": "Of the encoder's weights, such as float16: for frozen encoders."}
     )
@@ -338,7 +341,6 @@ EXAMPLE = """\
 # Every key: multihead-hf train --keys. Paths are relative to where the command runs.
 model:
   encoder: sentence-transformers/all-MiniLM-L6-v2
-  pooling: mean
 heads:
   topic:                     # several labels a row, such as "roads|noise"
     column: topics
