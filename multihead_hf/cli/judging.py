@@ -52,7 +52,7 @@ def inspect_command(
     delimiter: DelimiterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a data set before training: lengths, label counts, rare labels, duplicates and empty texts."""
+    """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
     if model is None and not columns:
         raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")

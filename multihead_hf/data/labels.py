@@ -1,7 +1,7 @@
 """From label cells to targets: ids, multi-hot rows, and the missing mark."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, Features, IterableDataset
@@ -53,6 +53,10 @@ class LabelEncoder(NamedTuple):
         if self.joined:
             return [self._joined(value, row) for value, row in zip(values, rows, strict=True)]
         encode_row = self._multi_label if self.head.multi_label else self._single_label
+        if self.head.multi_label and self.feature.dtype == "null" and self.reading.multi_hot is None:
+            # a stream in whose first rows there was no value: the first batch with lists decides
+            lists = (value if self._is_list(value) and all(map(_is_integer, value)) else None for value in values)
+            check_not_zeros_and_ones(self.what, lists, self.head.num_labels, rows[0])
         if not self.head.multi_label:
             values = [None if isinstance(value, str) and not value else value for value in values]
         return [None if is_missing(value) else encode_row(value, row) for value, row in zip(values, rows, strict=True)]
@@ -81,14 +85,19 @@ class LabelEncoder(NamedTuple):
         if not isinstance(self.column, str):
             return
         if self.head.multi_label and not self.joined and self._integers() and self.reading.multi_hot is None:
-            rows = dataset if isinstance(dataset, Dataset) else dataset.take(FIRST_ROWS)
-            lists = (cell for batch in column_batches(rows, [self.column]) for cell in batch[self.column])
-            check_not_zeros_and_ones(self.what, lists, self.head.num_labels)
+            check_not_zeros_and_ones(self.what, self._first_cells(dataset), self.head.num_labels)
         if self.joined and self.reading.empty is None and isinstance(dataset, Dataset):
-            cells = (cell for batch in column_batches(dataset, [self.column]) for cell in batch[self.column])
-            empty = [row for row, cell in enumerate(cells) if not self._is_list(cell) and not self._text(cell)]
+            cells = enumerate(self._first_cells(dataset))
+            empty = [row for row, cell in cells if not self._is_list(cell) and not self._text(cell)]
             if empty:
                 raise ask_about_empty_cells(self.what, empty_cells(len(empty), len(dataset), empty[0]))
+
+    def _first_cells(self, dataset: Dataset | IterableDataset) -> Iterator[Any]:
+        """The cells of the column; of a stream those of its first rows, which may lack it."""
+        if not isinstance(dataset, Dataset):
+            return (row.get(self.column) for row in dataset.with_format(None).take(FIRST_ROWS))
+        assert isinstance(self.column, str)
+        return (cell for batch in column_batches(dataset, [self.column]) for cell in batch[self.column])
 
     def _is_list(self, cell: Any) -> bool:
         return isinstance(cell, (list, tuple))  # in a stream that does not say its types
@@ -187,6 +196,10 @@ class LabelEncoder(NamedTuple):
 
     def _error(self, row: int, problem: str) -> ValueError:
         return ValueError(f"{self.what}, row {row}: {problem}")
+
+
+def _is_integer(cell: Any) -> bool:
+    return isinstance(cell, int) and not isinstance(cell, bool)
 
 
 class UnknownLabel(ValueError):

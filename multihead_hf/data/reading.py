@@ -231,19 +231,20 @@ def empty_cells(empty: int, rows: int, first: int) -> str:
     return f"{empty:,} of {rows:,} cells {'is' if empty == 1 else 'are'} empty (the first is row {first})"
 
 
-def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None = None) -> None:
+def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None = None, begin: int = 0) -> None:
     """
     Args:
         what: head and column.
         lists: the cells of a column of lists of integers.
         width: how many labels there are, where that is known.
+        begin: number of the first row.
 
     Raises:
         ValueError: all lists hold 0 and 1 only and are of one length: they may be 0 or 1 for each label, or label ids.
     """
     first: tuple[int, Any] | None = None
     count = 0
-    for row, value in enumerate(lists):
+    for row, value in enumerate(lists, start=begin):
         if value is None:
             continue
         first = first or (row, value)

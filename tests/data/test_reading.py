@@ -201,6 +201,17 @@ def test_lists_of_zeros_and_ones_are_asked_about(inner: str, stream: bool) -> No
         assert labels_of(rows, heads) == labels_of(rows, topics(), multi_hot={"topics": multi_hot}) == targets
 
 
+def test_lists_of_zeros_and_ones_far_down_a_stream() -> None:
+    rows = [{"text": "w1", "topics": None}] * 1200 + [{"text": "w1", "topics": [1, 0]}]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    prepared = prepare_dataset(stream, tiny.tokenizer(), topics())
+    with pytest.raises(ValueError, match=r"the list holds 2 integers, .* \(the first is \[1, 0\] in row 1200\)"):
+        list(prepared)
+    assert labels_of(stream, topics(), multi_hot=True)[-1] == [1, 0]
+    lacking = IterableDataset.from_generator(lambda: iter([{"text": "w1"}, {"text": "w1", "topics": [0]}]))
+    assert labels_of(lacking, topics()) == [None, [1, 0]]
+
+
 @pytest.mark.parametrize("values", [[[0, 1], [1]], [[0, 1], []], [[0], [1]], [[0, 2], [1, 0]], [["0", "1"]]])
 def test_other_lists_are_not_asked_about(values: list) -> None:
     rows = Dataset.from_dict({"text": ["w1"] * len(values), "topics": values})
