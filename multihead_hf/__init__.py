@@ -13,7 +13,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_multihead import MultiHeadConfig
 from .model.decoding_multihead import HeadPrediction
-from .model.head_multihead import HeadConfig
+from .model.head_multihead import HeadConfig, LabelReading
 from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
 from .model.modeling_multihead import TASK, MultiHeadModel, MultiHeadOutput
 from .model.pipeline_multihead import MultiHeadPipeline
@@ -80,6 +80,7 @@ __all__ = [
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
+    "LabelReading",
     "MultiHeadConfig",
     "MultiHeadDataCollator",
     "MultiHeadMetric",

@@ -3,15 +3,15 @@
 import os
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import is_torch_bf16_gpu_available
 
-from ..data.heads import EMPTY
 from ..data.mixing import STOPS
+from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
 from ..publishing.card import check_given
@@ -52,10 +52,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
-        label_columns: head → column, or → columns, one for each label, as a dict or its JSON text, where names differ.
-        label_sep: what joins the labels in strings of multi-label heads, or a dict head → it (or its JSON text).
-        empty_labels: whether an empty joined string is `"missing"`, or `"none"` of the labels.
-        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
+        label_columns, sep, empty, multi_hot: how labels are read, as for `prepare_dataset`: each a value for all heads,
+            or a dict head → value (or its JSON text). By default as the heads remember it; what is said here is kept
+            in the model's config.
         max_length: tokens after which a text is cut; kept in the model's config.
         truncation, max_windows, stride, window_pooling: what becomes of longer texts, as in `MultiHeadConfig`; kept
             there.
@@ -93,8 +92,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     _VALID_DICT_FIELDS = [
         *TrainingArguments._VALID_DICT_FIELDS,
-        "label_columns",
-        "label_sep",
+        *OPTIONS,
         "mixing_probabilities",
         "model_card",
     ]
@@ -112,20 +110,26 @@ class MultiHeadTrainingArguments(TrainingArguments):
     text_columns: list[str] | None = field(
         default=None, metadata={"help": "Column with the text, or two columns for text pairs. Default: 'text'."}
     )
-    label_columns: dict[str, str] | str | None = field(
+    label_columns: dict[str, str | list[str]] | str | None = field(
         default=None,
-        metadata={"help": "Head → label column as JSON, where the column has not the head's name (with '_labels')."},
+        metadata={
+            "help": "Column of the labels, or head → column as JSON. Default: as the head remembers, or its name."
+        },
     )
-    label_sep: dict[str, str] | str | None = field(
+    sep: dict[str, str] | str | None = field(
         default=None,
-        metadata={"help": "What joins the labels of multi-label heads in strings, such as '|', or head → it as JSON."},
+        metadata={"help": "Separator between the labels in a cell, such as '|', or head → separator as JSON."},
     )
-    empty_labels: str = field(
-        default="missing",
-        metadata={"help": "What an empty joined string is: 'missing', or 'none' of the labels.", "choices": EMPTY},
+    empty: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "What an empty cell of joined labels means: 'missing', or 'none' of them; or head → it as JSON."
+        },
     )
-    multi_hot: bool = field(
-        default=False, metadata={"help": "Whether lists of integers are 0/1 for each label, instead of label ids."}
+    # (of a union with bool HfArgumentParser makes no option that takes JSON)
+    multi_hot: dict[str, bool] | str | Literal[True, False] | None = field(
+        default=None,
+        metadata={"help": "Whether lists of integers hold 0 or 1 for each label (true), or label ids (false)."},
     )
     max_length: int | None = field(
         default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
@@ -246,7 +250,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
             self.model_card = check_given(self.model_card)
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("feature_dtype", self.feature_dtype, FEATURE_DTYPES)
-        one_of("empty_labels", self.empty_labels, EMPTY)
+        if isinstance(self.multi_hot, str):
+            self.multi_hot = {"true": True, "false": False}.get(self.multi_hot.lower(), self.multi_hot)
+        check_values(self.reading)
         one_of("mixing_stop", self.mixing_stop, STOPS)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
         one_of("window_pooling", self.window_pooling or "mean", WINDOW_POOLINGS)
@@ -268,13 +274,16 @@ class MultiHeadTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} {value!r}: give a whole number of {least} or more")
         if isinstance(self.train_heads, str):
             self.train_heads = [self.train_heads]
-        for name, example in (
-            ("label_columns", '{"topic": "topic_label"}'),
-            ("mixing_probabilities", '{"a": 0.7, "b": 0.3}'),
-        ):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, dict):
-                raise ValueError(f"{name} {value!r}: give a dict or a JSON object, such as {example}")
+        if self.mixing_probabilities is not None and not isinstance(self.mixing_probabilities, dict):
+            raise ValueError(
+                f"mixing_probabilities {self.mixing_probabilities!r}: give a dict or a JSON object, such as "
+                '{"a": 0.7, "b": 0.3}'
+            )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How labels are read, as the options of `prepare_dataset`."""
+        return {option: getattr(self, option) for option in OPTIONS}
 
 
 def _pins_memory() -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
+from ..data.reading import spelled_out
 from ..evaluation.metrics import MISSING
 from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import decide, probabilities
@@ -117,8 +118,8 @@ def _reader(
         raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
     known = [each.name for each in fields(MultiHeadTrainingArguments)]
     for name in reading:
-        if name not in known:
-            raise ValueError(f"no way of reading rows is called {name!r}.{near_names(name, known)}")
+        if name not in (*known, "reading"):
+            raise ValueError(f"Unexpected keyword argument {name!r}.{near_names(name, [*known, 'reading'], 0.5)}")
     quiet = {
         "report_to": "none",
         "disable_tqdm": True,
@@ -126,15 +127,16 @@ def _reader(
         "bf16": False,  # decisions are those of the weights as they are
     }
     with tempfile.TemporaryDirectory() as folder, _kept_as_it_is(base):
-        args = MultiHeadTrainingArguments(folder, **{**quiet, **reading})
+        args = MultiHeadTrainingArguments(folder, **{**quiet, **spelled_out(base.config.heads, reading)})
         yield MultiHeadTrainer(model=model, args=args, processing_class=tokenizer)
 
 
 @contextlib.contextmanager
 def _kept_as_it_is(model: MultiHeadModel) -> Iterator[None]:
-    """A Trainer makes a model ready for training: its text settings, what is frozen and in which precision, and the
-    learned weights of its losses. Whoever only asks for predictions finds it as it was."""
+    """A Trainer makes a model ready for training: its text settings, how its labels are read, what is frozen and in
+    which precision, and the learned weights of its losses. Whoever only asks for predictions finds it as it was."""
     settings = {name: getattr(model.config, name) for name in TEXT_SETTINGS}
+    readings = {name: head.reading for name, head in model.config.heads.items()}
     frozen, log_variances, training = model._frozen_by_arguments, model.log_variances, model.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model._frozen_by_arguments = []
@@ -149,6 +151,8 @@ def _kept_as_it_is(model: MultiHeadModel) -> Iterator[None]:
         model.train(training)
         for name, value in settings.items():
             setattr(model.config, name, value)
+        for name, own in readings.items():
+            model.config.heads[name].reading = own
 
 
 def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:

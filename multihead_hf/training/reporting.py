@@ -12,10 +12,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
+from ..data.reading import joined_columns
 from ..data.sources import one_part, read_dataset
 from ..evaluation.report import Report, make_report, save_report
 from .comparison import check_draws
 from .predictions import predicted, texts_of
+from .preparation import multi_head_model
 
 
 def write_report(
@@ -48,8 +50,9 @@ def write_report(
         history: log entries of the training run; by default the trainer's.
         most: mistakes of a head on the page; the tables have all.
         draws, level, seed: of the bootstrap intervals.
-        reading: for a model, how rows are read: `text_columns`, `label_columns`, `label_sep`, `empty_labels`,
-            `multi_hot`, `max_length`, `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.
+        reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
+            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, and `text_columns`, `max_length`,
+            `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.
 
     Returns:
         the report, which prints as a summary; with several processes on each of them, written by the first.
@@ -63,7 +66,9 @@ def write_report(
 
     is_trainer = isinstance(model, Trainer)
     check_not_pushed(folder, [model.args.output_dir] if is_trainer else [])
-    rows = one_part(read_dataset(dataset), split)
+    heads = multi_head_model(model.model if is_trainer else model).config.heads
+    strings = joined_columns(heads, model.args.reading if is_trainer else reading)
+    rows = one_part(read_dataset(dataset, strings=strings), split)
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read again, and this is a {type(rows).__name__}")
     if not len(rows):

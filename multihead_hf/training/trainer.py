@@ -87,6 +87,7 @@ from .preparation import (
     check_token,
     labels_of,
     multi_head_model,
+    part_of,
     prepared,
     prepared_for_training,
     resolve_balanced,
@@ -113,7 +114,8 @@ class MultiHeadTrainer(Trainer):
         args: `MultiHeadTrainingArguments`.
         data_collator: default `MultiHeadDataCollator`.
         train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Each
-            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`).
+            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`). Of a
+            folder, Hub data set or `DatasetDict` the part `train`, or `validation`, is taken.
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
         losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. The
@@ -213,6 +215,7 @@ class MultiHeadTrainer(Trainer):
     def _ready(self, model: Any) -> None:
         """Prepare the data for the model, and the model for training on it; nothing is written before that worked."""
         args, tokenizer, train, evaluation = self._given
+        evaluation = part_of(evaluation, "validation")
         config = multi_head_model(model).config
         metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
         if isinstance(evaluation, Mapping):
