@@ -93,23 +93,45 @@ def report_command(
     most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
     batch_size: BatchSizeOption = 32,
+    train_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Training rows of the linear baseline: files, a glob or a folder; also several. "
+            "Default: the split train of DATA, if it has one."
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline/--no-baseline", help="A linear baseline, TF-IDF with logistic regression, beside each head."
+        ),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
     from ..training.reporting import saved_history, write_report
 
+    if train_data and not baseline:
+        raise typer.BadParameter(
+            "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"
+        )
     config = saved_config(model)
     _check_report_place(output, list(config.heads), overwrite)
     reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
     loaded, tokenizer = load_model(model)
     report = write_report(
         loaded,
-        rows_of(data, delimiter, split, DEFAULT_PARTS, config, reading),
+        read_dataset(
+            data[0] if len(data) == 1 else data, delimiter=delimiter, strings=joined_columns(config.heads, reading)
+        ),
         output,
         tokenizer=tokenizer,
+        split=split,
         title=title,
         history=saved_history(model),
+        baseline=baseline,
+        train_dataset=rows_of(train_data, delimiter, None, ("train",), config, reading) if train_data else None,
         most=most,
         draws=draws,
         **reading,

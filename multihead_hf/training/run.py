@@ -261,7 +261,7 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.end.report:
         folder = f"{trainer.args.output_dir}/_report"
-        write_report(trainer, parts.get("test", validation), folder)
+        write_report(trainer, parts.get("test", validation), folder, baseline=run.end.baseline)
         said.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

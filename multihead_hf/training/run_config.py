@@ -87,6 +87,10 @@ class EndSection:
     report: bool = field(
         default=False, metadata={"help": "Write a report on the test rows (else validation) into _report."}
     )
+    baseline: bool = field(
+        default=True,
+        metadata={"help": "Put a linear baseline, TF-IDF with logistic regression, beside each head in the report."},
+    )
 
 
 @dataclass

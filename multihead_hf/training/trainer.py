@@ -176,6 +176,7 @@ class MultiHeadTrainer(Trainer):
         self._gradient_norms: dict[str, Tensor] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
+        self.raw_train_dataset = train_dataset  # as it was given: its texts are read by a linear baseline
         self._has_own_metrics = compute_metrics is not None
         self._own_losses = dict(losses or {})
         self._datasets: tuple[Any, Any] = (None, None)

@@ -100,9 +100,16 @@ def test_what_is_done_at_the_end(folder: Path) -> None:
     saved = MultiHeadModel.from_pretrained("out").config.heads
     assert saved["topic"].thresholds is not None
     assert saved["mood"].calibration_temperature is not None
-    assert Path("out/_report/report.html").is_file()
+    assert json.loads(Path("out/_report/report.json").read_text())["baseline"]["heads"] == ["topic", "mood"]
+    assert "| Linear baseline |" in Path("out/README.md").read_text()
     assert "topic_f1_micro" in done.metrics
     assert done.trainer.last_evaluation is not None
+
+
+def test_the_report_may_have_no_baseline(folder: Path) -> None:
+    train_from_config(config(end={"report": True, "baseline": False}))
+    assert json.loads(Path("out/_report/report.json").read_text())["baseline"] is None
+    assert "baseline" not in Path("out/README.md").read_text()
 
 
 def test_a_saved_model_gets_a_head_that_it_lacks(folder: Path) -> None:
@@ -264,5 +271,6 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
     for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
         assert f"\n{key}: " in f"\n{keys}", key
     assert "end.report" in keys
+    assert "end.baseline [True]: Put a linear baseline" in keys
     assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
     assert "\nheads.<name>.min_labels: " in keys
