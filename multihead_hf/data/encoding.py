@@ -1,12 +1,11 @@
 """From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
-from typing_extensions import Unpack
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
@@ -16,6 +15,9 @@ from .heads import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
 from .sources import in_part, read_dataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +35,7 @@ def prepare_dataset(
     require_labels: bool = True,
     num_proc: int | None = None,
     name: str | None = None,
-    **options: Unpack[ReadingOptions],
+    **options: "Unpack[ReadingOptions]",
 ) -> Any:
     """Tokenise texts and encode labels, for `MultiHeadDataCollator`.
 

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
 from transformers.utils import logging
-from typing_extensions import Unpack
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..model.losses_multihead import MISSING
@@ -29,11 +28,14 @@ from .reading import (
 )
 from .sources import FIRST_ROWS, column_batches, in_part, read_dataset, table_of, training_part
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 logger = logging.get_logger(__name__)
 
 
 def infer_heads(
-    dataset: Any, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: Unpack[ReadingOptions]
+    dataset: Any, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: "Unpack[ReadingOptions]"
 ) -> dict[str, HeadConfig]:
     """Heads from label columns: what kind each is, and its labels in a fixed order. What was decided, and how often
     each label occurs, is logged at info level.

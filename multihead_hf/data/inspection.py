@@ -4,12 +4,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from typing_extensions import Unpack
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
@@ -21,6 +20,9 @@ from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
 from .sources import in_part, read_dataset, training_part
 from .splits import IN_PART, LABELLED, Label, SplitReport, label_ids, report_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERCENTILES = (50, 90, 95, 99, 100)
 _SHOWN = 20  # entries of a list that the table shows
@@ -116,7 +118,7 @@ def inspect_dataset(
     batch_size: int = 16,
     rare_below: int = 10,
     text_columns: str | Sequence[str] | None = None,
-    **options: Unpack[ReadingOptions],
+    **options: "Unpack[ReadingOptions]",
 ) -> DatasetReport:
     """Tasks, lengths, label counts, rare labels, duplicates and empty texts of a raw dataset.
 

@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from datasets import ClassLabel
-from typing_extensions import TypedDict
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 

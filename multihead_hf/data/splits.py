@@ -6,10 +6,9 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict
-from typing_extensions import Unpack
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
@@ -20,6 +19,9 @@ from .labels import label_encoders
 from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
 from .sources import PARTS, column_batches, in_part, read_dataset, training_part
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 
 def stratified_split(
     dataset: Any,
@@ -27,7 +29,7 @@ def stratified_split(
     fractions: Mapping[str, float] | Sequence[float],
     seed: int = 42,
     groups: str | None = None,
-    **options: Unpack[ReadingOptions],
+    **options: "Unpack[ReadingOptions]",
 ) -> DatasetDict:
     """Split rows into parts with the same shares of every label of all heads at once, as far as whole rows allow.
 
@@ -248,7 +250,7 @@ class SplitReport:
 def split_report(
     parts: Mapping[str, Any],
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
-    **options: Unpack[ReadingOptions],
+    **options: "Unpack[ReadingOptions]",
 ) -> SplitReport:
     """How often each label of every head occurs in each part.
 
