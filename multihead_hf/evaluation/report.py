@@ -169,9 +169,7 @@ class Report:
             "rows": self.rows,
             "level": self.level,
             "unlabelled": self.unlabelled,
-            "baseline": None
-            if self.baseline is None
-            else {**self.baseline.to_dict(), "heads": list(self.baseline.heads)},
+            "baseline": self._baseline_dict(),
             "pictures": [{"name": each.name, "title": each.title, "alt": each.alt} for each in self.pictures],
             "heads": {
                 name: {
@@ -193,6 +191,11 @@ class Report:
     def has_baselines(self) -> bool:
         """Whether any head has a linear baseline."""
         return any(own.baseline is not None for own in self.heads.values())
+
+    def _baseline_dict(self) -> dict[str, Any] | None:
+        if self.baseline is None:
+            return None
+        return {**self.baseline.to_dict(), "heads": [name for name, own in self.heads.items() if own.baseline]}
 
     @property
     def baseline_notes(self) -> list[str]:
@@ -282,8 +285,8 @@ def make_report(
             find_mistakes(view, texts),
             expected_calibration_error(view.reliability(view.scores)),
         )
-        own.baseline = None if baseline is None else baseline.heads.get(name)
-        if own.baseline is not None:
+        if baseline is not None and name in baseline.heads and own.labels["support"].any():
+            own.baseline = baseline.heads[name]
             others = RowCounts(own.baseline.decisions, given, head.positive_id)
             own.difference = differences(counts, others, draws, level, seed)[own.main_score]
         own.pictures = _head_pictures(plots, view, own, confusion, file_name(name, files))

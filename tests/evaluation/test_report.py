@@ -317,5 +317,9 @@ def test_more_labels_than_a_picture_holds() -> None:
 
 def test_a_head_without_any_positive_says_why_it_has_no_score() -> None:
     heads = {"topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
-    report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, {"topic": np.zeros((3, 2))}, list("abc"), draws=5)
+    nothing = HeadBaseline("f1_micro", 9, 9, None, {"f1_micro": 0.0}, np.zeros((3, 2), dtype=bool))
+    references = {"topic": np.zeros((3, 2))}
+    options: dict[str, Any] = {"draws": 5, "baseline": BaselineReport({"topic": nothing})}
+    report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, references, list("abc"), **options)
+    assert not report.has_baselines
     assert "– (no row has any of its labels)" in str(report)
