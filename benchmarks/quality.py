@@ -59,7 +59,8 @@ from multihead_hf import (
     read_dataset,
     tune_thresholds,
 )
-from multihead_hf.evaluation.thresholds import Target, fit_thresholds
+from multihead_hf.evaluation.threshold_choice import tune_head
+from multihead_hf.evaluation.thresholds import Target
 
 SYSTEMS = ("multi-head", "one head", "single", "tf-idf")
 
@@ -182,8 +183,8 @@ def single(task: Task, options: argparse.Namespace, seed: int, folder: str) -> t
         if head.multi_label:
             known = trainer.predict(tokenised(task, "validation", name, tokenizer)).predictions
             references = task.targets("validation", name).astype(np.float32)
-            thresholds, _, _ = fit_thresholds(sigmoid(known), references, Target(), per="label", min_support=10)
-            tuned = scores(task, name, sigmoid(logits) >= thresholds)
+            thresholds = tune_head(sigmoid(known), references, head.labels, None, Target()).thresholds
+            tuned = scores(task, name, sigmoid(logits) >= np.array(thresholds, np.float32))
             found[name] |= {f"tuned_{kind}": value for kind, value in tuned.items()}
     return seconds, found
 

@@ -12,7 +12,7 @@ from ..data.splits import stratified_split
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
-from .predictions import predicted
+from .predictions import Predictions, predicted
 from .preparation import prepared
 from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
@@ -216,13 +216,21 @@ def _model(
     return model, AutoTokenizer.from_pretrained(run.model.start_from)
 
 
+def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
+    """What was found, or why nothing could be: a run that is trained goes on to its metrics and its report."""
+    try:
+        return str(tune_thresholds(trainer, validation))
+    except ValueError as error:
+        return f"The thresholds were not tuned: {error}"
+
+
 def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> FinishedRun:
     said = []
     validation = parts.get("validation")
     if run.end.calibrate or run.end.tune_thresholds:
         found = predicted(trainer, validation)
         said += [str(calibrate(trainer, found))] if run.end.calibrate else []
-        said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
+        said += [_tuned(trainer, found)] if run.end.tune_thresholds else []
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     if test is not None or validation is not None:
