@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from multihead_hf import MultiHeadModel, MultiHeadPredictor, infer_heads, inspect_dataset
 from multihead_hf.cli import main
 from multihead_hf.cli.options import separators
-from multihead_hf.evaluation.thresholds import METRICS, PER
+from multihead_hf.evaluation.thresholds import GRANULARITIES, METRICS
 from multihead_hf.inference.explanation import METHODS
 from multihead_hf.inference.gradients import BASELINES
 from multihead_hf.inference.perturbation import QUANTITIES
@@ -154,7 +154,7 @@ def test_wrong_usage_is_exit_code_2(table: Path) -> None:
     [
         ("inspect", "empty", EMPTY),
         ("tune-thresholds", "metric", METRICS),
-        ("tune-thresholds", "per", PER),
+        ("tune-thresholds", "granularity", GRANULARITIES),
         ("explain", "method", METHODS),
         ("explain", "baseline", BASELINES),
         ("explain", "quantity", QUANTITIES),

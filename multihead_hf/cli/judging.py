@@ -200,11 +200,12 @@ def tune_thresholds_command(
         Literal["f1", "recall_at_precision", "cost"],
         typer.Option(help="What is best; recall_at_precision reads --precision, cost reads --costs."),
     ] = "f1",
-    per: Annotated[
-        Literal["label", "head"], typer.Option(help="A threshold for each label, or one for the whole head.")
-    ] = "label",
+    granularity: Annotated[
+        Literal["auto", "head", "label"],
+        typer.Option(help="One threshold per head or per label; auto: what is best on held-out rows, or no change."),
+    ] = "auto",
     min_support: Annotated[
-        int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
+        int, typer.Option(help="Labels with fewer positives share the common threshold of their head.", min=1)
     ] = 10,
     head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
     precision: Annotated[
@@ -252,15 +253,17 @@ def tune_thresholds_command(
             loaded,
             rows,
             metric,
-            per,
+            granularity,
             min_support,
             heads=several if head and calibrate_too else head or None,
             **chosen,
         )
-    if not dry_run:
+    changed = calibrate_too or any(own.choice != "unchanged" for own in found["thresholds"].heads.values())
+    if changed and not dry_run:
         save_decisions(model, loaded)
     if as_json:
         print(as_text({key: own.to_dict() for key, own in found.items()}))
     else:
         print("\n\n".join(str(own) for own in found.values()))
-        print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")
+        place = os.path.join(model, "config.json")
+        print(f"\nThe thresholds are in {place}" if changed and not dry_run else "\nNothing was changed")

@@ -126,7 +126,7 @@ def _pooling(name_or_path: Any, found: dict[str, Any], encoder: PreTrainedConfig
 
 
 def _max_length(name_or_path: Any, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]) -> int | None:
-    # older files have the encoder's kind in their name
+    # older files have the encoder's kind in their name; newer ones leave the length to the tokenizer, as is done here
     for kind in dict.fromkeys(("bert", encoder.model_type)):
         found = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
         if found is not None:

@@ -15,7 +15,7 @@ from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
-from .predictions import predicted
+from .predictions import Predictions, predicted
 from .preparation import prepared
 from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
@@ -244,13 +244,21 @@ def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadMo
     return model, AutoTokenizer.from_pretrained(run.model.start_from)
 
 
+def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
+    """What was found, or why nothing could be: a run that is trained goes on to its metrics and its report."""
+    try:
+        return str(tune_thresholds(trainer, validation))
+    except ValueError as error:
+        return f"The thresholds were not tuned: {error}"
+
+
 def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> FinishedRun:
     said = []
     validation = parts.get("validation")
     if run.end.calibrate or run.end.tune_thresholds:
         found = predicted(trainer, validation)
         said += [str(calibrate(trainer, found))] if run.end.calibrate else []
-        said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
+        said += [_tuned(trainer, found)] if run.end.tune_thresholds else []
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     tables: list[str] = []

@@ -149,7 +149,7 @@ def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path)
     write_report(trainer, tiny.table(40), tmp_path / "_report", draws=5)
     trainer.save_model()
     assert warning not in (tmp_path / CARD).read_text()
-    tune_thresholds(trainer, tiny.table(40), per="head")
+    tune_thresholds(trainer, tiny.table(40), granularity="head")
     trainer.save_model()
     assert warning in (tmp_path / CARD).read_text()
     trainer.evaluate(tiny.table(20), metric_key_prefix="test")  # not what the card tells of
