@@ -133,25 +133,29 @@ def collected_tables(trainer: Any) -> Iterator[list[str]]:
 
 
 def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -> str:
-    """Return one short line of a log entry: the losses and learning rates while training, else every entry of it."""
+    """Return one short line of a log entry: while training the losses and the learning rate, else every entry of it.
+    Where there is no room the learning rate is left out, and then the losses of the last heads."""
     parts = [f"step {step:>{len(str(steps))}}"]
     if "loss" not in logs:
         return "  ".join([*parts, *(f"{key} {_value(value)}" for key, value in logs.items() if key != "epoch")])
     parts.append(f"loss {_value(logs['loss'])}")
-    rates = _rates(logs)
     losses = [f"{name} {_value(logs[f'{name}_loss'])}" for name in heads if f"{name}_loss" in logs]
-    while losses and len("  ".join([*parts, *losses, *rates])) > WIDTH:
-        losses = [*losses[:-2], "..."]
-    return "  ".join([*parts, *losses, *rates])
+    line = "  ".join([*parts, *losses, *_rates(logs)])
+    shown = len(losses)
+    while len(line) > WIDTH and shown:  # all of it is in the log
+        line = "  ".join([*parts, *losses[:shown], *(["..."] if shown < len(losses) else [])])
+        shown -= 1
+    return line
 
 
 def _rates(logs: Mapping[str, Any]) -> list[str]:
     """The learning rate; that of the encoder and that of the heads where they differ."""
     found = {part: logs[f"{_RATE}_{part}"] for part in ("encoder", "heads") if f"{_RATE}_{part}" in logs}
-    if len(set(found.values())) > 1:
-        return [f"learning rate {'  '.join(f'{part} {rate:.2e}' for part, rate in found.items())}"]
     rate = next(iter(found.values()), logs.get(_RATE))
-    return [] if rate is None else [f"learning rate {rate:.2e}"]
+    if rate is None:
+        return []
+    of_heads = found.get("heads", rate)
+    return [f"lr {rate:.1e}" if of_heads == rate else f"lr {rate:.1e} (heads {of_heads:.1e})"]
 
 
 def end_line(step: int, logs: Mapping[str, Any]) -> str:

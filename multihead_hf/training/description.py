@@ -105,11 +105,13 @@ def _head_lines(facts: RunFacts) -> list[str]:
     if facts.counts is None:
         return aligned(table, left=2)
     several = any(head.multi_label for head in facts.heads.values())
-    table[0] += ["labelled", "unlabelled", *(["none apply"] if several else [])]
+    lacking = any(counts.unlabelled for counts in facts.counts.values())
+    table[0] += ["labelled", *(["unlabelled"] if lacking else []), *(["none apply"] if several else [])]
     rare = [f"rare labels (fewer than {RARE} rows)"]
     for line, (name, head) in zip(table[1:], facts.heads.items(), strict=True):
         counts = facts.counts[name]
-        line += [f"{counts.labelled:,}", f"{counts.unlabelled:,}" if counts.unlabelled else NO_NUMBER]
+        line.append(f"{counts.labelled:,}")
+        line += [f"{counts.unlabelled:,}" if counts.unlabelled else NO_NUMBER] if lacking else []
         line += [f"{counts.none:,}" if head.multi_label else NO_NUMBER] if several else []
         rare.append(_rare(head, counts))
     return [_shortened(f"{line}  {labels}") for line, labels in zip(aligned(table, left=2), rare, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from datasets import DatasetDict
 from huggingface_hub import HfApi
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_optimizer import is_optimizer_factory
@@ -375,7 +376,8 @@ class MultiHeadTrainer(Trainer):
         for name in self.config.heads:
             kind, text = found.get(name, ("", ""))
             if kind and kind != self._collapsed.get((prefix, name)) and self.is_world_process_zero():
-                logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
+                with tqdm.external_write_mode():  # not behind a bar
+                    logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
             self._collapsed[prefix, name] = kind
 
     def _judge(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:

@@ -47,8 +47,8 @@ def log_entries(trainer: Any) -> list[str]:
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [
         f"step {entry['step']:>2}  loss {number(entry['loss'])}  topic {number(entry['topic_loss'])}  "
-        f"mood {number(entry['mood_loss'])}  learning rate encoder {entry['learning_rate_encoder']:.2e}  "
-        f"heads {entry['learning_rate_heads']:.2e}\n"
+        f"mood {number(entry['mood_loss'])}  lr {entry['learning_rate_encoder']:.1e} "
+        f"(heads {entry['learning_rate_heads']:.1e})\n"
         for entry in entries
     ]
 
@@ -351,11 +351,31 @@ def test_the_facts_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_log_line_stays_short() -> None:
+    rates = {"learning_rate": 9.512e-5, "learning_rate_encoder": 9.512e-5, "learning_rate_heads": 9.512e-3}
+    logs = {
+        "loss": 1.5,
+        "grad_norm": 2.0,
+        "scenario_loss": 0.25,
+        "intent_loss": 3.5,
+        "entities_loss": 0.0625,
+        "epoch": 1,
+    }
+    begin = "step  23  loss 1.5000  scenario 0.2500  intent 3.5000  entities 0.0625"
+    line = log_line({**logs, **rates}, 23, 450, ["scenario", "intent", "entities"])
+    assert line == f"{begin}  lr 9.5e-05 (heads 9.5e-03)"
+    line = log_line({**logs, "learning_rate": 5e-5}, 23, 450, ["scenario", "intent", "entities"])
+    assert line == f"{begin}  lr 5.0e-05"
+    line = log_line({**logs, "learning_rate_encoder": 0.0, "learning_rate_heads": 0.0}, 23, 450, ["scenario"])
+    assert line == "step  23  loss 1.5000  scenario 0.2500  lr 0.0e+00"
+
+
+def test_a_log_line_of_many_heads_ends_in_dots() -> None:
     heads = [f"head_number_{i}" for i in range(30)]
     logs = {"loss": 1.5, "learning_rate": 5e-5, **{f"{name}_loss": 0.25 for name in heads}}
-    line = log_line(logs, 7, 12_000, heads)
-    assert line == ("step     7  loss 1.5000  head_number_0 0.2500  head_number_1 0.2500  ...  learning rate 5.00e-05")
-    assert len(line) <= 100
+    shown = "  ".join(f"{name} 0.2500" for name in heads[:3])
+    assert log_line(logs, 7, 12_000, heads) == f"step     7  loss 1.5000  {shown}  ..."
+    four = log_line(logs, 7, 12_000, heads[:3])  # there is room for the losses and not for the rate
+    assert four == f"step     7  loss 1.5000  {shown}"
     assert log_line({"loss": float("nan")}, 1, 1, heads) == "step 1  loss not finite"
 
 

@@ -93,10 +93,14 @@ def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
     assert called.trainer.config.heads["mood"].problem_type == "single_label_classification"
 
 
-def test_what_is_done_at_the_end(folder: Path) -> None:
+def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"train": "rows.csv", "split": {"train": 0.6, "validation": 0.2, "test": 0.2}}
     done = train_from_config(config(data=data, end={"calibrate": True, "tune_thresholds": True, "report": True}))
     assert [done.said[2], done.said[3]] == ["The report is out/_report/report.html", "On the test rows:"]
+    (table,) = done.said[4:]
+    assert table.startswith("test  epoch 2  step ")
+    assert f"{done.metrics['topic_f1_micro']:.4f}" in table
+    assert "test  epoch 2" not in capsys.readouterr().out  # it is not shown twice
     saved = MultiHeadModel.from_pretrained("out").config.heads
     assert saved["topic"].thresholds is not None
     assert saved["mood"].calibration_temperature is not None
