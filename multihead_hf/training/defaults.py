@@ -111,4 +111,5 @@ def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tupl
 
 def is_fresh(head: ClassificationHead) -> bool:
     """Whether a head is trained that was neither loaded nor trained before."""
-    return head.is_fresh and any(parameter.requires_grad for parameter in head.parameters())
+    # (the code of a model that was saved by an older version may not have the attribute, and its heads were loaded)
+    return getattr(head, "is_fresh", False) and any(parameter.requires_grad for parameter in head.parameters())

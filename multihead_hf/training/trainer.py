@@ -877,7 +877,8 @@ class MultiHeadTrainer(Trainer):
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         multi_head_model(self.model).sync_thresholds()
         for _, head in heads_in(self.model, self.config.heads):
-            head.is_fresh = head.is_fresh and not is_fresh(head)  # those that were trained are fresh no more
+            if is_fresh(head):
+                head.is_fresh = False
         return result
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
