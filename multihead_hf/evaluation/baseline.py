@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,7 @@ class BaselineReport:
         reason: the reason why no head has one.
     """
 
+    name: ClassVar[str] = NAME
     heads: dict[str, HeadBaseline] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
@@ -80,10 +81,10 @@ class BaselineReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         heads = {name: own.to_dict() for name, own in self.heads.items()}
-        return {"name": NAME, "heads": heads, "left_out": self.left_out, "reason": self.reason}
+        return {"name": self.name, "heads": heads, "left_out": self.left_out, "reason": self.reason}
 
     def __str__(self) -> str:
-        lines = [f"Linear baseline ({NAME})", f"{'head':24}{'main score':12}{'value':>7}  trained on"]
+        lines = [f"Linear baseline ({self.name})", f"{'head':24}{'main score':12}{'value':>7}  trained on"]
         for name, own in self.heads.items():
             lines.append(f"{name:24}{own.main_score:12}{own.figures[own.main_score]:7.3f}  {own.trained_on}")
         lines += [f"{name:24}no baseline: {why}" for name, why in self.left_out.items()]

@@ -529,7 +529,11 @@ def _training_pictures(
 
 def _template() -> jinja2.Template:
     source = resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    # strict, as a misspelt name would be an empty text
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(source)
 
 
 def _number(value: Any, digits: int = 3) -> str:
