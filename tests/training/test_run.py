@@ -1,6 +1,7 @@
 """A run from a YAML file is the run that one would write by hand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     assert f"{done.metrics['topic_f1_micro']:.4f}" in table
     assert "test  epoch 2" not in capsys.readouterr().out  # it is not shown twice
     saved = MultiHeadModel.from_pretrained("out").config.heads
-    assert saved["topic"].thresholds is not None
+    assert "\ntopic: kept as they were (" in done.said[1]  # 12 rows show no better ones
+    assert saved["topic"].thresholds is None
     assert saved["mood"].calibration_temperature is not None
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"]["heads"] == ["topic", "mood"]
     assert "| Linear baseline |" in Path("out/README.md").read_text()
@@ -114,6 +116,16 @@ def test_the_report_may_have_no_baseline(folder: Path) -> None:
     train_from_config(config(end={"report": True, "baseline": False}))
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"] is None
     assert "baseline" not in Path("out/README.md").read_text()
+
+
+def test_a_trained_run_goes_on_where_thresholds_cannot_be_tuned(folder: Path) -> None:
+    rows = pd.read_csv("rows.csv")
+    rows[:40].to_csv("train.csv", index=False)
+    rows[40:43].to_csv("few.csv", index=False)
+    data = {"train": "train.csv", "validation": "few.csv"}
+    done = train_from_config(config(data=data, end={"tune_thresholds": True}))
+    assert re.search(r"^The thresholds were not tuned: .*labelled", done.said[0])
+    assert "topic_f1_micro" in done.metrics
 
 
 def test_a_saved_model_gets_a_head_that_it_lacks(folder: Path) -> None:
