@@ -73,6 +73,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         per_device_train_batch_size=16,
         per_device_eval_batch_size=16,
         learning_rate=1e-3,
+        warmup_steps=0,
         lr_scheduler_type="constant",
         freeze_encoder=True,
         cache_features=options.cached,

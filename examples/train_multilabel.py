@@ -1,7 +1,7 @@
 """Train a multi-label classifier on any checkpoint: evaluated every epoch, best model by micro-F1, tested once.
 
     python examples/train_multilabel.py --demo                      # no download, a minute on a CPU
-    python examples/train_multilabel.py --data data/ --text_columns body --label_column tags --label_sep "|"
+    python examples/train_multilabel.py --data data/ --text_columns body --label_column tags --sep "|"
     python examples/train_multilabel.py --model_name google/canine-s --data me/my-dataset --text "Import duties"
 
 The data are a folder of files, a glob, or a data set on the Hub, with the parts `train`, `validation` and `test`; a
@@ -73,10 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.demo:
         options.model_name = save_encoder(args, parts["train"]["text"])
     name = options.label_column
-    heads = infer_heads(parts, [name], **reading(args))
+    heads = infer_heads(parts, [name], **args.reading)
     if not heads[name].multi_label:
         raise SystemExit(
-            f"column {name!r} has one label a row: see train_imbalanced.py; for joined labels add --label_sep '|'"
+            f"column {name!r} has one label a row: see train_imbalanced.py; for joined labels add --sep '|'"
         )
     trainer = MultiHeadTrainer(
         model=MultiHeadModel.from_encoder(options.model_name, heads=heads, pooling=options.pooling),
@@ -116,13 +116,8 @@ def load_parts(options: MultilabelArguments, args: MultiHeadTrainingArguments) -
             f"{options.data} has the parts {list(data)}: train, validation and test are needed, or one table"
         )
     shares = {"train": 0.8, "validation": 0.1, "test": 0.1}
-    heads = infer_heads(data, [options.label_column], **reading(args))
-    return stratified_split(data, heads, shares, seed=args.seed, **reading(args))
-
-
-def reading(args: MultiHeadTrainingArguments) -> dict[str, Any]:
-    """How labels are read, as the Trainer reads them."""
-    return {"sep": args.label_sep, "empty": args.empty_labels, "multi_hot": args.multi_hot}
+    heads = infer_heads(data, [options.label_column], **args.reading)
+    return stratified_split(data, heads, shares, seed=args.seed)
 
 
 def print_labels(folder: str, head: str, text: Any, threshold: float) -> None:

@@ -59,6 +59,9 @@ BOOLEANS = ("true", "false")  # --resume_from_checkpoint True: the last checkpoi
 PUBLISHED: dict[str, Any] = {
     "output_dir": "runs/wimbert",
     "learning_rate": 8e-5,
+    "head_learning_rate": 8e-5,
+    "head_weighting": "fixed",
+    "train_sampling_strategy": "random",
     "weight_decay": 0.0,
     "lr_scheduler_type": "cosine_with_min_lr",
     "lr_scheduler_kwargs": '{"min_lr": 1e-6}',
@@ -81,8 +84,10 @@ PUBLISHED: dict[str, Any] = {
 DEMO: dict[str, Any] = {
     "output_dir": "runs/wimbert-demo",
     "learning_rate": 1.5e-3,
+    "head_learning_rate": None,
+    "head_weighting": "prior",
     "num_train_epochs": 10,
-    "max_length": 80,
+    "max_length": 512,
     "train_sampling_strategy": "group_by_length",
     "per_device_eval_batch_size": 64,
     "use_cpu": True,

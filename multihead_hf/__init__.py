@@ -13,7 +13,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_multihead import MultiHeadConfig
 from .model.decoding_multihead import HeadPrediction
-from .model.head_multihead import HeadConfig
+from .model.head_multihead import HeadConfig, LabelReading
 from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
 from .model.modeling_multihead import TASK, MultiHeadModel, MultiHeadOutput
 from .model.pipeline_multihead import MultiHeadPipeline
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .data.mixing import mix_datasets
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
+    from .evaluation.baseline import BaselineReport, linear_baseline
     from .evaluation.metric import MultiHeadMetric
     from .inference.explanation import Explanation, WordScore, explain
     from .inference.files import predict_files
@@ -52,6 +53,8 @@ _LAZY = {
     "read_dataset": "data.sources",
     "split_report": "data.splits",
     "stratified_split": "data.splits",
+    "BaselineReport": "evaluation.baseline",
+    "linear_baseline": "evaluation.baseline",
     "MultiHeadMetric": "evaluation.metric",
     "MultiHeadPredictions": "inference.results",
     "MultiHeadPredictor": "inference.predictor",
@@ -75,11 +78,13 @@ _LAZY = {
 
 __all__ = [
     "AdditiveTerm",
+    "BaselineReport",
     "Explanation",
     "ExportReport",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
+    "LabelReading",
     "MultiHeadConfig",
     "MultiHeadDataCollator",
     "MultiHeadMetric",
@@ -99,6 +104,7 @@ __all__ = [
     "export_model",
     "infer_heads",
     "inspect_dataset",
+    "linear_baseline",
     "mix_datasets",
     "predict_files",
     "predict_proba",

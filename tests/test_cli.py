@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from multihead_hf import MultiHeadModel, MultiHeadPredictor, infer_heads, inspect_dataset
 from multihead_hf.cli import main
 from multihead_hf.cli.options import separators
-from multihead_hf.data.heads import EMPTY
-from multihead_hf.evaluation.thresholds import METRICS, PER
+from multihead_hf.evaluation.thresholds import GRANULARITIES, METRICS
 from multihead_hf.inference.explanation import METHODS
 from multihead_hf.inference.gradients import BASELINES
 from multihead_hf.inference.perturbation import QUANTITIES
 from multihead_hf.inference.precision import AUTO, PRECISIONS
 from multihead_hf.model.configuration_multihead import POOLINGS
+from multihead_hf.model.head_multihead import EMPTY
 from multihead_hf.publishing.export import FORMATS, QUANTIZE
 
 ROWS = [
@@ -66,11 +66,12 @@ def cli(*arguments: str | Path) -> Done:
 
 def test_inspect_prints_what_the_call_gives(table: Path) -> None:
     options = ["--label-column", "topics", "--label-column", "feeling=mood", "--sep", "|", "--batch-size", "2"]
+    options += ["--empty", "none"]
     done = cli("inspect", table, *options)
     assert done.returncode == 0, done.stderr
     columns = {"topics": "topics", "feeling": "mood"}
-    heads = infer_heads(str(table), columns, sep="|")
-    report = inspect_dataset(str(table), heads, batch_size=2, label_columns=columns, sep="|")
+    heads = infer_heads(str(table), columns, sep="|", empty="none")
+    report = inspect_dataset(str(table), heads, batch_size=2)
     assert done.stdout.rstrip() == str(report).rstrip()
     assert "1 texts occur several times with different labels" in done.stdout
     assert json.loads(cli("inspect", table, *options, "--json").stdout) == report.to_dict()
@@ -79,7 +80,8 @@ def test_inspect_prints_what_the_call_gives(table: Path) -> None:
 def test_inspect_for_a_model(table: Path, tmp_path: Path) -> None:
     tiny.model(max_length=4).save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
-    done = cli("inspect", table, "--model", tmp_path / "model", "--label-column", "topic=topics", "--sep", "|")
+    options = ["--label-column", "topic=topics", "--sep", "|", "--empty", "topic=missing"]
+    done = cli("inspect", table, "--model", tmp_path / "model", *options)
     assert done.returncode == 0, done.stderr
     assert "tokens: longest" in done.stdout
     assert "longer than 4" in done.stdout
@@ -152,7 +154,7 @@ def test_wrong_usage_is_exit_code_2(table: Path) -> None:
     [
         ("inspect", "empty", EMPTY),
         ("tune-thresholds", "metric", METRICS),
-        ("tune-thresholds", "per", PER),
+        ("tune-thresholds", "granularity", GRANULARITIES),
         ("explain", "method", METHODS),
         ("explain", "baseline", BASELINES),
         ("explain", "quantity", QUANTITIES),
@@ -196,7 +198,8 @@ def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert "no column for the heads ['topic']: if another holds their labels, name it" in done.stdout
     assert "topic: 3 labels occur never" not in done.stdout
-    named = cli("inspect", table, "--model", tmp_path / "model", "--label-column", "topic=topics", "--sep", "topic=|")
+    options = ["--label-column", "topic=topics", "--sep", "topic=|", "--empty", "none"]
+    named = cli("inspect", table, "--model", tmp_path / "model", *options)
     assert "no column" not in named.stdout
     found = json.loads(cli("inspect", table, "--model", tmp_path / "model", "--json").stdout)
     assert found["no_column"] == {"": ["topic"]}
@@ -294,6 +297,8 @@ def test_an_encoder_without_weights_gives_no_random_labels(tmp_path: Path) -> No
     [
         (["--label-column", "topc=topics"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
         (["--sep", "topc=|"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
+        (["--empty", "topc=none"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
+        (["--empty", "topic=nothing"], "'topic=nothing': give missing or none, or NAME=none. Did you mean 'none'?"),
         (["--sep", "colour=|"], "there is no head 'colour'. Heads: ['topic', 'mood']"),
         (["--sep", "topic=|", "--sep", "mod=,"], "there is no head 'mod'. Did you mean 'mood'?"),
     ],

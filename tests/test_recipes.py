@@ -96,7 +96,7 @@ def test_multilabel_of_ones_own_table(tmp_path: Path) -> None:
     rows = [{"body": f"w{i % 7} w{i % 3}", "tags": "|".join(f"tag {i % n}" for n in (2, 3))} for i in range(60)]
     pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
     tiny.save_encoder(tmp_path / "encoder", "canine")
-    flags = ["--data", "rows.csv", "--text_columns", "body", "--label_column", "tags", "--label_sep", "|"]
+    flags = ["--data", "rows.csv", "--text_columns", "body", "--label_column", "tags", "--sep", "|"]
     flags += ["--model_name", "encoder", "--num_train_epochs", "1", "--output_dir", "out", "--text", "w1 w2"]
     out = recipe("train_multilabel.py", tmp_path, *flags)
     assert score(out, "f1_micro") >= 0

@@ -15,10 +15,22 @@ from multihead_hf import (
     MultiHeadTrainingArguments,
 )
 
+# those of transformers: short runs, in which what a test changes is all that differs
+PLAIN = {
+    "learning_rate": 5e-5,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 8,
+    "warmup_steps": 0,
+    "train_sampling_strategy": "random",
+    "bf16": False,
+    "head_weighting": "fixed",
+}
+
 
 def arguments(folder: Path, **settings: Any) -> MultiHeadTrainingArguments:
     quiet = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1, "seed": 0}
-    return MultiHeadTrainingArguments(str(folder), **{**quiet, **settings})
+    given = {**PLAIN, **quiet, **settings}
+    return MultiHeadTrainingArguments(str(folder), **{"head_learning_rate": given["learning_rate"], **given})
 
 
 def still(**heads: Any) -> MultiHeadModel:

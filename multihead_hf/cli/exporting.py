@@ -54,8 +54,8 @@ def export_command(
     label_column: LabelColumnOption = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
-    empty: EmptyOption = "missing",
-    multi_hot: MultiHotOption = False,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
     delimiter: DelimiterOption = None,
     batch_size: BatchSizeOption = 32,
     as_json: JsonOption = False,
@@ -69,13 +69,14 @@ def export_command(
     from ..publishing.export import check_packages, export_model
 
     check_output(output, [model], overwrite)
-    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    config = saved_config(model)
+    reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
     check_packages(format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
     loaded, tokenizer = load_model(model)
     batches = None
     if data:
-        batches = _batches(loaded, tokenizer, rows_of(data, delimiter, split, DEFAULT_PARTS), reading)
+        batches = _batches(loaded, tokenizer, rows_of(data, delimiter, split, DEFAULT_PARTS, config, reading), reading)
     report = export_model(
         loaded,
         tokenizer,
@@ -98,15 +99,7 @@ def _batches(model: MultiHeadModel, tokenizer: Any, rows: Any, reading: dict[str
     from ..data.collator import MultiHeadDataCollator
     from ..data.encoding import prepare_dataset
 
-    prepared = prepare_dataset(
-        rows,
-        tokenizer,
-        model,
-        text_columns=reading["text_columns"],
-        label_columns=reading["label_columns"],
-        multi_hot=reading["multi_hot"],
-        sep=reading["label_sep"],
-        empty=reading["empty_labels"],
-    )
-    collator = MultiHeadDataCollator(tokenizer, model)
-    return DataLoader(prepared, reading["per_device_eval_batch_size"], collate_fn=collator)
+    options = dict(reading)
+    batch_size = options.pop("per_device_eval_batch_size")
+    prepared = prepare_dataset(rows, tokenizer, model, **options)
+    return DataLoader(prepared, batch_size, collate_fn=MultiHeadDataCollator(tokenizer, model))

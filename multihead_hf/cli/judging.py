@@ -7,6 +7,7 @@ import typer
 
 from ..data.heads import infer_heads
 from ..data.inspection import inspect_dataset
+from ..data.reading import joined_columns
 from ..data.sources import DEFAULT_PARTS, read_dataset
 from ..inference.loading import load_model, load_tokenizer, saved_config
 from .options import (
@@ -25,9 +26,9 @@ from .options import (
     as_text,
     check_folder,
     label_columns,
+    label_options,
     reading_options,
     rows_of,
-    separators,
     show,
 )
 
@@ -46,19 +47,20 @@ def inspect_command(
     batch_size: Annotated[int, typer.Option(help="Rows of a batch, for labels without a positive in it.", min=1)] = 16,
     rare_below: Annotated[int, typer.Option(help="A label with fewer rows than this is rare.", min=1)] = 10,
     sep: SepOption = None,
-    empty: EmptyOption = "missing",
-    multi_hot: MultiHotOption = False,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
     delimiter: DelimiterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a data set before training: lengths, label counts, rare labels, duplicates and empty texts."""
+    """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
     if model is None and not columns:
         raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
-    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter)
     config = None if model is None else saved_config(model)
-    names = list(columns if config is None else config.heads)
-    reading: dict[str, Any] = {"multi_hot": multi_hot, "sep": separators(sep or [], names), "empty": empty}
+    known: dict[str, Any] = dict.fromkeys(columns) if config is None else config.heads
+    reading = label_options(sep, empty, multi_hot, list(known))
+    strings = joined_columns(known, {**reading, "label_columns": columns})
+    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter, strings=strings)
     heads: Any = infer_heads(rows, columns, **reading) if config is None else config
     counter = tokenizer if tokenizer is not None else model
     report = inspect_dataset(
@@ -84,30 +86,52 @@ def report_command(
     label_column: LabelColumnOption = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
-    empty: EmptyOption = "missing",
-    multi_hot: MultiHotOption = False,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
     delimiter: DelimiterOption = None,
     title: Annotated[str | None, typer.Option(help="Of the page. Default: the model's name.")] = None,
     most: Annotated[int, typer.Option(help="Mistakes of a head on the page; the tables have all.", min=0)] = 500,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap intervals.", min=2)] = 1000,
     batch_size: BatchSizeOption = 32,
+    train_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Training rows of the linear baseline: files, a glob or a folder; also several. "
+            "Default: the split train of DATA, if it has one."
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline/--no-baseline", help="A linear baseline, TF-IDF with logistic regression, beside each head."
+        ),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
     from ..training.reporting import saved_history, write_report
 
+    if train_data and not baseline:
+        raise typer.BadParameter(
+            "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"
+        )
     config = saved_config(model)
     _check_report_place(output, list(config.heads), overwrite)
     reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
     loaded, tokenizer = load_model(model)
     report = write_report(
         loaded,
-        rows_of(data, delimiter, split, DEFAULT_PARTS),
+        read_dataset(
+            data[0] if len(data) == 1 else data, delimiter=delimiter, strings=joined_columns(config.heads, reading)
+        ),
         output,
         tokenizer=tokenizer,
+        split=split,
         title=title,
         history=saved_history(model),
+        baseline=baseline,
+        train_dataset=rows_of(train_data, delimiter, None, ("train",), config, reading) if train_data else None,
         most=most,
         draws=draws,
         **reading,
@@ -139,8 +163,8 @@ def evaluate_command(
     label_column: LabelColumnOption = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
-    empty: EmptyOption = "missing",
-    multi_hot: MultiHotOption = False,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
     delimiter: DelimiterOption = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")
@@ -153,9 +177,10 @@ def evaluate_command(
     from ..training.comparison import confidence_intervals
     from ..training.predictions import evaluated
 
-    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    config = saved_config(model)
+    reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
     loaded, tokenizer = load_model(model)
-    rows = rows_of(data, delimiter, split, DEFAULT_PARTS)
+    rows = rows_of(data, delimiter, split, DEFAULT_PARTS, config, reading)
     if intervals:
         report = confidence_intervals(loaded, rows, tokenizer=tokenizer, draws=draws, **reading)
         show(report, as_json)
@@ -175,11 +200,12 @@ def tune_thresholds_command(
         Literal["f1", "recall_at_precision", "cost"],
         typer.Option(help="What is best; recall_at_precision reads --precision, cost reads --costs."),
     ] = "f1",
-    per: Annotated[
-        Literal["label", "head"], typer.Option(help="A threshold for each label, or one for the whole head.")
-    ] = "label",
+    granularity: Annotated[
+        Literal["auto", "head", "label"],
+        typer.Option(help="One threshold per head or per label; auto: what is best on held-out rows, or no change."),
+    ] = "auto",
     min_support: Annotated[
-        int, typer.Option(help="Labels with fewer positives have the common threshold of their head.", min=1)
+        int, typer.Option(help="Labels with fewer positives share the common threshold of their head.", min=1)
     ] = 10,
     head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
     precision: Annotated[
@@ -196,8 +222,8 @@ def tune_thresholds_command(
     label_column: LabelColumnOption = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
-    empty: EmptyOption = "missing",
-    multi_hot: MultiHotOption = False,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
     delimiter: DelimiterOption = None,
     batch_size: BatchSizeOption = 32,
     as_json: JsonOption = False,
@@ -212,10 +238,12 @@ def tune_thresholds_command(
             raise typer.BadParameter(f"{metric} does not read it, --metric {reader} does", param_hint=f"--{name}")
         if value is not None:
             chosen[name] = value
-    reading = reading_options(saved_config(model), label_column, text_column, sep, empty, multi_hot, batch_size)
+    config = saved_config(model)
+    reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
     check_folder(model)
     loaded, tokenizer = load_model(model)
-    rows = predicted(loaded, rows_of(data, delimiter, split, ("validation",)), tokenizer, **reading)
+    labelled = rows_of(data, delimiter, split, ("validation",), config, reading)
+    rows = predicted(loaded, labelled, tokenizer, **reading)
     found: dict[str, Any] = {}
     if calibrate_too:
         found["calibration"] = calibrate(loaded, rows, heads=head or None)
@@ -225,15 +253,17 @@ def tune_thresholds_command(
             loaded,
             rows,
             metric,
-            per,
+            granularity,
             min_support,
             heads=several if head and calibrate_too else head or None,
             **chosen,
         )
-    if not dry_run:
+    changed = calibrate_too or any(own.choice != "unchanged" for own in found["thresholds"].heads.values())
+    if changed and not dry_run:
         save_decisions(model, loaded)
     if as_json:
         print(as_text({key: own.to_dict() for key, own in found.items()}))
     else:
         print("\n\n".join(str(own) for own in found.values()))
-        print("\nNothing was changed" if dry_run else f"\nThe thresholds are in {os.path.join(model, 'config.json')}")
+        place = os.path.join(model, "config.json")
+        print(f"\nThe thresholds are in {place}" if changed and not dry_run else "\nNothing was changed")

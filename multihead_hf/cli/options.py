@@ -2,13 +2,14 @@
 
 import json
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from ..data.reading import joined_columns
 from ..data.sources import one_part, read_dataset
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import near_names
+from ..model.head_multihead import EMPTY, near_names
 
 NAME = "multihead-hf"
 # commands that several processes can share
@@ -48,12 +49,25 @@ TextColumnOption = Annotated[
 ]
 SepOption = Annotated[
     list[str] | None,
-    typer.Option(help="What joins the labels in strings, such as '|'; for one head only NAME=|."),
+    typer.Option(
+        help="Separator between the labels in a cell, such as '|'; for one head NAME=|. Default: the model's."
+    ),
 ]
 EmptyOption = Annotated[
-    Literal["missing", "none"], typer.Option(help="What an empty joined string is: missing, or none of the labels.")
+    list[str] | None,
+    typer.Option(
+        metavar=f"[{'|'.join(EMPTY)}]",
+        help="What an empty cell of joined labels means: the row is not labelled (missing), or none of the labels "
+        "applies (none); for one head NAME=none. Default: the model's.",
+    ),
 ]
-MultiHotOption = Annotated[bool, typer.Option("--multi-hot", help="Lists of integers are 0/1 for each label.")]
+MultiHotOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--multi-hot/--no-multi-hot",
+        help="Lists of integers hold 0 or 1 for each label, or label ids. Default: the model's.",
+    ),
+]
 DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
 SplitOption = Annotated[
     str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
@@ -81,13 +95,22 @@ def check_folder(model: str) -> None:
         raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
 
 
-def rows_of(data: list[str], delimiter: str | None, split: str | None, parts: tuple[str, ...]) -> Any:
+def rows_of(
+    data: list[str],
+    delimiter: str | None,
+    split: str | None,
+    parts: tuple[str, ...],
+    config: MultiHeadConfig,
+    reading: dict[str, Any],
+) -> Any:
     """The rows of files or of a data set on the Hub; of several parts that of `split`, else the first of `parts`.
 
     Raises:
         ValueError: they cannot be read, there is no such part, or it is not clear which.
     """
-    return one_part(read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter), split, parts)
+    strings = joined_columns(config.heads, reading)
+    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter, strings=strings)
+    return one_part(rows, split, parts)
 
 
 def reading_options(
@@ -95,14 +118,14 @@ def reading_options(
     label_column: list[str] | None,
     text_column: list[str] | None,
     sep: list[str] | None,
-    empty: str,
-    multi_hot: bool,
+    empty: list[str] | None,
+    multi_hot: bool | None,
     batch_size: int,
 ) -> dict[str, Any]:
     """How rows are read, as `MultiHeadTrainingArguments`.
 
     Raises:
-        BadParameter: columns of a head that the model does not have.
+        BadParameter: an option for a head that the model does not have.
     """
     columns = label_columns(label_column or [])
     for name in columns:
@@ -110,10 +133,23 @@ def reading_options(
     return {
         "text_columns": text_column,
         "label_columns": columns or None,
-        "label_sep": separators(sep or [], list(config.heads)),
-        "empty_labels": empty,
-        "multi_hot": multi_hot,
+        **label_options(sep, empty, multi_hot, list(config.heads)),
         "per_device_eval_batch_size": batch_size,
+    }
+
+
+def label_options(
+    sep: list[str] | None, empty: list[str] | None, multi_hot: bool | None, heads: list[str]
+) -> dict[str, Any]:
+    """How labels are read, as `ReadingOptions` without the columns.
+
+    Raises:
+        BadParameter: an option for a head that does not exist, or a value that is none.
+    """
+    return {
+        "sep": separators(sep or [], heads),
+        "empty": empty_cells_of(empty or [], heads),
+        "multi_hot": multi_hot,
     }
 
 
@@ -138,6 +174,30 @@ def check_head(name: str, heads: list[str], option: str) -> None:
     if name not in heads:
         near = near_names(name, heads)
         raise typer.BadParameter(f"there is no head {name!r}.{near} Heads: {heads}", param_hint=option)
+
+
+def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
+    """`missing` or `none` for all heads, or head → it, of one word or several `NAME=WORD`.
+
+    Raises:
+        BadParameter: another word, a head that does not exist, or several words for all heads.
+    """
+    if not options:
+        return None
+    named = {}
+    for option in options:
+        name, equals, word = option.rpartition("=")
+        if word not in EMPTY:
+            near = near_names(word, EMPTY, 0.5)
+            raise typer.BadParameter(f"{option!r}: give missing or none, or NAME=none.{near}", param_hint="--empty")
+        if equals:
+            check_head(name, heads, "--empty")
+            named[name] = word
+    if named and len(named) == len(options):
+        return named
+    if len(options) > 1:
+        raise typer.BadParameter("give one word, or NAME=missing or NAME=none for each head", param_hint="--empty")
+    return options[0]
 
 
 def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | None:

@@ -70,7 +70,7 @@ class MultiHeadDataCollator:
                     )
         # every head, labelled here or not, so that all processes have the same tensors
         batch["labels"] = {
-            name: _stack(name, head, [given.get(name) for given in labels]) for name, head in self._heads.items()
+            name: stack_targets(name, head, [given.get(name) for given in labels]) for name, head in self._heads.items()
         }
         if any("sample_weight" in row for row in rows):
             weights = [1.0 if row.get("sample_weight") is None else float(row["sample_weight"]) for row in rows]
@@ -115,7 +115,7 @@ def _has_windows(inputs: Sequence[Mapping[str, Any]]) -> bool:
     return isinstance(first, (list, tuple, np.ndarray)) or (isinstance(first, Tensor) and first.dim() > 0)
 
 
-def _stack(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
+def stack_targets(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
     """Targets of one head: int64 (batch,) or float32 (batch, labels), −100 where not known."""
     # numpy and torch targets, as formatted datasets give them, become plain ones
     plain = [target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target for target in targets]

@@ -1,32 +1,41 @@
 """Read heads off the columns of a dataset, and count labels in prepared ones."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
 from transformers.utils import logging
 
-from ..model.head_multihead import HeadConfig, near_names, one_of
+from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..model.losses_multihead import MISSING
-from .sources import column_batches, in_part, read_dataset, table_of, training_part
+from .doubts import say_doubts
+from .reading import (
+    ReadingOptions,
+    ask_about_empty_cells,
+    check_keywords,
+    check_not_zeros_and_ones,
+    class_name,
+    column_names,
+    empty_cells,
+    is_missing,
+    joined_columns,
+    joined_text,
+    said_readings,
+    separator_for_all,
+    split_joined,
+)
+from .sources import FIRST_ROWS, column_batches, in_part, read_dataset, table_of, training_part
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.get_logger(__name__)
 
 
-EMPTY = ("missing", "none")
-_FIRST_ROWS = 1000  # of a stream, that say its columns
-
-
 def infer_heads(
-    dataset: Any,
-    columns: Sequence[str] | Mapping[str, str | Sequence[str]],
-    *,
-    multi_hot: bool = False,
-    sep: str | Mapping[str, str] | None = None,
-    empty: str = "missing",
+    dataset: Any, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: "Unpack[ReadingOptions]"
 ) -> dict[str, HeadConfig]:
     """Heads from label columns: what kind each is, and its labels in a fixed order. What was decided, and how often
     each label occurs, is logged at info level.
@@ -39,9 +48,9 @@ def infer_heads(
     | ClassLabel | single-label | its names in its order |
     | lists of strings | multi-label | the strings, sorted |
     | lists of ClassLabel | multi-label | its names in its order |
-    | lists of integers | multi-label | `"0"` … the highest id |
-    | lists of booleans or floats (multi-hot) | multi-label | `"0"` … the last cell |
-    | joined strings (`sep="|"`) | multi-label | the parts, sorted |
+    | lists of integers (label ids) | multi-label | `"0"` … the highest id |
+    | lists of booleans or floats, or of 0 and 1 with `multi_hot=True` | multi-label | `"0"` … the last cell |
+    | joined labels (`sep="|"`) | multi-label | the parts, sorted |
     | one column per label | multi-label | the columns' names in the order given |
 
     Args:
@@ -49,52 +58,110 @@ def infer_heads(
             is read, and the others are checked.
         columns: names of the label columns, or a dict head name → column, or → list of columns, one for each label
             (booleans, 0/1, or shares between them).
-        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
-        sep: what joins the labels in strings, for all string columns named, or a dict head name → separator.
-        empty: whether an empty joined string is `"missing"`, or `"none"` of the labels.
+        options: how labels are read, as for `prepare_dataset`. One separator for several columns leaves a column in
+            which it never occurs single-label, with a warning; a head's own, `sep={"topics": "|"}`, is taken at its
+            word.
 
     Returns:
-        head name → `HeadConfig`; a head is named after its column unless `columns` is a dict.
+        head name → `HeadConfig`; a head is named after its column unless `columns` is a dict. A head remembers how its
+        labels were read (`HeadConfig.reading`), and all that takes heads reads rows in the same way.
 
     Raises:
         ValueError: a column that does not exist, holds no label at all, or is of a kind that cannot be labels; a label
-            that occurs only outside the part that is read.
+            that occurs only outside the part that is read; cells that can be read in two ways (empty cells of joined
+            labels without `empty`, lists of 0 and 1 without `multi_hot`).
     """
-    one_of("empty", empty, EMPTY)
-    source = read_dataset(dataset)
+    check_keywords(options, infer_heads)
+    given = columns if isinstance(columns, Mapping) else dict.fromkeys(column_names(columns))
+    names = dict.fromkeys(given)
+    readings = {}
+    for name, said in said_readings(names, options).items():
+        column: Any = given[name] or said.column or name
+        readings[name] = replace(said, column=column)
+    for_all = separator_for_all(names, options)
+    strings = joined_columns(names, {"reading": {name: readings[name] for name in names if name not in for_all}})
+    return heads_off(read_dataset(dataset, strings=strings), readings, for_all)
+
+
+def heads_off(source: Any, readings: Mapping[str, LabelReading], for_all: Collection[str]) -> dict[str, HeadConfig]:
+    """As `infer_heads`, off a dataset or a dict of its parts.
+
+    Args:
+        source: the rows.
+        readings: head → how its labels are read, with its column.
+        for_all: heads whose separator was said for all of several heads, and which may not be meant.
+    """
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
     if not parts:
         raise ValueError("the dataset has no part, and so no row")
     first = training_part(parts)
-    named = columns if isinstance(columns, Mapping) else {column: column for column in _names(columns)}
-    check_separators(sep, named)
-    wanted = list(dict.fromkeys(column for given in named.values() for column in _names(given)))
+    wanted = list(dict.fromkeys(column for each in readings.values() for column in column_names(each.column or [])))
     for part, rows in parts.items():
         if isinstance(rows, IterableDataset) and rows.features is None:
             with in_part(part):
                 parts[part] = _label_table(rows, wanted)
-    heads = {}
-    for name, given in named.items():
-        joined = sep.get(name) if isinstance(sep, Mapping) else sep
-        read = partial(_read_column, name=name, column=given, multi_hot=multi_hot, sep=joined, empty=empty)
-        with in_part(first):
-            found = read(parts[first])
-        if not found.labels or found.missing == found.rows:
-            raise ValueError(f"head {name!r}, column {given!r}: no row has a label, so there is nothing to learn")
-        for part, rows in parts.items():
-            if part != first and _has_columns(rows, given):
-                with in_part(part):
-                    counts = read(rows).counts
-                strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
-                if strange:
-                    raise ValueError(
-                        f"head {name!r}, column {given!r}: labels that occur in {part!r} and not in {first!r}: "
-                        f"{strange}. Nothing could be learned of them: split anew, or name the head's labels yourself"
-                    )
-        problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
-        heads[name] = HeadConfig(labels=found.labels, problem_type=problem_type)
-        logger.info(f"head {name!r}: {found.describe()}")
-    return heads
+    return {name: _infer(name, reading, parts, first, name in for_all) for name, reading in readings.items()}
+
+
+def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: str, for_all: bool) -> HeadConfig:
+    """One head, off the part `first`; the others are checked.
+
+    Args:
+        name: of the head.
+        reading: how its labels are read, with its column.
+        parts: part → rows.
+        first: the part that is trained on.
+        for_all: whether the separator was said for all columns, of which this one may not be meant.
+    """
+    column: Any = reading.column
+    what = f"head {name!r}, column {column!r}"
+    labelled = {part: rows for part, rows in parts.items() if part == first or _has_columns(rows, column)}
+    if for_all and not _holds_separator(name, reading, labelled):
+        reading = replace(reading, sep=None)
+    with in_part(first):
+        found = _read_column(parts[first], name, reading)
+    if not found.labels or found.missing == found.rows:
+        raise ValueError(f"{what}: no row has a label, so there is nothing to learn")
+    for part, rows in labelled.items():
+        if part == first:
+            continue
+        with in_part(part):
+            counts = _read_column(rows, name, reading).counts
+        strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
+        if strange:
+            raise ValueError(
+                f"{what}: labels that occur in {part!r} and not in {first!r}: {strange}. Nothing could be learned of "
+                "them: split anew, or name the head's labels yourself"
+            )
+    logger.info(f"head {name!r}: {found.describe()}")
+    say_doubts(name, found.counts, found.rows - found.missing, found.may_be_joined)
+    problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
+    mattered = replace(found.reading, column=None if column == name else column)
+    return HeadConfig(labels=found.labels, problem_type=problem_type, reading=mattered)
+
+
+def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any]) -> bool:
+    """Whether the separator occurs in the column; where it could and does not, that is said."""
+    column, sep, rows_read = reading.column, reading.sep, 0
+    if not isinstance(column, str) or sep is None:
+        return False
+    for rows in parts.values():
+        feature = features_of(rows).get(column)
+        if not isinstance(feature, Value) or feature.dtype == "bool":
+            return False
+        for batch in column_batches(rows, [column]):
+            rows_read += len(batch[column])
+            if any(sep in joined_text(cell, feature) for cell in batch[column]):
+                return True
+    logger.warning(
+        f"head {name!r}, column {column!r}: the separator {sep!r} occurs in none of {rows_read:,} rows, so the head is "
+        f"single-label. If a row may have several labels, say it for this head: sep={{{name!r}: {sep!r}}} "
+        f'(--sep "{name}={sep}")'
+    )
+    return False
+
+
+_NOTHING = LabelReading()
 
 
 @dataclass
@@ -107,6 +174,8 @@ class _Column:
     counts: Counter[str]
     missing: int
     rows: int
+    reading: LabelReading = _NOTHING  # as far as it mattered
+    may_be_joined: bool = False  # plain strings, for which no separator was said
 
     def describe(self) -> str:
         task = "multi-label" if self.multi_label else "single-label"
@@ -127,7 +196,7 @@ def features_of(dataset: Dataset | IterableDataset) -> Features:
     """
     if dataset.features is not None:
         return dataset.features
-    return table_of(list(dataset.take(_FIRST_ROWS)), "the stream").features
+    return table_of(list(dataset.take(FIRST_ROWS)), "the stream").features
 
 
 def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
@@ -136,19 +205,8 @@ def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
     return table_of(found, "the stream")
 
 
-def check_separators(sep: str | Mapping[str, str] | None, heads: Iterable[str]) -> None:
-    """
-    Raises:
-        ValueError: a separator for a head that does not exist; names near ones.
-    """
-    known = list(heads)
-    for name in sep if isinstance(sep, Mapping) else ():
-        if name not in known:
-            raise ValueError(f"sep: there is no head {name!r}.{near_names(name, known)} Heads: {known}")
-
-
 def _has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -> bool:
-    return set(_names(columns)) <= set(features_of(rows))
+    return set(column_names(columns)) <= set(features_of(rows))
 
 
 def check_column(columns: Iterable[str], column: str, what: str) -> None:
@@ -170,11 +228,6 @@ def is_multi_hot(values: Any, asked: bool) -> bool:
     return values.dtype == "bool" or values.dtype.startswith("float") or (asked and "int" in values.dtype)
 
 
-def is_missing(value: Any) -> bool:
-    """`None` and NaN: not labelled."""
-    return value is None or (isinstance(value, float) and value != value)
-
-
 def feature_of(features: Features | None, column: str, what: str) -> Any:
     """The feature of a label column, or of the values in its lists; of type `null` where no row has a value.
 
@@ -191,68 +244,119 @@ def feature_of(features: Features | None, column: str, what: str) -> Any:
     return inner
 
 
-def class_name(value: Any) -> str:
-    """The label name of a plain value: `"False"`, `"True"`, `str(value)`; whole floats (integers beside missing values
-    in a data frame) as the integer."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _names(columns: Sequence[str]) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns)
-
-
-def _read_column(
-    dataset: Dataset | IterableDataset,
-    name: str,
-    column: str | Sequence[str],
-    multi_hot: bool,
-    sep: str | None,
-    empty: str,
-) -> _Column:
+def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelReading) -> _Column:
+    """
+    Raises:
+        ValueError: the column does not exist, cannot hold labels, or holds cells that can be read in two ways.
+    """
+    column: Any = reading.column
     features = features_of(dataset)
-    what = f"head {name!r}"
-    for each in _names(column):
-        check_column(features, each, what)
+    for each in column_names(column):
+        check_column(features, each, f"head {name!r}")
     if not isinstance(column, str):
-        return _read_label_columns(dataset, features, what, list(column))
-    feature = features[column]
-    inner = feature_of(features, column, what)
-    multi_label = is_list(feature)
-    kind = f"lists of {_kind(inner)}" if multi_label else _kind(inner)
-    is_joined = sep is not None and not multi_label and is_text(inner)
-    cells = (
-        multi_label and not isinstance(inner, ClassLabel) and inner.dtype != "null" and is_multi_hot(inner, multi_hot)
-    )
+        return _read_label_columns(dataset, features, f"head {name!r}", column)
+    inner = feature_of(features, column, f"head {name!r}")
+    what = f"head {name!r}, column {column!r}"
+    if is_list(features[column]):
+        return _read_lists(dataset, column, inner, what, reading.multi_hot)
+    if reading.sep is not None:
+        return _read_joined(dataset, column, inner, what, reading)
+    return _read_classes(dataset, column, inner)
+
+
+def _cells(dataset: Dataset | IterableDataset, column: str) -> Iterator[Any]:
+    return (value for batch in column_batches(dataset, [column]) for value in batch[column])
+
+
+def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any) -> _Column:
+    """A column of one label a row."""
+    counts: Counter[Any] = Counter()
+    rows = 0
+    no_label = -1 if isinstance(feature, ClassLabel) else ""
+    for value in _cells(dataset, column):
+        rows += 1
+        if not is_missing(value) and value != no_label:
+            counts[value] += 1
+    labelled = sum(counts.values())
+    if isinstance(feature, ClassLabel):
+        labels = list(feature.names)
+        counts = Counter({labels[label]: count for label, count in counts.items()})
+    elif feature.dtype == "bool":
+        labels = ["False", "True"] if counts else []
+    else:
+        labels = [class_name(value) for value in sorted(counts)]
+    by_name = Counter({class_name(label): count for label, count in counts.items()})
+    return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, may_be_joined=is_text(feature))
+
+
+def _read_joined(
+    dataset: Dataset | IterableDataset, column: str, feature: Any, what: str, reading: LabelReading
+) -> _Column:
+    """A column of labels with a separator between them.
+
+    Raises:
+        ValueError: a cell is empty, and nothing is said of what that means.
+    """
+    assert reading.sep is not None
+    counts: Counter[str] = Counter()
+    empty: list[int] = []
+    rows = 0
+    for row, value in enumerate(_cells(dataset, column)):
+        rows += 1
+        text = joined_text(value, feature)
+        empty += [] if text else [row]
+        counts.update(set(split_joined(text, reading.sep)))
+    if empty and reading.empty is None:
+        raise ask_about_empty_cells(what, empty_cells(len(empty), rows, empty[0]))
+    missing = len(empty) if reading.empty == "missing" else 0
+    mattered = LabelReading(sep=reading.sep, empty=reading.empty)
+    return _Column(f"strings joined with {reading.sep!r}", sorted(counts), True, counts, missing, rows, mattered)
+
+
+def _read_lists(
+    dataset: Dataset | IterableDataset, column: str, inner: Any, what: str, multi_hot: bool | None
+) -> _Column:
+    """A column of lists of labels.
+
+    Raises:
+        ValueError: integers that may be label ids, or 0 or 1 for each label, and nothing is said of which they are.
+    """
+    integers = not isinstance(inner, ClassLabel) and inner.dtype.startswith(("int", "uint"))
+    cells = not isinstance(inner, ClassLabel) and is_multi_hot(inner, bool(multi_hot))
+    if integers and multi_hot is None:
+        check_not_zeros_and_ones(what, _cells(dataset, column))
     counts: Counter[Any] = Counter()
     missing = rows = width = 0
-    for value in (value for batch in column_batches(dataset, [column]) for value in batch[column]):
+    for row, value in enumerate(_cells(dataset, column)):
         rows += 1
-        if is_joined:
-            value = split_joined(value, sep, empty)  # type: ignore[arg-type]
-        elif is_missing(value) or (not multi_label and value == (-1 if isinstance(inner, ClassLabel) else "")):
-            value = None
-        if value is None:
+        if is_missing(value):
             missing += 1
         elif cells:
             width = max(width, len(value))
             counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
         else:
-            counts.update(label for label in (value if multi_label or is_joined else [value]) if not is_missing(label))
+            own = Counter(label for label in value if not is_missing(label))
+            if integers and own and max(own.values()) > 1:
+                raise ValueError(f"{what}, row {row}: {said_twice(max(own, key=own.__getitem__), value)}")
+            counts.update(own.keys())
+    kind = f"{'multi-hot ' if cells else ''}lists of {_kind(inner)}"
     if cells:
-        kind, labels = f"multi-hot {kind}", [str(index) for index in range(width)]
-    elif is_joined:
-        kind, labels = f"strings joined with {sep!r}", sorted(counts)
+        labels = [str(index) for index in range(width)]
     elif isinstance(inner, ClassLabel):
         labels = list(inner.names)
         counts = Counter({labels[label]: count for label, count in counts.items() if label >= 0})
-    elif inner.dtype == "bool":
-        labels = ["False", "True"] if counts else []
-    elif multi_label and not is_text(inner):
-        labels = [str(label) for label in range(max(counts, default=-1) + 1)]
+    elif is_text(inner):
+        labels = sorted(counts)
     else:
-        labels = [class_name(value) for value in sorted(counts)]
-    by_name = Counter({label if cells else class_name(label): count for label, count in counts.items()})
-    return _Column(kind, labels, multi_label or is_joined, by_name, missing, rows)
+        labels = [str(label) for label in range(max(counts, default=-1) + 1)]
+    by_name = Counter({str(label): count for label, count in counts.items()})
+    mattered = LabelReading(multi_hot=cells) if integers else _NOTHING
+    return _Column(kind, labels, True, by_name, missing, rows, mattered)
+
+
+def said_twice(label: Any, value: Any) -> str:
+    """What is wrong with a list of label ids that holds one of them twice."""
+    return f"label id {label} is given twice in {value!r}; for lists of 0/1 say multi_hot=True (--multi-hot)"
 
 
 def _read_label_columns(
@@ -281,13 +385,6 @@ def check_label_column(features: Features, column: str, what: str) -> None:
         raise ValueError(
             f"{what}, column {column!r}: a column for one label holds booleans, 0/1 or shares, not {feature}"
         )
-
-
-def split_joined(value: str | None, sep: str, empty: str) -> list[str] | None:
-    """Labels of a joined string; `None` when it is missing."""
-    if value is None or (not value.strip() and empty == "missing"):
-        return None
-    return [part.strip() for part in value.split(sep) if part.strip()]
 
 
 def is_text(feature: Any) -> bool:

@@ -4,19 +4,25 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
-from .encoding import Reading, find_text_columns, label_encoders
+from .encoding import find_text_columns
 from .heads import features_of
+from .labels import LabelEncoder, label_encoders
+from .reading import ReadingOptions, check_keywords, joined_columns
 from .sources import in_part, read_dataset, training_part
-from .splits import IN_PART, Label, SplitReport, label_ids, report_of
+from .splits import IN_PART, LABELLED, Label, SplitReport, label_ids, report_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERCENTILES = (50, 90, 95, 99, 100)
 _SHOWN = 20  # entries of a list that the table shows
@@ -39,6 +45,9 @@ class DatasetReport:
         contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (part, row).
             Case and spaces do not count, and `text` is without them.
         in_several_parts: texts that occur in several parts: `text` and `rows`.
+        heads: head → `task`, `labels` (their number), `labelled` (part → labelled rows), `no_label` (part → labelled
+            rows to which no label applies; multi-label heads only), and how the labels were read: `column`, and `sep`,
+            `empty` and `multi_hot` where they mattered.
         no_column: part → heads for which no column was found; they count as not labelled.
     """
 
@@ -53,6 +62,7 @@ class DatasetReport:
     batch_size: int
     contradictions: list[dict[str, Any]]
     in_several_parts: list[dict[str, Any]]
+    heads: dict[str, dict[str, Any]]
     no_column: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +82,7 @@ class DatasetReport:
             line(f"{self.unit}: {title}", [f"{own['lengths'][percentile]:,}" for own in self.parts.values()])
         if self.max_length is not None:
             line(f"longer than {self.max_length}", [f"{own['longer']:.1%}" for own in self.parts.values()])
-        lines += ["", str(self.labels), ""]
+        lines += ["", *_head_lines(self.heads), "", str(self.labels), ""]
         for part, names in self.no_column.items():
             where = f" in {part}" if part else ""
             lines.append(f"no column{where} for the heads {names}: if another holds their labels, name it")
@@ -108,12 +118,9 @@ def inspect_dataset(
     batch_size: int = 16,
     rare_below: int = 10,
     text_columns: str | Sequence[str] | None = None,
-    label_columns: Mapping[str, str | Sequence[str]] | None = None,
-    multi_hot: bool = False,
-    sep: str | Mapping[str, str] | None = None,
-    empty: str = "missing",
+    **options: "Unpack[ReadingOptions]",
 ) -> DatasetReport:
-    """Lengths, label counts, rare labels, duplicates and empty texts of a raw dataset.
+    """Tasks, lengths, label counts, rare labels, duplicates and empty texts of a raw dataset.
 
     Args:
         dataset: rows or parts of them, as `read_dataset` takes.
@@ -122,13 +129,15 @@ def inspect_dataset(
         max_length: length after which texts are cut; by default the model's, if one is given with a tokenizer.
         batch_size: rows of a batch, for `absent_in_a_batch`.
         rare_below: a label with fewer rows than this is rare.
-        text_columns, label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+        text_columns: as for `prepare_dataset`.
+        options: how labels are read, as for `prepare_dataset`.
 
     Raises:
         ValueError: as `read_dataset` and `prepare_dataset`.
     """
+    check_keywords(options, inspect_dataset)
     config, by_name = config_of(heads), heads_of(heads)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, strings=joined_columns(by_name, options))
     parts: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {"": source}
     if not all(isinstance(rows, Dataset) for rows in parts.values()):
         raise ValueError("duplicates need all rows at once: pass datasets with a length, not streams")
@@ -136,11 +145,10 @@ def inspect_dataset(
         max_length = token_limit(config, tokenizer)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
-    reading = Reading(multi_hot, sep, empty)
     figures: dict[str, dict[str, Any]] = {}
     found: dict[str, list[list[Label]]] = {}
     places: dict[tuple[str, ...], list[tuple[str, int]]] = {}
-    missing: dict[str, list[str]] = {}
+    encoders: dict[str, dict[str, LabelEncoder]] = {}
     for part, rows in parts.items():
         if not len(rows):
             raise ValueError(f"{f'part {part!r}' if part else 'the dataset'} holds no row: leave it out")
@@ -154,10 +162,9 @@ def inspect_dataset(
             "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
             "longer": None if max_length is None else float((lengths > max_length).mean()),
         }
-        labelled = label_encoders(features_of(rows), by_name, label_columns, False, reading)
-        missing[part] = [name for name in by_name if name not in labelled]
         with in_part(part):
-            found[part] = label_ids(rows, by_name, label_columns, reading, require_labels=False)
+            encoders[part] = label_encoders(rows, by_name, options, False)
+            found[part] = label_ids(rows, by_name, options, require_labels=False)
         for row, text in enumerate(texts):
             if any(map(str.strip, text)):
                 key = tuple(" ".join(own.split()).casefold() for own in text)
@@ -186,8 +193,48 @@ def inspect_dataset(
             if (differing := _differing([found[part][row] for part, row in rows], list(by_name)))
         ],
         in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in several],
-        no_column={part: names for part, names in missing.items() if names},
+        heads={name: _head_facts(name, found, encoders, head) for name, head in by_name.items()},
+        no_column={
+            part: names for part, own in encoders.items() if (names := [name for name in by_name if name not in own])
+        },
     )
+
+
+def _head_facts(
+    name: str,
+    found: Mapping[str, list[list[Label]]],
+    encoders: Mapping[str, Mapping[str, LabelEncoder]],
+    head: HeadConfig,
+) -> dict[str, Any]:
+    """What the table and `to_dict` show of a head; how it was read, of the first part that has a column for it."""
+    own = {
+        part: [{label for head_name, label in row if head_name == name} for row in rows] for part, rows in found.items()
+    }
+    facts: dict[str, Any] = {
+        "task": "multi-label" if head.multi_label else "single-label",
+        "labels": head.num_labels,
+        "labelled": {part: sum(LABELLED in row for row in rows) for part, rows in own.items()},
+    }
+    if head.multi_label:
+        no_label = {LABELLED}  # and none of the labels, and no cell that is not known
+        facts["no_label"] = {part: sum(row == no_label for row in rows) for part, rows in own.items()}
+    encoder = next((each[name] for each in encoders.values() if name in each), None)
+    if encoder is not None:
+        facts["column"] = encoder.column
+        facts.update(encoder.read_with())
+    return facts
+
+
+def _head_lines(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [f"{'head':24}{'task':>14}{'labels':>9}{'labelled rows':>15}{'without label':>15}  read from"]
+    for name, facts in heads.items():
+        without = f"{sum(facts['no_label'].values()):,}" if "no_label" in facts else ""
+        reading = [f"{key} {facts[key]!r}" for key in ("column", "sep", "empty", "multi_hot") if key in facts]
+        lines.append(
+            f"{name:24}{facts['task']:>14}{facts['labels']:>9,}{sum(facts['labelled'].values()):>15,}{without:>15}  "
+            f"{', '.join(reading) or 'no column'}"
+        )
+    return lines
 
 
 def _lengths(columns: list[list[str]], tokenizer: PreTrainedTokenizerBase | None, prefix: str | None) -> Any:

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -39,6 +39,7 @@ PARTS = ("train", "validation", "test")
 # of parts, as `datasets` knows them
 _OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+FIRST_ROWS = 1000  # of a stream, that say its columns and what they hold
 DELIMITERS = (",", ";", "\t", "|")
 # how a CSV file writes what is no text; of integers those that keep each of their characters as numbers
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
@@ -48,18 +49,20 @@ _NAME_OF_DIGITS = r"[-+]?(0\d.*|\d{16,})"  # a postcode, an id: as a number it w
 
 
 def read_dataset(
-    source: Any, *, delimiter: str | None = None, **hub: Any
+    source: Any, *, delimiter: str | None = None, strings: Collection[str] = (), **hub: Any
 ) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
     """A dataset from whatever holds the rows.
 
     Args:
-        source: a `datasets` dataset or dict of them (returned as it is), a pandas data frame, a CSV, TSV, JSON, JSON
-            Lines or Parquet file, a glob or a list of such files (read as one table), a folder with files named after
-            their parts (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of these, or the
-            name of a data set on the Hub.
+        source: a `datasets` dataset or dict of them (returned as it is), a pandas or polars data frame, a CSV, TSV,
+            JSON, JSON Lines or Parquet file, a glob or a list of such files (read as one table), a folder with files
+            named after their parts (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of
+            these, or the name of a data set on the Hub.
         delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files. "NA" and "None" are
             labels like others there; an empty cell is a missing number or an empty string. A column with a number that
             begins with 0 or +, or that is too long for one, holds strings.
+        strings: columns of CSV files that hold strings, as they are written there, whatever they look like. (Columns of
+            joined labels are read in this way where the separator is known.)
         hub: for `datasets.load_dataset` with the name of a data set on the Hub (`name`, `split`, `streaming`, …).
 
     Raises:
@@ -71,29 +74,44 @@ def read_dataset(
     delimiter = None if delimiter is None else one_character(delimiter)
     if isinstance(source, pd.DataFrame):
         return _from_frame(source, "the data frame")
+    if is_polars(source):
+        return _from_polars(source)
     if isinstance(source, Mapping):
-        return DatasetDict({part: read_dataset(rows, delimiter=delimiter) for part, rows in source.items()})
+        return DatasetDict(
+            {part: read_dataset(rows, delimiter=delimiter, strings=strings) for part, rows in source.items()}
+        )
     if isinstance(source, (list, tuple)) and source and all(isinstance(path, (str, os.PathLike)) for path in source):
-        return _from_files([os.fspath(path) for path in source], delimiter)
+        return _from_files([os.fspath(path) for path in source], delimiter, strings)
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(
-            f"rows are a datasets.Dataset, a pandas data frame, files ({', '.join(SUFFIXES)}) or the name of a data "
-            f"set on the Hub, not a {type(source).__name__}: Dataset.from_list(rows) for a list of dicts"
+            f"rows are a datasets.Dataset, a pandas or polars data frame, files ({', '.join(SUFFIXES)}) or the name of "
+            f"a data set on the Hub, not a {type(source).__name__}: Dataset.from_list(rows) for a list of dicts"
         )
     path = os.fspath(source)
     if os.path.isdir(path):
-        return _from_folder(path, delimiter)
+        return _from_folder(path, delimiter, strings)
     if os.path.isfile(path):
-        return _from_files([path], delimiter)
+        return _from_files([path], delimiter, strings)
     found = sorted(glob.glob(path, recursive=True))
     if found:
-        return _from_files(found, delimiter)
+        return _from_files(found, delimiter, strings)
     if HUB_NAME.fullmatch(path) and not path.lower().endswith(SUFFIXES):
         try:
             return load_dataset(path, **hub)
         except (DatasetNotFoundError, ConnectionError) as error:
             raise ValueError(f"{path!r} is neither a file here nor a data set on the Hub: {error}") from None
     raise ValueError(no_such_file(path))
+
+
+def is_polars(source: Any) -> bool:
+    """Whether it is a polars data frame; polars itself need not be installed."""
+    return type(source).__module__.partition(".")[0] == "polars" and type(source).__name__ in ("DataFrame", "LazyFrame")
+
+
+def is_read(source: Any) -> bool:
+    """Whether rows have to be read out of it first: files, a folder, a name on the Hub, or a data frame."""
+    files = isinstance(source, list) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
+    return bool(files) or isinstance(source, (str, os.PathLike, pd.DataFrame)) or is_polars(source)
 
 
 DEFAULT_PARTS = ("test", "validation")
@@ -157,7 +175,7 @@ def no_such_file(path: str) -> str:
     return f"{path}: there is no such file, and no file matches it.{near_names(os.path.basename(path), beside)}"
 
 
-def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
+def _from_folder(folder: str, delimiter: str | None, strings: Collection[str]) -> DatasetDict:
     if os.path.isfile(os.path.join(folder, "dataset_dict.json")) or os.path.isfile(os.path.join(folder, "state.json")):
         raise ValueError(f"{folder} was written by save_to_disk: pass datasets.load_from_disk({folder!r})")
     files: dict[str, str] = {}
@@ -171,13 +189,13 @@ def _from_folder(folder: str, delimiter: str | None) -> DatasetDict:
     if not files:
         raise ValueError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
     order = sorted(files, key=lambda part: PARTS.index(part) if part in PARTS else len(PARTS))
-    return DatasetDict({part: _from_files([os.path.join(folder, files[part])], delimiter) for part in order})
+    return DatasetDict({part: _from_files([os.path.join(folder, files[part])], delimiter, strings) for part in order})
 
 
-def _from_files(paths: Sequence[str], delimiter: str | None) -> Dataset:
+def _from_files(paths: Sequence[str], delimiter: str | None, strings: Collection[str]) -> Dataset:
     all_csv = all(path.lower().endswith(_CSV) for path in paths)
     tables: list[Any] = [
-        _read(path, delimiter) if all_csv else _as_dataset(_read(path, delimiter), path) for path in paths
+        _read(path, delimiter) if all_csv else _as_dataset(_read(path, delimiter), path, strings) for path in paths
     ]
     columns = [list(table.columns) if all_csv else table.column_names for table in tables]
     for path, own in zip(paths[1:], columns[1:], strict=True):
@@ -188,9 +206,8 @@ def _from_files(paths: Sequence[str], delimiter: str | None) -> Dataset:
                 f"{path} has other columns than {paths[0]}: only there {only_first}, only here {only_here}"
             )
     if all_csv:  # as one table before types are settled: a column may be empty in one file
-        return _as_dataset(
-            pd.concat(tables, ignore_index=True), paths[0] if len(paths) == 1 else f"files {list(paths)}"
-        )
+        what = paths[0] if len(paths) == 1 else f"files {list(paths)}"
+        return _as_dataset(pd.concat(tables, ignore_index=True), what, strings)
     return tables[0] if len(tables) == 1 else _joined(tables, paths)
 
 
@@ -337,11 +354,11 @@ def _check_fields(path: str, delimiter: str, columns: list[str]) -> None:
         )
 
 
-def _as_dataset(table: Dataset | pd.DataFrame, what: str) -> Dataset:
+def _as_dataset(table: Dataset | pd.DataFrame, what: str, strings: Collection[str]) -> Dataset:
     """A table that was read; of a CSV file, whose cells are strings as they are written, with the types they have."""
     if isinstance(table, Dataset):
         return table
-    return _from_frame(table.apply(_typed), what)
+    return _from_frame(table.apply(lambda own: own.fillna("") if own.name in strings else _typed(own)), what)
 
 
 def _typed(written: pd.Series) -> pd.Series:
@@ -402,6 +419,19 @@ def _from_frame(frame: pd.DataFrame, what: str) -> Dataset:
                     "numbers or lists of them, or leave the column out"
                 ) from None
         raise
+
+
+def _from_polars(frame: Any) -> Dataset:
+    try:
+        rows = Dataset.from_polars(frame)
+    except _NO_COLUMN as error:
+        raise ValueError(
+            f"the data frame cannot be read: {str(error).splitlines()[0]}. Make the values strings, numbers or lists "
+            "of them, or leave the column out"
+        ) from None
+    if not len(rows):
+        raise ValueError(f"the data frame holds no row; its columns are {rows.column_names}")
+    return rows
 
 
 def _check_one_type(values: pd.Series, column: str, what: str) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict
 
@@ -14,9 +14,13 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
-from .encoding import Reading, label_encoders
-from .heads import check_column, is_missing
-from .sources import PARTS, column_batches, read_dataset, training_part
+from .heads import check_column
+from .labels import label_encoders
+from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
+from .sources import PARTS, column_batches, in_part, read_dataset, training_part
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def stratified_split(
@@ -25,11 +29,7 @@ def stratified_split(
     fractions: Mapping[str, float] | Sequence[float],
     seed: int = 42,
     groups: str | None = None,
-    *,
-    label_columns: Mapping[str, str | Sequence[str]] | None = None,
-    multi_hot: bool = False,
-    sep: str | Mapping[str, str] | None = None,
-    empty: str = "missing",
+    **options: "Unpack[ReadingOptions]",
 ) -> DatasetDict:
     """Split rows into parts with the same shares of every label of all heads at once, as far as whole rows allow.
 
@@ -43,7 +43,7 @@ def stratified_split(
         fractions: part → share, the shares adding up to 1; or two shares (train, validation) or three (and test).
         seed: of the order in which rows are taken; the same seed gives the same parts.
         groups: a column; rows with the same value there stay together (those without a value stay by themselves).
-        label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+        options: how labels are read, as for `prepare_dataset`.
 
     Returns:
         the parts by name, their rows in the order of the dataset. `split_report` tells the labels' shares.
@@ -53,11 +53,12 @@ def stratified_split(
             which the training part (`train`, else the first) would get no example; lists these labels.
     """
     shares = _check_fractions(fractions)
+    check_keywords(options, stratified_split)
     by_name = heads_of(heads)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset, strings=joined_columns(by_name, options))
     if not isinstance(source, Dataset):
         raise ValueError(f"a split needs all rows at once: pass one datasets.Dataset, not a {type(source).__name__}")
-    labels = label_ids(source, by_name, label_columns, Reading(multi_hot, sep, empty))
+    labels = label_ids(source, by_name, options)
     units = [[row] for row in range(len(source))]
     if groups is not None:
         check_column(source.column_names, groups, "groups")
@@ -104,13 +105,12 @@ LABELLED, IN_PART = -1, -2  # the row is labelled for the head; and some of its 
 def label_ids(
     dataset: Dataset,
     heads: Mapping[str, HeadConfig],
-    label_columns: Mapping[str, str | Sequence[str]] | None,
-    reading: Reading,
+    options: Mapping[str, Any],
     require_labels: bool = True,
 ) -> list[list[Label]]:
     """The labels of each row, soft ones from 0.5 on."""
     found: list[list[Label]] = [[] for _ in range(len(dataset))]
-    for name, targets in _targets(dataset, heads, label_columns, reading, require_labels):
+    for name, targets in _targets(dataset, heads, options, require_labels):
         for row, target in targets:
             if isinstance(target, (list, tuple)):
                 found[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
@@ -124,8 +124,7 @@ def label_ids(
 def _targets(
     dataset: Dataset,
     heads: Mapping[str, HeadConfig],
-    label_columns: Mapping[str, str | Sequence[str]] | None,
-    reading: Reading,
+    options: Mapping[str, Any],
     require_labels: bool,
 ) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
     """Head, and each row with its target; of a raw or prepared dataset."""
@@ -134,7 +133,7 @@ def _targets(
         for name in heads:
             yield name, ((row, values["labels"].get(name)) for row, values in enumerate(prepared))
         return
-    for name, encoder in label_encoders(dataset.features, heads, label_columns, require_labels, reading).items():
+    for name, encoder in label_encoders(dataset, heads, options, require_labels).items():
         columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
 
         def targets(encoder: Any = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
@@ -251,25 +250,23 @@ class SplitReport:
 def split_report(
     parts: Mapping[str, Any],
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
-    *,
-    label_columns: Mapping[str, str | Sequence[str]] | None = None,
-    multi_hot: bool = False,
-    sep: str | Mapping[str, str] | None = None,
-    empty: str = "missing",
+    **options: "Unpack[ReadingOptions]",
 ) -> SplitReport:
     """How often each label of every head occurs in each part.
 
     Args:
         parts: part → rows, raw or prepared, as `stratified_split` gives.
         heads: the model, its configuration, or the heads by name.
-        label_columns, multi_hot, sep, empty: as for `prepare_dataset`.
+        options: how labels are read, as for `prepare_dataset`.
     """
+    check_keywords(options, split_report)
     by_name = heads_of(heads)
-    reading = Reading(multi_hot, sep, empty)
-    return report_of(
-        {part: label_ids(read_dataset(rows), by_name, label_columns, reading, False) for part, rows in parts.items()},
-        by_name,
-    )
+    strings = joined_columns(by_name, options)
+    found = {}
+    for part, rows in parts.items():
+        with in_part(part):
+            found[part] = label_ids(read_dataset(rows, strings=strings), by_name, options, False)
+    return report_of(found, by_name)
 
 
 def report_of(found: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadConfig]) -> SplitReport:

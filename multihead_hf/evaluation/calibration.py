@@ -75,7 +75,7 @@ def calibrate_head(
     references: npt.ArrayLike,
     multi_label: bool,
     before: Any,
-    per: str = "head",
+    granularity: str = "head",
     min_support: int = 50,
     folds: int = 5,
     seed: int = 42,
@@ -87,8 +87,8 @@ def calibrate_head(
         references: label ids (rows,), or (rows, labels) with −100 in cells that are not known.
         multi_label: which of the two.
         before: the temperature or temperatures so far, `None` for 1.
-        per: `"head"`, or `"label"` of a multi-label head: labels with at least `min_support` known positives and as
-            many negatives have one of their own.
+        granularity: `"head"`, or `"label"` of a multi-label head: labels with at least `min_support` known positives
+            and as many negatives have one of their own.
         folds: parts of the rows, each scored with temperatures from the others.
         seed: of the folds.
 
@@ -107,7 +107,7 @@ def calibrate_head(
         own, targets = cells[rows], given[rows].astype(np.float64)
         known = targets != MISSING
         temperatures = np.full(cells.shape[1], best_temperature(sigmoid_nll, own[known], targets[known]))
-        if per == "label":
+        if granularity == "label":
             for label in range(cells.shape[1]):
                 seen = known[:, label]
                 positives = (targets[seen, label] >= 0.5).sum()
@@ -122,7 +122,7 @@ def calibrate_head(
     every = fit(np.ones(len(given), dtype=bool))
     as_before, curve_before = _worth(cells / (1.0 if before is None else np.asarray(before)), given, multi_label)
     after, curve_after = _worth(scaled, given, multi_label)
-    one = not multi_label or per == "head"
+    one = not multi_label or granularity == "head"
     temperature = float(every.flat[0]) if one else every.tolist()
     return HeadCalibration(temperature, len(given), as_before, after, curve_before, curve_after)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -21,12 +21,15 @@ from sklearn.metrics import precision_recall_curve
 
 from ..model.decoding_multihead import decide, probabilities
 from ..model.head_multihead import HeadConfig
-from .bootstrap import Interval, RowCounts, intervals
+from .bootstrap import Difference, Interval, RowCounts, differences, intervals
 from .calibration import expected_calibration_error, reliability
 from .counts import precision_recall_f1
 from .files import write_whole
 from .metrics import MISSING, known_and_true, main_score_of, metric_names
 from .streaming import StreamingMetrics, confused_pairs
+
+if TYPE_CHECKING:  # else every training would import scikit-learn's linear models
+    from .baseline import BaselineReport, HeadBaseline
 
 PAGE = "report.html"
 TABLES = ("report.json", "mistakes.csv", "mistakes.parquet")
@@ -72,6 +75,8 @@ class HeadReport:
         confused: pairs of labels, most frequent first: `rows` that have `true` and for which `predicted` was predicted.
         mistakes: wrong rows, those first of which the model was most sure.
         calibration_error: expected calibration error over 15 bins.
+        baseline: the linear baseline of the head, if there is one.
+        difference: the main score of the model and of the baseline, and the difference with its paired interval.
         pictures: of the head.
     """
 
@@ -84,6 +89,8 @@ class HeadReport:
     confused: pd.DataFrame
     mistakes: pd.DataFrame
     calibration_error: float
+    baseline: "HeadBaseline | None" = None
+    difference: Difference | None = None
     pictures: list[Picture] = field(default_factory=list)
 
     @property
@@ -98,6 +105,33 @@ class HeadReport:
             return "– (no row has any of its labels)"
         return str(self.intervals[self.main_score])
 
+    @property
+    def main_baseline(self) -> str:
+        """The main score of the linear baseline, in brackets that of the model less it; "–" if there is no baseline."""
+        if self.baseline is None or self.difference is None:
+            return "–"
+        return f"{self.baseline.figures[self.main_score]:.3f} ({self.difference.difference.value:+.3f})"
+
+    @property
+    def baseline_warning(self) -> str | None:
+        """A sentence that says that the linear baseline is ahead of the model, where it is."""
+        if self.difference is None or self.difference.difference.value > -0.0005:
+            return None
+        gap = -self.difference.difference.value
+        ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
+        if self.difference.verdict == "not shown":
+            return f"{ahead}, which may be chance: the interval of the difference holds 0."
+        return (
+            f"{ahead}: the encoder was not worth its cost here. More epochs or another learning rate may change that; "
+            "if they do not, the baseline is the better model."
+        )
+
+    def baseline_dict(self) -> dict[str, Any] | None:
+        """The linear baseline and the difference as JSON values."""
+        if self.baseline is None or self.difference is None:
+            return None
+        return {**self.baseline.to_dict(), "difference": asdict(self.difference.difference)}
+
 
 @dataclass
 class Report:
@@ -110,6 +144,7 @@ class Report:
         rows: of the data set.
         level: share of the draws that an interval holds.
         training: pictures of the training run.
+        baseline: the linear baselines, and why heads have none; `None` if none were asked for.
         folder: where it was written.
     """
 
@@ -119,6 +154,7 @@ class Report:
     rows: int
     level: float
     training: list[Picture] = field(default_factory=list)
+    baseline: "BaselineReport | None" = None
     folder: Path | None = None
 
     @property
@@ -133,6 +169,7 @@ class Report:
             "rows": self.rows,
             "level": self.level,
             "unlabelled": self.unlabelled,
+            "baseline": self._baseline_dict(),
             "pictures": [{"name": each.name, "title": each.title, "alt": each.alt} for each in self.pictures],
             "heads": {
                 name: {
@@ -142,6 +179,7 @@ class Report:
                     "figures": own.figures,
                     "intervals": {metric: asdict(each) for metric, each in own.intervals.items()},
                     "calibration_error": own.calibration_error,
+                    "baseline": own.baseline_dict(),
                     "labels": json.loads(own.labels.to_json(orient="index")),
                     "confused": own.confused.to_dict(orient="records"),
                 }
@@ -149,11 +187,36 @@ class Report:
             },
         }
 
+    @property
+    def has_baselines(self) -> bool:
+        """Whether any head has a linear baseline."""
+        return any(own.baseline is not None for own in self.heads.values())
+
+    def _baseline_dict(self) -> dict[str, Any] | None:
+        if self.baseline is None:
+            return None
+        return {**self.baseline.to_dict(), "heads": [name for name, own in self.heads.items() if own.baseline]}
+
+    @property
+    def baseline_notes(self) -> list[str]:
+        """Sentences on the linear baselines: which heads it is ahead in, and which heads have none."""
+        if self.baseline is None:
+            return []
+        if self.baseline.reason is not None:
+            return [f"There is no linear baseline: {self.baseline.reason}."]
+        warnings = {name: own.baseline_warning for name, own in self.heads.items()}
+        ahead = [f"{name}: {warning}" for name, warning in warnings.items() if warning is not None]
+        return ahead + [f"{name} has no linear baseline: {why}." for name, why in self.baseline.left_out.items()]
+
     def __str__(self) -> str:
-        lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {'main score':12}({100 * self.level:g}% interval)"]
+        compared = self.has_baselines
+        title = f"{'main score':12}{f'({100 * self.level:g}% interval)':26}"
+        lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {title}{'linear baseline (difference)' * compared}".rstrip()]
         for name, own in self.heads.items():
-            lines.append(f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval}")
+            line = f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval:26}"
+            lines.append(f"{line}{own.main_baseline * compared}".rstrip())
         lines += [f"{name:24}{0:8}{'':8}  no row is labelled for it" for name in self.unlabelled]
+        lines += self.baseline_notes
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
 
 
@@ -165,6 +228,7 @@ def make_report(
     *,
     title: str = "Report",
     history: Sequence[Mapping[str, Any]] = (),
+    baseline: "BaselineReport | None" = None,
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 42,
@@ -178,6 +242,7 @@ def make_report(
         texts: of the rows.
         title: of the page.
         history: log entries of the training run, as the Trainer's `state.log_history` has them.
+        baseline: what `linear_baseline` gave for the same rows.
         draws, level, seed: of the bootstrap intervals.
 
     Raises:
@@ -220,10 +285,14 @@ def make_report(
             find_mistakes(view, texts),
             expected_calibration_error(view.reliability(view.scores)),
         )
+        if baseline is not None and name in baseline.heads and own.labels["support"].any():
+            own.baseline = baseline.heads[name]
+            others = RowCounts(own.baseline.decisions, given, head.positive_id)
+            own.difference = differences(counts, others, draws, level, seed)[own.main_score]
         own.pictures = _head_pictures(plots, view, own, confusion, file_name(name, files))
         found[name] = own
     unlabelled = [name for name in heads if name not in found]
-    return Report(title, found, unlabelled, len(texts), level, _training_pictures(plots, heads, history))
+    return Report(title, found, unlabelled, len(texts), level, _training_pictures(plots, heads, history), baseline)
 
 
 def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> Report:
@@ -460,7 +529,11 @@ def _training_pictures(
 
 def _template() -> jinja2.Template:
     source = resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    # strict, as a misspelt name would be an empty text
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(source)
 
 
 def _number(value: Any, digits: int = 3) -> str:

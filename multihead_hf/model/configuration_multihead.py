@@ -107,7 +107,9 @@ class MultiHeadConfig(PreTrainedConfig):
             it is a list, because that file is written with sorted keys and the order of the heads matters.
         pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` takes `"last"` for decoder-only encoders, `"mean"` for
             T5-like ones (neither has a token that sums up the text at its start) and `"cls"` for all others.
-        max_length: tokens after which a text is cut; `None` is the encoder's own limit.
+            (`MultiHeadModel.from_encoder` first looks for sentence-transformers files of the encoder, which may have
+            a `pooling`, a `max_length` and a `text_prefix`.)
+        max_length: maximum number of tokens per text; longer texts are truncated. `None` is the encoder's own limit.
         truncation: what becomes of a longer text: `"tail"` cuts its end off, `"head+tail"` its middle out; `"windows"`
             reads it in windows of `max_length` tokens and pools their logits. The last two take single texts only.
         max_windows: windows after which a text is cut all the same.

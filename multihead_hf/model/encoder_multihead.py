@@ -4,6 +4,7 @@ This file travels with every saved model.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -119,6 +120,27 @@ def freeze_unused_pooler(encoder: nn.Module) -> None:
     pooler = getattr(encoder, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)
+
+
+# encoders whose positions start after the padding id, so that the last ones cannot be used
+_OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xmod",
+)
+
+
+def max_positions(config: PreTrainedConfig) -> float:
+    """The number of tokens that an encoder has positions for; infinite for one that does not limit it."""
+    positions = getattr(config, "max_position_embeddings", None) or math.inf
+    positions = positions if positions > 0 else math.inf  # XLNet says −1
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1
+    return positions
 
 
 # encoders with a learned table of positions from 0, which must not count the padding on the left

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from transformers.activations import ACT2FN
 
+EMPTY = ("missing", "none")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 ARCHITECTURES = ("linear", "mlp")
 # loss → the problem type it is for and the settings of its `loss_kwargs`; the functions are in losses_multihead.py
@@ -51,6 +52,69 @@ def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
     return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 
+@dataclass(frozen=True)
+class LabelReading:
+    """How the labels of one head are read from a table. `None` means that nothing is said.
+
+    Args:
+        column: the column that holds the labels, or a list of columns, one for each label.
+        sep: the separator between the labels in a cell, such as `"|"` in `"roads|noise"`.
+        empty: what an empty cell of joined labels means: `"missing"` (the row is not labelled) or `"none"` (none of the
+            labels applies).
+        multi_hot: whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`).
+
+    Raises:
+        ValueError: A setting has a value of another kind.
+
+    Example:
+        ```python
+        >>> LabelReading(sep="|", empty="none").to_dict()
+        {'sep': '|', 'empty': 'none'}
+        ```
+    """
+
+    column: str | list[str] | None = None
+    sep: str | None = None
+    empty: str | None = None
+    multi_hot: bool | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.column, (list, tuple)):
+            object.__setattr__(self, "column", list(self.column))
+        columns = self.column if isinstance(self.column, list) else [self.column]
+        if self.column is not None and not (columns and all(isinstance(name, str) and name for name in columns)):
+            raise ValueError(f"column {self.column!r}: give the name of a column, or a list of columns")
+        if self.sep is not None and not (isinstance(self.sep, str) and self.sep):
+            raise ValueError(f"sep {self.sep!r}: give the text between the labels, such as '|'")
+        if self.empty is not None:
+            one_of("empty", self.empty, EMPTY)
+        if self.multi_hot is not None and not isinstance(self.multi_hot, bool):
+            raise ValueError(f"multi_hot {self.multi_hot!r}: give True or False")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that are not `None`."""
+        values = {each.name: getattr(self, each.name) for each in fields(LabelReading)}
+        return {name: copy.copy(value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def of(cls, value: Any) -> "LabelReading":
+        """Return a `LabelReading`, from one or from a dict of its settings.
+
+        Raises:
+            ValueError: `value` is neither, or a key of the dict is not a setting.
+        """
+        settings = value.to_dict() if is_a(value, LabelReading) else value
+        known = [each.name for each in fields(cls)]
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"reading {value!r}: give a LabelReading, or a dict with {', '.join(known)}")
+        for name in settings:
+            if name not in known:
+                raise ValueError(
+                    f"reading: unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}"
+                )
+        return cls(**settings)
+
+
 @dataclass(init=False)
 class HeadConfig:
     """One classification head.
@@ -76,6 +140,8 @@ class HeadConfig:
         positive_label: for two-label single-label heads, the class that binary precision, recall and F1 speak of.
         min_labels, max_labels: a row has so many labels at least and at most, those nearest to their thresholds or
             farthest above them; `min_labels=1` is "at least one label". Multi-label heads only; `None` is no limit.
+        reading: how the labels were read from the training rows, a `LabelReading` or a dict of its settings; rows are
+            read in the same way where nothing else is said. `infer_heads` and the Trainer fill it in.
 
     Raises:
         ValueError: a setting is unknown or has a value that cannot be; the message says what was expected.
@@ -98,6 +164,7 @@ class HeadConfig:
     positive_label: str | None
     min_labels: int | None
     max_labels: int | None
+    reading: LabelReading | None
 
     # a loss of one's own for this run, in place of the one known as `loss`; never saved
     loss_function = None
@@ -121,6 +188,7 @@ class HeadConfig:
         positive_label: str | None = None,
         min_labels: int | None = None,
         max_labels: int | None = None,
+        reading: LabelReading | Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         for name in unknown:
@@ -143,6 +211,8 @@ class HeadConfig:
         self.calibration_temperature = self._calibration(calibration_temperature)
         self.positive_label = positive_label
         self.min_labels, self.max_labels = min_labels, max_labels
+        said = None if reading is None else LabelReading.of(reading)
+        self.reading = said if said is not None and said.to_dict() else None
         self._check_loss()
         self._check_rest()
 
@@ -168,7 +238,8 @@ class HeadConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as JSON values, an independent copy."""
-        return {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
+        settings = {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
+        return {**settings, "reading": None if self.reading is None else self.reading.to_dict()}
 
     @classmethod
     def from_saved(cls, settings: Mapping[str, Any]) -> "HeadConfig":

@@ -82,6 +82,7 @@ class ClassificationHead(nn.Module):
     """One head: `linear` is dropout → linear, `mlp` is linear → dropout → activation → linear.
 
     `threshold_logits` (labels,) are the learned thresholds in logit space, `None` unless the head learns them.
+    `is_fresh` tells whether the weights were initialised and neither loaded nor trained since.
     """
 
     def __init__(self, head: HeadConfig, hidden_size: int, dtype: torch.dtype | None = None) -> None:
@@ -96,6 +97,7 @@ class ClassificationHead(nn.Module):
                 nn.Linear(width, head.num_labels, dtype=dtype),
             ]
         self.layers = nn.Sequential(*layers)
+        self.is_fresh = True
         self.initial_threshold = head.learn_thresholds or 0.5
         self.threshold_logits: nn.Parameter | None = None
         if head.learn_thresholds is not None:

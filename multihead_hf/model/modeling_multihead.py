@@ -32,6 +32,7 @@ from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
 from .losses_multihead import MISSING
 from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
+from .sentence_transformers_multihead import sentence_transformers_settings
 from .surgery_multihead import HeadSurgery
 
 logger = logging.get_logger(__name__)
@@ -125,17 +126,26 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     ) -> "MultiHeadModel":
         """Put fresh heads on a pretrained encoder.
 
+        An encoder with sentence-transformers files (`modules.json`) is read as these files have it, unless an argument
+        differs: `pooling` from the file of its Pooling module, `max_length` from `max_seq_length` (but at most the
+        encoder's positions), and `text_prefix` from the prompt named "classification" or else the default prompt. What
+        was taken is logged at info level and stored in the model's config. A Normalize module is left out: it changes
+        the length of a vector and not its direction, and the heads are trained on the vectors as they are. Dense and
+        other modules are left out with a warning.
+
         Args:
             name_or_path: Hub id or folder of the encoder.
             heads: dict name → `HeadConfig`, as in `MultiHeadConfig`.
-            pooling: as in `MultiHeadConfig`.
+            pooling: as in `MultiHeadConfig`; `None` takes the encoder's own, from its sentence-transformers files, else
+                the default for its architecture.
             dtype: precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` takes the encoder's best.
             revision: branch, tag or commit on the Hub.
             token: Hub token for a private encoder.
             trust_remote_code: whether to use code of the encoder's repository in place of transformers' own. Such an
                 encoder is refused (see Raises), with or without it.
-            settings: further fields of `MultiHeadConfig`, such as `max_length`.
+            settings: further fields of `MultiHeadConfig`, such as `max_length`. `max_length=None` is the encoder's
+                limit and `text_prefix=None` no prefix, whatever its files have.
 
         Returns:
             the model in evaluation mode; its heads are reproducible under `transformers.set_seed`.
@@ -159,9 +169,11 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):
             encoder.config.name_or_path = ""  # a path of this machine is nothing to publish
+        given = settings if pooling is None else {"pooling": pooling, **settings}
+        taken = sentence_transformers_settings(name_or_path, encoder.config, hub, given)
         half = encoder.dtype in (torch.float16, torch.bfloat16)
         config = MultiHeadConfig(
-            encoder=encoder.config, heads=heads, pooling=pooling, heads_dtype="float32" if half else None, **settings
+            encoder=encoder.config, heads=heads, heads_dtype="float32" if half else None, **taken, **given
         )
         return cls(config, encoder=encoder).eval()
 
@@ -294,10 +306,17 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         batches = 1.0 if step is None else step.batches
         return combined_loss(self.config.heads, found.losses, log_variances, found.labelled, batches)
 
-    def learn_head_weights(self, learn: bool) -> None:
-        """Start or end the uncertainty weighting of the heads' losses (`combined_loss`), from log-variances of 0."""
-        zeros = torch.zeros(len(self.config.heads), device=next(self.heads.parameters()).device)
-        self.log_variances = nn.Parameter(zeros) if learn else None
+    def learn_head_weights(self, start: Mapping[str, float] | None) -> None:
+        """Start the uncertainty weighting of the heads' losses (`combined_loss`), or end it.
+
+        Args:
+            start: head → log-variance to start from, 0 for a head that is not named; `None` ends it.
+        """
+        if start is None:
+            self.log_variances = None
+            return
+        values = [start.get(name, 0.0) for name in self.config.heads]
+        self.log_variances = nn.Parameter(torch.tensor(values, device=next(self.heads.parameters()).device))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
@@ -467,6 +486,10 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
+        made = {module_key(name) for name in fresh if name is not None}
+        for key, module in self.heads.named_modules():
+            if isinstance(module, ClassificationHead):
+                module.is_fresh = key.split(".")[-1] in made
         if fresh:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 

@@ -15,19 +15,9 @@ from torch.utils.data import Dataset
 from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multihead import MultiHeadConfig
+from .encoder_multihead import max_positions
 from .head_multihead import near_names
 from .modeling_multihead import MultiHeadModel
-
-# encoders whose positions start after the padding id, so that the last ones cannot be used
-_OFFSET_POSITIONS = (
-    "camembert",
-    "data2vec-text",
-    "longformer",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xmod",
-)
 
 # of a dataset or generator so many batches are sorted by length at a time
 _SORTED_BATCHES = 16
@@ -44,10 +34,7 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
         encoder = config.encoder
         # rotary and relative positions have no last one; a learned table has
         table = not (hasattr(encoder, "rope_parameters") or getattr(encoder, "relative_attention", False))
-        positions = getattr(encoder, "max_position_embeddings", None) or math.inf
-        positions = positions if positions > 0 else math.inf  # XLNet says −1
-        if encoder.model_type in _OFFSET_POSITIONS:
-            positions -= (encoder.pad_token_id or 0) + 1
+        positions = max_positions(encoder)
         if config.max_length is not None:
             if table and config.max_length > positions:
                 raise ValueError(f"max_length {config.max_length} is more than the encoder's {positions} positions")

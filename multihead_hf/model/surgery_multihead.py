@@ -3,6 +3,7 @@
 This file travels with every saved model.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_multihead import read_heads
-from .head_multihead import HeadConfig, is_a, near_names
+from .head_multihead import HeadConfig, LabelReading, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, module_key
 
 
@@ -56,7 +57,8 @@ class HeadSurgery:
         self._change(rest, {}, list(rest), verify)
 
     def rename_head(self, name: str, new_name: str, *, verify: bool = False) -> None:
-        """Give a head another name, in its place among the others.
+        """Give a head another name, in its place among the others. Its labels are still read from the column that they
+        were read from (`HeadConfig.reading`).
 
         Raises:
             ValueError: there is no such head, or one of the new name.
@@ -65,7 +67,10 @@ class HeadSurgery:
         self.check_head(name, "rename_head")
         if new_name in self.config.heads:
             raise ValueError(f"head {new_name!r}: the model has a head of this name already")
-        renamed = {new_name if other == name else other: head for other, head in self.config.heads.items()}
+        head = copy.copy(self.config.heads[name])
+        head.reading = LabelReading(**{"column": name, **(head.reading.to_dict() if head.reading is not None else {})})
+        renamed = {(new_name if other == name else other): own for other, own in self.config.heads.items()}
+        renamed[new_name] = head
         read_heads(renamed)
         self._change(
             renamed, {new_name: self.heads[name]}, [o for o in renamed if o != new_name], verify, {new_name: name}
@@ -96,6 +101,8 @@ class HeadSurgery:
         for setting, value in fill.items():
             if isinstance(settings[setting], list):
                 settings[setting] = [*settings[setting], *[value] * len(new)]
+        if settings["reading"] and isinstance(settings["reading"].get("column"), list):
+            settings["reading"]["column"] += new  # one column for each label
         (head,) = read_heads({name: {**settings, "labels": [*old.labels, *new], "positive_label": None}}, True).values()
         head.loss_function = old.loss_function
         wider, module = self._fresh_head(head), self.heads[name]
@@ -143,6 +150,7 @@ class HeadSurgery:
             head.loss_function = heads[name].loss_function
             modules[name] = self._fresh_head(head)
             modules[name].load_state_dict(loaded.heads[name].state_dict())
+            modules[name].is_fresh = loaded.heads[name].is_fresh
         alike = _where(loaded) == _where(self)  # elsewhere the same weights round differently
         expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)

@@ -56,8 +56,9 @@ class CardFacts:
         widget_texts: texts to try the model with; they are published.
         limits: what the model is not for, in your words.
         evaluations: each a dict with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, where
-            known, `rows`, `intervals` (head → metric → (low, high)), `level`, `stale`: thresholds changed since, and
-            `step`: at which it was taken, if training went on.
+            known, `rows`, `intervals` (head → metric → (low, high)), `level`, `stale`: thresholds changed since,
+            `step`: at which it was taken, if training went on, and `baseline`: head → `rows` and `figures` (metric →
+            value) of a linear baseline on the same rows.
         training: dict with `rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and `steps`, each where
             known.
         versions: package → version.
@@ -229,6 +230,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
         name: of its rows.
     """
     heads = report["heads"]
+    baselines = {head: own["baseline"] for head, own in heads.items() if own.get("baseline") is not None}
     return {
         "name": name,
         "rows": report["rows"],
@@ -240,6 +242,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
             head: {metric: [each["low"], each["high"]] for metric, each in own["intervals"].items()}
             for head, own in heads.items()
         },
+        "baseline": {head: {"rows": own["rows"], "figures": own["figures"]} for head, own in baselines.items()},
     }
 
 
@@ -349,18 +352,25 @@ def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
 def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of an evaluation, by head."""
     intervals = evaluation.get("intervals") or {}
+    baselines = evaluation.get("baseline") or {}
     lines = [
         {
             "head": name,
             "metric": metric,
             "value": evaluation["metrics"][f"{name}_{metric}"],
             "interval": intervals.get(name, {}).get(metric),
+            "baseline": baselines.get(name, {"figures": {}})["figures"].get(metric),
         }
         for name, head in heads.items()
         for metric in _SHOWN[head.multi_label]
         if f"{name}_{metric}" in evaluation["metrics"]
     ]
-    return {**evaluation, "lines": lines, "has_intervals": any(line["interval"] for line in lines)}
+    return {
+        **evaluation,
+        "lines": lines,
+        "has_intervals": any(line["interval"] for line in lines),
+        "baseline_rows": {name: baselines[name]["rows"] for name in heads if name in baselines},
+    }
 
 
 def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
@@ -390,8 +400,22 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         found.append("No evaluation is recorded.")
     for step in sorted({own["step"] for own in facts.evaluations if own.get("step") is not None}):
         found.append(f"The figures above were taken at step {step:,}, before training went on.")
+    found += [warning for own in facts.evaluations for warning in _behind(config.heads, own)]
     if any(own.get("stale") for own in facts.evaluations):
         found.append("Thresholds or temperatures were changed after the figures above were taken.")
+    return found
+
+
+def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> list[str]:
+    """Sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
+    found, baselines = [], evaluation.get("baseline") or {}
+    for name, head in heads.items():
+        main = main_score_of(head)
+        model = evaluation["metrics"].get(f"{name}_{main}")
+        other = baselines.get(name, {"figures": {}})["figures"].get(main)
+        if model is not None and other is not None and round(other - model, 3) > 0:
+            score = f"in `{main}`, {other:.3f} to {model:.3f}"
+            found.append(f"{_markdown(name)}: the linear baseline is ahead of this model {score}.")
     return found
 
 

@@ -203,7 +203,8 @@ def convert_ggu(
     if unknown:
         raise ValueError(f"labels for {unknown}, and {path} has the heads {list(found)}")
     heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
-    model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling)
+    # as the old model read its texts, whatever the backbone's own files have
+    model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
     encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32).eval()
     if rest:
         own = _encoder_weights(path, rest, encoder)

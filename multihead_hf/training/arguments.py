@@ -1,15 +1,17 @@
 """Training arguments: `TrainingArguments` and what several heads need besides."""
 
+import os
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
+from transformers.utils import is_torch_bf16_gpu_available
 
-from ..data.heads import EMPTY
 from ..data.mixing import STOPS
+from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
 from ..publishing.card import check_given
@@ -17,31 +19,49 @@ from ..publishing.card import check_given
 FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05
 EVAL_STEPS = 500  # what `TrainingArguments` takes where nothing is said
-HEAD_WEIGHTINGS = ("fixed", "uncertainty")
+HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
+
+
+def computes_in_bf16(on_cpu: bool) -> bool:
+    """Whether the processor (or else the accelerator) has instructions for products in bfloat16."""
+    if on_cpu:
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return is_torch_bf16_gpu_available()
 
 
 @dataclass
 class MultiHeadTrainingArguments(TrainingArguments):
-    """Arguments of `MultiHeadTrainer`: those of `TrainingArguments` and some more.
+    """Arguments of `MultiHeadTrainer`.
 
-    Two defaults of `TrainingArguments` are changed:
+    Some defaults of `TrainingArguments` are others here, because a model that is trained with nothing set should be a
+    good one; `benchmarks/README.md` has the measurements. The Trainer works on a copy of the arguments in which those
+    that depend on the data and the model are filled in, and says what they are when training starts.
 
-    - `logging_steps` is 0.05, a twentieth of the run: with 500 steps a short run would never show a training loss.
-      `eval_steps`, which follows `logging_steps` where it is not given, stays 500 then, as `save_steps` is.
-    - `dataloader_pin_memory` is `None`: memory is pinned where there is an accelerator that takes it. Elsewhere
-      PyTorch warns of it in every epoch and evaluation.
+    | argument | `TrainingArguments` | here | reason |
+    |---|---|---|---|
+    | `learning_rate` | 5e-5 | `None`: 0.04 / hidden size, at most 1e-3 | narrow encoders take higher rates |
+    | `num_train_epochs` | 3 | `None`: for 1,000 optimizer steps, from 3 to 20 | 3 epochs of 1,000 rows are too few |
+    | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
+    | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
+    | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
+    | `logging_steps` | 500 | `None`: 0.05, a twentieth of the run | a short run would never show a loss |
+    | `dataloader_pin_memory` | `True` | `None`: where there is an accelerator | elsewhere PyTorch warns of it |
+    | `bf16` | `False` | `None`: where the hardware computes in it | about 1.8 times as fast there |
+
+    `eval_steps`, which follows `logging_steps` where it is not given, stays 500, as `save_steps` is.
 
     Args:
         text_columns: one column with the text, or two for text pairs; kept in the model's config.
-        label_columns: head → column, or → columns, one for each label, as a dict or its JSON text, where names differ.
-        label_sep: what joins the labels in strings of multi-label heads, or a dict head → it (or its JSON text).
-        empty_labels: whether an empty joined string is `"missing"`, or `"none"` of the labels.
-        multi_hot: whether lists of integers are 0/1 for each label, instead of label ids.
+        label_columns, sep, empty, multi_hot: how labels are read, as for `prepare_dataset`: each a value for all heads,
+            or a dict head → value (or its JSON text). By default as the heads remember it; what is said here is kept
+            in the model's config.
         max_length: tokens after which a text is cut; kept in the model's config.
         truncation, max_windows, stride, window_pooling: what becomes of longer texts, as in `MultiHeadConfig`; kept
             there.
         encoder_learning_rate: peak learning rate of the encoder; `None` is `learning_rate`.
-        head_learning_rate: peak learning rate of the heads; `None` is `learning_rate`.
+        head_learning_rate: peak learning rate of the heads. `None`: freshly made heads get a rate that follows from the
+            size of the features that the encoder gives (`fresh_head_rate`), heads that were trained before get
+            `learning_rate`, and so do all where heads are all that is trained and `learning_rate` is given.
         threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
             take no weight decay.
         mixing_probabilities: with a dict of training datasets: name → probability of the next row being its, as a dict
@@ -57,9 +77,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
         feature_dtype: `"float32"`, or `"bfloat16"` for half the size; how much that differs is said.
         layer_learning_rate_decay: factor by which the learning rate falls with each layer of the encoder, from the top
             down to the embeddings.
-        head_weighting: how the heads' losses are combined: `"fixed"` by the heads' `loss_weight`s, or
-            `"uncertainty"`, which also learns one log-variance per head, at the heads' learning rate and without weight
-            decay. They are no part of the published model.
+        head_weighting: how the heads' losses are combined. `"prior"` divides each by the head's own loss at the best
+            constant prediction of the training rows (the entropy of its labels, for cross-entropy), so that heads of
+            many and of few labels count alike, and a loss of 1 is that of a head that has learned nothing. `"fixed"`
+            takes the losses as they are. Both are weighed by the heads' `loss_weight`s: 2 means twice as important.
+            `"uncertainty"` also learns one log-variance per head, at the heads' learning rate and without weight decay.
+            None of this is part of the published model.
         model_card: what is to be said in the model card and cannot be known here, as a dict or its JSON text:
             `language`, `license`, `datasets`, `tags`, `widget_texts` (they are published), `limits`, `base_model`.
 
@@ -69,8 +92,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     _VALID_DICT_FIELDS = [
         *TrainingArguments._VALID_DICT_FIELDS,
-        "label_columns",
-        "label_sep",
+        *OPTIONS,
         "mixing_probabilities",
         "model_card",
     ]
@@ -88,20 +110,26 @@ class MultiHeadTrainingArguments(TrainingArguments):
     text_columns: list[str] | None = field(
         default=None, metadata={"help": "Column with the text, or two columns for text pairs. Default: 'text'."}
     )
-    label_columns: dict[str, str] | str | None = field(
+    label_columns: dict[str, str | list[str]] | str | None = field(
         default=None,
-        metadata={"help": "Head → label column as JSON, where the column has not the head's name (with '_labels')."},
+        metadata={
+            "help": "Column of the labels, or head → column as JSON. Default: as the head remembers, or its name."
+        },
     )
-    label_sep: dict[str, str] | str | None = field(
+    sep: dict[str, str] | str | None = field(
         default=None,
-        metadata={"help": "What joins the labels of multi-label heads in strings, such as '|', or head → it as JSON."},
+        metadata={"help": "Separator between the labels in a cell, such as '|', or head → separator as JSON."},
     )
-    empty_labels: str = field(
-        default="missing",
-        metadata={"help": "What an empty joined string is: 'missing', or 'none' of the labels.", "choices": EMPTY},
+    empty: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "What an empty cell of joined labels means: 'missing', or 'none' of them; or head → it as JSON."
+        },
     )
-    multi_hot: bool = field(
-        default=False, metadata={"help": "Whether lists of integers are 0/1 for each label, instead of label ids."}
+    # (of a union with bool HfArgumentParser makes no option that takes JSON)
+    multi_hot: dict[str, bool] | str | Literal[True, False] | None = field(
+        default=None,
+        metadata={"help": "Whether lists of integers hold 0 or 1 for each label (true), or label ids (false)."},
     )
     max_length: int | None = field(
         default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
@@ -132,6 +160,29 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default="all_exhausted",
         metadata={"help": "When drawing from several training datasets ends.", "choices": STOPS},
     )
+    # defaults of TrainingArguments that are others here
+    learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Peak learning rate of the encoder. Default: 0.04 / hidden size, at most 1e-3."},
+    )
+    num_train_epochs: float | None = field(
+        default=None,
+        metadata={"help": "Training epochs. Default: as many as give 1,000 optimizer steps, from 3 to 20."},
+    )
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Rows of a batch on each device."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up; below 1 a share of all steps."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "In which order rows are read: 'random', 'sequential', or 'group_by_length', which puts texts of "
+            "like lengths into a batch.",
+            "choices": ["random", "sequential", "group_by_length"],
+        },
+    )
+    bf16: bool | None = field(default=None, metadata={"help": "Compute in bfloat16. Default: where the hardware does."})
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU, also where there is an accelerator."})
     # what is trained
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the heads only."})
     train_heads: list[str] | None = field(default=None, metadata={"help": "Names of the heads to train. Default: all."})
@@ -153,10 +204,11 @@ class MultiHeadTrainingArguments(TrainingArguments):
         metadata={"help": "Factor of the learning rate from each of the encoder's layers to the next lower one."},
     )
     head_weighting: str = field(
-        default="fixed",
+        default="prior",
         metadata={
-            "help": "How the heads' losses are combined: 'fixed' by their loss_weight, or 'uncertainty', which learns "
-            "a weight for each head (Kendall, Gal and Cipolla 2018).",
+            "help": "How the heads' losses are combined: each relative to the best constant prediction ('prior'), as "
+            "they are ('fixed'), both by their loss_weight, or 'uncertainty', which learns a weight for each head "
+            "(Kendall, Gal and Cipolla 2018).",
             "choices": HEAD_WEIGHTINGS,
         },
     )
@@ -164,7 +216,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Peak learning rate of the encoder. Default: learning_rate."}
     )
     head_learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate of the heads. Default: learning_rate."}
+        default=None,
+        metadata={"help": "Peak learning rate of the heads. Default: by the size of the encoder's features."},
     )
     threshold_learning_rate: float | None = field(
         default=None,
@@ -180,6 +233,12 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.bf16 is None:
+            on_cpu = self.use_cpu or not torch.accelerator.is_available()
+            said = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
+            self.bf16 = not said and computes_in_bf16(on_cpu)
+            if self.bf16 and on_cpu:
+                self.use_cpu = True  # which transformers asks for
         if self.logging_steps is None:
             self.logging_steps = LOGGING_STEPS
             if IntervalStrategy(self.eval_strategy) == IntervalStrategy.STEPS:
@@ -191,11 +250,15 @@ class MultiHeadTrainingArguments(TrainingArguments):
             self.model_card = check_given(self.model_card)
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("feature_dtype", self.feature_dtype, FEATURE_DTYPES)
-        one_of("empty_labels", self.empty_labels, EMPTY)
+        if isinstance(self.multi_hot, str):
+            self.multi_hot = {"true": True, "false": False}.get(self.multi_hot.lower(), self.multi_hot)
+        check_values(self.reading)
         one_of("mixing_stop", self.mixing_stop, STOPS)
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
         one_of("window_pooling", self.window_pooling or "mean", WINDOW_POOLINGS)
         for name in (
+            "learning_rate",
+            "num_train_epochs",
             "encoder_learning_rate",
             "head_learning_rate",
             "threshold_learning_rate",
@@ -211,13 +274,16 @@ class MultiHeadTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} {value!r}: give a whole number of {least} or more")
         if isinstance(self.train_heads, str):
             self.train_heads = [self.train_heads]
-        for name, example in (
-            ("label_columns", '{"topic": "topic_label"}'),
-            ("mixing_probabilities", '{"a": 0.7, "b": 0.3}'),
-        ):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, dict):
-                raise ValueError(f"{name} {value!r}: give a dict or a JSON object, such as {example}")
+        if self.mixing_probabilities is not None and not isinstance(self.mixing_probabilities, dict):
+            raise ValueError(
+                f"mixing_probabilities {self.mixing_probabilities!r}: give a dict or a JSON object, such as "
+                '{"a": 0.7, "b": 0.3}'
+            )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How labels are read, as the options of `prepare_dataset`."""
+        return {option: getattr(self, option) for option in OPTIONS}
 
 
 def _pins_memory() -> bool:

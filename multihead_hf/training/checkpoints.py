@@ -77,11 +77,12 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
     Raises:
         ValueError: the checkpoint's run learned head weights and this one does not, or the other way round.
     """
-    saved = "uncertainty" if os.path.isfile(os.path.join(checkpoint, HEAD_WEIGHTING_FILE)) else "fixed"
-    if saved != head_weighting:
+    learned = os.path.isfile(os.path.join(checkpoint, HEAD_WEIGHTING_FILE))
+    if learned != (head_weighting == "uncertainty"):
+        saved = "'uncertainty'" if learned else "'prior' or 'fixed'"
         raise ValueError(
-            f"{checkpoint}: its run had head_weighting={saved!r}, and this one has {head_weighting!r}: the optimizer's "
-            f"state does not fit. Resume with head_weighting={saved!r}, or start a new run from its weights"
+            f"{checkpoint}: its run had head_weighting={saved}, and this one has {head_weighting!r}: the optimizer's "
+            f"state does not fit. Resume with head_weighting={saved}, or start a new run from its weights"
         )
 
 

@@ -17,7 +17,7 @@ from .preparation import multi_head_model
 WIDTH = 100
 RARE = 10  # rows
 _PAIRS = 3
-_GROUPS = ("encoder", "heads", "thresholds", "head_weighting", "parameters")
+_AFTER_HEADS = ("thresholds", "head_weighting", "parameters")
 
 
 @dataclass
@@ -25,8 +25,8 @@ class ParameterGroup:
     """Parameters that are trained at one learning rate, or at several.
 
     Args:
-        name: `"encoder"`, `"heads"`, `"thresholds"`, `"head_weighting"`, or `"parameters"` of an optimizer that was
-            passed to the trainer.
+        name: `"encoder"`, `"heads"` (`"heads_<architecture>"` where they have several rates), `"thresholds"`,
+            `"head_weighting"`, or `"parameters"` of an optimizer that was passed to the trainer.
         parameters: their number.
         rates: the different peak learning rates.
     """
@@ -53,6 +53,7 @@ class RunFacts:
         groups: what is trained.
         frozen: part of the model → number of parameters that are not trained.
         head_weighting: how the heads' losses are combined.
+        constant_losses: head → its loss at the best constant prediction, where the losses are divided by it.
         notes: further lines.
     """
 
@@ -68,6 +69,7 @@ class RunFacts:
     groups: Sequence[ParameterGroup]
     frozen: Mapping[str, int]
     head_weighting: str
+    constant_losses: Mapping[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -151,6 +153,9 @@ def _weighting_line(facts: RunFacts) -> str:
     if len(weights) < 2:
         return ""
     line = f"head weighting: {facts.head_weighting}"
+    if facts.constant_losses:
+        told = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
+        line = f"{line} (each loss is divided by that of the best constant prediction: {told})"
     if len(set(weights.values())) == 1:
         return f"{line}, the same loss_weight for every head"
     return f"{line}, loss_weight {', '.join(f'{name} {weight:g}' for name, weight in weights.items())}"
@@ -204,6 +209,8 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
         groups=_groups(optimizer),
         frozen=_frozen(trainer.model),
         head_weighting=args.head_weighting,
+        constant_losses=trainer.constant_losses if args.head_weighting == "prior" else {},
+        notes=trainer.chosen_settings(),
     )
 
 
@@ -212,11 +219,12 @@ def _groups(optimizer: Any) -> list[ParameterGroup]:
     groups: dict[str, ParameterGroup] = {}
     for own in optimizer.param_groups:
         name = own.get("name", "parameters")
-        name = name if name in _GROUPS else "encoder"
+        name = name if name.startswith("heads") or name in _AFTER_HEADS else "encoder"
         group = groups.setdefault(name, ParameterGroup(name, 0, []))
         group.parameters += sum(parameter.numel() for parameter in own["params"])
         group.rates.append(float(own.get("initial_lr", own["lr"])))
-    return [groups[name] for name in _GROUPS if name in groups]
+    order = ["encoder", *(name for name in groups if name.startswith("heads")), *_AFTER_HEADS]
+    return [groups[name] for name in order if name in groups]
 
 
 def _frozen(model: Any) -> dict[str, int]:

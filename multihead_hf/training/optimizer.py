@@ -1,34 +1,45 @@
 """Parameter groups: encoder, heads, learned thresholds and head weights, each with its learning rate."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
 
+from ..model.layers_multihead import module_key
 from .arguments import MultiHeadTrainingArguments
 from .freezing import encoder_parts
 from .preparation import multi_head_model
 
 # also under the wrappers that PEFT and FSDP put around the heads
-_IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*head_\w+\.")
+_IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*(head_\w+)\.")
 
 
 def parameter_groups(
-    model: nn.Module, args: MultiHeadTrainingArguments, decayed: Collection[str]
+    model: nn.Module,
+    args: MultiHeadTrainingArguments,
+    decayed: Collection[str],
+    head_rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups for a torch optimiser, each with `name`, `params`, `lr` and `weight_decay`; empty ones left out.
+    """Groups for a torch optimizer, each with `name`, `params`, `lr` and `weight_decay`; empty ones left out.
 
     Args:
         model: the model, also wrapped.
         args: learning rates and weight decay.
         decayed: names of the parameters that take weight decay.
+        head_rates: module key of a head → its learning rate; of others
+            `head_learning_rate`, else `learning_rate`. Heads
+            of one architecture and rate are the group `heads`; of several, `heads_<architecture>[_<rate>]`.
     """
-    encoder_rate = args.learning_rate if args.encoder_learning_rate is None else args.encoder_learning_rate
-    head_rate = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
+    rate = args.learning_rate or 0.0  # (a Trainer has filled it in)
+    encoder_rate = rate if args.encoder_learning_rate is None else args.encoder_learning_rate
+    head_rate = rate if args.head_learning_rate is None else args.head_learning_rate
+    head_groups = _head_groups(model, head_rate, head_rates or {})
+    weighting_rate = max([rate for _, rate in head_groups.values()], default=head_rate)
     threshold_rate = 5 * encoder_rate if args.threshold_learning_rate is None else args.threshold_learning_rate
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
-    rates = {"encoder": encoder_rate, "heads": head_rate, "thresholds": threshold_rate, "head_weighting": head_rate}
+    rates = {"encoder": encoder_rate, **dict(head_groups.values())}
+    rates |= {"thresholds": threshold_rate, "head_weighting": weighting_rate}
     part_of: dict[int, str] = {}
     if args.layer_learning_rate_decay is not None:
         part_of, parts = encoder_parts(multi_head_model(model).encoder)
@@ -46,6 +57,20 @@ def parameter_groups(
         elif name.endswith("log_variances"):
             groups["head_weighting", False]["params"].append(parameter)
         else:
-            part = "heads" if _IN_HEADS.search(name) else part_of.get(id(parameter), "encoder")
+            in_head = _IN_HEADS.search(name)
+            part = head_groups[in_head[3]][0] if in_head else part_of.get(id(parameter), "encoder")
             groups[part, name in decayed]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+    """Module key of each head that is trained → the name of its group, and its learning rate."""
+    heads = {module_key(name): head.architecture for name, head in multi_head_model(model).config.heads.items()}
+    found = [_IN_HEADS.search(name) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    kinds = {match[3]: (heads[match[3]], own.get(match[3], rate)) for match in found if match}
+    architectures = [kind for kind, _ in set(kinds.values())]
+    names = {}
+    for kind in set(kinds.values()):
+        name = "heads" if len(architectures) == 1 else f"heads_{kind[0]}"
+        names[kind] = name if architectures.count(kind[0]) == 1 else f"{name}_{kind[1]:g}"
+    return {key: (names[kind], kind[1]) for key, kind in kinds.items()}

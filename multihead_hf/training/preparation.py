@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
-import pandas as pd
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -16,7 +15,8 @@ from transformers.utils import logging
 from ..data.encoding import prepare_dataset
 from ..data.heads import count_labels, features_of, is_list
 from ..data.mixing import mix_datasets
-from ..data.sources import read_dataset
+from ..data.reading import column_names, joined_columns, remember_readings, said_readings
+from ..data.sources import is_read, read_dataset
 from ..evaluation.metrics import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
@@ -187,6 +187,7 @@ def prepared_for_training(
     Raises:
         ValueError: a dataset cannot be prepared, or they cannot be mixed; says which it is.
     """
+    dataset = part_of(dataset, "train")
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         if dataset is not None and (args.mixing_probabilities is not None or args.mixing_temperature != 1):
             raise ValueError(
@@ -199,10 +200,10 @@ def prepared_for_training(
         name: prepared(rows, config, args, tokenizer, f"train_dataset {name!r}", with_column=with_column)
         for name, rows in dataset.items()
     }
-    for head, column in args.label_columns.items() if isinstance(args.label_columns, Mapping) else []:
-        if head not in with_column:
+    for head, said in said_readings(config.heads, args.reading).items():
+        if said.column is not None and head not in with_column:
             raise ValueError(
-                f"train_dataset: head {head!r}: none of the sets {list(dataset)} has the column {column!r}"
+                f"train_dataset: head {head!r}: none of the sets {list(dataset)} has the column {said.column!r}"
             )
     for name, rows in parts.items():
         if not isinstance(rows, (Dataset, IterableDataset)):
@@ -232,15 +233,14 @@ def prepared(
     Raises:
         ValueError: the dataset cannot be prepared; says which it is.
     """
-    paths = isinstance(dataset, list) and dataset and all(isinstance(each, (str, os.PathLike)) for each in dataset)
-    if isinstance(dataset, (str, os.PathLike, pd.DataFrame)) or paths:
+    options = args.reading
+    if is_read(dataset):
         try:
-            source: Any = read_dataset(dataset)
+            dataset = read_dataset(dataset, strings=joined_columns(config.heads, options))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
         # a folder, or a data set on the Hub
-        part = "train" if what.startswith("train_dataset") else "validation"
-        dataset = source[part] if isinstance(source, dict) and part in source else source
+        dataset = part_of(dataset, "train" if what.startswith("train_dataset") else "validation")
     if isinstance(dataset, dict):
         raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
     if isinstance(dataset, Sized) and not len(dataset):
@@ -261,21 +261,22 @@ def prepared(
         return dataset
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
-    named: Any = args.label_columns if isinstance(args.label_columns, Mapping) else None
-    if named and with_column is not None:
-        named = {head: own for head, own in named.items() if {*([own] if isinstance(own, str) else own)} & {*columns}}
+    if with_column is not None:
+        said = {head: own.column for head, own in said_readings(config.heads, options).items()}
+        named = {head: own for head, own in said.items() if own and {*column_names(own)} & {*columns}}
         with_column.update(named)
-    options: dict[str, Any] = {
-        "label_columns": named,
-        "sep": args.label_sep,
-        "empty": args.empty_labels,
-        "multi_hot": args.multi_hot,
-    }
+        options["label_columns"] = named
     try:
         with args.main_process_first(desc=f"preparing {what}"):
             return prepare_dataset(dataset, tokenizer, config, require_labels=require_labels, name=what, **options)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+
+
+def part_of(dataset: Any, part: str) -> Any:
+    """The part `part` of a dataset that is in parts, a `DatasetDict`, and has it; anything else as it is."""
+    in_parts = isinstance(dataset, (DatasetDict, IterableDatasetDict))
+    return dataset[part] if in_parts and part in dataset else dataset
 
 
 def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
@@ -324,7 +325,8 @@ def check_cacheable(what: str, rows: Any) -> None:
 
 
 def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
-    """Keep the arguments' text settings with the model: inference repeats them."""
+    """Keep with the model how the arguments read texts and labels: it is repeated where nothing else is said."""
+    remember_readings(config.heads, args.reading)
     if args.text_columns is not None:
         config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
     for setting in ("max_length", "truncation", "max_windows", "stride", "window_pooling"):

@@ -12,10 +12,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
+from ..data.reading import joined_columns
 from ..data.sources import one_part, read_dataset
+from ..evaluation.baseline import BaselineReport
 from ..evaluation.report import Report, make_report, save_report
+from .baseline import TrainingRows, baseline_of, training_rows
 from .comparison import check_draws
-from .predictions import predicted, texts_of
+from .predictions import predicted, prepared_rows, texts_of
+from .preparation import multi_head_model
 
 
 def write_report(
@@ -27,6 +31,8 @@ def write_report(
     split: str | None = None,
     title: str | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
+    baseline: bool = True,
+    train_dataset: Any = None,
     most: int = 500,
     draws: int = 1000,
     level: float = 0.95,
@@ -35,6 +41,9 @@ def write_report(
 ) -> Report:
     """Write what the model is good at and where it fails: `report.html` (one page that needs nothing else), the same
     figures as `report.json`, the pictures as PNG, and the mistakes as CSV and Parquet. Needs the extra `plots`.
+
+    Beside the figures of each head stand those of a linear baseline, TF-IDF with logistic regression, so that anyone
+    sees what the encoder adds. It is trained on the training rows (`linear_baseline`), in seconds on a CPU.
 
     It holds texts of the data set; folders whose name begins with `_` are not pushed with a model. The card that a
     trainer writes when it saves next has the figures with their intervals and the pictures, which show no text.
@@ -46,10 +55,14 @@ def write_report(
         split: the part to judge on, where the rows are in parts; by default `test`, else `validation`.
         title: of the page; by default the model's name.
         history: log entries of the training run; by default the trainer's.
+        baseline: whether to train a linear baseline.
+        train_dataset: labelled rows to train it on: raw, prepared, files or a name on the Hub. By default the
+            trainer's, for a model the split `train` of `dataset`; without training rows there is no baseline.
         most: mistakes of a head on the page; the tables have all.
         draws, level, seed: of the bootstrap intervals.
-        reading: for a model, how rows are read: `text_columns`, `label_columns`, `label_sep`, `empty_labels`,
-            `multi_hot`, `max_length`, `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.
+        reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
+            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, and `text_columns`, `max_length`,
+            `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.
 
     Returns:
         the report, which prints as a summary; with several processes on each of them, written by the first.
@@ -63,21 +76,38 @@ def write_report(
 
     is_trainer = isinstance(model, Trainer)
     check_not_pushed(folder, [model.args.output_dir] if is_trainer else [])
-    rows = one_part(read_dataset(dataset), split)
+    heads = multi_head_model(model.model if is_trainer else model).config.heads
+    strings = joined_columns(heads, model.args.reading if is_trainer else reading)
+    data = read_dataset(dataset, strings=strings)
+    rows = one_part(data, split)
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read again, and this is a {type(rows).__name__}")
     if not len(rows):
         raise ValueError("the dataset is empty: there is no row to judge the model on")
-    predictions = predicted(model, rows, tokenizer, **reading)
-    config = predictions.model.config
-    columns = model.args.text_columns if is_trainer else reading.get("text_columns")
+    config = multi_head_model(model.model if is_trainer else model).config
+    columns = (model.args.text_columns if is_trainer else reading.get("text_columns")) or config.text_columns
+    columns = [columns] if isinstance(columns, str) else list(columns or ["text"])
+    tokenizer = model.processing_class if is_trainer else tokenizer
+    read = rows
+    training: TrainingRows | str | None = None
+    if baseline:
+        training = training_rows(model, data, rows, train_dataset, tokenizer, reading, seed, strings)
+        if isinstance(training, TrainingRows) and not training.has_texts(columns):
+            read = prepared_rows(model, rows, tokenizer, "dataset", reading)
+    predictions = predicted(model, read, tokenizer, **reading)
+    found: BaselineReport | None = None
+    if isinstance(training, TrainingRows):
+        found = baseline_of(predictions, training, read, columns, tokenizer, seed)
+    elif training is not None:
+        found = BaselineReport(reason=training)
     report = make_report(
         config.heads,
         predictions.logits,
         predictions.references,
-        texts_of(rows, columns or config.text_columns or ["text"], model.processing_class if is_trainer else tokenizer),
+        texts_of(rows, columns, tokenizer),
         title=title or _title(model, config),
         history=(model.state.log_history if is_trainer else ()) if history is None else history,
+        baseline=found,
         draws=draws,
         level=level,
         seed=seed,

@@ -1,19 +1,21 @@
 """A training run from its configuration: rows, heads, model, training, and what is done with the model."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 
-from ..data.heads import infer_heads
+from ..data.heads import heads_off
+from ..data.reading import OPTIONS, column_names, joined_columns, said_readings, separator_for_all
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
-from ..model.head_multihead import HeadConfig
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
-from .predictions import predicted
+from .predictions import Predictions, predicted
 from .preparation import prepared
 from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
@@ -50,15 +52,20 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     """
     run = read_run_config(source, changes)
     args = MultiHeadTrainingArguments(**{"output_dir": "trainer_output", **run.training})
-    columns = {name: settings.get("column", name) for name, settings in run.heads.items()}
-    if args.label_columns is None:
-        args.label_columns = {name: column for name, column in columns.items() if column != name} or None
-    if args.label_sep is None:
-        args.label_sep = {name: settings["sep"] for name, settings in run.heads.items() if "sep" in settings} or None
-    parts = _parts(run, args, columns)
+    _take_readings(run, args)
+    start = run.model.start_from
+    known = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
+    _check_known(run, known)
+    named: dict[str, HeadConfig | None] = {**known, **dict.fromkeys(name for name in run.heads if name not in known)}
+    parts = _parts(run, joined_columns(named, args.reading))
+    whole = parts["train"]  # what the heads are read off, also where it is split
+    heads = {**known, **_heads(run, args, whole, named)}
+    if run.data.split is not None:
+        split = stratified_split(whole, heads, run.data.split, run.data.split_seed, run.data.groups, **args.reading)
+        parts = dict(split)
     validation = parts.get("validation")
     set_seed(args.seed)
-    model, tokenizer = _model(run, args, parts["train"], columns)
+    model, tokenizer = _model(run, heads)
     _check_end(run, args, model.config.heads, validation, parts.get("test", validation))
     patience = run.end.early_stopping_patience
     trainer = MultiHeadTrainer(
@@ -116,8 +123,29 @@ def _check_end(
         )
 
 
-def _parts(run: RunConfig, args: MultiHeadTrainingArguments, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """`train`, and `validation` and `test` where there are such rows.
+def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
+    """What the heads' settings say of how labels are read, as training arguments."""
+    for option, setting in OPTIONS.items():
+        said = {name: own[setting] for name, own in run.heads.items() if own.get(setting) is not None}
+        if getattr(args, option) is None and said:
+            setattr(args, option, said)
+
+
+def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
+    """
+    Raises:
+        ValueError: settings for a head that the saved model has.
+    """
+    for name, settings in run.heads.items():
+        if name in known and head_settings(settings):
+            raise ValueError(
+                f"heads.{name}: the saved model has it, with settings of its own; only say how its labels are read "
+                "(column, sep, empty, multi_hot)"
+            )
+
+
+def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
+    """`train`, and `validation` and `test` where there are such rows; with `data.split` only `train`, still whole.
 
     Raises:
         ValueError: no rows to train on, or a split of what is in parts already.
@@ -128,29 +156,20 @@ def _parts(run: RunConfig, args: MultiHeadTrainingArguments, columns: Mapping[st
     read: dict[str, Any] = {}
     for part, source in given.items():
         if isinstance(source, dict):  # several data sets
-            read[part] = {name: _of_part(_rows(each, run), part) for name, each in source.items()}
+            read[part] = {name: _of_part(_rows(each, run, strings), part) for name, each in source.items()}
         elif source is not None:
-            rows = _rows(source, run)
+            rows = _rows(source, run, strings)
             whole = rows if part == "train" else whole
             read[part] = _of_part(rows, part)
     in_parts = {part: rows for part, rows in whole.items() if part in given} if isinstance(whole, Mapping) else {}
-    if data.split is None:
-        return {**in_parts, **read}
-    if isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1:
+    if data.split is not None and (isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1):
         raise ValueError("data.split: is for one table, and these rows are in parts already; leave it out")
-    rows, heads = read["train"], _heads(run, args, read["train"], columns)
-    reading: dict[str, Any] = {
-        "label_columns": args.label_columns,
-        "multi_hot": args.multi_hot,
-        "sep": args.label_sep,
-        "empty": args.empty_labels,
-    }
-    return dict(stratified_split(rows, heads, data.split, data.split_seed, data.groups, **reading))
+    return {**in_parts, **read}
 
 
-def _rows(source: str | list[str], run: RunConfig) -> Any:
+def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> Any:
     hub = {} if run.data.config is None else {"name": run.data.config}
-    return read_dataset(source, delimiter=run.data.delimiter, **hub)
+    return read_dataset(source, delimiter=run.data.delimiter, strings=strings, **hub)
 
 
 def _of_part(rows: Any, part: str) -> Any:
@@ -168,27 +187,25 @@ def _of_part(rows: Any, part: str) -> Any:
 
 
 def _heads(
-    run: RunConfig, args: MultiHeadTrainingArguments, rows: Any, columns: Mapping[str, Any]
+    run: RunConfig, args: MultiHeadTrainingArguments, rows: Any, known: Mapping[str, HeadConfig | None]
 ) -> dict[str, HeadConfig]:
-    """The heads, with labels and kind of those that do not say them read off the rows.
+    """The heads that are `None` in `known`, with labels and kind of those that do not say them read off the rows.
 
     Raises:
         ValueError: no data set has the column of a head, or its settings are wrong.
     """
+    settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
+    said, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
+    readings = {
+        name: replace(said[name], column=said[name].column or name)
+        for name, own in settings.items()
+        if "labels" not in own
+    }
     heads = {}
-    for name, settings in run.heads.items():
-        own = head_settings(settings)
-        if "labels" not in own:
-            sep = args.label_sep.get(name) if isinstance(args.label_sep, dict) else args.label_sep
-            reading: dict[str, Any] = {"multi_hot": args.multi_hot, "sep": sep, "empty": args.empty_labels}
-            source = rows
-            if isinstance(rows, dict):  # the first set that is labelled for this head
-                wanted = columns[name] if isinstance(columns[name], list) else [columns[name]]
-                source = next((each for each in rows.values() if set(wanted) <= set(each.column_names)), None)
-                if source is None:
-                    raise ValueError(f"heads.{name}: none of the sets {list(rows)} has the columns {wanted}")
-            found = infer_heads(source, {name: columns[name]}, **reading)[name]
-            own = {"labels": found.labels, "problem_type": found.problem_type, **own}
+    for name, head in _inferred(rows, readings, for_all).items():
+        found = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
+        settings[name] = {**found, **settings[name]}
+    for name, own in settings.items():
         try:
             heads[name] = HeadConfig(**own)
         except (ValueError, TypeError) as error:
@@ -196,26 +213,43 @@ def _heads(
     return heads
 
 
-def _model(
-    run: RunConfig, args: MultiHeadTrainingArguments, rows: Any, columns: Mapping[str, Any]
-) -> tuple[MultiHeadModel, Any]:
+def _inferred(rows: Any, readings: Mapping[str, LabelReading], for_all: Collection[str]) -> dict[str, HeadConfig]:
+    """Heads off the rows; of several sets off the first one that is labelled for a head."""
+    if not isinstance(rows, dict):
+        return heads_off(rows, readings, for_all)
+    found: dict[str, HeadConfig] = {}
+    for source in rows.values():
+        columns = {*source.column_names}
+        here = {name: own for name, own in readings.items() if {*column_names(own.column or name)} <= columns}
+        found.update(heads_off(source, {name: own for name, own in here.items() if name not in found}, for_all))
+    for name, own in readings.items():
+        if name not in found:
+            raise ValueError(
+                f"heads.{name}: none of the sets {list(rows)} has the columns {column_names(own.column or name)}"
+            )
+    return found
+
+
+def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadModel, Any]:
     if run.model.start_from is None:
         assert run.model.encoder is not None
         settings = {key: value for key, value in asdict(run.model).items() if key not in ("encoder", "start_from")}
         settings = {key: value for key, value in settings.items() if value is not None}
-        model = MultiHeadModel.from_encoder(run.model.encoder, heads=_heads(run, args, rows, columns), **settings)
+        model = MultiHeadModel.from_encoder(run.model.encoder, heads=heads, **settings)
         return model, AutoTokenizer.from_pretrained(run.model.encoder, revision=run.model.revision)
     model = MultiHeadModel.from_pretrained(run.model.start_from)
-    known = {name: settings for name, settings in run.heads.items() if name in model.config.heads}
-    for name, settings in known.items():
-        if head_settings(settings):
-            raise ValueError(
-                f"heads.{name}: the saved model has it, with settings of its own; only say its column and sep"
-            )
-    fresh = {name: settings for name, settings in run.heads.items() if name not in known}
-    for name, head in _heads(RunConfig(heads=fresh), args, rows, columns).items():
-        model.add_head(name, head)
+    for name, head in heads.items():
+        if name not in model.config.heads:
+            model.add_head(name, head)
     return model, AutoTokenizer.from_pretrained(run.model.start_from)
+
+
+def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
+    """What was found, or why nothing could be: a run that is trained goes on to its metrics and its report."""
+    try:
+        return str(tune_thresholds(trainer, validation))
+    except ValueError as error:
+        return f"The thresholds were not tuned: {error}"
 
 
 def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> FinishedRun:
@@ -224,7 +258,7 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
     if run.end.calibrate or run.end.tune_thresholds:
         found = predicted(trainer, validation)
         said += [str(calibrate(trainer, found))] if run.end.calibrate else []
-        said += [str(tune_thresholds(trainer, found))] if run.end.tune_thresholds else []
+        said += [_tuned(trainer, found)] if run.end.tune_thresholds else []
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     tables: list[str] = []
@@ -235,7 +269,7 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.end.report:
         folder = f"{trainer.args.output_dir}/_report"
-        write_report(trainer, parts.get("test", validation), folder)
+        write_report(trainer, parts.get("test", validation), folder, baseline=run.end.baseline)
         said.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

@@ -10,8 +10,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from ..data.reading import OPTIONS
 from ..data.sources import PARTS
-from ..model.head_multihead import HeadConfig, near_names
+from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from .arguments import MultiHeadTrainingArguments
 
 Source = str | list[str] | dict[str, str | list[str]]
@@ -27,9 +28,12 @@ class ModelSection:
         metadata={"help": "Instead of an encoder a saved multi-head model; heads that it lacks are added."},
     )
     pooling: str | None = field(
-        default=None, metadata={"help": "cls, mean, max or last. Default: what suits the encoder."}
+        default=None,
+        metadata={"help": "cls, mean, max or last. Default: the encoder's own, else what suits its architecture."},
     )
-    text_prefix: str | None = field(default=None, metadata={"help": "Put before every text."})
+    text_prefix: str | None = field(
+        default=None, metadata={"help": "Put before every text. Default: the encoder's own prompt, if it has one."}
+    )
     dtype: str | None = field(
         default=None, metadata={"help": "Of the encoder's weights, such as float16: for frozen encoders."}
     )
@@ -83,6 +87,10 @@ class EndSection:
     report: bool = field(
         default=False, metadata={"help": "Write a report on the test rows (else validation) into _report."}
     )
+    baseline: bool = field(
+        default=True,
+        metadata={"help": "Put a linear baseline, TF-IDF with logistic regression, beside each head in the report."},
+    )
 
 
 @dataclass
@@ -91,9 +99,9 @@ class RunConfig:
 
     Args:
         model, data, end: see there.
-        heads: name → settings of its `HeadConfig`, `column` (or a list of columns, one for each label) where it is not
-            called like the head, and `sep`, which joins the labels of its strings. `labels` and `problem_type`, where
-            left out, are read off the training rows.
+        heads: name → settings of its `HeadConfig`, and how its labels are read: `column`, `sep`, `empty` and
+            `multi_hot` of its `LabelReading`. `labels` and `problem_type`, where left out, are read off the training
+            rows.
         training: arguments of `MultiHeadTrainingArguments`.
     """
 
@@ -110,8 +118,8 @@ def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SECTIONS = {each.name: each for each in fields(RunConfig)}
-_READING = ("column", "sep")  # of a head's settings those that say how its labels are read
-_HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig)))
+_READING = tuple(each.name for each in fields(LabelReading))
+_HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig) if each.name != "reading"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -219,7 +227,7 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
         for name in values.get("model") or {}:
             if name != "start_from":
                 raise ValueError(f"model.{name}: the saved model has its own; leave it out beside start_from")
-    for key, name in (("label_columns", "column"), ("label_sep", "sep")):
+    for key, name in OPTIONS.items():
         if run.training.get(key) is not None and any(name in settings for settings in run.heads.values()):
             raise ValueError(f"training.{key}: say it in one place, heads.<name>.{name} or here")
     _check_split(run.data.split)
@@ -231,16 +239,21 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
 def _checked_head(head: str, settings: Any) -> dict[str, Any]:
     """
     Raises:
-        ValueError: no mapping, an unknown key, or a `column` or `sep` that is none.
+        ValueError: no mapping, an unknown key, or a wrong value of those that say how labels are read.
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
     found = dict(settings or {})
     _check_keys(found, _HEAD_FIELDS, f"heads.{head}.")
-    for name, hint in (("column", str | list[str]), ("sep", str)):
-        if name in found and not _is_of(found[name], hint):
-            raise ValueError(f"heads.{head}.{name}: {_shown(hint)} is expected, not {found[name]!r}")
-    if "sep" in found or isinstance(found.get("column"), list):
+    hints = get_type_hints(LabelReading)
+    for name in _READING:
+        if not _is_of(found.get(name), hints[name]):
+            raise ValueError(f"heads.{head}.{name}: {_shown(hints[name])} is expected, not {found[name]!r}")
+    try:
+        LabelReading(**{name: found[name] for name in _READING if name in found})
+    except ValueError as error:
+        raise ValueError(f"heads.{head}: {error}") from None
+    if found.get("sep") is not None or isinstance(found.get("column"), list):
         found.setdefault("problem_type", "multi_label_classification")
     return found
 
@@ -315,13 +328,12 @@ def _keys() -> Iterator[tuple[str, str, Field]]:
 
 def describe_keys() -> str:
     """Every key with its default and meaning, for `multihead-hf train --keys`."""
-    lines = [
-        "heads.<name>.column: Column of the labels, or a list of columns, one for each label. Default: like the head."
-    ]
-    lines += ["heads.<name>.sep: What joins the labels in the column's strings, such as '|'."]
-    told = dict(re.findall(r"^ {8}([a-z_, ]+): (.+?)(?=\n {8}[a-z]|\n\n)", HeadConfig.__doc__ or "", re.M | re.S))
-    for names, text in told.items():
-        lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in names.split(", ")]
+    lines = []
+    for owner in (LabelReading, HeadConfig):
+        told = dict(re.findall(r"^ {8}([a-z_, ]+): (.+?)(?=\n {8}[a-z]|\n\n)", owner.__doc__ or "", re.M | re.S))
+        for names, text in told.items():
+            known = [name for name in names.split(", ") if name in _HEAD_FIELDS]
+            lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in known]
     for section, name, each in _keys():
         default = "" if each.default in (None, MISSING) else f" [{_plain(each.default)}]"
         text = " ".join(str(each.metadata.get("help", "")).split())
@@ -338,11 +350,11 @@ EXAMPLE = """\
 # Every key: multihead-hf train --keys. Paths are relative to where the command runs.
 model:
   encoder: sentence-transformers/all-MiniLM-L6-v2
-  pooling: mean
 heads:
   topic:                     # several labels a row, such as "roads|noise"
     column: topics
     sep: "|"
+    empty: none              # an empty cell: none of the labels (or missing: the row is not labelled)
     loss: soft_f1_bce
     loss_kwargs: {alpha: 0.15}
   mood: {}                   # one label a row; what is not said is read off the rows

@@ -34,8 +34,9 @@ from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.encoder_multihead import without_bars
 from ..model.head_multihead import HeadConfig
+from ..model.layers_multihead import module_key
 from ..model.losses_multihead import Loss, loss_terms
-from ..model.modeling_multihead import MultiHeadOutput
+from ..model.modeling_multihead import MultiHeadModel, MultiHeadOutput
 from ..model.objective_multihead import StepTotals
 from ..publishing.card import (
     CARD,
@@ -69,6 +70,8 @@ from .checkpoints import (
     save_trained_names,
 )
 from .console import set_title, use_console
+from .constant_loss import Constant, best_constants
+from .defaults import feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import check_trainable, freeze
@@ -85,6 +88,7 @@ from .preparation import (
     check_token,
     labels_of,
     multi_head_model,
+    part_of,
     prepared,
     prepared_for_training,
     resolve_balanced,
@@ -111,7 +115,8 @@ class MultiHeadTrainer(Trainer):
         args: `MultiHeadTrainingArguments`.
         data_collator: default `MultiHeadDataCollator`.
         train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Each
-            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`).
+            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`). Of a
+            folder, Hub data set or `DatasetDict` the part `train`, or `validation`, is taken.
         processing_class: the encoder's tokenizer.
         compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
         losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. The
@@ -172,14 +177,19 @@ class MultiHeadTrainer(Trainer):
         self._gradient_norms: dict[str, Tensor] = {}
         # with `model_init` the model is first made inside `Trainer.__init__`: see `call_model_init`
         self._given = (args, processing_class, train_dataset, eval_dataset)
+        self.raw_train_dataset = train_dataset  # as it was given: its texts are read by a linear baseline
         self._has_own_metrics = compute_metrics is not None
         self._own_losses = dict(losses or {})
         self._datasets: tuple[Any, Any] = (None, None)
         self._labels: dict[str, list[str]] = {}  # of the heads that the data was prepared for
         self._is_ready = False
+        self._constants: dict[str, Constant] | None = None
+        self._head_rates: dict[str, float] | None = None
+        self._args_given = args
         if model is not None:
             self._ready(model)
             train_dataset, eval_dataset = self._datasets
+            args = filled_in(args, multi_head_model(model), train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         use_console(self)
         self.train_dataset, self.eval_dataset = self._datasets
@@ -207,6 +217,7 @@ class MultiHeadTrainer(Trainer):
     def _ready(self, model: Any) -> None:
         """Prepare the data for the model, and the model for training on it; nothing is written before that worked."""
         args, tokenizer, train, evaluation = self._given
+        evaluation = part_of(evaluation, "validation")
         config = multi_head_model(model).config
         metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
         if isinstance(evaluation, Mapping):
@@ -240,19 +251,80 @@ class MultiHeadTrainer(Trainer):
         train, _ = self._datasets
         if train is not None:
             resolve_balanced(base.config, train)
+            self._constants = None
         freeze(base, args)
         if args.cache_features:
             check_frozen(base)
         upcast_trainable(model)
-        base.learn_head_weights(args.head_weighting == "uncertainty")
+        base.learn_head_weights(self._start_of_weights(base, args) if args.head_weighting == "uncertainty" else None)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
         if not self._is_ready:
             self._ready(model)
+            self.args = filled_in(self.args, multi_head_model(model), self._datasets[0])
         else:
             self._adapt(model, self.args)
         return model
+
+    # ---- what the arguments leave open ----
+
+    @property
+    def constant_losses(self) -> dict[str, float]:
+        """Head → its loss at the best constant prediction of the training rows; a loss of a trained model divided by it
+        reads like 1 − R²."""
+        found = self._constants_of(multi_head_model(self.model))
+        return {name: constant.loss for name, constant in found.items()}
+
+    def chosen_settings(self) -> list[str]:
+        """What the arguments leave open and was chosen for this run, in a sentence; empty where nothing was."""
+        given, told = self._args_given, []
+        if given.learning_rate is None and given.encoder_learning_rate is None:
+            told.append(f"learning_rate {self.args.learning_rate:g} (by the encoder's width)")
+        if self._head_rates:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._head_rates.values())))
+            told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
+        if given.num_train_epochs is None and self.args.max_steps <= 0:
+            told.append(f"num_train_epochs {self.args.num_train_epochs:g} (for 1,000 steps, from 3 to 20)")
+        return [f"not set, and chosen: {', '.join(told)}"] if told else []
+
+    def _constants_of(self, base: MultiHeadModel) -> dict[str, Constant]:
+        """The best constant prediction of each head on the training rows; none without such rows."""
+        train, _ = self._datasets
+        if self._constants is None:
+            self._constants = {} if train is None else best_constants(train, base.config.heads)
+        return self._constants
+
+    def _start_of_weights(self, base: MultiHeadModel, args: MultiHeadTrainingArguments) -> dict[str, float]:
+        # where exp(−s)·L + s/2 is lowest for the loss of the best constant prediction
+        return {name: math.log(2 * constant.loss) for name, constant in self._constants_of(base).items()}
+
+    def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """What is minimised of the heads' losses, but for learned weights: as `head_weighting` says."""
+        base = multi_head_model(self.model)
+        if self.args.head_weighting == "prior":
+            constants = self._constants_of(base)
+            losses = {name: own / constants[name].loss if name in constants else own for name, own in losses.items()}
+        return base.combine(losses)
+
+    def _rates_of_fresh_heads(self, model: nn.Module) -> dict[str, float]:
+        """Module key → learning rate, of the heads that are freshly made, where the arguments leave it open. Where
+        heads are all that is trained, `learning_rate` speaks of them."""
+        base, (train, _) = multi_head_model(model), self._datasets
+        fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
+        alone = not any(parameter.requires_grad for parameter in base.encoder.parameters())
+        said = self.args.head_learning_rate is not None or (alone and self._args_given.learning_rate is not None)
+        if not fresh or train is None or said or not self._moves_like_adam():
+            return {}
+        size = feature_size(base, train, self.data_collator)
+        rates = {name: fresh_head_rate(base.config.heads[name].architecture, size) for name in fresh}
+        return {module_key(name): max(rate, self.args.learning_rate or 0.0) for name, rate in rates.items()}
+
+    def _moves_like_adam(self) -> bool:
+        """Whether the optimizer moves a weight by about the learning rate, whatever the gradient's size."""
+        given = self.optimizer_cls_and_kwargs
+        name = self.args.optim.value if given is None else given[0].__name__
+        return any(kind in name.lower() for kind in ("adam", "lion", "ademamix"))
 
     def _check_heads_of(self, dataset: Any) -> None:
         """Raise a ValueError if `dataset` is one that this Trainer prepared, for other heads than the model has now."""
@@ -441,7 +513,8 @@ class MultiHeadTrainer(Trainer):
         outputs: MultiHeadOutput = model(**inputs)
         if outputs.loss is None:
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
-        loss = outputs.loss
+        prior = self.args.head_weighting == "prior"
+        loss = self._combine(outputs.losses or {}) if prior else outputs.loss
         if model.training:
             if self.is_in_train:
                 self._note_losses(outputs, loss)
@@ -535,7 +608,7 @@ class MultiHeadTrainer(Trainer):
         # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can
         self.accelerator.wait_for_everyone()
         self.last_evaluation = evaluation.metrics
-        found = evaluation.figures(multi_head_model(self.model).combine, self.trained_heads)
+        found = evaluation.figures(self._combine, self.trained_heads)
         # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
         own = {f"{prefix}_{key}": value for key, value in found.items()}
         output.metrics.update({key: value for key, value in own.items() if key not in self._user_keys})
@@ -606,7 +679,10 @@ class MultiHeadTrainer(Trainer):
         optimizer_class, options = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
         # some optimisers come with groups of their own; the base class takes ours through the same door
         if not is_optimizer_factory(optimizer_class) and not {"params", "model", "optimizer_dict"} & options.keys():
-            groups = parameter_groups(target, self.args, self.get_decay_parameter_names(target))
+            if self._head_rates is None:
+                self._head_rates = self._rates_of_fresh_heads(target)
+            decayed = self.get_decay_parameter_names(target)
+            groups = parameter_groups(target, self.args, decayed, self._head_rates)
             options = {**options, "params": groups}
         self.optimizer_cls_and_kwargs = (optimizer_class, options)
         try:
@@ -794,8 +870,14 @@ class MultiHeadTrainer(Trainer):
             if not has_length(self.train_dataset):
                 check_stream(str(folder))
         self._forget_optimizer_of_other_heads()
+        # before anything wraps the model, and before a checkpoint is loaded; `model_init` makes the model later
+        measured = self.model_init is None and self.optimizer is None
+        self._head_rates = self._rates_of_fresh_heads(self.model) if measured else None
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         multi_head_model(self.model).sync_thresholds()
+        for _, head in heads_in(self.model, self.config.heads):
+            if is_fresh(head):
+                head.is_fresh = False
         return result
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..evaluation.calibration import HeadCalibration, calibrate_head
 from ..evaluation.files import write_files_whole, write_whole
-from ..evaluation.thresholds import PER, HeadThresholds, Target, tune_head
+from ..evaluation.threshold_choice import HeadThresholds, tune_head
+from ..evaluation.thresholds import GRANULARITIES, Target
 from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
 from ..publishing.card import FACTS, read_facts, write_card
 from .predictions import Predictions, predicted
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -34,19 +37,23 @@ class ThresholdReport:
     def __str__(self) -> str:
         lines = [f"{'':24}{'F1 before':>16}{'after*':>16}{'on these rows':>16}   (micro / macro)"]
         for name, found in self.heads.items():
-            cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in _stages(found)]
+            stages = (found.before, found.after, found.fitted)
+            cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in stages]
             lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
-            values = found.thresholds
-            low, high = min(values), max(values)
-            lines.append(
-                f"  thresholds {low:.3f} to {high:.3f}; {len(found.fallback)} of {len(values)} labels have the common "
-                f"one, {found.common:.3f}"
-            )
-        return "\n".join([*lines, "* with thresholds from other rows than those that are scored"])
+        lines.append("* on rows that neither the thresholds nor the choice between them come from")
+        for name, found in self.heads.items():
+            lines.append(f"{name}: {found.reason}")
+            if found.choice != "unchanged":
+                lines.append(f"  {_shown(found)}")
+        return "\n".join(lines)
 
 
-def _stages(found: HeadThresholds) -> tuple[dict[str, float], ...]:
-    return found.before, found.after, found.fitted
+def _shown(found: HeadThresholds) -> str:
+    values, common = found.thresholds, found.common
+    if found.choice == "head":
+        return f"threshold {values[0]:.3f}"
+    few = f"; {len(found.fallback)} of {len(values)} labels share {common:.3f}" if found.fallback and common else ""
+    return f"thresholds {min(values):.3f} to {max(values):.3f}{few}"
 
 
 @dataclass
@@ -75,7 +82,7 @@ def tune_thresholds(
     model: MultiHeadModel | Trainer,
     dataset: Any,
     metric: str = "f1",
-    per: str = "label",
+    granularity: str = "auto",
     min_support: int = 10,
     *,
     heads: list[str] | None = None,
@@ -86,42 +93,60 @@ def tune_thresholds(
     seed: int = 42,
     **reading: Any,
 ) -> ThresholdReport:
-    """Choose the thresholds of multi-label heads, the exact optimum over all cut points, and keep them in the model's
-    configuration, where everything that decides reads them. Learned thresholds are replaced, and no longer learned.
+    """Choose the thresholds of multi-label heads and keep them in the model's config, where every decision finds them.
+
+    For each head one threshold for all labels and one per label are compared with the thresholds as they are, on rows
+    that they were not chosen on: each row is decided by thresholds from the other folds, and the division into folds is
+    repeated. New thresholds are kept if their gain exceeds its standard error; else the head stays as it is. (The score
+    of thresholds that were chosen on the same rows before is optimistic, so they stay.) New thresholds replace learned
+    ones, which are then no longer learned.
+
+    The common threshold is the exact optimum over all cut points. A label's own optimum is drawn towards it, the more
+    the fewer positives the label has: half-way (in logits) with 20.
 
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
         dataset: validation rows, raw or prepared. Rows that were trained on give thresholds that are too high.
         metric: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`; or `"cost"`, the lowest
             sum of `costs`, of a false positive and of a false negative.
-        per: `"label"`, or `"head"` for one threshold over all labels.
-        min_support: labels with fewer positives have the common threshold of their head.
+        granularity: `"auto"` chooses, by micro F1, by the cost, or by the recall where the precision is reached;
+            `"head"` sets one threshold for all labels and `"label"` one per label, better or not.
+        min_support: labels with fewer positives share the common threshold of their head, and a head with fewer keeps
+            the thresholds that it has.
         heads: names of the heads; by default every multi-label head with labelled rows.
-        folds, seed: of the estimate `after`, in which each row is decided by thresholds from the other folds.
+        folds, seed: number of folds, at least 3, and seed of the division into them.
         reading: for a model, how rows are read, as for `write_report`.
 
+    Returns:
+        For each head the choice with its reason, the thresholds, and the metrics of all three on held-out folds.
+
     Raises:
-        ValueError: a setting or head that does not exist, a head without labelled rows or with one label a row, or
-            no multi-label head at all.
+        ValueError: a setting or head that does not exist, a head without labelled rows or with one label a row, no
+            multi-label head at all, or not one positive label.
     """
     target = Target(metric, precision, costs).check()
-    one_of("per", per, PER)
+    one_of("granularity", granularity, GRANULARITIES)
     predictions = predicted(model, dataset, tokenizer, **reading)
     base, references = predictions.model, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=True)
+    if not any((np.asarray(references[name]) >= 0.5).any() for name in names):
+        raise ValueError(
+            f"no row of the dataset has a positive label of the heads {names}, so there is nothing to choose "
+            "thresholds by, and the model keeps the ones that it has: pass rows to which labels apply"
+        )
     found: dict[str, HeadThresholds] = {}
     for name in names:
         head = base.config.heads[name]
-        scores, before = predictions.scores(name), predictions.decisions(name)
-        own_rule = functools.partial(_decided, head)
+        decide = functools.partial(_decided, head)
+        settings = (head.labels, head.thresholds, target, granularity, min_support, folds, seed, decide)
         try:
-            found[name] = tune_head(
-                scores, references[name], head.labels, before, target, per, min_support, folds, seed, own_rule
-            )
+            found[name] = tune_head(predictions.scores(name), references[name], *settings)
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None
-    for name, own in found.items():
-        base.set_thresholds(name, own.thresholds)
+    for name, tuned in found.items():
+        (logger.warning if tuned.is_doubtful else logger.info)(f"head {name!r}: {tuned.reason}")
+        if tuned.choice != "unchanged":
+            base.set_thresholds(name, tuned.thresholds)
     return ThresholdReport(found)
 
 
@@ -134,7 +159,7 @@ def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np
 def calibrate(
     model: MultiHeadModel | Trainer,
     dataset: Any,
-    per: str = "head",
+    granularity: str = "head",
     min_support: int = 50,
     *,
     heads: list[str] | None = None,
@@ -150,8 +175,8 @@ def calibrate(
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
         dataset: validation rows, raw or prepared; not those that were trained on.
-        per: `"head"`, or `"label"`: labels of multi-label heads with at least `min_support` positives and as many
-            negatives have a temperature of their own.
+        granularity: `"head"`, or `"label"`: labels of multi-label heads with at least `min_support` positives and as
+            many negatives have a temperature of their own.
         heads: names of the heads; by default every head with labelled rows.
         folds, seed: of the estimate `after`, in which each row is scored with temperatures from the other folds.
         reading: for a model, how rows are read, as for `write_report`.
@@ -159,7 +184,7 @@ def calibrate(
     Raises:
         ValueError: a setting or head that does not exist, or a head without labelled rows.
     """
-    one_of("per", per, PER)
+    one_of("granularity", granularity, GRANULARITIES[1:])
     predictions = predicted(model, dataset, tokenizer, **reading)
     base, logits, references = predictions.model, predictions.logits, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=False)
@@ -169,7 +194,7 @@ def calibrate(
         before = head.calibration_temperature
         try:
             found[name] = calibrate_head(
-                logits[name], references[name], head.multi_label, before, per, min_support, folds, seed
+                logits[name], references[name], head.multi_label, before, granularity, min_support, folds, seed
             )
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None

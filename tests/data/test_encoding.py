@@ -71,9 +71,9 @@ def test_lists_of_integers_as_multi_hot() -> None:
     rows = prepare({"topic": [[0, 1, 1], None]}, feature, multi_hot=True)
     assert [row["labels"]["topic"] for row in rows] == [[0, 1, 1], None]
     with pytest.raises(
-        ValueError, match=r"head 'topic', column 'topic', row 0: label id 1 is given twice.*multi_hot=True"
+        ValueError, match=r"head 'topic', column 'topic', row 0: label id 2 is given twice.*multi_hot=True"
     ):
-        prepare({"topic": [[0, 1, 1]]}, feature)
+        prepare({"topic": [[0, 2, 2]]}, feature)
 
 
 def test_columns_by_name_suffix_and_argument() -> None:
@@ -210,8 +210,9 @@ def test_one_column_per_label_by_the_labels_names_or_as_asked() -> None:
 
 def test_joined_strings_are_asked_for() -> None:
     features = {"topic": Value("string")}
-    rows = prepare({"topic": ["waste; roads", "", None]}, features, sep=";")
-    assert [row["labels"]["topic"] for row in rows] == [[1, 1, 0], None, None]
+    for empty, targets in (("missing", None), ("none", [0, 0, 0]), ({"topic": "none"}, [0, 0, 0])):
+        rows = prepare({"topic": ["waste; roads", "", None, "  "]}, features, sep=";", empty=empty)
+        assert [row["labels"]["topic"] for row in rows] == [[1, 1, 0], targets, targets, targets]
     with pytest.raises(
         ValueError, match=r"head 'topic', column 'topic'.*takes a list of labels \(for strings .*sep='\|'\)"
     ):
@@ -286,7 +287,8 @@ def test_joined_strings_of_a_stream_that_does_not_say_its_types() -> None:
     rows = [{"text": "w1", "x": None}] * 1200 + [{"text": "w1", "x": "c|b"}]
     stream = IterableDataset.from_generator(lambda: iter(rows))
     head = {"x": HeadConfig(labels=["b", "c"], problem_type=MULTI)}
-    assert list(prepare_dataset(stream, tiny.tokenizer(), head, sep="|"))[-1]["labels"] == {"x": [1.0, 1.0]}
+    prepared = list(prepare_dataset(stream, tiny.tokenizer(), head, sep="|", empty="missing"))
+    assert [prepared[0]["labels"], prepared[-1]["labels"]] == [{"x": None}, {"x": [1.0, 1.0]}]
 
 
 def test_errors_of_parts_name_the_part() -> None:

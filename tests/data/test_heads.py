@@ -1,5 +1,7 @@
 """What kind of head a column is, and its labels."""
 
+from typing import Any
+
 import pytest
 import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
@@ -131,7 +133,8 @@ def test_a_stream_that_does_not_say_its_types(late: list, sep: str | None) -> No
     stream = IterableDataset.from_generator(lambda: iter(rows))
     table = Dataset.from_list([{"y": None, **row} for row in rows])
     assert stream.features is None
-    assert infer_heads(stream, ["y"], sep=sep) == infer_heads(table, ["y"], sep=sep)
+    options: dict[str, Any] = {"sep": sep, "empty": "missing"}
+    assert infer_heads(stream, ["y"], **options) == infer_heads(table, ["y"], **options)
 
 
 def test_a_stream_of_mixed_types_names_the_row() -> None:

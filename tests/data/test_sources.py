@@ -42,19 +42,19 @@ def test_every_kind_of_file(tmp_path: Path, kind: str) -> None:
     assert rows["text"] == [row["text"] for row in ROWS]
     assert rows["mood"] == ["calm", "NA", ""]
     # and the same heads off each
-    heads = infer_heads(str(path), ["topics", "mood", "age", "urgent"], sep={"topics": "|"})
+    heads = infer_heads(str(path), ["topics", "mood", "age", "urgent"], sep={"topics": "|"}, empty="missing")
     assert heads["topics"].labels == ["roads", "waste"]
     assert heads["topics"].multi_label
     assert heads["mood"].labels == ["NA", "calm"]  # the empty string is missing
     assert heads["age"].labels == ["9", "10"]
     assert heads["urgent"].labels == ["False", "True"]
-    prepared = prepare_dataset(path, tiny.tokenizer(), heads, sep="|")
+    prepared = prepare_dataset(path, tiny.tokenizer(), heads)
     assert [row["labels"] for row in prepared] == [
         {"topics": [1, 1], "mood": 1, "age": 1, "urgent": 1},
         {"topics": None, "mood": 0, "age": 0, "urgent": 0},
         {"topics": [0, 1], "mood": None, "age": None, "urgent": 1},
     ]
-    none = prepare_dataset(path, tiny.tokenizer(), heads, sep={"topics": "|"}, empty="none")
+    none = prepare_dataset(path, tiny.tokenizer(), heads, empty="none")
     assert none[1]["labels"]["topics"] == [0, 0]
 
 

@@ -97,8 +97,8 @@ def test_prepared_rows_files_and_other_columns_are_split_alike(tmp_path: Any) ->
     frame = rows.to_pandas()
     frame["topic"] = [None if topics is None else "|".join(topics) or " " for topics in frame["topic"]]
     frame.to_csv(tmp_path / "rows.csv", index=False)
-    heads = infer_heads(tmp_path / "rows.csv", ["topic", "mood"], sep={"topic": "|"})
-    parts = stratified_split(tmp_path / "rows.csv", heads, (0.8, 0.1, 0.1), sep="|")
+    heads = infer_heads(tmp_path / "rows.csv", ["topic", "mood"], sep={"topic": "|"}, empty="missing")
+    parts = stratified_split(tmp_path / "rows.csv", heads, (0.8, 0.1, 0.1))
     assert list(parts) == ["train", "validation", "test"]
     assert len(parts["train"]) == 160
 

@@ -18,7 +18,7 @@ def test_a_known_temperature_is_found_again() -> None:
     assert found.after["nll"] < found.before["nll"]
     cells = (rng.random((4000, 4)) < 1 / (1 + np.exp(-true))).astype(np.float32)
     scaled = true * np.array([0.5, 1.0, 2.0, 4.0])
-    each = calibrate_head(scaled, cells, multi_label=True, before=None, per="label")
+    each = calibrate_head(scaled, cells, multi_label=True, before=None, granularity="label")
     assert each.temperature == pytest.approx([0.5, 1, 2, 4], rel=0.15)
     assert each.after["ece"] < 0.02
 
@@ -30,7 +30,7 @@ def test_missing_and_rare_labels() -> None:
     cells[:, 1] = 0
     cells[:3, 1] = 1
     cells[100:200, 0] = -100
-    found = calibrate_head(logits, cells, multi_label=True, before=None, per="label", min_support=20)
+    found = calibrate_head(logits, cells, multi_label=True, before=None, granularity="label", min_support=20)
     assert isinstance(found.temperature, list)
     pooled = calibrate_head(logits, cells, multi_label=True, before=None)
     assert found.temperature[1] == pytest.approx(pooled.temperature)

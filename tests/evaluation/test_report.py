@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_curve
 
 from multihead_hf import HeadConfig
 from multihead_hf.evaluation import report as module
+from multihead_hf.evaluation.baseline import BaselineReport, HeadBaseline
+from multihead_hf.evaluation.bootstrap import Interval
+from multihead_hf.evaluation.metrics import single_label_metrics
 from multihead_hf.evaluation.report import Report, file_name, make_report, save_report
 
 ROWS = 120
@@ -139,6 +143,95 @@ def test_everything_is_written_and_the_page_is_closed_in_itself(report: Report, 
     assert (folder / "report.html").read_bytes() == first
 
 
+def baselines(arrays: dict[str, Any], right: float) -> BaselineReport:
+    """Baselines of which this share of the rows of `mood` is right; `topic/1` has none."""
+    given = arrays["references"]["mood"]
+    labels = np.where(np.random.default_rng(1).random(ROWS) < right, given, 1 - given) % 2
+    figures = single_label_metrics(labels, given, ["calm", "angry"], "angry")
+    mood = HeadBaseline("f1", 90, 400, None, figures, np.eye(2, dtype=bool)[labels])
+    return BaselineReport({"mood": mood}, {"topic/1": "no training row <i> is labelled for it"})
+
+
+def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], tmp_path: Path) -> None:
+    baseline = baselines(arrays, 0.5)
+    report = make_report(HEADS, **arrays, draws=200, baseline=baseline)
+    own, other = report.heads["mood"], baseline.heads["mood"].figures["f1"]
+    assert own.difference is not None
+    assert own.difference.one == pytest.approx(own.figures["f1"])
+    assert own.difference.difference.value == pytest.approx(own.figures["f1"] - other)
+    assert own.difference.difference.low > 0
+    assert own.baseline_warning is None
+    assert report.heads["topic/1"].baseline is None
+    lines = str(report).splitlines()
+    assert lines[0].endswith("linear baseline (difference)")
+    gap = own.figures["f1"] - other
+    assert lines[2].endswith(f"  {other:.3f} ({gap:+.3f})")
+    assert lines[1].endswith("  –")
+    assert "topic/1 has no linear baseline: no training row <i> is labelled for it." in lines
+    page = (save_report(report, tmp_path).folder / "report.html").read_text()
+    assert "topic/1 has no linear baseline: no training row &lt;i&gt; is labelled for it." in page
+    assert (
+        f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model less the baseline: {gap:+.3f}"
+        in page
+    )
+    cells = re.search(r"<tr><td>accuracy</td>(.*)</tr>", page[page.index('id="head-2"') :])
+    assert cells is not None
+    values = re.findall(r'<td class="n">([^<]*)</td>', cells.group(1))
+    accuracy = [own.figures["accuracy"], baseline.heads["mood"].figures["accuracy"]]
+    assert values == [*(f"{value:.3f}" for value in accuracy), f"{accuracy[0] - accuracy[1]:+.3f}"]
+    assert check_tables(page) > 5
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["heads"]["mood"]["baseline"]["difference"]["value"] == pytest.approx(gap)
+    assert saved["heads"]["mood"]["baseline"]["rows"] == 90
+    assert saved["heads"]["topic/1"]["baseline"] is None
+    assert saved["baseline"]["left_out"] == baseline.left_out
+    assert report.heads["mood"].figures == make_report(HEADS, **arrays, draws=5).heads["mood"].figures
+
+
+def check_tables(page: str) -> int:
+    """Every row of every table has as many cells as its head has; returns the number of tables."""
+
+    class Tables(HTMLParser):
+        tables: list[list[int]] = []
+
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            if tag == "table":
+                self.tables.append([])
+            elif tag == "tr":
+                self.tables[-1].append(0)
+            elif tag in ("td", "th"):
+                self.tables[-1][-1] += int(dict(attrs).get("colspan", 1))
+
+    parser = Tables()
+    parser.tables = []
+    parser.feed(page)
+    for rows in parser.tables:
+        assert len(set(rows)) == 1, rows
+    return len(parser.tables)
+
+
+def test_a_baseline_that_is_ahead_is_said(arrays: dict[str, Any], tmp_path: Path) -> None:
+    report = make_report(HEADS, **arrays, draws=200, baseline=baselines(arrays, 1.0))
+    warning = report.heads["mood"].baseline_warning
+    assert warning is not None
+    gap = 1 - report.heads["mood"].figures["f1"]
+    assert warning.startswith(
+        f"The linear baseline is ahead of this model by {gap:.3f} in f1: the encoder was not worth"
+    )
+    assert f"mood: {warning}" in str(report)
+    page = (save_report(report, tmp_path).folder / "report.html").read_text()
+    assert page.count(warning) == 2  # below the summary, and in the section of the head
+    close = report.heads["mood"]
+    assert close.difference is not None
+    close.difference.difference = Interval(-0.01, -0.03, 0.01)
+    assert close.baseline_warning == (
+        "The linear baseline is ahead of this model by 0.010 in f1, which may be chance: the interval of the "
+        "difference holds 0."
+    )
+    close.difference.difference = Interval(-0.0001, -0.03, 0.01)
+    assert close.baseline_warning is None
+
+
 def test_the_same_rows_give_the_same_pictures(arrays: dict[str, Any]) -> None:
     one, other = (make_report(HEADS, **arrays, draws=5) for _ in range(2))
     assert one.training == []
@@ -227,5 +320,9 @@ def test_more_labels_than_a_picture_holds() -> None:
 
 def test_a_head_without_any_positive_says_why_it_has_no_score() -> None:
     heads = {"topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
-    report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, {"topic": np.zeros((3, 2))}, list("abc"), draws=5)
+    nothing = HeadBaseline("f1_micro", 9, 9, None, {"f1_micro": 0.0}, np.zeros((3, 2), dtype=bool))
+    references = {"topic": np.zeros((3, 2))}
+    options: dict[str, Any] = {"draws": 5, "baseline": BaselineReport({"topic": nothing})}
+    report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, references, list("abc"), **options)
+    assert not report.has_baselines
     assert "– (no row has any of its labels)" in str(report)

@@ -1,12 +1,11 @@
-"""Thresholds: the optimum of a search over everything, and an honest estimate of their worth."""
+"""Thresholds: the optimum of a search over everything, on all rows and on some folds."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
 
-from multihead_hf.evaluation.thresholds import Target, best_threshold, f1_at, fit_thresholds, tune_head
+from multihead_hf.evaluation.thresholds import SHRINKAGE, Cuts, Fit, Rows, Target, best_threshold, fit_thresholds
 
 TARGETS = [Target(), Target("recall_at_precision", precision=0.75), Target("cost", costs=(1.0, 3.0))]
 
@@ -44,7 +43,7 @@ def test_no_other_threshold_is_better(target: Target, drawn: list[tuple[float, b
     tried = [*edges.tolist(), *((edges[1:] + edges[:-1]) / 2).tolist()]
     values = [worth(scores, positive, value, target) for value in tried if 0 < value < 1]
     if found is None:
-        assert max(values) == -np.inf
+        assert max(values) == -np.inf or not positive.any()
         return
     assert 0 < found < 1
     if (scores >= np.float32(1 - 6e-8)).any() or (scores < 1e-7).any():
@@ -62,6 +61,43 @@ def test_saturated_scores_still_have_a_threshold() -> None:
         assert not decided[2]
 
 
+def in_parts(array: np.ndarray, folds: int) -> list[np.ndarray]:
+    return [array[fold::folds] for fold in range(folds)]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.metric)
+def test_some_folds_have_the_optimum_of_their_rows_alone(target: Target) -> None:
+    rng = np.random.default_rng(0)
+    for rows in (5, 30, 300):
+        scores = (rng.integers(0, 40, rows) / 40).astype(np.float32)
+        positive = rng.random(rows) < scores
+        by_fold = Cuts(in_parts(scores, 4), in_parts(positive, 4))
+        subsets = np.array([[True] * 4, [True, False, True, True], [False, True, False, False], [False] * 4])
+        found, positives = by_fold.best(subsets, target)
+        for own, number, subset in zip(found, positives, subsets, strict=True):
+            cells = np.isin(np.arange(rows) % 4, np.flatnonzero(subset))
+            expected = best_threshold(scores[cells], positive[cells], target)
+            assert own == expected or (np.isnan(own) and expected is None)
+            assert number == positive[cells].sum()
+
+
+def test_large_tables_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(200, dtype=np.float32)
+    cuts = Cuts(in_parts(scores, 2), in_parts(rng.random(200) < scores, 2))
+    subsets = np.array([[True, True], [True, False], [False, True]])
+    whole, _ = cuts.best(subsets, Target())
+    monkeypatch.setattr("multihead_hf.evaluation.thresholds._AT_A_TIME", 1)
+    assert cuts.best(subsets, Target())[0].tolist() == whole.tolist()
+
+
+def fit(scores: np.ndarray, references: np.ndarray, min_support: int = 10, before: float = 0.5) -> Fit:
+    """On all rows."""
+    previous = np.full(scores.shape[1], before)
+    (found,) = fit_thresholds([Rows.of(scores, references)], np.ones((1, 1), bool), previous, Target(), min_support)
+    return found
+
+
 def test_missing_cells_and_few_positives() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random((400, 3), dtype=np.float32)
@@ -70,38 +106,47 @@ def test_missing_cells_and_few_positives() -> None:
     references[:4, 2] = 1
     unknown = rng.random((400, 3)) < 0.3
     references[unknown] = -100
-    thresholds, common, fell_back = fit_thresholds(scores, references, Target(), "label", min_support=10)
-    assert fell_back.tolist() == [False, False, True]
-    assert thresholds[2] == common
+    found = fit(scores, references)
+    assert found.fell_back.tolist() == [False, False, True]
+    assert found.label[2] == found.common
+    assert found.head.tolist() == [found.common] * 3
     # what is not known could be anything
     other = scores.copy()
     other[unknown] = 0.99
-    again, _, _ = fit_thresholds(other, references, Target(), "label", min_support=10)
-    assert again.tolist() == thresholds.tolist()
-    per_head, common, fell_back = fit_thresholds(scores, references, Target(), "head", min_support=10)
-    assert per_head.tolist() == [common] * 3
-    assert not fell_back.any()
+    assert fit(other, references).label.tolist() == found.label.tolist()
 
 
-def test_the_estimate_does_not_flatter() -> None:
-    """Scores that say nothing: chosen thresholds look good on their own rows, and are worth no more than before."""
-    rng = np.random.default_rng(1)
-    scores = rng.random((300, 40), dtype=np.float32)
-    references = (rng.random((300, 40)) < 0.1).astype(np.float32)
-    before = scores >= 0.5
-    found = tune_head(scores, references, [f"l{i}" for i in range(40)], before, Target(), min_support=1)
-    everything = f1_at(np.ones_like(before), references)["f1_macro"]
-    assert found.fitted["f1_macro"] > everything + 0.02
-    assert found.after["f1_macro"] < everything + 0.01
-    assert found.rows == 300
+def test_a_label_is_drawn_towards_the_head_the_more_the_fewer_positives_it_has() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((2000, 3), dtype=np.float32) ** np.array([1, 2, 0.5], np.float32)
+    references = (rng.random((2000, 3)) < scores**3).astype(np.float32)
+    references[SHRINKAGE * 20 :, 1] = -100
+    found = fit(scores, references, min_support=1)
+
+    def logit(value: float) -> float:
+        return float(np.log(value / (1 - value)))
+
+    for label in range(3):
+        known = references[:, label] >= 0
+        own = best_threshold(scores[known, label], references[known, label] > 0, Target())
+        assert own is not None
+        positives = (references[:, label] > 0).sum()
+        weight = (logit(found.label[label]) - logit(found.common)) / (logit(own) - logit(found.common))
+        assert weight == pytest.approx(positives / (positives + SHRINKAGE))
+        assert own != found.common
 
 
-def test_figures_are_scikit_learns() -> None:
-    rng = np.random.default_rng(2)
-    decisions, references = rng.random((60, 5)) < 0.4, (rng.random((60, 5)) < 0.4).astype(np.float32)
-    found = f1_at(decisions, references)
-    assert found["f1_micro"] == pytest.approx(f1_score(references, decisions, average="micro"))
-    assert found["f1_macro"] == pytest.approx(f1_score(references, decisions, average="macro"))
+def test_no_positive_is_no_evidence() -> None:
+    scores = np.random.default_rng(0).random((50, 2), dtype=np.float32)
+    found = fit(scores, np.zeros((50, 2), np.float32), min_support=1, before=0.3)
+    assert found.head.tolist() == found.label.tolist() == [0.3, 0.3]
+    assert np.isnan(found.common)
+    assert best_threshold(scores[:, 0], np.zeros(50, bool), Target()) is None
+    # a label without a positive has what the head's positives say
+    references = (scores > 0.6).astype(np.float32)
+    references[:, 1] = 0
+    found = fit(scores, references, before=0.3)
+    assert found.label[1] == found.common != 0.3
 
 
 def test_what_cannot_be() -> None:
@@ -111,5 +156,3 @@ def test_what_cannot_be() -> None:
         Target("recall_at_precision", precision=1.5).check()
     with pytest.raises(ValueError, match="costs"):
         Target("cost", costs=(0, 1)).check()
-    with pytest.raises(ValueError, match="3 labelled rows: thresholds need at least 5"):
-        tune_head(np.ones((3, 1)), np.ones((3, 1)), ["a"], np.ones((3, 1), bool), Target())

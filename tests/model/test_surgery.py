@@ -166,7 +166,7 @@ def test_an_only_head_is_extended_with_nothing_to_compare() -> None:
 
 def test_a_verification_that_fails_leaves_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.model()
-    model.learn_head_weights(True)
+    model.learn_head_weights({})
     before, learned = logits(model), model.log_variances
     forward = MultiHeadModel.forward
 

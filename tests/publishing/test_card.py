@@ -136,6 +136,31 @@ def test_text_says_all_that_is_known() -> None:
     assert "\n\n\n" not in text
 
 
+def test_a_linear_baseline_has_a_column() -> None:
+    facts = full()
+    without = model_card(config(), facts)
+    assert "baseline" not in without
+    figures = {"f1_micro": 0.7, "accuracy": 0.4, "accuracy_cells": 0.9}
+    facts.evaluations[0]["baseline"] = {"topic|1": {"rows": 10000, "figures": figures}}
+    text = model_card(config(), facts)
+    for part in (
+        "| Head | Metric | Value | Interval | Linear baseline |",
+        "| `f1_micro` | 0.750 | 0.700 to 0.800 | 0.700 |",
+        r"| topic\|1 | `accuracy` | 0.500 |  | 0.400 |",
+        "| mood | `f1` | 0.667 |  | – |",
+        r"with logistic regression, trained on 10,000 rows (topic\|1) and evaluated on the same rows",
+    ):
+        assert part in text, part
+    assert text.split("---\n")[1] == without.split("---\n")[1]  # of the model only
+    assert "is ahead of this model" not in text
+    figures["f1_micro"] = 0.8
+    assert r"- topic\|1: the linear baseline is ahead of this model in `f1_micro`, 0.800 to 0.750." in model_card(
+        config(), facts
+    )
+    facts.evaluations[0]["baseline"]["of a head that went"] = {"rows": 1, "figures": {}}
+    assert "of a head that went" not in model_card(config(), facts)
+
+
 def test_nothing_is_invented() -> None:
     heads = {
         "mood": HeadConfig(labels=["calm", "angry"]),

@@ -122,6 +122,14 @@ def test_a_report_brings_intervals_and_pictures(tmp_path: Path) -> None:
     card = (tmp_path / CARD).read_text()
     own = report.heads["mood"].intervals["f1_macro"]
     assert f"| {own.value:.3f} | {own.low:.3f} to {own.high:.3f} |" in card
+    baseline = report.heads["mood"].baseline
+    assert baseline is not None
+    assert f"| {own.low:.3f} to {own.high:.3f} | {baseline.figures['f1_macro']:.3f} |" in card
+    assert cli("card", tmp_path, "--license", "mit").returncode == 0
+    assert "license: mit" in (tmp_path / CARD).read_text()
+    assert f"| {baseline.figures['f1_macro']:.3f} |\n" in (tmp_path / CARD).read_text()
+    (kept,) = read_facts(tmp_path).evaluations
+    assert kept["baseline"]["mood"] == {"rows": baseline.rows, "figures": baseline.figures}
     linked = re.findall(r"\]\((assets/.*?)\)", card)
     assert len(linked) == len(report.pictures)
     assert all((tmp_path / path).is_file() for path in linked)
@@ -141,7 +149,7 @@ def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path)
     write_report(trainer, tiny.table(40), tmp_path / "_report", draws=5)
     trainer.save_model()
     assert warning not in (tmp_path / CARD).read_text()
-    tune_thresholds(trainer, tiny.table(40), per="head")
+    tune_thresholds(trainer, tiny.table(40), granularity="head")
     trainer.save_model()
     assert warning in (tmp_path / CARD).read_text()
     trainer.evaluate(tiny.table(20), metric_key_prefix="test")  # not what the card tells of

@@ -70,6 +70,16 @@ def test_tune_thresholds_changes_the_folder_as_the_call_changes_the_model(saved:
     assert list(json.loads((saved / "config.json").read_text())) == list(json.loads(before["config.json"]))
 
 
+def test_a_folder_whose_thresholds_are_kept_is_not_written(saved: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir() if path.is_file()}
+    # no head has so many positives
+    done = cli("tune-thresholds", saved, tmp_path / "rows.parquet", "--min-support", "1000", *COLUMNS)
+    assert done.returncode == 0, done.stderr
+    assert "topic: kept as they were: the number of positive labels is" in done.stdout
+    assert "Nothing was changed" in done.stdout
+    assert {path.name: path.read_bytes() for path in saved.iterdir() if path.is_file()} == before
+
+
 def test_learned_thresholds_are_replaced_and_the_model_still_loads(tmp_path: Path) -> None:
     heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
     trainer = trainer_for(tmp_path / "model", model=tiny.model(heads=heads), max_steps=1)
@@ -117,7 +127,7 @@ def test_heads_with_one_label_a_row_can_be_calibrated_alone(saved: Path, tmp_pat
 def test_calibration_on_the_way(saved: Path, tmp_path: Path) -> None:
     model = MultiHeadModel.from_pretrained(saved)
     expected = calibrate(model, tiny.table(60), tokenizer=tiny.tokenizer())
-    arguments = ["--calibrate", "--per", "head", "--metric", "cost", "--costs", "1", "5"]
+    arguments = ["--calibrate", "--granularity", "head", "--metric", "cost", "--costs", "1", "5"]
     done = cli("tune-thresholds", saved, tmp_path / "rows.parquet", *arguments, *COLUMNS)
     assert done.returncode == 0, done.stderr
     found = MultiHeadModel.from_pretrained(saved).config.heads["mood"].calibration_temperature

@@ -65,7 +65,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "seed": draw(st.integers(0, 1000)),
         "missing": draw(st.sampled_from([0.0, 0.3, 0.8])),
         "weighted": draw(st.booleans()),
-        "head_weighting": draw(st.sampled_from(["fixed", "fixed", "uncertainty"])),
+        "head_weighting": draw(st.sampled_from(["fixed", "prior", "uncertainty"])),
         "seed_padding": 0,
         "max_steps": 1,
         "optim": "sgd",

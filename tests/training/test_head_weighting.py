@@ -1,5 +1,6 @@
 """Learned weights of the heads' losses: trained with the model, kept in checkpoints, and no part of what is published."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ def test_they_are_trained_logged_and_kept_in_checkpoints_only(tmp_path: Path) ->
     trainer = trainer_for(out, max_steps=4, save_strategy="steps", save_steps=2, head_learning_rate=0.1, **settings)
     trainer.train()
     learned = trainer.model.log_variances.tolist()
-    assert all(abs(value) > 0.05 for value in learned)
+    start = [math.log(2 * trainer._constants_of(trainer.model)[name].loss) for name in ("topic", "mood")]
+    assert all(abs(value - first) > 0.05 for value, first in zip(learned, start, strict=True))
     log = [entry for entry in trainer.state.log_history if "mood_loss" in entry][-1]
     assert [log["topic_log_variance"], log["mood_log_variance"]] == pytest.approx(learned)
     assert log["learning_rate_head_weighting"] == log["learning_rate_heads"]
@@ -53,15 +55,19 @@ def test_a_head_without_labels_leaves_its_log_variance(tmp_path: Path) -> None:
     )
     trainer.train()
     topic, mood, other = trainer.model.log_variances.tolist()
-    assert topic != 0
-    assert mood != 0
+    start = {name: math.log(2 * constant.loss) for name, constant in trainer._constants_of(trainer.model).items()}
+    assert topic != pytest.approx(start["topic"], abs=1e-9)
+    assert mood != pytest.approx(start["mood"], abs=1e-9)
+    assert "other" not in start
     assert other == 0
 
 
 def test_a_run_with_another_weighting_is_not_resumed(tmp_path: Path) -> None:
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     trainer_for(tmp_path, **settings).train()
-    with pytest.raises(ValueError, match=r"its run had head_weighting='fixed', and this one has 'uncertainty'"):
+    with pytest.raises(
+        ValueError, match=r"its run had head_weighting='prior' or 'fixed', and this one has 'uncertainty'"
+    ):
         trainer_for(tmp_path, head_weighting="uncertainty", **settings).train(resume_from_checkpoint=True)
     learning = {**settings, "head_weighting": "uncertainty"}
     trainer_for(tmp_path / "other", **learning).train()
@@ -84,6 +90,49 @@ def test_lora_with_learned_weights(tmp_path: Path) -> None:
     folder = tmp_path / "whole" / "checkpoint-2"
     again = trainer_for(tmp_path / "again", get_peft_model(still(), lora), max_steps=4, **settings)
     again.train(resume_from_checkpoint=str(folder))
+    expected = weights(whole.model)
+    for key, value in weights(again.model).items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_prior_weights_divide_each_loss_by_that_of_the_best_constant_prediction(tmp_path: Path) -> None:
+    heads = {
+        "topic": HeadConfig(labels=tiny.TOPICS, problem_type="multi_label_classification", dropout=0.0),
+        "mood": HeadConfig(labels=tiny.MOODS, dropout=0.0, loss_weight=3.0),
+    }
+    trainer = trainer_for(tmp_path, still(**heads), max_steps=1, head_weighting="prior", logging_steps=1)
+    labels = [row["labels"] for row in trainer.train_dataset]
+    cells = torch.tensor([own["topic"] for own in labels if own["topic"] is not None])
+    moods = [own["mood"] for own in labels if own["mood"] is not None]
+    share, angry = cells.double().mean(0), sum(moods) / len(moods)
+    constant = {
+        "topic": -(share * share.log() + (1 - share) * (1 - share).log()).mean().item(),
+        "mood": -(angry * math.log(angry) + (1 - angry) * math.log(1 - angry)),
+    }
+    assert 0 < angry < 1
+    assert ((share > 0) & (share < 1)).all()
+
+    def combined(losses: dict[str, float], prefix: str = "") -> float:
+        relative = {name: losses[f"{prefix}{name}_loss"] / constant[name] for name in heads}
+        return (relative["topic"] + 3 * relative["mood"]) / 4
+
+    evaluated = trainer.evaluate()
+    assert evaluated["eval_loss"] == pytest.approx(combined(evaluated, "eval_"), rel=1e-5)
+    trainer.train()
+    (log,) = (entry for entry in trainer.state.log_history if "mood_loss" in entry)
+    assert log["loss"] == pytest.approx(combined(log), rel=1e-4)
+    # the heads' own losses are logged as they are, and nothing of the weights is published
+    assert log["mood_loss"] == pytest.approx(math.log(2), abs=0.1)
+    trainer.save_model()
+    assert "prior" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_run_with_prior_weights_is_resumed_bit_by_bit(tmp_path: Path) -> None:
+    settings = {"head_weighting": "prior", "head_learning_rate": None, "save_strategy": "steps", "save_steps": 2}
+    whole = trainer_for(tmp_path / "whole", max_steps=4, **settings)
+    whole.train()
+    again = trainer_for(tmp_path / "again", max_steps=4, **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     expected = weights(whole.model)
     for key, value in weights(again.model).items():
         assert torch.equal(value, expected[key]), key

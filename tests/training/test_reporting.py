@@ -15,8 +15,10 @@ from datasets import DatasetDict
 from test_cli import cli
 from training_runs import trainer_for
 
-from multihead_hf import MultiHeadTrainer, prepare_dataset, write_report
+from multihead_hf import MultiHeadTrainer, linear_baseline, prepare_dataset, write_report
 from multihead_hf.evaluation.report import files_of_report
+from multihead_hf.training import baseline as baseline_module
+from multihead_hf.training.predictions import targets_of
 from multihead_hf.training.reporting import saved_history
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,16 +64,19 @@ def test_prepared_rows_show_what_their_tokens_say(trainer: MultiHeadTrainer, tmp
 
 def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows, model = tiny.table(40), trainer.args.output_dir
-    table = rows.to_pandas()
-    table["mood"] = [None if value is None else tiny.MOODS[int(value)] for value in rows["mood"]]
-    table.rename(columns={"mood": "feeling"}).to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
-    options = ["--label-column", "mood=feeling", "--label-column", "topic=topic_labels", "--draws", "50"]
+    for name, table in (("rows", rows), ("train", tiny.table(64).select(range(48)))):
+        frame = table.to_pandas()
+        frame["mood"] = [None if value is None else tiny.MOODS[int(value)] for value in table["mood"]]
+        frame.rename(columns={"mood": "feeling"}).to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    options = ["--train-data", tmp_path / "train.jsonl"]
+    options += ["--label-column", "mood=feeling", "--label-column", "topic=topic_labels", "--draws", "50"]
     options += ["--batch-size", str(trainer.args.per_device_eval_batch_size)]  # else the last digits differ
     done = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr
     called = write_report(trainer, rows, tmp_path / "called", draws=50)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["heads"] == called.to_dict()["heads"]
     assert done.stdout.splitlines()[:3] == str(called).splitlines()[:3]
+    assert called.has_baselines
     assert (tmp_path / "out" / "training_loss.png").is_file()  # from the last checkpoint
     written = (tmp_path / "out" / "report.html").read_bytes()
     refused = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options, "--title", "another")
@@ -81,6 +86,91 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
     printed = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *again)
     assert json.loads(printed.stdout)["rows"] == 40
     assert (tmp_path / "out" / "report.html").read_bytes() != written
+
+
+def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows, training = tiny.table(40, seed=1), tiny.table(64).select(range(48))
+    report = write_report(trainer, rows, tmp_path / "report", draws=20)
+    references = targets_of(prepare_dataset(rows, tiny.tokenizer(), trainer.model), trainer.config.heads)
+    targets = targets_of(prepare_dataset(training, tiny.tokenizer(), trainer.model), trainer.config.heads)
+    expected = linear_baseline(trainer.config.heads, list(training["text"]), targets, list(rows["text"]), references)
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    page = (tmp_path / "report" / "report.html").read_text()
+    for name, own in report.heads.items():
+        assert own.baseline is not None
+        assert own.difference is not None
+        assert own.baseline.figures == expected.heads[name].figures
+        main = own.baseline.figures[own.main_score]
+        assert own.difference.difference.value == pytest.approx(own.figures[own.main_score] - main)
+        assert saved["heads"][name]["baseline"]["figures"] == expected.heads[name].figures
+        assert (
+            f"trained on {(targets[name].reshape(48, -1) != -100).any(1).sum()} rows): {own.main_score} {main:.3f}"
+            in page
+        )
+        assert f"{main:.3f} ({own.difference.difference.value:+.3f})" in str(report)
+    assert saved["baseline"]["heads"] == ["topic", "mood"]
+    none = write_report(trainer, rows, tmp_path / "none", draws=5, baseline=False)
+    assert none.to_dict()["baseline"] is None
+    assert "baseline" not in (tmp_path / "none" / "report.html").read_text()
+    assert "linear baseline" not in str(none)
+
+
+def test_rows_without_their_texts_are_compared_by_their_tokens(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows = tiny.table(40, seed=1)
+    raw = write_report(trainer, rows, tmp_path / "raw", draws=5)
+    prepared = write_report(trainer, prepare_dataset(rows, tiny.tokenizer(), trainer.model), tmp_path / "a", draws=5)
+    other = trainer_for(tmp_path / "x", model=trainer.model)
+    other.raw_train_dataset = other.train_dataset
+    tokens = write_report(other, rows, tmp_path / "b", draws=5)
+    for name, own in raw.heads.items():
+        assert own.baseline is not None
+        # (a word of the tokenizer is a token)
+        assert [each.heads[name].baseline.figures for each in (prepared, tokens)] == [own.baseline.figures] * 2
+
+
+def test_without_training_rows_the_report_says_how_to_give_them(tmp_path: Path) -> None:
+    model, rows = tiny.model(), tiny.table(30)
+    options: dict[str, Any] = {"tokenizer": tiny.tokenizer(), "draws": 5}
+    report = write_report(model, rows, tmp_path / "a", **options)
+    assert not report.has_baselines
+    said = "There is no linear baseline: the training rows are not known; name them with train_dataset="
+    assert said in str(report)
+    assert said in (tmp_path / "a" / "report.html").read_text()
+    training = tiny.table(48, seed=1).map(lambda row: {"text": f"{row['text']} confidential"})
+    given = write_report(model, rows, tmp_path / "b", train_dataset=training, **options)
+    assert given.has_baselines
+    assert not any(b"confidential" in path.read_bytes() for path in (tmp_path / "b").iterdir())
+    splits = DatasetDict(train=training, test=rows)
+    found = write_report(model, splits, tmp_path / "c", **options)
+    assert found.to_dict()["heads"] == given.to_dict()["heads"]
+    own = write_report(model, splits, tmp_path / "d", split="train", **options)
+    assert "the report is on the training rows themselves" in str(own)
+    broken = DatasetDict(train=rows.rename_column("text", "body"), test=rows)
+    told = write_report(model, broken, tmp_path / "e", **options)
+    assert "There is no linear baseline: the split 'train' cannot be read: train_dataset: there is no" in str(told)
+    with pytest.raises(ValueError, match="train_dataset: there is no text column 'text'"):
+        write_report(model, rows, tmp_path / "f", train_dataset=broken["train"], **options)
+    with pytest.raises(ValueError, match=r"train_dataset: the splits are \['test'\], and none is 'train'"):
+        write_report(model, rows, tmp_path / "f", train_dataset=DatasetDict(test=rows), **options)
+    stream = rows.to_iterable_dataset()
+    told = write_report(model, rows, tmp_path / "g", train_dataset=stream, **options)
+    assert "training rows that can be read again, and these are of the type IterableDataset" in str(told)
+
+
+def test_of_many_rows_to_prepare_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline_module, "_PREPARED_ROWS", 30)
+    report = write_report(
+        tiny.model(),
+        tiny.table(30),
+        tmp_path,
+        tokenizer=tiny.tokenizer(),
+        train_dataset=tiny.table(60, seed=1),
+        draws=5,
+    )
+    own = report.heads["mood"].baseline
+    assert own is not None
+    assert (own.rows <= 30, own.labelled_rows) == (True, None)
+    assert f"trained on a sample of {own.rows} rows" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["report.json", "mistakes.csv", "mistakes.parquet", "topic_labels.png"])
@@ -108,8 +198,11 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
         tiny.table(rows).to_parquet(data / f"{part}.parquet")
     model = trainer.args.output_dir
     arguments = ["report", model, data, "-o", tmp_path / "out", "--draws", "5", "--json", "--overwrite"]
-    assert json.loads(cli(*arguments).stdout)["rows"] == 20
+    printed = json.loads(cli(*arguments).stdout)
+    assert printed["rows"] == 20
+    assert printed["baseline"]["heads"] == ["topic", "mood"]  # trained on the split train
     assert json.loads(cli(*arguments, "--split", "train").stdout)["rows"] == 30
+    assert json.loads(cli(*arguments, "--no-baseline").stdout)["baseline"] is None
     done = cli(*arguments, "--split", "dev")
     assert done.returncode == 1
     assert "the parts are ['train', 'test']" in done.stderr

@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def config(**sections: Any) -> dict[str, Any]:
     return {
         "model": {"encoder": "encoder", "pooling": "mean"},
-        "heads": {"topic": {"column": "topics", "sep": "|", "loss": "soft_f1_bce"}, "mood": None},
+        "heads": {"topic": {"column": "topics", "sep": "|", "empty": "none", "loss": "soft_f1_bce"}, "mood": None},
         "data": {"train": "rows.csv", "split": {"train": 0.8, "validation": 0.2}},
         "training": {"output_dir": "out", **TRAINING},
         **sections,
@@ -53,12 +53,12 @@ def config(**sections: Any) -> dict[str, Any]:
 
 
 def by_hand(folder: Path) -> MultiHeadTrainer:
-    reading: dict[str, Any] = {"sep": {"topic": "|"}}
+    reading: dict[str, Any] = {"sep": {"topic": "|"}, "empty": {"topic": "none"}}
     columns = {"topic": "topics", "mood": "mood"}
     heads = infer_heads("rows.csv", columns, **reading)
     heads["topic"] = HeadConfig(heads["topic"].labels, heads["topic"].problem_type, loss="soft_f1_bce")
     parts = stratified_split("rows.csv", heads, [0.8, 0.2], label_columns=columns, **reading)
-    args = MultiHeadTrainingArguments("hand", label_columns=columns, label_sep={"topic": "|"}, **TRAINING)
+    args = MultiHeadTrainingArguments("hand", label_columns=columns, **reading, **TRAINING)
     set_seed(3)
     trainer = MultiHeadTrainer(
         model=MultiHeadModel.from_encoder("encoder", heads=heads, pooling="mean"),
@@ -104,15 +104,22 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     saved = MultiHeadModel.from_pretrained("out").config.heads
     assert saved["topic"].thresholds is not None
     assert saved["mood"].calibration_temperature is not None
-    assert Path("out/_report/report.html").is_file()
+    assert json.loads(Path("out/_report/report.json").read_text())["baseline"]["heads"] == ["topic", "mood"]
+    assert "| Linear baseline |" in Path("out/README.md").read_text()
     assert "topic_f1_micro" in done.metrics
     assert done.trainer.last_evaluation is not None
+
+
+def test_the_report_may_have_no_baseline(folder: Path) -> None:
+    train_from_config(config(end={"report": True, "baseline": False}))
+    assert json.loads(Path("out/_report/report.json").read_text())["baseline"] is None
+    assert "baseline" not in Path("out/README.md").read_text()
 
 
 def test_a_saved_model_gets_a_head_that_it_lacks(folder: Path) -> None:
     train_from_config(config(heads={"mood": {}}))
     before = weights(MultiHeadModel.from_pretrained("out"))
-    heads = {"topic": {"column": "topics", "sep": "|"}}
+    heads = {"topic": {"column": "topics", "sep": "|", "empty": "missing"}}
     training = {**TRAINING, "output_dir": "more", "train_heads": ["topic"], "freeze_encoder": True}
     train_from_config(config(model={"start_from": "out"}, heads=heads, training=training))
     after = MultiHeadModel.from_pretrained("more")
@@ -170,7 +177,10 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give train a share"),
         ("heads.mood=mood", r"heads\.mood: keys and values are expected, such as \{column: mood\}"),
         ("heads.topic.sep=5", r"heads\.topic\.sep: a text is expected, not 5"),
-        ("training.label_sep='|'", r"training\.label_sep: say it in one place, heads\.<name>\.sep or here"),
+        ("heads.topic.empty=nothing", r"heads\.topic: unknown empty 'nothing'.*missing, none"),
+        ("heads.topic.empty=null", r"head 'topic', column 'topics': \d+ of 60 cells are empty.*empty=\"none\" if none"),
+        ("training.sep='|'", r"training\.sep: say it in one place, heads\.<name>\.sep or here"),
+        ("training.empty=none", r"training\.empty: say it in one place, heads\.<name>\.empty or here"),
         ("end.report=1", r"end\.report: true or false is expected, not 1"),
         ("data.train=null", r"data\.train: name the rows to train on"),
         ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
@@ -265,5 +275,6 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
     for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
         assert f"\n{key}: " in f"\n{keys}", key
     assert "end.report" in keys
+    assert "end.baseline [True]: Put a linear baseline" in keys
     assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
     assert "\nheads.<name>.min_labels: " in keys

@@ -219,7 +219,8 @@ def test_raw_rows_from_files_streams_and_frames(tmp_path: Path, caplog: pytest.L
         args = arguments(
             tmp_path / "out",
             max_steps=3,
-            label_sep="|",
+            sep="|",
+            empty="none",
             max_length=8,
             truncation="head+tail",
             train_sampling_strategy="sequential",

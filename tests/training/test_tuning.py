@@ -1,6 +1,7 @@
 """tune_thresholds and calibrate on models and trainers: what is stored decides everywhere."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def test_thresholds_are_stored_and_decide_everywhere(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, model=two_and_learned(), rows=64, num_train_epochs=3, learning_rate=1e-2)
     trainer.train()
     before = trainer.evaluate(rows)["eval_topic_f1_macro"]
-    report = tune_thresholds(trainer, rows, min_support=1)
+    report = tune_thresholds(trainer, rows, granularity="label", min_support=1)
     assert list(report.heads) == ["topic"]
     found = report.heads["topic"]
     head = trainer.model.config.heads["topic"]
@@ -50,7 +51,7 @@ def test_thresholds_are_stored_and_decide_everywhere(tmp_path: Path) -> None:
 
 def test_a_model_with_its_tokenizer(tmp_path: Path) -> None:
     model = tiny.model(pooling="mean")
-    report = tune_thresholds(model, tiny.table(40), per="head", tokenizer=tiny.tokenizer())
+    report = tune_thresholds(model, tiny.table(40), granularity="head", tokenizer=tiny.tokenizer())
     values = model.config.heads["topic"].thresholds
     assert values is not None
     assert len(set(values)) == 1
@@ -59,6 +60,75 @@ def test_a_model_with_its_tokenizer(tmp_path: Path) -> None:
         model, tiny.table(40), "cost", costs=(100.0, 1.0), tokenizer=tiny.tokenizer(), min_support=1
     )
     assert min(costs.heads["topic"].thresholds) >= min(values)
+
+
+def test_a_head_that_would_get_no_better_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("multihead_hf"), "propagate", True)
+    rows = tiny.table(96)
+    trainer = trainer_for(tmp_path, model=two_and_learned(), rows=64, num_train_epochs=3, learning_rate=1e-2)
+    trainer.train()
+    head = trainer.model.config.heads["topic"]
+    before = head.to_dict()
+    report = tune_thresholds(trainer, rows, min_support=1)
+    found = report.heads["topic"]
+    assert found.choice == "unchanged"
+    assert head.to_dict() == before
+    assert head.learn_thresholds == 0.565
+    assert trainer.model.heads["topic"].threshold_logits is not None
+    assert found.thresholds == head.thresholds
+    assert found.before == found.candidates["unchanged"]
+    assert f"\ntopic: kept as they were ({found.before['f1_micro']:.3f}; one per head " in str(report)
+    assert not caplog.records
+    # nothing that is asked for without evidence is written either
+    few = rows.map(
+        lambda row, i: {"topic_labels": ["roads"] if i == 0 else row["topic_labels"] and []}, with_indices=True
+    )
+    for granularity in ("auto", "head", "label"):
+        report = tune_thresholds(trainer, few, granularity=granularity)
+        assert head.to_dict() == before
+        assert "topic: kept as they were: the number of positive labels is 1, and min_support is 10" in str(report)
+    assert len(caplog.records) == 3
+    assert "head 'topic': kept as they were: the number of positive labels is 1" in caplog.text
+    none = rows.map(lambda row: {"topic_labels": row["topic_labels"] and []})
+    with pytest.raises(ValueError, match=r"no row of the dataset has a positive label of the heads \['topic'\]"):
+        tune_thresholds(trainer, none)
+    assert head.to_dict() == before
+
+
+def test_a_head_without_positives_stays_beside_one_that_is_tuned() -> None:
+    heads = {name: tiny.two_heads(thresholds=0.9)["topic"] for name in ("topic", "other")}
+    model = tiny.model(heads=heads, pooling="mean")
+    rows = tiny.table(96)
+    rows = rows.add_column("other", [own and [] for own in rows["topic_labels"]])
+    report = tune_thresholds(model, rows, tokenizer=tiny.tokenizer(), label_columns={"topic": "topic_labels"})
+    assert report.heads["other"].choice == "unchanged"
+    assert model.config.heads["other"].thresholds == [0.9] * 3
+    assert report.heads["topic"].choice != "unchanged"
+    assert model.config.heads["topic"].thresholds == report.heads["topic"].thresholds
+
+
+def test_what_is_chosen_is_shown() -> None:
+    model = tiny.model(heads=tiny.two_heads(thresholds=0.9), pooling="mean")
+    report = tune_thresholds(model, tiny.table(96), tokenizer=tiny.tokenizer())
+    found = report.heads["topic"]
+    assert found.choice == "label"
+    values = model.config.heads["topic"].thresholds
+    assert values == found.thresholds
+    micro = {name: f"{metrics['f1_micro']:.3f}" for name, metrics in found.candidates.items()}
+    assert (
+        f"topic: one threshold per label: {micro['label']} on held-out folds, against {micro['unchanged']} as they were "
+        f"and {micro['head']} with one per head\n  thresholds {min(values):.3f} to {max(values):.3f}"
+    ) in str(report)
+    head = tune_thresholds(model, tiny.table(96), granularity="head", tokenizer=tiny.tokenizer())
+    assert f"\n  threshold {head.heads['topic'].common:.3f}" in str(head)
+    positives = [sum(name in (own or []) for own in tiny.table(96)["topic_labels"]) for name in tiny.TOPICS]
+    least = {"granularity": "label", "min_support": max(positives)}
+    labels = tune_thresholds(model, tiny.table(96), **least, tokenizer=tiny.tokenizer())
+    few = labels.heads["topic"].fallback
+    assert 0 < len(few) < 3
+    assert f"; {len(few)} of 3 labels share {labels.heads['topic'].common:.3f}" in str(labels)
 
 
 def test_calibration_moves_thresholds_along(tmp_path: Path) -> None:
@@ -90,7 +160,11 @@ def test_bad_input(tmp_path: Path) -> None:
         ("no head 'topc'.*'topic'", lambda: tune_thresholds(model, rows, heads=["topc"], tokenizer=tokenizer)),
         ("head 'mood'.*highest score", lambda: tune_thresholds(model, rows, heads=["mood"], tokenizer=tokenizer)),
         ("unknown metric 'F1'.*'f1'", lambda: tune_thresholds(model, rows, metric="F1", tokenizer=tokenizer)),
-        ("unknown per 'labels'", lambda: calibrate(model, rows, per="labels", tokenizer=tokenizer)),
+        (
+            "unknown granularity 'labels'.*Did you mean 'label'",
+            lambda: tune_thresholds(model, rows, granularity="labels", tokenizer=tokenizer),
+        ),
+        ("unknown granularity 'labels'", lambda: calibrate(model, rows, granularity="labels", tokenizer=tokenizer)),
         (
             "head 'topic': 3 labelled rows",
             lambda: tune_thresholds(model, rows.select([0, 1, 2]), tokenizer=tokenizer),

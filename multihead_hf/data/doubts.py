@@ -1,0 +1,65 @@
+"""What is probably wrong with the labels of a head, said as warnings."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from transformers.utils import logging
+
+from .reading import split_joined
+
+logger = logging.get_logger(__name__)
+
+# a comma is part of many a name
+_SEPARATORS = ("|", ";", ",")
+_SHOWN = 5
+
+
+def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joined: bool) -> None:
+    """Warn of labels that are likely a mistake.
+
+    Args:
+        name: of the head.
+        counts: label → rows that have it.
+        labelled: labelled rows.
+        may_be_joined: whether the labels are strings for which no separator was said.
+    """
+    present = [label for label, count in counts.items() if count]
+    if len(present) == 1 and counts[present[0]] == labelled:
+        logger.warning(
+            f"head {name!r}: all {labelled:,} labelled rows have the label {present[0]!r}, so there is nothing to learn"
+        )
+    alike = _alike(present)
+    if alike:
+        shown = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_SHOWN])
+        logger.warning(
+            f"head {name!r}: labels that differ only in case, in blanks around them or in Unicode form are different "
+            f"labels: {shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, make them one in the data"
+        )
+    for sep in _SEPARATORS if may_be_joined else ():
+        joined = [label for label in present if sep in label]
+        parts = _known_parts(joined, present, sep)
+        if parts:
+            shown = ", ".join(map(repr, parts[:_SHOWN])) + (", …" if len(parts) > _SHOWN else "")
+            hold = "hold" if len(joined) > 1 else "holds"
+            logger.warning(
+                f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} "
+                f"{sep!r}, and their parts are labels of other rows too ({shown}). If a row may have several labels, "
+                f'say sep={{{name!r}: {sep!r}}} (--sep "{name}={sep}")'
+            )
+            return
+
+
+def _alike(labels: Iterable[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        groups.setdefault(unicodedata.normalize("NFKC", label).strip().casefold(), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _known_parts(joined: Iterable[str], labels: Iterable[str], sep: str) -> list[str]:
+    """The parts of joined labels that are whole labels of other rows, or, unless the separator is a comma, parts of
+    several joined labels."""
+    whole = set(labels)
+    parts = Counter(part for label in joined for part in set(split_joined(label, sep)) if part != label)
+    return sorted(part for part, count in parts.items() if part in whole or (sep != "," and count > 1))

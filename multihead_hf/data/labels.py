@@ -1,0 +1,352 @@
+"""From label cells to targets: ids, multi-hot rows, and the missing mark."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from datasets import ClassLabel, Dataset, Features, IterableDataset
+from transformers.utils import logging
+
+from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..model.losses_multihead import MISSING
+from .heads import check_column, check_label_column, feature_of, features_of, is_list, is_multi_hot, is_text, said_twice
+from .reading import (
+    ask_about_empty_cells,
+    check_not_zeros_and_ones,
+    class_name,
+    column_names,
+    empty_cells,
+    is_missing,
+    joined_text,
+    label_readings,
+    split_joined,
+    usual_columns,
+)
+from .sources import FIRST_ROWS, column_batches
+
+logger = logging.get_logger(__name__)
+
+_CELLS = {0: 0.0, 1: 1.0, None: float(MISSING)}
+
+
+class LabelEncoder(NamedTuple):
+    """Turns the values of a label column, or of a column for each label, into a head's targets."""
+
+    name: str
+    head: HeadConfig
+    column: str | list[str]
+    feature: Any  # of the values, also those in lists
+    ids: dict[str, int]
+    reading: LabelReading
+    joined: bool = False  # whether a cell holds labels with a separator between them
+
+    def encode(self, batch: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int | list[float] | None]:
+        """Targets of a batch of columns; `None` where a row is not labelled.
+
+        Raises:
+            ValueError: a value that is not one of the head's labels; names head, column and row.
+        """
+        if not isinstance(self.column, str):
+            cells = zip(*(batch[label] for label in self.head.labels), strict=True)
+            return [self._label_columns(own, row) for own, row in zip(cells, rows, strict=True)]
+        values = batch[self.column]
+        if self.joined:
+            return [self._joined(value, row) for value, row in zip(values, rows, strict=True)]
+        encode_row = self._multi_label if self.head.multi_label else self._single_label
+        if self.head.multi_label and self.feature.dtype == "null" and self.reading.multi_hot is None:
+            # a stream in whose first rows there was no value: the first batch with lists decides
+            lists = (value if self._is_list(value) and all(map(_is_integer, value)) else None for value in values)
+            check_not_zeros_and_ones(self.what, lists, self.head.num_labels, rows[0])
+        if not self.head.multi_label:
+            values = [None if isinstance(value, str) and not value else value for value in values]
+        return [None if is_missing(value) else encode_row(value, row) for value, row in zip(values, rows, strict=True)]
+
+    @property
+    def what(self) -> str:
+        """Head and column, for messages."""
+        return f"head {self.name!r}, column {self.column!r}"
+
+    def read_with(self) -> dict[str, Any]:
+        """What was said of the column, as far as it matters."""
+        keys: tuple[str, ...] = ("sep", "empty") if self.joined else ()
+        if self.head.multi_label and isinstance(self.column, str) and not self.joined and self._integers():
+            keys = ("multi_hot",)
+        return {key: value for key, value in self.reading.to_dict().items() if key in keys}
+
+    def _integers(self) -> bool:
+        return not isinstance(self.feature, ClassLabel) and self.feature.dtype.startswith(("int", "uint"))
+
+    def check_column(self, dataset: Dataset | IterableDataset) -> None:
+        """
+        Raises:
+            ValueError: cells of the column can be read in two ways, and nothing is said of how. (Of a stream the first
+                rows are looked at; an empty cell in a later one is an error when it comes.)
+        """
+        if not isinstance(self.column, str):
+            return
+        if self.head.multi_label and not self.joined and self._integers() and self.reading.multi_hot is None:
+            check_not_zeros_and_ones(self.what, self._first_cells(dataset), self.head.num_labels)
+        if self.joined and self.reading.empty is None and isinstance(dataset, Dataset):
+            cells = enumerate(self._first_cells(dataset))
+            empty = [row for row, cell in cells if not self._is_list(cell) and not self._text(cell)]
+            if empty:
+                raise ask_about_empty_cells(self.what, empty_cells(len(empty), len(dataset), empty[0]))
+
+    def _first_cells(self, dataset: Dataset | IterableDataset) -> Iterator[Any]:
+        """The cells of the column; of a stream those of its first rows, which may lack it."""
+        if not isinstance(dataset, Dataset):
+            return (row.get(self.column) for row in dataset.with_format(None).take(FIRST_ROWS))
+        assert isinstance(self.column, str)
+        return (cell for batch in column_batches(dataset, [self.column]) for cell in batch[self.column])
+
+    def _is_list(self, cell: Any) -> bool:
+        return isinstance(cell, (list, tuple))  # in a stream that does not say its types
+
+    def _text(self, cell: Any) -> str:
+        return joined_text(cell, self.feature)
+
+    def _joined(self, value: Any, row: int) -> list[float] | None:
+        if self._is_list(value):
+            return self._multi_label(value, row)
+        assert self.reading.sep is not None
+        text = self._text(value)
+        if not text and self.reading.empty is None:
+            raise ask_about_empty_cells(self.what, f"the cell of row {row} is empty")
+        if not text and self.reading.empty == "missing":
+            return None
+        targets = [0.0] * self.head.num_labels
+        for label in split_joined(text, self.reading.sep):
+            targets[self._id(label, row)] = 1.0
+        return targets
+
+    def _label_columns(self, cells: Sequence[Any], row: int) -> list[float] | None:
+        if all(is_missing(cell) for cell in cells):
+            return None
+        return self._multi_hot(cells, row)
+
+    def _single_label(self, value: Any, row: int) -> int:
+        if isinstance(value, (list, tuple)):
+            raise self._error(row, f"{value!r} is a list, and this single-label head takes one label a row")
+        if isinstance(self.feature, ClassLabel):
+            if value == -1:
+                return MISSING  # how datasets marks a missing class
+            value = self.feature.int2str(value)
+        return self._id(class_name(value), row)
+
+    def _multi_label(self, value: Any, row: int) -> list[float]:
+        if not isinstance(value, (list, tuple)):
+            raise self._error(
+                row,
+                f"{value!r} is one label, and this multi-label head takes a list of labels (or a string, with sep=)",
+            )
+        if not isinstance(self.feature, ClassLabel) and self._says_cells(value):
+            return self._multi_hot(value, row)
+        targets = [0.0] * self.head.num_labels
+        for label in value:
+            if is_missing(label):
+                raise self._error(row, f"{value!r} holds a missing label; leave it out, or leave the whole list out")
+            label_id = self._label_id(label, row)
+            if targets[label_id] and not isinstance(label, str):
+                raise self._error(row, said_twice(label, value))
+            targets[label_id] = 1.0
+        return targets
+
+    def _says_cells(self, value: Sequence[Any]) -> bool:
+        """Whether a list is 0/1 for each label; where the column's type is not known, its own values tell."""
+        if self.feature.dtype != "null":
+            return is_multi_hot(self.feature, bool(self.reading.multi_hot))
+        known = [cell for cell in value if not is_missing(cell)]
+        counts = self.reading.multi_hot and all(isinstance(cell, int) for cell in known)
+        return bool(known) and (counts or all(isinstance(cell, (bool, float)) for cell in known))
+
+    def _label_id(self, label: Any, row: int) -> int:
+        if isinstance(self.feature, ClassLabel):
+            if not 0 <= label < self.feature.num_classes:
+                raise self._error(
+                    row, f"class {label} is out of range: the column has {self.feature.num_classes} classes"
+                )
+            return self._id(self.feature.int2str(label), row)
+        if isinstance(label, str):
+            return self._id(label, row)
+        if not 0 <= label < self.head.num_labels:
+            last = self.head.num_labels - 1
+            raise self._error(row, f"label id {label} is out of range: the head's ids are 0 to {last}")
+        return int(label)
+
+    def _multi_hot(self, cells: Sequence[Any], row: int) -> list[float]:
+        if len(cells) != self.head.num_labels:
+            raise self._error(
+                row, f"a multi-hot list of {len(cells)} cells, and the head has {self.head.num_labels} labels"
+            )
+        with contextlib.suppress(KeyError):  # nearly always
+            return [_CELLS[cell] for cell in cells]
+        targets = [float(MISSING) if is_missing(cell) else float(cell) for cell in cells]
+        for label, target in zip(self.head.labels, targets, strict=True):
+            if target != MISSING and not 0.0 <= target <= 1.0:
+                raise self._error(row, f"cell {label!r} is {target}; cells are 0, 1, between them (soft), or None")
+        return targets
+
+    def _id(self, label: str, row: int) -> int:
+        if label not in self.ids:
+            known = ", ".join(repr(name) for name in self.head.labels[:8]) + (", …" if self.head.num_labels > 8 else "")
+            near = near_names(label, self.head.labels)
+            problem = f"{label!r} is not one of the head's {self.head.num_labels} labels.{near} Labels: {known}"
+            raise UnknownLabel(str(self._error(row, problem)), label, self.name)
+        return self.ids[label]
+
+    def _error(self, row: int, problem: str) -> ValueError:
+        return ValueError(f"{self.what}, row {row}: {problem}")
+
+
+def _is_integer(cell: Any) -> bool:
+    return isinstance(cell, int) and not isinstance(cell, bool)
+
+
+class UnknownLabel(ValueError):
+    """A label that the head does not have.
+
+    Args:
+        message: names head, column and row.
+        label: that it is.
+        head: its name.
+    """
+
+    def __init__(self, message: str, label: str, head: str) -> None:
+        super().__init__(message, label, head)  # all of them: processes send it to each other
+        self.label, self.head = label, head
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _AnyLabel(dict[str, int]):
+    """Ids that never lack a label; notes those that they do not have."""
+
+    def __init__(self, known: Mapping[str, int]) -> None:
+        super().__init__(known)
+        self.unknown: set[str] = set()
+
+    def __contains__(self, label: object) -> bool:
+        return True
+
+    def __missing__(self, label: str) -> int:
+        self.unknown.add(label)
+        return 0
+
+
+def further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
+    """What the message says of all the labels that the head does not have."""
+    counts: dict[str, int] = {}
+    columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
+    for place, row in enumerate(rows.select_columns(columns).with_format(None)):
+        ids = _AnyLabel(encoder.ids)
+        try:
+            encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [place])
+        except ValueError:
+            continue  # of another kind: the first error is the one that is told
+        for label in ids.unknown:
+            counts[label] = counts.get(label, 0) + 1
+    others = sorted((label for label in counts if label != first), key=lambda label: (-counts[label], label))
+    found = f". {counts.get(first, 0):,} of {len(rows):,} rows have it"
+    if not others:
+        return f"{found}."
+    shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
+    return f"{found}; {len(others):,} other labels are not the head's, too: {shown}."
+
+
+def label_encoders(
+    dataset: Dataset | IterableDataset,
+    heads: Mapping[str, HeadConfig],
+    options: Mapping[str, Any],
+    require_labels: bool = True,
+    features: Features | None = None,
+) -> dict[str, LabelEncoder]:
+    """Head → encoder, for the heads that have a column.
+
+    Args:
+        dataset: the rows.
+        heads: the heads by name.
+        options: see `ReadingOptions`.
+        require_labels: refuse rows without a column for any head, and warn of heads without one.
+        features: the columns' types, where they are known already.
+
+    Raises:
+        ValueError: a named column or head does not exist, a column cannot be this head's or can be read in two ways,
+            or no head has a column.
+    """
+    features = features_of(dataset) if features is None else features
+    encoders: dict[str, LabelEncoder] = {}
+    readings = label_readings(heads, options, features)
+    for name, head in heads.items():
+        column = _label_column(features, name, heads, readings[name].column)
+        if column is not None:
+            encoders[name] = _encoder(features, name, head, column, readings[name])
+            encoders[name].check_column(dataset)
+    if not encoders and require_labels:
+        raise ValueError(
+            f"no column holds labels of the heads {list(heads)}: columns are {list(features)}. A head's column has its "
+            "name (or its name and '_labels'); name others with label_columns={head: column}"
+        )
+    unlabelled = [name for name in heads if name not in encoders]
+    if unlabelled and require_labels:
+        logger.warning(
+            f"no column for the heads {unlabelled}: they are not labelled in this dataset. Columns: {list(features)}. "
+            "If one of them holds the labels, name it with label_columns={head: column}"
+        )
+    return encoders
+
+
+def _encoder(
+    features: Features, name: str, head: HeadConfig, column: str | list[str], reading: LabelReading
+) -> LabelEncoder:
+    """
+    Raises:
+        ValueError: the column cannot be this head's.
+    """
+    ids = {label: i for i, label in enumerate(head.labels)}
+    if not isinstance(column, str):
+        return LabelEncoder(name, head, column, None, ids, reading)
+    lists = is_list(features[column])
+    encoder = LabelEncoder(
+        name,
+        head,
+        column,
+        feature_of(features, column, f"head {name!r}"),
+        ids,
+        reading,
+        joined=head.multi_label and reading.sep is not None and not lists,
+    )
+    no_value = not lists and encoder.feature.dtype == "null"  # no row is labelled
+    if lists != head.multi_label and not no_value and not encoder.joined:
+        kind = "lists" if lists else "one label a row"
+        expected = "a list of labels" if head.multi_label else "one label"
+        if head.multi_label and is_text(features[column]):
+            expected += " (for strings of several labels say what joins them, --sep '|' or sep='|')"
+        raise ValueError(
+            f"{encoder.what}: the column holds {kind}, and this {head.problem_type} head takes {expected} in each row"
+        )
+    return encoder
+
+
+def _label_column(
+    features: Features, name: str, heads: Mapping[str, HeadConfig], given: str | list[str] | None
+) -> str | list[str] | None:
+    """The column of a head's labels, or those of each label in the order given."""
+    head = heads[name]
+    if given is None:
+        named = [name, *(column for column in usual_columns(name) if column not in heads)]
+        present = [column for column in named if column in features]
+        if present or not head.multi_label or not set(head.labels) <= set(features):
+            return present[0] if present else None
+        given = head.labels
+    what = f"head {name!r}"
+    for column in column_names(given):
+        check_column(features, column, what)
+        if not isinstance(given, str):
+            check_label_column(features, column, what)
+    if not isinstance(given, str) and (set(given) != set(head.labels) or not head.multi_label):
+        raise ValueError(
+            f"{what}: a list of columns has one for each label of a multi-label head; its labels are {head.labels}, "
+            f"and the columns {given}"
+        )
+    return given

@@ -1,0 +1,261 @@
+"""How labels are read from rows: what the caller says, what the heads remember, and what has to be asked."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from datasets import ClassLabel
+
+from ..model.head_multihead import HeadConfig, LabelReading, near_names
+
+# option → the setting of `LabelReading` that it sets
+OPTIONS = {"label_columns": "column", "sep": "sep", "empty": "empty", "multi_hot": "multi_hot"}
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How the labels of the heads are read. Each option is one value for all heads, or a dict head → value.
+
+    What is said here wins over what a head remembers (`HeadConfig.reading`), and `reading` wins over the others.
+
+    Args:
+        label_columns: the column of the labels, or a list of columns, one for each label.
+        sep: the separator between the labels in the cells of multi-label heads, such as `"|"`.
+        empty: what an empty cell of such a column means: `"missing"` (the row is not labelled) or `"none"` (none of the
+            labels applies).
+        multi_hot: whether lists of integers hold 0 or 1 for each label, or label ids.
+        reading: a dict head → `LabelReading`, or a dict of its settings.
+    """
+
+    label_columns: str | Mapping[str, str | Sequence[str]] | None
+    sep: str | Mapping[str, str] | None
+    empty: str | Mapping[str, str] | None
+    multi_hot: bool | Mapping[str, bool] | None
+    reading: Mapping[str, LabelReading | Mapping[str, Any]] | None
+
+
+def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
+    """
+    Raises:
+        ValueError: a keyword argument that the function does not have; names near ones.
+    """
+    own = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
+    for name in options:
+        if name not in ReadingOptions.__annotations__:
+            near = near_names(name, [*own, *ReadingOptions.__annotations__], 0.5)
+            raise ValueError(
+                f"Unexpected keyword argument {name!r}.{near} {function.__name__} takes {', '.join(own)}, and for the "
+                f"labels {', '.join(ReadingOptions.__annotations__)}"
+            )
+
+
+def check_values(options: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: an option has a value that cannot be; names the option.
+    """
+    for option, setting in OPTIONS.items():
+        value = options.get(option)
+        for each in value.values() if isinstance(value, Mapping) else [value]:
+            try:
+                LabelReading(**{setting: each})
+            except ValueError as error:
+                raise ValueError(f"{option}: {error}" if option != setting else str(error)) from None
+
+
+def said_readings(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str, LabelReading]:
+    """What the options say of each head.
+
+    Raises:
+        ValueError: an option names a head that does not exist, or has a value that cannot be.
+    """
+    known = list(heads)
+    check_values(options)
+    settings: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for option, setting in OPTIONS.items():
+        value = options.get(option)
+        by_head = value if isinstance(value, Mapping) else dict.fromkeys(known, value)
+        _check_heads(option, by_head, known)
+        for name, each in by_head.items():
+            if each is not None:
+                settings[name][setting] = each
+    ready = options.get("reading") or {}
+    _check_heads("reading", ready, known)
+    for name, each in ready.items():
+        try:
+            settings[name].update(LabelReading.of(each).to_dict())
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+    return {name: LabelReading(**each) for name, each in settings.items()}
+
+
+def label_readings(
+    heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any], columns: Iterable[str] | None = None
+) -> dict[str, LabelReading]:
+    """How the labels of each head are read: what is said of it, else what it remembers.
+
+    Args:
+        heads: the heads by name; `None` for one whose labels are still to be found.
+        options: see `ReadingOptions`.
+        columns: of the rows; a remembered column that is not there, or that is said to be another head's, is left out.
+
+    Raises:
+        ValueError: as `said_readings`, or several heads remember one column and nothing is said of whose it is.
+    """
+    said = said_readings(heads, options)
+    taken = {column for own in said.values() for column in column_names(own.column or [])}
+    known = None if columns is None else set(columns) - taken
+    found = {}
+    claimed: dict[str, str] = {}
+    for name, head in heads.items():
+        remembered = {} if head is None or head.reading is None else head.reading.to_dict()
+        column = remembered.get("column", [])
+        if known is not None and not known.issuperset(column_names(column)):
+            del remembered["column"]
+        elif known is not None and isinstance(column, str) and said[name].column is None:
+            other = claimed.setdefault(column, name)
+            if other != name:
+                raise ValueError(
+                    f"the heads {other!r} and {name!r} were both trained on a column {column!r}: say whose labels it "
+                    f"holds here, label_columns={{{name!r}: {column!r}}} (--label-column {name}={column})"
+                )
+        found[name] = LabelReading(**{**remembered, **said[name].to_dict()})
+    return found
+
+
+def spelled_out(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without `reading`: what it says of each head is said by the others.
+
+    Raises:
+        ValueError: as `said_readings`.
+    """
+    if options.get("reading") is None:
+        return {name: value for name, value in options.items() if name != "reading"}
+    said = {name: own.to_dict() for name, own in said_readings(heads, options).items()}
+    by_head = {
+        option: {name: own[setting] for name, own in said.items() if setting in own}
+        for option, setting in OPTIONS.items()
+    }
+    others = {name: value for name, value in options.items() if name not in ReadingOptions.__annotations__}
+    return {**others, **{option: values for option, values in by_head.items() if values}}
+
+
+def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any]) -> None:
+    """Keep what the options say with the heads; of a single-label head, the column is all that matters."""
+    for name, said in said_readings(heads, options).items():
+        head = heads[name]
+        new = {key: value for key, value in said.to_dict().items() if head.multi_label or key == "column"}
+        if new:
+            head.reading = LabelReading(**{**(head.reading.to_dict() if head.reading is not None else {}), **new})
+
+
+def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
+    """Heads that are still to be found and have their separator only from one that is said for all of several heads:
+    some of their columns may have one label a row."""
+    if not isinstance(options.get("sep"), str) or len(heads) == 1:
+        return set()
+    ready = {name: LabelReading.of(each) for name, each in (options.get("reading") or {}).items()}
+    return {name for name, head in heads.items() if head is None and (name not in ready or ready[name].sep is None)}
+
+
+def joined_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
+    """The columns that would hold joined labels: a CSV file's cells are strings there, whatever they look like."""
+    for_all = separator_for_all(heads, options)
+    columns: set[str] = set()
+    for name, reading in label_readings(heads, options).items():
+        head = heads[name]
+        if reading.sep is not None and name not in for_all and (head is None or head.multi_label):
+            given = [reading.column] if isinstance(reading.column, str) else []
+            columns.update([*given, name, *usual_columns(name)])
+    return columns
+
+
+def usual_columns(name: str) -> list[str]:
+    """The columns that may hold a head's labels beside the one that has its name."""
+    return [f"{name}_labels", f"{name}_label"]
+
+
+def column_names(column: str | Sequence[str]) -> list[str]:
+    """The names of one column, or of several."""
+    return [column] if isinstance(column, str) else list(column)
+
+
+def _check_heads(option: str, given: Mapping[str, Any], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{option}: there is no head {name!r}.{near_names(name, known)} Heads: {known}")
+
+
+# ---- cells ----
+
+
+def is_missing(value: Any) -> bool:
+    """`None` and NaN: not labelled."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def class_name(value: Any) -> str:
+    """The label name of a plain value: `"False"`, `"True"`, `str(value)`; whole floats (integers beside missing values
+    in a data frame) as the integer."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def joined_text(value: Any, feature: Any) -> str:
+    """What a cell of joined labels holds as text; an empty string where it is empty or missing."""
+    if is_missing(value) or (isinstance(feature, ClassLabel) and value == -1):
+        return ""
+    text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(value)
+    return text if text.strip() else ""
+
+
+def split_joined(text: str, sep: str) -> list[str]:
+    """The labels of a cell, without blanks around them."""
+    return [part.strip() for part in text.split(sep) if part.strip()]
+
+
+def ask_about_empty_cells(what: str, found: str) -> ValueError:
+    """The question what an empty cell of joined labels means.
+
+    Args:
+        what: head and column.
+        found: which cells are empty.
+    """
+    return ValueError(
+        f'{what}: {found}. Say what an empty cell means: empty="none" if none of the labels applies, empty="missing" '
+        "if the row is not labelled (on the command line --empty none or --empty missing)."
+    )
+
+
+def empty_cells(empty: int, rows: int, first: int) -> str:
+    """How many cells are empty, for `ask_about_empty_cells`."""
+    return f"{empty:,} of {rows:,} cells {'is' if empty == 1 else 'are'} empty (the first is row {first})"
+
+
+def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None = None, begin: int = 0) -> None:
+    """
+    Args:
+        what: head and column.
+        lists: the cells of a column of lists of integers.
+        width: how many labels there are, where that is known.
+        begin: number of the first row.
+
+    Raises:
+        ValueError: all lists hold 0 and 1 only and are of one length: they may be 0 or 1 for each label, or label ids.
+    """
+    first: tuple[int, Any] | None = None
+    count = 0
+    for row, value in enumerate(lists, start=begin):
+        if value is None:
+            continue
+        first = first or (row, value)
+        if len(value) < 2 or len(value) != len(first[1]) or not {0, 1}.issuperset(value):
+            return
+        count += 1
+    if first is None or (width is not None and len(first[1]) != width):
+        return
+    row, value = first
+    hold = "the list holds" if count == 1 else f"all {count:,} lists hold"
+    raise ValueError(
+        f"{what}: {hold} {len(value)} integers, each of them 0 or 1 (the first is {list(value)} in row {row}). Say "
+        "what they are: multi_hot=True if they hold 0 or 1 for each label, multi_hot=False if they are label ids "
+        "(on the command line --multi-hot or --no-multi-hot)."
+    )

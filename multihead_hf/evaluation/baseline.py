@@ -1,0 +1,258 @@
+"""A linear baseline: TF-IDF with logistic regression, evaluated with the metrics of the heads."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import hstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from ..model.decoding_multihead import decide
+from ..model.head_multihead import HeadConfig
+from .metrics import MISSING, Bools, Floats, compute_metrics, known_and_true, main_score_of
+
+NAME = "TF-IDF + logistic regression"
+MAX_ROWS = 10_000
+_CHOICE_ROWS = 2_000  # rows on which the class weights are chosen; four fifths of them are trained on
+_FEW_ROWS = 500  # below it every n-gram counts, also one that occurs once
+_MAX_FEATURES = 60_000  # word n-grams, and as many character n-grams
+_WORDS_OF, _CHARACTERS_OF = 5_000, 300  # characters of a text whose words, and whose character n-grams, are counted
+_CERTAIN = 30.0  # score of a label that all training rows have, and of one that none has
+
+
+@dataclass
+class HeadBaseline:
+    """The linear baseline of one head.
+
+    Args:
+        main_score: name of the head's main score.
+        rows: training rows that were used.
+        labelled_rows: training rows that are labelled for the head; `None` if not all of them were looked at.
+        class_weight: `"balanced"` or `None`, whichever had the higher main score on training rows that were held out.
+        figures: metric → value, the metrics that the library reports for the head.
+        decisions: bool (rows, labels), the predicted labels of the evaluation rows.
+    """
+
+    main_score: str
+    rows: int
+    labelled_rows: int | None
+    class_weight: str | None
+    figures: dict[str, float]
+    decisions: Bools = field(repr=False)
+
+    @property
+    def trained_on(self) -> str:
+        """The number of training rows in words."""
+        if self.rows == self.labelled_rows:
+            return f"{self.rows:,} rows"
+        return f"a sample of {self.rows:,}{'' if self.labelled_rows is None else f' of {self.labelled_rows:,}'} rows"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The baseline as JSON values, without its decisions."""
+        return {
+            "rows": self.rows,
+            "labelled_rows": self.labelled_rows,
+            "class_weight": self.class_weight,
+            "figures": self.figures,
+        }
+
+
+@dataclass
+class BaselineReport:
+    """The linear baselines of a model's heads. `print(report)` shows a table, `to_dict()` gives plain values.
+
+    Args:
+        heads: head → its baseline.
+        left_out: head with labelled evaluation rows → the reason why it has no baseline.
+        reason: the reason why no head has one.
+    """
+
+    name: ClassVar[str] = NAME
+    heads: dict[str, HeadBaseline] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        heads = {name: own.to_dict() for name, own in self.heads.items()}
+        return {"name": self.name, "heads": heads, "left_out": self.left_out, "reason": self.reason}
+
+    def __str__(self) -> str:
+        lines = [f"Linear baseline ({self.name})", f"{'head':24}{'main score':12}{'value':>7}  trained on"]
+        for name, own in self.heads.items():
+            lines.append(f"{name:24}{own.main_score:12}{own.figures[own.main_score]:7.3f}  {own.trained_on}")
+        lines += [f"{name:24}no baseline: {why}" for name, why in self.left_out.items()]
+        return "\n".join(lines if self.reason is None else [f"There is no linear baseline: {self.reason}."])
+
+
+def linear_baseline(
+    heads: Mapping[str, HeadConfig],
+    train_texts: Sequence[str],
+    train_targets: Mapping[str, npt.ArrayLike],
+    texts: Sequence[str],
+    references: Mapping[str, npt.ArrayLike],
+    *,
+    max_rows: int = MAX_ROWS,
+    seed: int = 42,
+) -> BaselineReport:
+    """Train a linear model for each head, and evaluate it on the rows that the heads are evaluated on.
+
+    The features are TF-IDF of words (1- and 2-grams) and of characters inside words (2- to 5-grams), the models are
+    logistic regressions, one for each label. A label is predicted from a probability of 0.5 on, and the limits
+    `min_labels` and `max_labels` of a head hold; of a single-label head the label with the highest score is predicted.
+    Sample weights are not read.
+
+    Args:
+        heads: the heads by name.
+        train_texts: texts to train on; only those of the rows that are used are read.
+        train_targets: head → label ids (rows,), or cells (rows, labels) that are positive from 0.5 on; −100 where they
+            are not known.
+        texts: texts to evaluate on.
+        references: the targets of these texts, as `train_targets`.
+        max_rows: number of training rows of a head; of more of them a random sample is used.
+        seed: seed of the sample and of the solver.
+
+    Returns:
+        the baselines of the heads with labelled evaluation rows; a head that cannot have one is in `left_out`.
+
+    Raises:
+        ValueError: `max_rows` is below 1, or the targets of a head are not as many as the texts.
+
+    Example:
+        >>> heads = {"mood": HeadConfig(labels=["calm", "angry"])}
+        >>> texts, moods = ["all is fine", "this is bad"] * 9, {"mood": [0, 1] * 9}
+        >>> report = linear_baseline(heads, texts, moods, ["bad"], {"mood": [1]})
+        >>> report.heads["mood"].figures["accuracy"]
+        1.0
+    """
+    if max_rows < 1:
+        raise ValueError(f"max_rows {max_rows}: give a whole number of 1 or more")
+    targets = {name: np.asarray(own) for name, own in train_targets.items()}
+    for argument, arrays, rows in (("train_targets", targets, train_texts), ("references", references, texts)):
+        for name, own in arrays.items():
+            if len(np.asarray(own)) != len(rows):
+                raise ValueError(
+                    f"head {name!r}: {argument} have {len(np.asarray(own))} rows, and there are {len(rows)} texts"
+                )
+    report = BaselineReport()
+    order = np.random.default_rng(seed).permutation(len(train_texts))
+    drawn: dict[str, Any] = {}
+    for name in heads:
+        if name in references and np.not_equal(references[name], MISSING).any():
+            why = _nothing_to_learn(heads[name], targets.get(name))
+            if why is None:
+                drawn[name] = order[_labelled(targets[name])[order]]
+            else:
+                report.left_out[name] = why
+    if not drawn:
+        return report
+    used = np.unique(np.concatenate([own[:max_rows] for own in drawn.values()]))
+    vectors = _vectors([train_texts[int(row)] for row in used], texts)
+    for name, labelled in drawn.items():
+        if vectors is None:
+            report.left_out[name] = "the training texts have no words or characters that can be counted"
+            continue
+        rows = labelled[:max_rows]
+        train = vectors[0][np.searchsorted(used, rows)]
+        head = _baseline(heads[name], train, targets[name][rows], vectors[1], np.asarray(references[name]), seed)
+        head.labelled_rows = len(labelled)
+        report.heads[name] = head
+    return report
+
+
+def _labelled(targets: npt.NDArray[Any]) -> Bools:
+    known: Bools = np.not_equal(targets, MISSING).reshape(len(targets), -1).any(1)
+    return known
+
+
+def _nothing_to_learn(head: HeadConfig, targets: npt.NDArray[Any] | None) -> str | None:
+    """Return the reason why nothing can be learned from these targets, `None` if something can."""
+    if targets is None or not _labelled(targets).any():
+        return "no training row is labelled for it"
+    known, true = known_and_true(targets, head.num_labels)
+    if not (true.any(0) & (known & ~true).any(0)).any():
+        return "all training rows have the same labels"
+    return None
+
+
+def _vectors(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any] | None:
+    """Return sparse features (rows, features) of both, `None` where there is nothing to count."""
+    few = len(train_texts) < _FEW_ROWS
+    common: dict[str, Any] = {"sublinear_tf": True, "max_features": _MAX_FEATURES}
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=1 if few else 2, **common)
+    # without frequent n-grams fits of long texts take less than half the time, and the F1 is as high
+    limits = {"min_df": 1, "max_df": 1.0} if few else {"min_df": 3, "max_df": 0.1}
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **limits, **common)
+    train, others = [], []
+    for vectorizer, length in ((words, _WORDS_OF), (characters, _CHARACTERS_OF)):
+        try:
+            train.append(vectorizer.fit_transform([text[:length] for text in train_texts]))
+        except ValueError:  # no n-gram is left: texts without words, or none that occurs often enough
+            continue
+        others.append(vectorizer.transform([text[:length] for text in texts]))
+    return (hstack(train).tocsr(), hstack(others).tocsr()) if train else None
+
+
+def _baseline(
+    head: HeadConfig, train: Any, targets: npt.NDArray[Any], vectors: Any, references: npt.NDArray[Any], seed: int
+) -> HeadBaseline:
+    """Train on rows in random order, and evaluate."""
+    main = main_score_of(head)
+    judged = min(len(targets), _CHOICE_ROWS) // 5
+    fitted = slice(judged, min(len(targets), _CHOICE_ROWS))
+    weights = dict.fromkeys((None, "balanced"), 0.0)
+    for weight in weights if judged else ():
+        scores = _scores(head, train[fitted], targets[fitted], train[:judged], weight, seed)
+        weights[weight] = _evaluated(head, scores, targets[:judged])[1][main]
+    best = max(weights, key=lambda weight: weights[weight])  # of equals the first, without weights
+    decisions, figures = _evaluated(head, _scores(head, train, targets, vectors, best, seed), references)
+    return HeadBaseline(main, len(targets), len(targets), best, figures, decisions)
+
+
+def _evaluated(head: HeadConfig, scores: Floats, references: npt.NDArray[Any]) -> tuple[Bools, dict[str, float]]:
+    """Return the decisions (rows, labels) by the library's rule with thresholds of 0.5, and their metrics."""
+    plain = HeadConfig(
+        head.labels,
+        head.problem_type,
+        positive_label=head.positive_label,
+        min_labels=head.min_labels,
+        max_labels=head.max_labels,
+    )
+    logits = torch.from_numpy(scores)
+    chosen = logits.sigmoid() if head.multi_label else logits
+    decisions: Bools = decide(plain, chosen).numpy()
+    own = decisions if head.multi_label else decisions.argmax(1)
+    figures = compute_metrics({"": plain}, {"": chosen.numpy()}, {"": own}, {"": references})
+    return decisions, {key.removeprefix("_"): value for key, value in figures.items() if key.startswith("_")}
+
+
+def _scores(
+    head: HeadConfig, train: Any, targets: npt.NDArray[Any], vectors: Any, weight: str | None, seed: int
+) -> Floats:
+    """Return the scores (rows, labels) of a logistic regression for each label, on the scale of logits."""
+    known, true = known_and_true(targets, head.num_labels)
+    two = not head.multi_label and head.num_labels == 2  # one regression is both
+    labels = [1] if two else range(head.num_labels)
+    found = np.stack([_label_scores(train, known[:, own], true[:, own], vectors, weight, seed) for own in labels], 1)
+    return np.concatenate([-found, found], 1) if two else found
+
+
+def _label_scores(train: Any, known: Bools, true: Bools, vectors: Any, weight: str | None, seed: int) -> Floats:
+    targets = true[known]
+    if not targets.any() or targets.all():
+        return np.full(vectors.shape[0], _CERTAIN if targets.any() else -_CERTAIN)
+    # The dual solver with a wide tolerance takes a third of the time, and its F1 differs by 0.001.
+    model = LogisticRegression(
+        C=5, solver="liblinear", dual=True, tol=0.3, max_iter=1000, class_weight=weight, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline may stop short of the optimum
+        model.fit(train if known.all() else train[known], targets)
+    scores: Floats = model.decision_function(vectors)
+    return scores

@@ -1,0 +1,288 @@
+"""Which thresholds a multi-label head keeps: as they were, one for the head or one per label, by held-out rows."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .counts import precision_recall_f1, ratio
+from .metrics import MISSING
+from .thresholds import Bools, Counts, Fit, Floats, Rows, Target, Values, fit_thresholds
+
+CANDIDATES = ("unchanged", "head", "label")
+# rows are divided into folds again until so many cells have been decided, but at most so often
+_CELLS, _ROUNDS = 20_000_000, 10
+
+Decide = Callable[[Floats, Floats], Bools]
+Metrics = dict[str, float]
+
+
+@dataclass
+class HeadThresholds:
+    """What `tune_thresholds` found for a head.
+
+    Args:
+        thresholds: in label order, those that the head has now.
+        choice: `"unchanged"` (as they were), `"head"` (one common threshold) or `"label"` (one per label).
+        reason: the choice and the metrics that it follows from, in words.
+        is_doubtful: whether thresholds were asked for that are worse than before on held-out folds, or none could be
+            chosen.
+        common: the head's common threshold; `None` with too few positives, or if none is allowed.
+        fallback: label → positives, of labels with too few of them (or without an allowed threshold), which share the
+            head's threshold under `"label"`.
+        rows: labelled rows.
+        candidates: choice → its metrics on held-out folds: each row is decided by thresholds from the other folds.
+        before: metrics with the thresholds that the head had: `f1_micro` and `f1_macro` (over labels that occur); for
+            `"recall_at_precision"` also `recall_micro` and `precision_micro`, for `"cost"` the `cost` per row.
+        after: the same on held-out folds, for each of which the other folds also make the choice: what to expect of the
+            procedure on new rows.
+        fitted: the same with `thresholds` on the rows that they were chosen on, which is optimistic.
+    """
+
+    thresholds: list[float]
+    choice: str
+    reason: str
+    is_doubtful: bool
+    common: float | None
+    fallback: dict[str, int]
+    rows: int
+    candidates: dict[str, Metrics]
+    before: Metrics
+    after: Metrics
+    fitted: Metrics
+
+
+def metrics_of(counts: Counts, rows: int, target: Target) -> Metrics:
+    """The metrics in `HeadThresholds`, from the counts of each label (3, labels)."""
+    hits, predicted, support = counts
+    _, _, f1 = precision_recall_f1(hits, predicted, support)
+    totals = np.array([*counts.sum(1), rows])
+    precision, recall, micro = precision_recall_f1(*totals[:3])
+    occurs = support > 0
+    found = {"f1_micro": float(micro), "f1_macro": float(f1[occurs].mean()) if occurs.any() else 0.0}
+    if target.metric == "recall_at_precision":
+        found |= {"recall_micro": float(recall), "precision_micro": float(precision)}
+    if target.metric == "cost":
+        found["cost"] = -float(scores_of(totals, target))
+    return found
+
+
+def scores_of(totals: npt.NDArray[np.integer], target: Target) -> Values:
+    """What the choice goes by, higher is better: micro F1, the recall, or the cost per row with a minus.
+
+    The recall counts if the precision is reached, within two standard errors; if not, the score is how much of it is
+    lacking, with a minus.
+
+    Args:
+        totals: (..., 4) TP, TP + FP, TP + FN and rows.
+    """
+    hits, predicted, support, rows = np.moveaxis(totals, -1, 0)
+    precision, recall, f1 = precision_recall_f1(hits, predicted, support)
+    if target.metric == "f1":
+        return f1
+    if target.metric == "cost":
+        false_positive, false_negative = target.costs
+        return -ratio(false_positive * (predicted - hits) + false_negative * (support - hits), rows)
+    error = np.sqrt(ratio(target.precision * (1 - target.precision), predicted))
+    reached = (precision >= target.precision - 2 * error) | (predicted == 0)
+    return np.where(reached, recall, precision - target.precision)
+
+
+def choose(totals: Counts, target: Target) -> int:
+    """The best candidate whose gain over the first one exceeds the standard error over the folds, else the first one.
+
+    Args:
+        totals: (candidates, rounds, folds, 4) as for `scores_of`, of held-out rows; the first candidate is the
+            thresholds as they were.
+    """
+    found = scores_of(totals.sum(2), target).mean(1)  # (candidates,)
+    by_fold = scores_of(totals, target)
+    errors = (by_fold - by_fold[0]).std(2, ddof=1).mean(1) / np.sqrt(totals.shape[2])
+    better = found - found[0] > errors
+    return int(np.where(better, found, -np.inf).argmax()) if better.any() else 0
+
+
+class _Round(NamedTuple):
+    """Held-out rows of one division into folds.
+
+    Args:
+        whole: the thresholds that all rows give.
+        counts: (candidates, folds, 3, labels) of the held-out rows.
+        totals: (candidates, folds, 4) of the held-out rows.
+        chosen: for each fold the candidate that the other folds choose; empty if there is no choice.
+    """
+
+    whole: Fit
+    counts: Counts
+    totals: Counts
+    chosen: list[int]
+
+
+class _CrossFit(NamedTuple):
+    """Deciding held-out rows with thresholds from the other folds.
+
+    Args:
+        rows: all labelled rows.
+        before: (labels,) the thresholds so far.
+        target, min_support: as for `fit_thresholds`.
+        decide: as for `tune_head`.
+    """
+
+    rows: Rows
+    before: Values
+    target: Target
+    min_support: int
+    decide: Decide
+
+    def round(self, parts: Sequence[npt.NDArray[np.int64]], nested: bool) -> _Round:
+        """
+        Args:
+            parts: the rows of each fold.
+            nested: whether a candidate is chosen for each fold too, on the folds that are left.
+        """
+        scores, positive, known = self.rows
+        folds = [Rows(scores[part], positive[part], known[part]) for part in parts]
+        fits = self._fits(folds, nested)
+
+        def decided(fold: int, *out: int) -> list[Bools]:
+            fit = fits[frozenset({fold, *out})]
+            thresholds = (self.before, fit.head, fit.label)
+            return [self.decide(folds[fold].scores, each.astype(np.float32)) for each in thresholds]
+
+        counts, totals, chosen = [], [], []
+        for number, fold in enumerate(folds):
+            decisions = decided(number)
+            counts.append([fold.counts(each) for each in decisions])
+            totals.append([fold.totals(each) for each in decisions])
+        for outer in range(len(folds) if nested else 0):
+            others = [number for number in range(len(folds)) if number != outer]
+            inner = [[folds[number].totals(each) for each in decided(number, outer)] for number in others]
+            chosen.append(choose(np.stack(inner, 1)[:, None], self.target))
+        return _Round(fits[frozenset()], np.stack(counts, 1), np.stack(totals, 1), chosen)
+
+    def _fits(self, folds: Sequence[Rows], nested: bool) -> dict[frozenset[int], Fit]:
+        """Folds left out → thresholds from all others."""
+        numbers = range(len(folds))
+        left_out = [frozenset(out) for size in range(3 if nested else 2) for out in combinations(numbers, size)]
+        subsets = np.array([[number not in out for number in numbers] for out in left_out])
+        fits = fit_thresholds(folds, subsets, self.before, self.target, self.min_support)
+        return dict(zip(left_out, fits, strict=True))
+
+
+def tune_head(
+    scores: npt.ArrayLike,
+    references: npt.ArrayLike,
+    labels: Sequence[str],
+    thresholds: Sequence[float] | None,
+    target: Target,
+    granularity: str = "auto",
+    min_support: int = 10,
+    folds: int = 5,
+    seed: int = 42,
+    decide: Decide = np.greater_equal,
+) -> HeadThresholds:
+    """Choose the thresholds of one head, by what they are worth on held-out rows.
+
+    Args:
+        scores: (rows, labels) probabilities, after calibration.
+        references: (rows, labels), −100 in cells that are not known.
+        labels: their names.
+        thresholds: those that the head has, in label order; `None` is 0.5.
+        target, min_support: as for `fit_thresholds`.
+        granularity: `"head"` for one threshold, `"label"` for one per label, or `"auto"` for the best of these and of
+            the thresholds as they are.
+        folds: number of parts of the rows, at least 3; each is decided by thresholds from the others.
+        seed: of the division into folds.
+        decide: decisions (rows, labels) of scores (rows, labels) with thresholds (labels,), both float32. Thresholds
+            are chosen as if it compared them; what they are worth is what it decides.
+
+    Raises:
+        ValueError: too few folds, or fewer labelled rows than folds.
+    """
+    if folds < 3:
+        raise ValueError(f"folds {folds}: give a whole number of 3 or more")
+    given = np.asarray(references, dtype=np.float32)
+    labelled = (given != MISSING).any(1)
+    if (number := int(labelled.sum())) < folds:
+        raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one for each fold")
+    rows = Rows.of(np.asarray(scores, dtype=np.float32)[labelled], given[labelled])
+    before = np.full(len(labels), 0.5) if thresholds is None else np.array(thresholds, dtype=np.float64)
+    cross_fit, rng = _CrossFit(rows, before, target, min_support, decide), np.random.default_rng(seed)
+    rounds = [
+        cross_fit.round(np.array_split(rng.permutation(number), folds), granularity == "auto")
+        for _ in range(max(1, min(_ROUNDS, _CELLS // rows.scores.size)))
+    ]
+    fit = rounds[0].whole
+    kept = {"unchanged": before, "head": fit.head, "label": fit.label}
+    totals = np.stack([each.totals for each in rounds], 1)
+    # without a common threshold the head keeps what it has, unless labels have thresholds of their own
+    possible = not (math.isnan(fit.common) and (granularity == "head" or fit.fell_back.all()))
+    asked = CANDIDATES[choose(totals, target)] if granularity == "auto" else granularity
+    choice = asked if possible else "unchanged"
+    candidates = {name: _held_out(rounds, [place] * folds, target) for place, name in enumerate(CANDIDATES)}
+    support = rows.positive.sum(0)
+    if not possible:
+        reason, is_doubtful = _impossible(int(support.sum()), min_support, target), True
+    else:
+        worth = dict(zip(CANDIDATES, scores_of(totals.sum(2), target).mean(1).tolist(), strict=True))
+        is_doubtful = worth[choice] < worth["unchanged"]
+        reason = _reason(choice, candidates, worth, target, forced=granularity != "auto")
+    decisions = decide(rows.scores, kept[choice].astype(np.float32))
+    return HeadThresholds(
+        thresholds=kept[choice].tolist(),
+        choice=choice,
+        reason=reason,
+        is_doubtful=is_doubtful,
+        common=None if math.isnan(fit.common) else fit.common,
+        fallback={labels[label]: int(support[label]) for label in np.flatnonzero(fit.fell_back).tolist()},
+        rows=number,
+        candidates=candidates,
+        before=candidates["unchanged"],
+        after=_held_out(rounds, None, target) if granularity == "auto" else candidates[choice],
+        fitted=metrics_of(rows.counts(decisions), number, target),
+    )
+
+
+def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Target) -> Metrics:
+    """Metrics of the held-out rows, the mean over the rounds, with a candidate for each fold (`None`: the chosen)."""
+    found = []
+    for each in rounds:
+        by_fold = each.chosen if candidates is None else candidates
+        counts = each.counts[by_fold, range(len(by_fold))].sum(0)
+        found.append(metrics_of(counts, int(each.totals[0, :, 3].sum()), target))
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+
+
+def _impossible(positives: int, min_support: int, target: Target) -> str:
+    if positives < max(min_support, 1):
+        return f"kept as they were: the number of positive labels is {positives}, and min_support is {min_support}"
+    return f"kept as they were: no threshold reaches a precision of {target.precision}"
+
+
+def _reason(
+    choice: str, candidates: Mapping[str, Metrics], worth: Mapping[str, float], target: Target, forced: bool
+) -> str:
+    shown = {name: _shown(metrics, target) for name, metrics in candidates.items()}
+    if choice == "unchanged":
+        within = "; gains within a standard error do not count" if max(worth.values()) > worth[choice] else ""
+        return (
+            f"kept as they were ({shown[choice]}; one per head {shown['head']}, one per label {shown['label']} on "
+            f"held-out folds{within})"
+        )
+    threshold = f"one threshold per {choice}{', as asked' if forced else ''}"
+    other = "label" if choice == "head" else "head"
+    against = f"against {shown['unchanged']} as they were and {shown[other]} with one per {other}"
+    worse = "; that is worse than before, and granularity='auto' keeps the better ones"
+    return f"{threshold}: {shown[choice]} on held-out folds, {against}{worse * (worth[choice] < worth['unchanged'])}"
+
+
+def _shown(metrics: Metrics, target: Target) -> str:
+    if target.metric == "f1":
+        return f"{metrics['f1_micro']:.3f}"
+    if target.metric == "cost":
+        return f"a cost of {metrics['cost']:.3f} per row"
+    return f"recall {metrics['recall_micro']:.3f} at precision {metrics['precision_micro']:.3f}"

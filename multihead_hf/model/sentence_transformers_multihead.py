@@ -1,0 +1,148 @@
+"""How an encoder's own sentence-transformers files say that its texts are read: pooling, maximum length and prompt.
+
+This file travels with every saved model. The files are found and read by transformers.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.utils import cached_file, logging
+
+from .configuration_multihead import POOLINGS, default_pooling
+from .encoder_multihead import max_positions
+
+logger = logging.get_logger(__name__)
+
+SETTINGS = ("pooling", "max_length", "text_prefix")
+_POOLING_NAMES = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
+# one key for each mode, until sentence-transformers 5.3
+_OLD_POOLING_KEYS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+# Normalize changes the length of a vector and not its direction, and a head is trained on the length that it gets
+_NOT_MISSED = ("Transformer", "Pooling", "Normalize", "Dropout")
+
+
+def sentence_transformers_settings(
+    name_or_path: Any, encoder: PreTrainedConfig, hub: Mapping[str, Any], given: Collection[str]
+) -> dict[str, Any]:
+    """Return settings of `MultiHeadConfig` as the sentence-transformers files of an encoder have them.
+
+    Args:
+        name_or_path: Hub id or folder of the encoder.
+        encoder: its config.
+        hub: `revision` and `token`.
+        given: names of settings that are given already and are not looked for.
+
+    Returns:
+        `pooling`, `max_length` and `text_prefix`, as far as the files have them and they are not given; empty for an
+        encoder without such files. A damaged file is warned about and ignored.
+    """
+    wanted = [name for name in SETTINGS if name not in given]
+    if not wanted:
+        return {}
+    found = _read(name_or_path, "modules.json", list, hub)
+    modules = _modules(name_or_path, found or [])
+    if "Transformer" not in modules:
+        logger.info(f"{name_or_path}: no modules.json of sentence-transformers with a Transformer was found")
+        return {}
+    missed = [f"{kind} ({path})" for kind, path in modules.items() if kind not in _NOT_MISSED]
+    if missed:
+        logger.warning(
+            f"{name_or_path}: these modules of its modules.json are left out, and the heads stand on the vectors "
+            f"without them: {', '.join(missed)}"
+        )
+    settings: dict[str, Any] = {}
+    if "pooling" in wanted and "Pooling" in modules:
+        pooling = _read(name_or_path, _within(modules["Pooling"], "config.json"), dict, hub)
+        settings["pooling"] = None if pooling is None else _pooling(name_or_path, pooling, encoder)
+    if "max_length" in wanted:
+        settings["max_length"] = _max_length(name_or_path, modules["Transformer"], encoder, hub)
+    if "text_prefix" in wanted:
+        prompts = _read(name_or_path, "config_sentence_transformers.json", dict, hub)
+        settings["text_prefix"] = _prompt(name_or_path, prompts or {})
+    settings = {name: value for name, value in settings.items() if value is not None}
+    taken = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    logger.info(f"{name_or_path}: {taken or 'no setting'} taken from its sentence-transformers files")
+    return settings
+
+
+def _read(name_or_path: Any, filename: str, kind: type, hub: Mapping[str, Any]) -> Any:
+    """A JSON file of the encoder; `None` where there is none (or it cannot be had offline), and for a damaged one."""
+    path = cached_file(
+        name_or_path,
+        filename,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    if path is None:
+        return None
+    try:
+        found = PreTrainedConfig._dict_from_json_file(path)
+    except ValueError as error:  # no JSON, or not in UTF-8
+        problem = str(error)
+    else:
+        if isinstance(found, kind):
+            return found
+        problem = f"it holds a {type(found).__name__}, and a {kind.__name__} was expected"
+    logger.warning(f"{name_or_path}: {filename} cannot be read and is ignored: {problem}")
+    return None
+
+
+def _within(folder: str, filename: str) -> str:
+    return f"{folder}/{filename}" if folder else filename
+
+
+def _modules(name_or_path: Any, found: list[Any]) -> dict[str, str]:
+    """Kind → path of the modules in their order, such as `Pooling` → `1_Pooling`."""
+    modules: dict[str, str] = {}
+    for module in found:
+        if not isinstance(module, dict) or {type(module.get("type")), type(module.get("path"))} != {str}:
+            logger.warning(f"{name_or_path}: modules.json is ignored: no 'type' and 'path' in {module!r}")
+            return {}
+        modules.setdefault(module["type"].rsplit(".", 1)[-1], module["path"])
+    return modules
+
+
+def _pooling(name_or_path: Any, found: dict[str, Any], encoder: PreTrainedConfig) -> str | None:
+    old = [mode for key, mode in _OLD_POOLING_KEYS.items() if found.get(key)]
+    modes = found.get("pooling_mode", old or "mean")
+    modes = modes if isinstance(modes, list) else [modes]
+    if len(modes) == 1 and str(modes[0]) in _POOLING_NAMES:
+        return _POOLING_NAMES[str(modes[0])]
+    logger.warning(
+        f"{name_or_path}: its vectors were pooled with {' + '.join(map(str, modes))}, which is not among the poolings "
+        f"here: pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
+    )
+    return None
+
+
+def _max_length(name_or_path: Any, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]) -> int | None:
+    # older files have the encoder's kind in their name; newer ones leave the length to the tokenizer, as is done here
+    for kind in dict.fromkeys(("bert", encoder.model_type)):
+        found = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
+        if found is not None:
+            length = found.get("max_seq_length")
+            return int(min(length, max_positions(encoder))) if type(length) is int and length > 0 else None
+    return None
+
+
+def _prompt(name_or_path: Any, found: dict[str, Any]) -> str | None:
+    """The prompt for classification, else the default one; of others it is not certain that they suit."""
+    prompts = found.get("prompts")
+    prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}
+    names = [name for name in prompts if name.lower() == "classification"]
+    for name in [*names, found.get("default_prompt_name")]:
+        if name in prompts and isinstance(prompts[name], str):
+            return prompts[name]
+    if prompts:
+        logger.info(f"{name_or_path}: none of its prompts is taken; set text_prefix to use one: {prompts}")
+    return None

@@ -1,0 +1,132 @@
+"""The training rows and the evaluation rows of a report's linear baseline."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, Trainer
+
+from ..data.sources import one_part, read_dataset
+from ..evaluation.baseline import BaselineReport, linear_baseline
+from .predictions import Predictions, RowTexts, prepared_rows, targets_of
+
+# rows that are prepared for nothing but their labels; of more of them a random sample is
+_PREPARED_ROWS = 50_000
+_NOT_KNOWN = "the training rows are not known; name them with train_dataset= (on the command line --train-data FILES)"
+
+
+class TrainingRows(NamedTuple):
+    """Rows to train a baseline on.
+
+    Args:
+        prepared: with their tokens and targets.
+        raw: the same rows with their texts, where there are such.
+        is_sample: whether there were more of them.
+    """
+
+    prepared: Dataset
+    raw: Dataset | None
+    is_sample: bool = False
+
+    def has_texts(self, columns: list[str]) -> bool:
+        """Whether the raw rows are there with these text columns."""
+        return self.raw is not None and {*columns} <= {*self.raw.column_names}
+
+
+def training_rows(
+    model: Any,
+    data: Any,
+    rows: Dataset,
+    train_dataset: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    reading: Mapping[str, Any],
+    seed: int,
+    strings: Collection[str] = (),
+) -> TrainingRows | str:
+    """Return the rows to train a baseline on, or the reason why there are none.
+
+    Args:
+        model: a trainer or a model.
+        data: what was given to report on, perhaps in splits.
+        rows: the rows to report on.
+        train_dataset: what was given to train a baseline on; by default the trainer's rows, else the split `train`.
+        tokenizer, reading: as for `predicted`.
+        seed: seed of a sample.
+        strings: columns whose cells are strings whatever they look like, as for `read_dataset`.
+
+    Raises:
+        ValueError: `train_dataset` cannot be read.
+    """
+    if train_dataset is None and isinstance(model, Trainer) and model.train_dataset is not None:
+        return _rows_of_trainer(model)
+    if train_dataset is not None:
+        found = read_dataset(train_dataset, strings=strings)
+        if isinstance(found, Mapping) and "train" not in found:
+            raise ValueError(f"train_dataset: the splits are {list(found)}, and none is 'train': pass one of them")
+        return _prepared(model, one_part(found, None, ("train",)), tokenizer, reading, seed)
+    if not isinstance(data, Mapping) or "train" not in data:
+        return _NOT_KNOWN
+    if data["train"] is rows:
+        return "the report is on the training rows themselves"
+    try:
+        return _prepared(model, data["train"], tokenizer, reading, seed)
+    except ValueError as error:  # nobody asked for these rows, and a report can do without them
+        return f"the split 'train' cannot be read: {error}"
+
+
+def baseline_of(
+    predictions: Predictions,
+    training: TrainingRows,
+    rows: Dataset,
+    columns: list[str],
+    tokenizer: PreTrainedTokenizerBase | None,
+    seed: int,
+) -> BaselineReport:
+    """Train the linear baselines, and evaluate them on the rows of the predictions.
+
+    Args:
+        predictions: of the rows.
+        training: the rows to train on.
+        rows: the rows to evaluate on, raw only if those to train on have their texts, too (`has_texts`).
+        columns: their text columns.
+        tokenizer: reads the texts of prepared rows.
+        seed: as for `linear_baseline`.
+    """
+    # of both the texts, or of both what their tokens say
+    source = training.prepared if "input_ids" in rows.column_names or training.raw is None else training.raw
+    report = linear_baseline(
+        predictions.heads,
+        RowTexts(source, columns, tokenizer),
+        targets_of(training.prepared, predictions.heads),
+        list(RowTexts(rows, columns, tokenizer)),
+        predictions.references,
+        seed=seed,
+    )
+    if training.is_sample:
+        for own in report.heads.values():
+            own.labelled_rows = None
+    return report
+
+
+def _rows_of_trainer(trainer: Any) -> TrainingRows | str:
+    train, given = trainer.train_dataset, trainer.raw_train_dataset
+    if not isinstance(train, Dataset):
+        return _not_read_again(train)
+    raw = read_dataset(given) if isinstance(given, (Dataset, pd.DataFrame)) else None
+    return TrainingRows(train, raw if raw is not None and len(raw) == len(train) else None)
+
+
+def _prepared(
+    model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any], seed: int
+) -> TrainingRows | str:
+    if not isinstance(rows, Dataset):
+        return _not_read_again(rows)
+    is_sample = len(rows) > _PREPARED_ROWS
+    if is_sample:
+        rows = rows.shuffle(seed=seed).select(range(_PREPARED_ROWS))
+    return TrainingRows(prepared_rows(model, rows, tokenizer, "train_dataset", reading), rows, is_sample)
+
+
+def _not_read_again(rows: Any) -> str:
+    return f"it needs training rows that can be read again, and these are of the type {type(rows).__name__}"

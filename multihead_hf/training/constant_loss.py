@@ -1,0 +1,152 @@
+"""The loss of a head that predicts the same for every text: the yardstick of `head_weighting="prior"`."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers.trainer_utils import has_length
+
+from ..data.collator import stack_targets
+from ..data.encoding import WEIGHT
+from ..model.head_multihead import HeadConfig
+from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
+
+_MOST_ROWS = 20_000  # enough for a mean to about a hundredth
+_CHUNK = 2_000
+_FLOOR = 1e-3  # a head that hardly has anything to learn must not drown the others
+
+
+class Constant(NamedTuple):
+    """The best constant prediction of a head.
+
+    Args:
+        loss: the head's own loss with it, over the labelled rows.
+        logits: (labels,), the prediction.
+    """
+
+    loss: float
+    logits: Tensor
+
+
+def best_constants(rows: Any, heads: Mapping[str, HeadConfig], seed: int = 0) -> dict[str, Constant]:
+    """The best constant prediction of each head on prepared training rows.
+
+    Unlabelled rows and cells are left out; class weights, positive weights, label smoothing and `sample_weight` count
+    as they do in training. Of more than 20,000 rows as many are drawn at random; of a stream the first ones are read.
+
+    Args:
+        rows: prepared rows.
+        heads: the heads, by name. One whose loss is not known here is left out, and so is one without a labelled row.
+        seed: of the draw.
+    """
+    known = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
+    found = _distinct_targets(rows, known, seed)
+    return {name: best_constant(name, known[name], *found[name]) for name in known if name in found}
+
+
+def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor) -> Constant:
+    """The logits (labels,), the same for all rows, with the lowest loss.
+
+    Args:
+        name: of the head.
+        head: its loss and weights.
+        targets: different targets, label ids (rows,) or cells (rows, labels); −100 where not known.
+        weights: (rows,), how often each occurs.
+    """
+    learned = None
+    if head.learn_thresholds is not None:
+        learned = torch.full((head.num_labels,), head.learn_thresholds, dtype=torch.float64).logit()
+    terms = loss_terms(name, head, learned)
+    start = log_odds(head, targets, weights)
+    best = min((_minimise(terms, each, targets, weights) for each in (start, torch.zeros_like(start))), key=_loss_of)
+    return best._replace(loss=max(best.loss, _FLOOR))
+
+
+def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:
+    """(labels,): the logits whose probabilities are the labels' shares of the rows, at least half a row."""
+    if head.multi_label:
+        counts = (targets != MISSING) * weights[:, None]  # (rows, labels)
+        known = counts.sum(0).clamp(min=1.0)
+        share = (targets.clamp(min=0.0) * counts).sum(0) / known
+        return share.clamp(0.5 / known, 1 - 0.5 / known).logit()
+    counts = torch.zeros(head.num_labels, dtype=weights.dtype).index_add_(0, targets, weights)
+    return (counts.clamp(min=0.5) / counts.sum().clamp(min=1.0)).log()
+
+
+def _loss_of(constant: Constant) -> float:
+    return constant.loss
+
+
+def _minimise(terms: list[Term], start: Tensor, targets: Tensor, weights: Tensor) -> Constant:
+    logits = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([logits], max_iter=40, line_search_fn="strong_wolfe")
+    best = Constant(float("inf"), start)
+
+    def closure() -> float:
+        nonlocal best
+        optimizer.zero_grad()
+        loss = _loss(terms, logits, targets, weights)
+        loss.backward()
+        value = loss.item()
+        if value < best.loss:
+            best = Constant(value, logits.detach().clone())
+        return value
+
+    optimizer.step(closure)
+    return best
+
+
+def _loss(terms: list[Term], logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    rows = logits.expand(len(targets), -1)  # (rows, labels)
+    total = logits.sum() * 0.0
+    for term in terms:
+        units = (term.denominator(targets) * weights).sum()
+        if isinstance(term, AdditiveTerm):
+            total = total + term.weight * (term.numerator(rows, targets) * weights).sum() / units
+        else:
+            sums = torch.einsum("r...,r->...", term.statistics(rows, targets), weights)
+            total = total + term.weight * term.value(sums)
+    return total
+
+
+def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
+    counts: dict[str, dict[bytes, float]] = {name: {} for name in heads}
+    for chunk in _chunks(rows, seed):
+        weights = np.array([1.0 if row.get(WEIGHT) is None else float(row[WEIGHT]) for row in chunk])
+        for name, head in heads.items():
+            cells = stack_targets(name, head, [(row.get("labels") or {}).get(name) for row in chunk]).numpy()
+            labelled = (cells != MISSING).reshape(len(cells), -1).any(1) & (weights > 0)
+            own = counts[name]
+            for target, weight in zip(cells[labelled], weights[labelled], strict=True):
+                key = target.tobytes()
+                own[key] = own.get(key, 0.0) + float(weight)
+    found = {}
+    for name, own in counts.items():
+        if own:
+            kind = np.float32 if heads[name].multi_label else np.int64
+            targets = torch.from_numpy(np.frombuffer(b"".join(own), dtype=kind).copy())
+            if heads[name].multi_label:
+                targets = targets.view(len(own), heads[name].num_labels).double()
+            found[name] = targets, torch.tensor(list(own.values()), dtype=torch.float64)
+    return found
+
+
+def _chunks(rows: Any, seed: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Prepared rows without their tokens where that saves reading them."""
+    if isinstance(rows, Dataset) and rows.format["type"] != "custom":
+        rows = rows.select_columns([name for name in ("labels", WEIGHT) if name in rows.column_names]).with_format(None)
+    source: Iterable[Any] = rows
+    if has_length(rows) and len(rows) > _MOST_ROWS:
+        drawn = sorted(random.Random(seed).sample(range(len(rows)), _MOST_ROWS))
+        source = rows.select(drawn) if isinstance(rows, Dataset) else (rows[index] for index in drawn)
+    elif has_length(rows) and not isinstance(rows, Iterable):
+        source = (rows[index] for index in range(len(rows)))
+    iterator = iter(islice(source, _MOST_ROWS))
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk

@@ -1,0 +1,115 @@
+"""What the arguments leave open: learning rates, epochs, and how the heads' losses are weighed."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.trainer_utils import has_length
+
+from ..evaluation.modes import evaluating
+from ..model.head_multihead import HeadConfig, is_a
+from ..model.layers_multihead import ClassificationHead, Windows, module_key
+from ..model.modeling_multihead import MultiHeadModel
+from .arguments import MultiHeadTrainingArguments
+
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 20
+_RATE_BY_WIDTH, _HIGHEST_RATE = 0.04, 1e-3
+# by how much one optimizer step may change a logit, or a hidden unit of an mlp head
+_STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
+_ROWS_MEASURED = 16
+
+
+def filled_in(args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: Any) -> MultiHeadTrainingArguments:
+    """A copy of the arguments with the learning rate and the epochs that they leave open.
+
+    Args:
+        args: stay as they are.
+        model: to be trained.
+        rows: the prepared training rows, or `None`.
+    """
+    args = copy.copy(args)
+    if args.learning_rate is None:
+        args.learning_rate = encoder_rate(model.config.hidden_size)
+    if args.num_train_epochs is None:
+        rows_of_a_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        args.num_train_epochs = float(epochs_for(len(rows) if has_length(rows) else None, rows_of_a_step))
+    return args
+
+
+def encoder_rate(width: int) -> float:
+    """Peak learning rate of an encoder: inverse to its width, as Yang et al. derive for Adam ("Tensor Programs V",
+    2022), to two digits.
+
+    Args:
+        width: its hidden size.
+    """
+    return float(f"{min(_RATE_BY_WIDTH / width, _HIGHEST_RATE):.1e}")
+
+
+def epochs_for(rows: int | None, rows_of_a_step: int) -> int:
+    """Epochs that give at least 1,000 optimizer steps, from 3 to 20; 3 for rows of unknown number."""
+    if not rows:
+        return _LEAST_EPOCHS
+    wanted = math.ceil(_STEPS / math.ceil(rows / rows_of_a_step))
+    return min(max(wanted, _LEAST_EPOCHS), _MOST_EPOCHS)
+
+
+def fresh_head_rate(architecture: str, size: float) -> float:
+    """Peak learning rate of a freshly made head, to two digits.
+
+    Adam moves each weight by about the learning rate, and so a logit by up to `rate · Σ|x|`. The rate is what makes
+    this step the same for features of any width and size.
+
+    Args:
+        architecture: `"linear"` or `"mlp"`.
+        size: mean of `Σ|x|` over the features x of some texts.
+    """
+    return float(f"{min(_STEP_OF_A_LOGIT[architecture] / max(size, 1e-6), 0.1):.1e}")
+
+
+@torch.no_grad()
+def feature_size(model: MultiHeadModel, rows: Any, collate: Callable[[Sequence[Any]], Mapping[str, Any]]) -> float:
+    """Mean of `Σ|x|` over the pooled features x of some training rows, evenly spread; 16 of a stream's first.
+
+    Args:
+        model: whose encoder is asked; its mode and the random state stay as they are.
+        rows: prepared.
+        collate: makes a batch of them.
+    """
+    if has_length(rows):
+        count = min(len(rows), _ROWS_MEASURED)
+        some = [rows[index * len(rows) // count] for index in range(count)]
+    else:
+        some = list(islice(iter(rows), _ROWS_MEASURED))
+    batch = collate(some)
+    if "features" in batch:
+        return float(batch["features"].float().abs().sum(-1).mean())
+    device = next(model.encoder.parameters()).device
+    tokens: dict[str, Tensor | None] = {
+        name: batch[name].to(device) for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch
+    }
+    if batch["input_ids"].dim() == 3:
+        windows = Windows.of_tokens(batch["input_ids"], batch.get("attention_mask"), batch.get("window_mask"))
+        tokens = {name: windows.flat(values) for name, values in tokens.items()}
+    with evaluating(model):
+        features = model.encode(**tokens)  # type: ignore[arg-type]
+    return float(features.float().abs().sum(-1).mean())
+
+
+def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tuple[str, ClassificationHead]]:
+    """Name and module of each head, also under the wrappers of PEFT (then also the frozen original)."""
+    names = {module_key(name): name for name in heads}
+    for key, module in model.named_modules():
+        if is_a(module, ClassificationHead):
+            own = [names[part] for part in key.split(".") if part in names]
+            yield own[-1], module
+
+
+def is_fresh(head: ClassificationHead) -> bool:
+    """Whether a head is trained that was neither loaded nor trained before."""
+    # (the code of a model that was saved by an older version may not have the attribute, and its heads were loaded)
+    return getattr(head, "is_fresh", False) and any(parameter.requires_grad for parameter in head.parameters())
