@@ -3,21 +3,20 @@
 This file travels with every saved model.
 """
 
-import contextlib
 import inspect
-import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.utils import logging
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from .configuration_multihead import MultiHeadConfig
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 _MISSING_SHOWN = 5
 
@@ -67,10 +66,8 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
     missing: dict[int, str] = {}  # id of a parameter → its name
 
     def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
-        with without_bars(), _without_report():
-            model, info = model_class.from_pretrained(
-                name_or_path, config=config, output_loading_info=True, **options, **arguments
-            )
+        arguments = {"config": config, "output_loading_info": True, **options, **arguments}
+        model, info = without_bars(_without_report, model_class.from_pretrained, name_or_path, **arguments)
         missing.update((id(own), name) for name, own in model.named_parameters() if name in info["missing_keys"])
         return model
 
@@ -86,38 +83,36 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
     return encoder
 
 
-@contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """Show none of transformers' own progress bars (of weights that are read or written); downloads have others."""
+def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function, and meanwhile show none of transformers' own progress bars (of weights that are read or
+    written); downloads have others."""
     before = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))
     try:
-        yield
+        return function(*args, **kwargs)
     finally:
         set_tqdm_hook(before)
 
 
-@contextlib.contextmanager
-def _without_report() -> Iterator[None]:
-    """Hold back transformers' report on a checkpoint's weights, unless an error follows, which refers to it."""
-    reports: list[logging.LogRecord] = []
-    source = logging.getLogger(PreTrainedModel.__module__)
+def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function, and hold back transformers' report on a checkpoint's weights, unless an error follows, which
+    refers to it."""
+    reports: list[Any] = []
+    source = logging.get_logger(PreTrainedModel.__module__)
 
-    def is_other(record: logging.LogRecord) -> bool:
-        if "LOAD REPORT" not in record.getMessage():
-            return True
-        reports.append(record)
-        return False
+    def is_other(record: Any) -> bool:
+        if "LOAD REPORT" in record.getMessage():
+            reports.append(record)
+        return record not in reports
 
     source.addFilter(is_other)
     try:
-        yield
-    except BaseException:
+        result = function(*args, **kwargs)
+        reports.clear()
+    finally:
         source.removeFilter(is_other)
         for report in reports:
             source.handle(report)
-        raise
-    finally:
-        source.removeFilter(is_other)
+    return result
 
 
 def freeze_unused_pooler(encoder: nn.Module) -> None:

@@ -461,8 +461,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
         kwargs["output_loading_info"] = True
-        with without_bars():
-            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model, info = without_bars(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
         freeze_unused_pooler(model.encoder)
         return (model, info) if wants_info else model

@@ -710,8 +710,7 @@ class MultiHeadTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         self.config.check_saveable()  # before the folder is made
-        with without_bars():  # inside the bar of the training
-            super()._save(output_dir, state_dict)
+        without_bars(super()._save, output_dir, state_dict)  # they would be inside the bar of the training
         if not self.args.should_save:
             return
         folder = output_dir if output_dir is not None else self.args.output_dir
