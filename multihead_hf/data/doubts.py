@@ -36,6 +36,14 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
             f"head {name!r}: labels that differ only in case, in blanks around them or in Unicode form are different "
             f"labels: {shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, make them one in the data"
         )
+    lists = [label for label in present if may_be_joined and label.startswith("[") and label.endswith("]")]
+    if lists:
+        logger.warning(
+            f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as text, "
+            f"such as {lists[0]!r}, and each is taken as one label. If a row may have several labels, write them with "
+            'a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep lists'
+        )
+        return
     for sep in _SEPARATORS if may_be_joined else ():
         joined = [label for label in present if sep in label]
         parts = _known_parts(joined, present, sep)

@@ -151,7 +151,7 @@ def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any])
             return False
         for batch in column_batches(rows, [column]):
             rows_read += len(batch[column])
-            if any(sep in joined_text(cell, feature) for cell in batch[column]):
+            if any(sep in joined_text(cell, feature, sep) for cell in batch[column]):
                 return True
     logger.warning(
         f"head {name!r}, column {column!r}: the separator {sep!r} occurs in none of {rows_read:,} rows, so the head is "
@@ -303,7 +303,7 @@ def _read_joined(
     rows = 0
     for row, value in enumerate(_cells(dataset, column)):
         rows += 1
-        text = joined_text(value, feature)
+        text = joined_text(value, feature, reading.sep)
         empty += [] if text else [row]
         counts.update(set(split_joined(text, reading.sep)))
     if empty and reading.empty is None:

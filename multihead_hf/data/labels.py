@@ -103,7 +103,8 @@ class LabelEncoder(NamedTuple):
         return isinstance(cell, (list, tuple))  # in a stream that does not say its types
 
     def _text(self, cell: Any) -> str:
-        return joined_text(cell, self.feature)
+        assert self.reading.sep is not None
+        return joined_text(cell, self.feature, self.reading.sep)
 
     def _joined(self, value: Any, row: int) -> list[float] | None:
         if self._is_list(value):

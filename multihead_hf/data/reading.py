@@ -99,7 +99,7 @@ def label_readings(
         columns: of the rows; a remembered column that is not there, or that is said to be another head's, is left out.
 
     Raises:
-        ValueError: as `said_readings`, or several heads remember one column and nothing is said of whose it is.
+        ValueError: as `said_readings`, or several heads would read one column and nothing is said of whose it is.
     """
     said = said_readings(heads, options)
     taken = {column for own in said.values() for column in column_names(own.column or [])}
@@ -108,15 +108,15 @@ def label_readings(
     claimed: dict[str, str] = {}
     for name, head in heads.items():
         remembered = {} if head is None or head.reading is None else head.reading.to_dict()
-        column = remembered.get("column", [])
-        if known is not None and not known.issuperset(column_names(column)):
+        column = remembered.get("column", name)
+        if known is not None and "column" in remembered and not known.issuperset(column_names(column)):
             del remembered["column"]
-        elif known is not None and isinstance(column, str) and said[name].column is None:
+        elif known is not None and isinstance(column, str) and column in known and said[name].column is None:
             other = claimed.setdefault(column, name)
             if other != name:
                 raise ValueError(
-                    f"the heads {other!r} and {name!r} were both trained on a column {column!r}: say whose labels it "
-                    f"holds here, label_columns={{{name!r}: {column!r}}} (--label-column {name}={column})"
+                    f"the heads {other!r} and {name!r} would both read their labels from the column {column!r}: say "
+                    f"whose labels it holds, label_columns={{{name!r}: {column!r}}} (--label-column {name}={column})"
                 )
         found[name] = LabelReading(**{**remembered, **said[name].to_dict()})
     return found
@@ -199,12 +199,13 @@ def class_name(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def joined_text(value: Any, feature: Any) -> str:
-    """What a cell of joined labels holds as text; an empty string where it is empty or missing."""
+def joined_text(value: Any, feature: Any, sep: str) -> str:
+    """What a cell of joined labels holds as text; an empty string where it is missing, or blanks and separators are all
+    that it holds."""
     if is_missing(value) or (isinstance(feature, ClassLabel) and value == -1):
         return ""
     text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(value)
-    return text if text.strip() else ""
+    return text if split_joined(text, sep) else ""
 
 
 def split_joined(text: str, sep: str) -> list[str]:

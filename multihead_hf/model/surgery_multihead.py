@@ -79,7 +79,8 @@ class HeadSurgery:
     def extend_head(self, name: str, labels: Iterable[str], *, verify: bool = False) -> None:
         """Add labels to a head behind its old ones, whose logits stay as they are (a single-label head's probabilities
         are shared with the new labels). New labels have fresh weights, label weight 1 and threshold 0.5 (or the first
-        value of learned ones). A `positive_label` is given up: it is for two labels.
+        value of learned ones), and the head counts as freshly made: where `head_learning_rate` is not set, the Trainer
+        chooses its rate anew. A `positive_label` is given up: it is for two labels.
 
         Raises:
             ValueError: there is no such head, or a label that it has already.

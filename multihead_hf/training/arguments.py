@@ -102,8 +102,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Steps from one log entry to the next; below 1 a share of the run. Default: 0.05."},
     )
-    dataloader_pin_memory: bool | None = field(
-        default=None,
+    dataloader_pin_memory: bool = field(  # (as a flag it needs no value)
+        default=None,  # type: ignore[assignment]
         metadata={"help": "Whether data loaders pin memory. Default: where there is an accelerator that takes it."},
     )
     # data
@@ -181,7 +181,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "choices": ["random", "sequential", "group_by_length"],
         },
     )
-    bf16: bool | None = field(default=None, metadata={"help": "Compute in bfloat16. Default: where the hardware does."})
+    bf16: bool = field(
+        default=None,  # type: ignore[assignment]
+        metadata={"help": "Compute in bfloat16. Default: where the hardware does."},
+    )
     use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU, also where there is an accelerator."})
     # what is trained
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the heads only."})
@@ -233,6 +236,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.deepspeed is not None and self.learning_rate is None:
+            self.learning_rate = TrainingArguments.learning_rate  # DeepSpeed's own configuration reads it right away
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.accelerator.is_available()
             said = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -257,7 +262,6 @@ class MultiHeadTrainingArguments(TrainingArguments):
         one_of("truncation", self.truncation or "tail", TRUNCATIONS)
         one_of("window_pooling", self.window_pooling or "mean", WINDOW_POOLINGS)
         for name in (
-            "learning_rate",
             "num_train_epochs",
             "encoder_learning_rate",
             "head_learning_rate",

@@ -13,6 +13,7 @@ from .predictions import Predictions, RowTexts, prepared_rows, targets_of
 
 # rows that are prepared for nothing but their labels; of more of them a random sample is
 _PREPARED_ROWS = 50_000
+_TRAINED_ON = "the report is on the training rows themselves"
 _NOT_KNOWN = "the training rows are not known; name them with train_dataset= (on the command line --train-data FILES)"
 
 
@@ -59,6 +60,9 @@ def training_rows(
         ValueError: `train_dataset` cannot be read.
     """
     if train_dataset is None and isinstance(model, Trainer) and model.train_dataset is not None:
+        own = (model.train_dataset, getattr(model, "raw_train_dataset", None))
+        if any(each is rows or each is data for each in own):
+            return _TRAINED_ON
         return _rows_of_trainer(model)
     if train_dataset is not None:
         found = read_dataset(train_dataset, strings=strings)
@@ -68,7 +72,7 @@ def training_rows(
     if not isinstance(data, Mapping) or "train" not in data:
         return _NOT_KNOWN
     if data["train"] is rows:
-        return "the report is on the training rows themselves"
+        return _TRAINED_ON
     try:
         return _prepared(model, data["train"], tokenizer, reading, seed)
     except ValueError as error:  # nobody asked for these rows, and a report can do without them

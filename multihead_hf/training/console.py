@@ -154,8 +154,9 @@ def _rates(logs: Mapping[str, Any]) -> list[str]:
     rate = next(iter(found.values()), logs.get(_RATE))
     if rate is None:
         return []
-    of_heads = found.get("heads", rate)
-    return [f"lr {rate:.1e}" if of_heads == rate else f"lr {rate:.1e} (heads {of_heads:.1e})"]
+    of_heads = {value for key, value in logs.items() if key.startswith(f"{_RATE}_heads")} or {rate}
+    told = " to ".join(f"{value:.1e}" for value in sorted({min(of_heads), max(of_heads)}))
+    return [f"lr {rate:.1e}" if of_heads == {rate} else f"lr {rate:.1e} (heads {told})"]
 
 
 def end_line(step: int, logs: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The loss of a head that predicts the same for every text: the yardstick of `head_weighting="prior"`."""
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -16,7 +17,8 @@ from ..data.encoding import WEIGHT
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
 
-_MOST_ROWS = 20_000  # enough for a mean to about a hundredth
+# enough for a mean to about a hundredth; and so many cells at most, which take some seconds
+_MOST_ROWS, _MOST_CELLS = 20_000, 2_000_000
 _CHUNK = 2_000
 _FLOOR = 1e-3  # a head that hardly has anything to learn must not drown the others
 
@@ -37,16 +39,19 @@ def best_constants(rows: Any, heads: Mapping[str, HeadConfig], seed: int = 0) ->
     """The best constant prediction of each head on prepared training rows.
 
     Unlabelled rows and cells are left out; class weights, positive weights, label smoothing and `sample_weight` count
-    as they do in training. Of more than 20,000 rows as many are drawn at random; of a stream the first ones are read.
+    as they do in training. Of more than 20,000 rows (fewer for more than 100 labels) as many are drawn at random; of a
+    stream the first ones are read.
 
     Args:
         rows: prepared rows.
-        heads: the heads, by name. One whose loss is not known here is left out, and so is one without a labelled row.
+        heads: the heads, by name. One is left out whose loss is not known here, which has no labelled row, or whose
+            loss is no yardstick: with the best constant prediction it is (nearly) 0, below 0 or not finite.
         seed: of the draw.
     """
     known = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
     found = _distinct_targets(rows, known, seed)
-    return {name: best_constant(name, known[name], *found[name]) for name in known if name in found}
+    constants = {name: best_constant(name, known[name], *found[name]) for name in known if name in found}
+    return {name: each for name, each in constants.items() if _FLOOR < each.loss < math.inf}
 
 
 def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor) -> Constant:
@@ -63,8 +68,7 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
         learned = torch.full((head.num_labels,), head.learn_thresholds, dtype=torch.float64).logit()
     terms = loss_terms(name, head, learned)
     start = log_odds(head, targets, weights)
-    best = min((_minimise(terms, each, targets, weights) for each in (start, torch.zeros_like(start))), key=_loss_of)
-    return best._replace(loss=max(best.loss, _FLOOR))
+    return min((_minimise(terms, each, targets, weights) for each in (start, torch.zeros_like(start))), key=_loss_of)
 
 
 def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:
@@ -117,7 +121,8 @@ def _loss(terms: list[Term], logits: Tensor, targets: Tensor, weights: Tensor) -
 def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
     counts: dict[str, dict[bytes, float]] = {name: {} for name in heads}
-    for chunk in _chunks(rows, seed):
+    labels = max((head.num_labels for head in heads.values()), default=1)
+    for chunk in _chunks(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, _CHUNK)), seed):
         weights = np.array([1.0 if row.get(WEIGHT) is None else float(row[WEIGHT]) for row in chunk])
         for name, head in heads.items():
             cells = stack_targets(name, head, [(row.get("labels") or {}).get(name) for row in chunk]).numpy()
@@ -137,16 +142,16 @@ def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> 
     return found
 
 
-def _chunks(rows: Any, seed: int) -> Iterator[list[Mapping[str, Any]]]:
+def _chunks(rows: Any, most: int, seed: int) -> Iterator[list[Mapping[str, Any]]]:
     """Prepared rows without their tokens where that saves reading them."""
     if isinstance(rows, Dataset) and rows.format["type"] != "custom":
         rows = rows.select_columns([name for name in ("labels", WEIGHT) if name in rows.column_names]).with_format(None)
     source: Iterable[Any] = rows
-    if has_length(rows) and len(rows) > _MOST_ROWS:
-        drawn = sorted(random.Random(seed).sample(range(len(rows)), _MOST_ROWS))
+    if has_length(rows) and len(rows) > most:
+        drawn = sorted(random.Random(seed).sample(range(len(rows)), most))
         source = rows.select(drawn) if isinstance(rows, Dataset) else (rows[index] for index in drawn)
     elif has_length(rows) and not isinstance(rows, Iterable):
         source = (rows[index] for index in range(len(rows)))
-    iterator = iter(islice(source, _MOST_ROWS))
+    iterator = iter(islice(source, most))
     while chunk := list(islice(iterator, _CHUNK)):
         yield chunk

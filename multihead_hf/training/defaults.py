@@ -24,13 +24,15 @@ _ROWS_MEASURED = 16
 
 
 def filled_in(args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: Any) -> MultiHeadTrainingArguments:
-    """A copy of the arguments with the learning rate and the epochs that they leave open.
+    """The arguments, or a copy with the learning rate and the epochs that they leave open.
 
     Args:
         args: stay as they are.
         model: to be trained.
         rows: the prepared training rows, or `None`.
     """
+    if args.learning_rate is not None and args.num_train_epochs is not None:
+        return args
     args = copy.copy(args)
     if args.learning_rate is None:
         args.learning_rate = encoder_rate(model.config.hidden_size)

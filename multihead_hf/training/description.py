@@ -153,7 +153,9 @@ def _weighting_line(facts: RunFacts) -> str:
     if len(weights) < 2:
         return ""
     line = f"head weighting: {facts.head_weighting}"
-    if facts.constant_losses:
+    if facts.head_weighting == "prior" and not facts.constant_losses:
+        line = f"{line} (no loss can be divided by that of a constant prediction: they are added up as they are)"
+    elif facts.constant_losses:
         told = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
         line = f"{line} (each loss is divided by that of the best constant prediction: {told})"
     if len(set(weights.values())) == 1:
@@ -167,7 +169,7 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
     for name, head in facts.heads.items():
         counts = None if facts.counts is None else facts.counts[name]
         present = [] if counts is None else [label for label, n in zip(head.labels, counts.positives, strict=True) if n]
-        if counts is not None and not counts.labelled:
+        if counts is not None and not counts.labelled and name in facts.trained_heads:
             lines.append(f"Head {name!r} has no labelled training row: it learns nothing.")
         elif not head.multi_label and (head.num_labels == 1 or len(present) == 1):
             only = (present or head.labels)[0]

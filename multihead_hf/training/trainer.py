@@ -71,7 +71,7 @@ from .checkpoints import (
 )
 from .console import set_title, use_console
 from .constant_loss import Constant, best_constants
-from .defaults import feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
+from .defaults import encoder_rate, feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import check_trainable, freeze
@@ -279,14 +279,23 @@ class MultiHeadTrainer(Trainer):
     def chosen_settings(self) -> list[str]:
         """What the arguments leave open and was chosen for this run, in a sentence; empty where nothing was."""
         given, told = self._args_given, []
-        if given.learning_rate is None and given.encoder_learning_rate is None:
+        if not self._made_optimizer:
+            return []  # the rates are those of the optimizer that was passed
+        trains_encoder = any(p.requires_grad for p in multi_head_model(self.model).encoder.parameters())
+        if self._chose_rate() and given.encoder_learning_rate is None and trains_encoder:
             told.append(f"learning_rate {self.args.learning_rate:g} (by the encoder's width)")
         if self._head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._head_rates.values())))
             told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
         if given.num_train_epochs is None and self.args.max_steps <= 0:
             told.append(f"num_train_epochs {self.args.num_train_epochs:g} (for 1,000 steps, from 3 to 20)")
-        return [f"not set, and chosen: {', '.join(told)}"] if told else []
+        notes = [f"not set, and chosen: {', '.join(told)}"] if told else []
+        if self.args.head_learning_rate is None and not self._moves_like_adam():
+            notes.append(
+                f"the heads have the learning_rate of the encoder, as no better one is known for this optimizer "
+                f"({self.args.optim.value}): set head_learning_rate if they learn too slowly"
+            )
+        return notes
 
     def _constants_of(self, base: MultiHeadModel) -> dict[str, Constant]:
         """The best constant prediction of each head on the training rows; none without such rows."""
@@ -313,7 +322,7 @@ class MultiHeadTrainer(Trainer):
         base, (train, _) = multi_head_model(model), self._datasets
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
         alone = not any(parameter.requires_grad for parameter in base.encoder.parameters())
-        said = self.args.head_learning_rate is not None or (alone and self._args_given.learning_rate is not None)
+        said = self.args.head_learning_rate is not None or (alone and not self._chose_rate())
         if not fresh or train is None or said or not self._moves_like_adam():
             return {}
         size = feature_size(base, train, self.data_collator)
@@ -323,8 +332,14 @@ class MultiHeadTrainer(Trainer):
     def _moves_like_adam(self) -> bool:
         """Whether the optimizer moves a weight by about the learning rate, whatever the gradient's size."""
         given = self.optimizer_cls_and_kwargs
-        name = self.args.optim.value if given is None else given[0].__name__
-        return any(kind in name.lower() for kind in ("adam", "lion", "ademamix"))
+        made = None if given is None else getattr(given[0], "func", given[0])  # also of a functools.partial
+        name = str(self.args.optim.value) if made is None else str(getattr(made, "__name__", made))
+        return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
+
+    def _chose_rate(self) -> bool:
+        """Whether `learning_rate` was left open, and is still the one that was chosen."""
+        chosen = encoder_rate(self.config.hidden_size)
+        return self._args_given.learning_rate is None and self.args.learning_rate == chosen
 
     def _check_heads_of(self, dataset: Any) -> None:
         """Raise a ValueError if `dataset` is one that this Trainer prepared, for other heads than the model has now."""

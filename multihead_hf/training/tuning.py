@@ -142,7 +142,11 @@ def tune_thresholds(
         try:
             found[name] = tune_head(predictions.scores(name), references[name], *settings)
         except ValueError as error:
-            raise ValueError(f"head {name!r}: {error}") from None
+            if heads is not None or len(names) == 1:
+                raise ValueError(f"head {name!r}: {error}") from None
+            logger.warning(f"head {name!r} keeps its thresholds: {error}")
+    if not found:
+        raise ValueError(f"the heads {names} have too few labelled rows, and keep their thresholds")
     for name, tuned in found.items():
         (logger.warning if tuned.is_doubtful else logger.info)(f"head {name!r}: {tuned.reason}")
         if tuned.choice != "unchanged":

@@ -21,6 +21,7 @@ def test_best_model_and_early_stopping(tmp_path: Path) -> None:
         tmp_path,
         num_train_epochs=12,
         learning_rate=0.0,  # nothing improves after the first epoch
+        head_learning_rate=1e-12,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,

@@ -99,11 +99,26 @@ def test_ratios_are_taken_over_all_rows() -> None:
     assert found.loss == pytest.approx(1 - 2 * hits / (predicted + share.sum()), abs=0.02)
 
 
-def test_heads_without_labels_or_anything_to_learn() -> None:
-    heads = {"none": HeadConfig(labels=["x", "y"]), "one": HeadConfig(labels=["x", "y"])}
-    found = best_constants(rows(none=[None, None], one=[1, 1]), heads)
-    assert list(found) == ["one"]
-    assert found["one"].loss == 0.001  # the floor: dividing by 0 would drown the other heads
+def test_heads_whose_loss_is_no_yardstick_are_left_out() -> None:
+    """Divided by (nearly) nothing, their losses would drown those of the others."""
+
+    def below_zero(head: HeadConfig, threshold_logits: Any = None) -> list[Any]:
+        def gain(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return -(torch.sigmoid(logits) * (targets == 1)).sum(-1)
+
+        return [AdditiveTerm("gain", 1.0, gain, lambda targets: (targets != -100).sum(-1).float())]
+
+    heads = {
+        "unlabelled": HeadConfig(labels=["x", "y"]),
+        "one class": HeadConfig(labels=["x", "y"]),
+        "no weight": HeadConfig(labels=["x", "y"], label_weights=[1.0, 0.0]),
+        "gain": multi(),
+        "fine": HeadConfig(labels=["x", "y"]),
+    }
+    heads["gain"].loss_function = below_zero
+    values = {"unlabelled": [None, None], "one class": [1, 1], "no weight": [1, 1], "gain": [[1, 0, 0], [1, 1, 0]]}
+    found = best_constants(rows(**values, fine=[0, 1]), heads)
+    assert list(found) == ["fine"]
 
 
 def test_rows_of_datasets_and_streams_and_lists_are_read_alike() -> None:
@@ -113,6 +128,14 @@ def test_rows_of_datasets_and_streams_and_lists_are_read_alike() -> None:
     table = Dataset.from_list(made)
     for source in (table, table.to_iterable_dataset(), table.with_format("numpy")):
         assert {name: own.loss for name, own in best_constants(source, heads).items()} == pytest.approx(expected)
+
+
+def test_of_many_labels_fewer_rows_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multihead_hf.training.constant_loss._MOST_CELLS", 9_000)
+    cells = [[1.0, 0.0, 0.0]] * 3_000 + [[0.0, 0.0, 0.0]] * 3_000
+    found = best_constants(Dataset.from_list(rows(topic=cells)), {"topic": multi()})["topic"]
+    assert found.loss == pytest.approx(math.log(2) / 3, abs=0.005)
+    assert found.loss != pytest.approx(math.log(2) / 3, abs=1e-7)  # (of all rows it would be exact)
 
 
 def test_of_many_rows_some_are_drawn() -> None:

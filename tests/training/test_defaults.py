@@ -1,5 +1,6 @@
 """What a run with nothing set does: rates, epochs, precision; and that it learns."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import tiny
 import torch
 from training_runs import still, trainer_for
-from transformers import TrainingArguments, set_seed
+from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from multihead_hf import (
     HeadConfig,
@@ -126,7 +127,24 @@ def test_frozen_heads_stay_fresh(tmp_path: Path) -> None:
 
 
 def test_optimizers_that_do_not_move_like_adam_keep_the_learning_rate(tmp_path: Path) -> None:
-    assert set(rates(trainer_for(tmp_path, optim="sgd", **OPEN)).values()) == {1e-3}
+    trainer = trainer_for(tmp_path, optim="sgd", **OPEN)
+    assert set(rates(trainer).values()) == {1e-3}
+    assert "the heads have the learning_rate of the encoder" in trainer.chosen_settings()[-1]
+    assert rates(trainer_for(tmp_path, optim="adafactor", **OPEN))["heads"] > 0.01
+    given = trainer_for(tmp_path, **OPEN)
+    given.optimizer_cls_and_kwargs = (functools.partial(torch.optim.AdamW, eps=1e-6), {})
+    assert given._moves_like_adam()
+
+
+def test_what_was_chosen_is_said(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, **OPEN)
+    trainer.create_optimizer()
+    (told,) = trainer.chosen_settings()
+    assert told.startswith("not set, and chosen: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08")
+    assert told.endswith("num_train_epochs 20 (for 1,000 steps, from 3 to 20)")
+    trainer.args.learning_rate = 7e-6
+    assert "learning_rate 7e-06" not in trainer.chosen_settings()[0]
+    assert trainer_for(tmp_path).chosen_settings() == []
 
 
 def test_with_a_frozen_encoder_the_learning_rate_is_that_of_the_heads(tmp_path: Path) -> None:
@@ -134,6 +152,9 @@ def test_with_a_frozen_encoder_the_learning_rate_is_that_of_the_heads(tmp_path: 
     assert rates(trainer_for(tmp_path, **{**frozen, "learning_rate": 3e-3})) == {"heads": 3e-3}
     assert rates(trainer_for(tmp_path, **frozen))["heads"] > 0.01
     assert rates(trainer_for(tmp_path, **{**OPEN, "learning_rate": 3e-3}))["heads"] > 0.01
+    changed = trainer_for(tmp_path, **frozen)
+    changed.args.learning_rate = 4e-3  # as a hyperparameter search does
+    assert rates(changed) == {"heads": 4e-3}
 
 
 def test_model_init(tmp_path: Path) -> None:
@@ -159,6 +180,15 @@ def test_every_changed_default_is_in_the_table() -> None:
     changed = {name for name, default in ours.items() if default != theirs[name]}
     told = {name for name in theirs if f"\n    | `{name}` |" in (MultiHeadTrainingArguments.__doc__ or "")}
     assert changed == told
+
+
+def test_switches_need_no_value_on_a_command_line(tmp_path: Path) -> None:
+    parser = HfArgumentParser(MultiHeadTrainingArguments)
+    given = ["--output_dir", str(tmp_path), "--use_cpu"]
+    (args,) = parser.parse_args_into_dataclasses([*given, "--bf16", "--dataloader_pin_memory"])
+    assert args.bf16 is True
+    (args,) = parser.parse_args_into_dataclasses([*given, "--bf16", "false"])
+    assert args.bf16 is False
 
 
 @pytest.mark.parametrize(

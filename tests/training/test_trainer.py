@@ -325,6 +325,7 @@ def test_early_stopping_on_the_mean_over_several_sets(tmp_path: Path) -> None:
         tmp_path,
         num_train_epochs=9,
         learning_rate=0.0,
+        head_learning_rate=1e-12,
         eval_strategy="epoch",
         save_strategy="epoch",
         load_best_model_at_end=True,
