@@ -132,8 +132,8 @@ def check(options: GguArguments, args: MultiHeadTrainingArguments) -> None:
         if len(getattr(options, name)) != len(LABELS):
             raise SystemExit(f"--{name}: give {len(LABELS)} values, one for each of the heads {list(LABELS)}")
     for flag, default, own in (
-        ("num_train_epochs", 3.0, "epochs"),
-        ("learning_rate", 5e-5, "rates"),
+        ("num_train_epochs", None, "epochs"),
+        ("learning_rate", None, "rates"),
         ("weight_decay", 0.0, "decays"),
     ):
         if getattr(args, flag) != default:

@@ -9,6 +9,7 @@ from typing import Any
 
 import tiny
 import torch
+from training_runs import PLAIN
 from transformers import TrainerCallback, set_seed
 
 from multihead_hf import (
@@ -73,7 +74,14 @@ def main() -> None:
     model = build(dropout, **options.pop("topic", {}))
     model.encoder.requires_grad_(not frozen)
     out = Path(options["output_dir"])
-    args = MultiHeadTrainingArguments(use_cpu=True, disable_tqdm=True, logging_steps=1, seed=0, **options)
+    given = {**PLAIN, **options}
+    args = MultiHeadTrainingArguments(
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_steps=1,
+        seed=0,
+        **{"head_learning_rate": given["learning_rate"], **given},
+    )
     table = tiny.table(61)
     tokenizer = tiny.tokenizer()
     trainer = StallAmidSave(

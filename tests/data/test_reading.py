@@ -258,7 +258,7 @@ def test_one_column_that_two_heads_remember() -> None:
         "irony": HeadConfig(["no", "yes"], reading={"column": "label"}),
     }
     rows = Dataset.from_dict({"text": ["w1"], "label": ["yes"]})
-    message = r"the heads 'spam' and 'irony' were both trained on a column 'label': say whose .*'irony': 'label'"
+    message = r"the heads 'spam' and 'irony' would both read their labels from the column 'label': say whose .*'irony': 'label'"
     with pytest.raises(ValueError, match=message):
         prepare_dataset(rows, tiny.tokenizer(), heads)
     (row,) = prepare_dataset(rows, tiny.tokenizer(), heads, label_columns={"irony": "label"})
