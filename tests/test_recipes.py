@@ -70,7 +70,7 @@ def test_ggu_from_the_hub_in_half_precision(hub: HubServer, tmp_path: Path) -> N
     flags += ["--lr_scheduler_kwargs", '{"factor": 0.2, "patience": 0, "min_lr": 1e-8, "threshold": 0.5}']
     out = recipe("train_ggu_sentiment.py", tmp_path, *flags, environment=hub.env(tmp_path / "home", token="hf_test"))
     assert "The first head is unchanged." in out
-    rates = [float(rate) for rate in re.findall(r"'learning_rate': '([^']+)'", out)]
+    rates = [float(rate) for rate in re.findall(r"^step .*  lr (\S+)$", out, flags=re.M)]
     assert len(rates) == 8
     assert rates[5] < rates[0] == 1e-4
     weights = load_file(hub.files("tester/ggu")["model.safetensors"])
