@@ -17,6 +17,7 @@ from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 20
+EPOCHS_RULE = f"for {_STEPS:,} steps, from {_LEAST_EPOCHS} to {_MOST_EPOCHS}"
 _RATE_BY_WIDTH, _HIGHEST_RATE = 0.04, 1e-3
 # by how much one optimizer step may change a logit, or a hidden unit of an mlp head
 _STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}

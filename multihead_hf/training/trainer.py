@@ -71,7 +71,7 @@ from .checkpoints import (
 )
 from .console import set_title, use_console
 from .constant_loss import Constant, best_constants
-from .defaults import encoder_rate, feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
+from .defaults import EPOCHS_RULE, encoder_rate, feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
 from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import check_trainable, freeze
@@ -256,7 +256,7 @@ class MultiHeadTrainer(Trainer):
         if args.cache_features:
             check_frozen(base)
         upcast_trainable(model)
-        base.learn_head_weights(self._start_of_weights(base, args) if args.head_weighting == "uncertainty" else None)
+        base.learn_head_weights(self._start_of_weights(base) if args.head_weighting == "uncertainty" else None)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model = super().call_model_init(trial)
@@ -288,7 +288,7 @@ class MultiHeadTrainer(Trainer):
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._head_rates.values())))
             told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
         if given.num_train_epochs is None and self.args.max_steps <= 0:
-            told.append(f"num_train_epochs {self.args.num_train_epochs:g} (for 1,000 steps, from 3 to 20)")
+            told.append(f"num_train_epochs {self.args.num_train_epochs:g} ({EPOCHS_RULE})")
         notes = [f"not set, and chosen: {', '.join(told)}"] if told else []
         if self.args.head_learning_rate is None and not self._moves_like_adam():
             notes.append(
@@ -304,7 +304,7 @@ class MultiHeadTrainer(Trainer):
             self._constants = {} if train is None else best_constants(train, base.config.heads)
         return self._constants
 
-    def _start_of_weights(self, base: MultiHeadModel, args: MultiHeadTrainingArguments) -> dict[str, float]:
+    def _start_of_weights(self, base: MultiHeadModel) -> dict[str, float]:
         # where exp(−s)·L + s/2 is lowest for the loss of the best constant prediction
         return {name: math.log(2 * constant.loss) for name, constant in self._constants_of(base).items()}
 
