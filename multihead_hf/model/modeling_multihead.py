@@ -316,7 +316,9 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             self.log_variances = None
             return
         values = [start.get(name, 0.0) for name in self.config.heads]
-        self.log_variances = nn.Parameter(torch.tensor(values, device=next(self.heads.parameters()).device))
+        weight = next(self.heads.parameters())
+        dtype = torch.promote_types(weight.dtype, torch.float32)  # their gradient starts near 0: half precision loses it
+        self.log_variances = nn.Parameter(torch.tensor(values, device=weight.device, dtype=dtype))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
