@@ -29,11 +29,11 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
         logger.warning(
             f"head {name!r}: all {labelled:,} labelled rows have the label {present[0]!r}, so there is nothing to learn"
         )
-    alike = _alike(present)
+    alike = near_equal_labels(present)
     if alike:
         shown = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_SHOWN])
         logger.warning(
-            f"head {name!r}: labels that differ only in case, in blanks around them or in Unicode form are different "
+            f"head {name!r}: labels that differ only in case, blanks or Unicode form are different "
             f"labels: {shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, make them one in the data"
         )
     lists = [label for label in present if may_be_joined and label.startswith("[") and label.endswith("]")]
@@ -58,10 +58,11 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
             return
 
 
-def _alike(labels: Iterable[str]) -> list[list[str]]:
+def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ only in case, blanks or Unicode form."""
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
-        groups.setdefault(unicodedata.normalize("NFKC", label).strip().casefold(), []).append(label)
+        groups.setdefault(" ".join(unicodedata.normalize("NFKC", label).split()).casefold(), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -9,7 +9,6 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, 
 from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
-from ..model.losses_multihead import MISSING
 from .doubts import say_doubts
 from .reading import (
     ReadingOptions,
@@ -396,42 +395,3 @@ def _kind(inner: Any) -> str:
         return "ClassLabel"
     names = {"bool": "booleans", "int": "integers", "uint": "integers", "float": "floats", "null": "nothing"}
     return next((name for prefix, name in names.items() if inner.dtype.startswith(prefix)), "strings")
-
-
-def count_labels(
-    rows: Iterable[Mapping[str, Any]], heads: Mapping[str, HeadConfig]
-) -> dict[str, tuple[list[float], list[float]]]:
-    """Head → (positives, known) per label over prepared rows.
-
-    For a single-label head `known` is the number of labelled rows at every label; soft targets count by their value.
-    """
-    counts = {name: ([0.0] * head.num_labels, [0.0] * head.num_labels) for name, head in heads.items()}
-    for row in rows:
-        for name, targets in (row.get("labels") or {}).items():
-            if targets is None or name not in counts:
-                continue
-            positives, known = counts[name]
-            if not heads[name].multi_label:
-                if targets != MISSING:
-                    positives[targets] += 1.0
-                continue
-            for label, target in enumerate(targets):
-                if target is not None and target != MISSING:
-                    positives[label] += target
-                    known[label] += 1.0
-    for name, head in heads.items():
-        if not head.multi_label:
-            positives, known = counts[name]
-            known[:] = [sum(positives)] * head.num_labels
-    return counts
-
-
-def near_equal_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of labels that differ in case or blanks only: each such label with the first of its kind."""
-    first: dict[str, str] = {}
-    pairs = []
-    for label in labels:
-        earlier = first.setdefault(" ".join(label.split()).casefold(), label)
-        if earlier != label:
-            pairs.append((earlier, label))
-    return pairs

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from ..data.heads import count_labels
+from ..data.counting import head_counts
 from ..evaluation.metrics import metric_names
 from ..model.configuration_multihead import MultiHeadConfig
 from .arguments import MultiHeadTrainingArguments
@@ -45,11 +45,10 @@ def label_counts(rows: Any, config: MultiHeadConfig) -> dict[str, dict[str, int]
     """Head → label → training rows, of heads with a labelled one."""
     if not isinstance(rows, Dataset) or "labels" not in rows.column_names:
         return {}
-    counts = count_labels(rows.select_columns(["labels"]), config.heads)
     return {
-        name: {label: round(count) for label, count in zip(config.heads[name].labels, positives, strict=True)}
-        for name, (positives, known) in counts.items()
-        if any(known)
+        name: {label: round(count) for label, count in zip(config.heads[name].labels, counts.sums, strict=True)}
+        for name, counts in head_counts(rows, config.heads).items()
+        if counts.labelled
     }
 
 

@@ -2,24 +2,23 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers.trainer_utils import has_length
 
-from ..data.collator import stack_targets
-from ..data.encoding import WEIGHT
+from ..data.counting import target_chunks
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
 
 # enough for a mean to about a hundredth; and so many cells at most, which take some seconds
 _MOST_ROWS, _MOST_CELLS = 20_000, 2_000_000
-_CHUNK = 2_000
 _FLOOR = 1e-3  # a head that hardly has anything to learn must not drown the others
 
 
@@ -120,38 +119,28 @@ def _loss(terms: list[Term], logits: Tensor, targets: Tensor, weights: Tensor) -
 
 def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
-    counts: dict[str, dict[bytes, float]] = {name: {} for name in heads}
     labels = max((head.num_labels for head in heads.values()), default=1)
-    for chunk in _chunks(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, _CHUNK)), seed):
-        weights = np.array([1.0 if row.get(WEIGHT) is None else float(row[WEIGHT]) for row in chunk])
-        for name, head in heads.items():
-            cells = stack_targets(name, head, [(row.get("labels") or {}).get(name) for row in chunk]).numpy()
-            labelled = (cells != MISSING).reshape(len(cells), -1).any(1) & (weights > 0)
-            own = counts[name]
-            for target, weight in zip(cells[labelled], weights[labelled], strict=True):
-                key = target.tobytes()
-                own[key] = own.get(key, 0.0) + float(weight)
+    some = _some_of(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, 2_000)), seed)
+    parts: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]] = {name: [] for name in heads}
+    for chunk in target_chunks(some, heads):
+        for name, targets in chunk.heads.items():
+            labelled = (targets != MISSING).reshape(len(targets), -1).any(1) & (chunk.weights > 0)
+            parts[name].append((targets[labelled], chunk.weights[labelled]))
     found = {}
-    for name, own in counts.items():
-        if own:
-            kind = np.float32 if heads[name].multi_label else np.int64
-            targets = torch.from_numpy(np.frombuffer(b"".join(own), dtype=kind).copy())
-            if heads[name].multi_label:
-                targets = targets.view(len(own), heads[name].num_labels).double()
-            found[name] = targets, torch.tensor(list(own.values()), dtype=torch.float64)
+    for name, own in parts.items():
+        targets, weights = (np.concatenate(each) for each in zip(*own, strict=True)) if own else (np.empty(0),) * 2
+        if len(targets):
+            different, index = np.unique(targets, axis=0, return_inverse=True)
+            totals = np.bincount(index.reshape(-1), weights, len(different))
+            kind = torch.float64 if heads[name].multi_label else torch.int64
+            found[name] = torch.from_numpy(different).to(kind), torch.from_numpy(totals)
     return found
 
 
-def _chunks(rows: Any, most: int, seed: int) -> Iterator[list[Mapping[str, Any]]]:
-    """Prepared rows without their tokens where that saves reading them."""
-    if isinstance(rows, Dataset) and rows.format["type"] != "custom":
-        rows = rows.select_columns([name for name in ("labels", WEIGHT) if name in rows.column_names]).with_format(None)
-    source: Iterable[Any] = rows
-    if has_length(rows) and len(rows) > most:
-        drawn = sorted(random.Random(seed).sample(range(len(rows)), most))
-        source = rows.select(drawn) if isinstance(rows, Dataset) else (rows[index] for index in drawn)
-    elif has_length(rows) and not isinstance(rows, Iterable):
-        source = (rows[index] for index in range(len(rows)))
-    iterator = iter(islice(source, most))
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
+def _some_of(rows: Any, most: int, seed: int) -> Any:
+    if not has_length(rows):
+        return islice(iter(rows), most)
+    if len(rows) <= most:
+        return rows
+    drawn = sorted(random.Random(seed).sample(range(len(rows)), most))
+    return rows.select(drawn) if isinstance(rows, Dataset) else [rows[index] for index in drawn]

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers.trainer_utils import has_length
 
-from ..data.counting import HeadCounts, head_counts
-from ..data.heads import near_equal_labels
+from ..data.counting import HeadCounts, can_be_counted, head_counts
+from ..data.doubts import near_equal_labels
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
 from .arguments import MultiHeadTrainingArguments
@@ -16,7 +16,7 @@ from .preparation import multi_head_model
 
 WIDTH = 100
 RARE = 10  # rows
-_PAIRS = 3
+_GROUPS = 3
 _AFTER_HEADS = ("thresholds", "head_weighting", "parameters")
 
 
@@ -174,11 +174,11 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
         elif not head.multi_label and (head.num_labels == 1 or len(present) == 1):
             only = (present or head.labels)[0]
             lines.append(f"Head {name!r} has one class only, {only!r}: there is nothing to learn.")
-        pairs = near_equal_labels(head.labels)
-        if pairs:
-            told = ", ".join(f"{first!r} and {second!r}" for first, second in pairs[:_PAIRS])
-            more = f", and {len(pairs) - _PAIRS:,} more pairs" if len(pairs) > _PAIRS else ""
-            lines.append(f"Head {name!r} has labels that differ in case or blanks only: {told}{more}.")
+        alike = near_equal_labels(head.labels)
+        if alike:
+            told = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_GROUPS])
+            more = f"; and {len(alike) - _GROUPS:,} more" if len(alike) > _GROUPS else ""
+            lines.append(f"Head {name!r} has labels that differ only in case, blanks or Unicode form: {told}{more}.")
     return lines
 
 
@@ -192,7 +192,8 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
     """
     args: MultiHeadTrainingArguments = trainer.args
     sets = trainer.eval_dataset
-    splits = {"train": trainer.train_dataset}
+    train = trainer.train_dataset
+    splits = {"train": train}
     if isinstance(sets, dict):
         splits |= {f"evaluation {name!r}": rows for name, rows in sets.items()}
     elif sets is not None:
@@ -201,7 +202,7 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
     return RunFacts(
         heads=trainer.config.heads,
         trained_heads=list(trainer.trained_heads),
-        counts=head_counts(trainer.train_dataset, trainer.config.heads),
+        counts=head_counts(train, trainer.config.heads) if can_be_counted(train) else None,
         rows={split: len(rows) if has_length(rows) else None for split, rows in splits.items()},
         steps=state.max_steps,
         epochs=None if args.max_steps > 0 else args.num_train_epochs,

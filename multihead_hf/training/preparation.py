@@ -12,8 +12,9 @@ from torch import nn
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
+from ..data.counting import head_counts
 from ..data.encoding import prepare_dataset
-from ..data.heads import count_labels, features_of, is_list
+from ..data.heads import features_of, is_list
 from ..data.mixing import mix_datasets
 from ..data.reading import column_names, joined_columns, remember_readings, said_readings
 from ..data.sources import is_read, read_dataset
@@ -390,8 +391,8 @@ def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
     wanted = {name: head for name, head in config.heads.items() if head.unresolved is not None}
     if not wanted:
         return
-    for name, (positives, known) in count_labels(rows, wanted).items():
-        head = wanted[name]
+    for name, counts in head_counts(rows, wanted).items():
+        head, positives, known = wanted[name], counts.sums.tolist(), counts.known.tolist()
         empty = [label for label, count in zip(head.labels, positives, strict=True) if not count]
         if empty:
             raise ValueError(

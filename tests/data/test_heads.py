@@ -7,7 +7,7 @@ import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
 from multihead_hf import infer_heads
-from multihead_hf.data.heads import count_labels
+from multihead_hf.data.counting import head_counts
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
@@ -66,9 +66,11 @@ def test_counts_leave_out_what_is_missing() -> None:
         {"labels": {"topic": None, "mood": None}},
         {},
     ]
-    counts = count_labels(rows, tiny.two_heads())
-    assert counts["topic"] == ([2.0, 0.5, 0.0], [2.0, 2.0, 0.0])
-    assert counts["mood"] == ([0.0, 1.0], [1.0, 1.0])
+    counts = head_counts(rows, tiny.two_heads())
+    assert counts["topic"].sums.tolist() == [2.0, 0.5, 0.0]
+    assert counts["topic"].known.tolist() == [2, 2, 0]
+    assert counts["mood"].sums.tolist() == [0.0, 1.0]
+    assert counts["mood"].known.tolist() == [1, 1]
 
 
 def test_one_column_per_label() -> None:

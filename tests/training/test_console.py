@@ -293,7 +293,7 @@ def test_a_run_with_everything() -> None:
         "  at 0.01, head weighting 2 at 0.01\n"
         "frozen (parameters): encoder 11,000,000; the heads spam, empty are not trained\n"
         "head weighting: uncertainty, loss_weight topic 2, mood 1\n"
-        "Head 'mood' has labels that differ in case or blanks only: 'calm' and 'Calm '.\n"
+        "Head 'mood' has labels that differ only in case, blanks or Unicode form: 'Calm ' and 'calm'.\n"
         "Head 'spam' has one class only, 'no': there is nothing to learn.\n"
         "A further line."
     )
