@@ -60,8 +60,8 @@ def decide(head: dict[str, Any], logits: np.ndarray) -> tuple[np.ndarray, np.nda
     with np.errstate(over="ignore"):
         scores = 1 / (1 + np.exp(-logits))
     thresholds = np.array(head["thresholds"], dtype=np.float32)
-    high, low = (np.clip(each.astype(np.float64), 1e-15, 1 - 1e-15) for each in (scores, thresholds))
-    margins = np.log(high / (1 - high)) - np.log(low / (1 - low))
+    low = np.clip(thresholds.astype(np.float64), 1e-15, 1 - 1e-15)
+    margins = logits.astype(np.float64) - np.log(low / (1 - low))
     ranks = np.argsort(np.argsort(-margins, axis=1, kind="stable"), axis=1)
     return scores, ((scores >= thresholds) | (ranks < head["min_labels"])) & (ranks < head["max_labels"])
 

@@ -14,6 +14,7 @@ from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
 from .heads import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
+from .record import keep_record
 from .sources import in_part, read_dataset
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def prepare_dataset(
         return prepared
 
     try:
-        return _prepared(source, prepare, head_row[0], given, by_name, truncation, num_proc, max_length, name)
+        done = _prepared(source, prepare, head_row[0], given, by_name, truncation, num_proc, max_length, name)
+        keep_record(done, by_name, tokenizer, texts, settings)
+        return done
     except UnknownLabel as error:
         if not isinstance(source, Dataset):
             raise

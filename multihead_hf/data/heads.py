@@ -272,9 +272,10 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any)
     counts: Counter[Any] = Counter()
     rows = 0
     no_label = -1 if isinstance(feature, ClassLabel) else ""
-    for value in _cells(dataset, column):
+    for row, value in enumerate(_cells(dataset, column)):
         rows += 1
         if not is_missing(value) and value != no_label:
+            check_named(f"column {column!r}, row {row}", [value])
             counts[value] += 1
     labelled = sum(counts.values())
     if isinstance(feature, ClassLabel):
@@ -312,6 +313,10 @@ def _read_joined(
     return _Column(f"strings joined with {reading.sep!r}", sorted(counts), True, counts, missing, rows, mattered)
 
 
+# of lists of label ids so many labels may never occur
+_IDS_PER_USED, _IDS_FREE = 10, 1_000
+
+
 def _read_lists(
     dataset: Dataset | IterableDataset, column: str, inner: Any, what: str, multi_hot: bool | None
 ) -> _Column:
@@ -335,6 +340,7 @@ def _read_lists(
             counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
         else:
             own = Counter(label for label in value if not is_missing(label))
+            check_named(f"{what}, row {row}", own)
             if integers and own and max(own.values()) > 1:
                 raise ValueError(f"{what}, row {row}: {said_twice(max(own, key=own.__getitem__), value)}")
             counts.update(own.keys())
@@ -348,9 +354,28 @@ def _read_lists(
         labels = sorted(counts)
     else:
         labels = [str(label) for label in range(max(counts, default=-1) + 1)]
+        if len(labels) > max(_IDS_PER_USED * len(counts), _IDS_FREE):
+            raise ValueError(
+                f"{what}: the lists hold {len(counts):,} different label ids, up to {max(counts):,}. Ids are places in "
+                f"the list of labels, so that the head would have {len(labels):,} labels. If they are names, store "
+                "them as strings; if they are places, give the head's labels: HeadConfig(labels=[...])"
+            )
     by_name = Counter({str(label): count for label, count in counts.items()})
     mattered = LabelReading(multi_hot=cells) if integers else _NOTHING
     return _Column(kind, labels, True, by_name, missing, rows, mattered)
+
+
+def check_named(where: str, labels: Iterable[Any]) -> None:
+    """
+    Raises:
+        ValueError: one of the labels is an empty text, or one of blanks.
+    """
+    for label in labels:
+        if isinstance(label, str) and not label.strip():
+            raise ValueError(
+                f"{where}: {label!r} is no label. A row to which no label applies has an empty list, and one that is "
+                "not labelled None"
+            )
 
 
 def said_twice(label: Any, value: Any) -> str:

@@ -1,5 +1,6 @@
 """Temperatures that make a head's probabilities honest, and how far they are from it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,13 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from ..model.head_multihead import whole_number
 from .metrics import MISSING
 
 BINS = 15
 # of a temperature, as logarithms: beyond them a head says either nothing or everything
 _BOUNDS = (np.log(0.05), np.log(50.0))
+_NEAR_BOUND = 0.01
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +26,9 @@ class HeadCalibration:
     """What `calibrate` found for a head.
 
     Args:
-        temperature: one number, or one for each label.
+        temperature: one number, or one for each label; as it was where the rows do not determine one.
+        is_determined: whether they do. They do not where the likelihood goes on rising to the end of the search, as on
+            rows that are all of one label.
         rows: labelled rows.
         before, after: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
             temperature so far, and with temperatures from the other folds: what to expect on new rows.
@@ -31,6 +36,7 @@ class HeadCalibration:
     """
 
     temperature: float | list[float]
+    is_determined: bool
     rows: int
     before: dict[str, float]
     after: dict[str, float]
@@ -65,9 +71,10 @@ def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
 
 
 def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: Any) -> float:
-    """The temperature with the lowest loss; the loss has one minimum in it."""
+    """The temperature with the lowest loss, which has one minimum in it; NaN if that is at the end of the search."""
     found = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
-    return float(np.exp(found.x))
+    low, high = _BOUNDS
+    return float(np.exp(found.x)) if low + _NEAR_BOUND < found.x < high - _NEAR_BOUND else math.nan
 
 
 def calibrate_head(
@@ -93,15 +100,20 @@ def calibrate_head(
         seed: of the folds.
 
     Raises:
-        ValueError: fewer labelled rows than folds.
+        ValueError: fewer labelled rows than folds; a number of folds below 2.
     """
+    whole_number("folds", folds, 2)
+    whole_number("min_support", min_support, 0)
     given, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
     labelled = (given != MISSING).any(1) if multi_label else given != MISSING
     given, cells = given[labelled], cells[labelled]
     if len(given) < folds:
         raise ValueError(f"{len(given)} labelled rows: calibration needs at least {folds}, one for each fold")
 
+    as_it_was = np.ones(()) if before is None else np.asarray(before, dtype=np.float64)
+
     def fit(rows: npt.NDArray[np.bool_]) -> Array:
+        """A temperature, or one for each label; NaN where the rows do not determine it."""
         if not multi_label:
             return np.array(best_temperature(softmax_nll, cells[rows], given[rows]))
         own, targets = cells[rows], given[rows].astype(np.float64)
@@ -112,19 +124,24 @@ def calibrate_head(
                 seen = known[:, label]
                 positives = (targets[seen, label] >= 0.5).sum()
                 if min(positives, seen.sum() - positives) >= min_support:
-                    temperatures[label] = best_temperature(sigmoid_nll, own[seen, label], targets[seen, label])
+                    found = best_temperature(sigmoid_nll, own[seen, label], targets[seen, label])
+                    temperatures[label] = temperatures[label] if math.isnan(found) else found
         return temperatures
+
+    def usable(temperatures: Array) -> Array:
+        return np.where(np.isnan(temperatures), as_it_was, temperatures)
 
     fold = np.random.default_rng(seed).permutation(len(given)) % folds
     scaled = cells.copy()
     for part in range(folds):
-        scaled[fold == part] /= fit(fold != part)
+        scaled[fold == part] /= usable(fit(fold != part))
     every = fit(np.ones(len(given), dtype=bool))
-    as_before, curve_before = _worth(cells / (1.0 if before is None else np.asarray(before)), given, multi_label)
+    as_before, curve_before = _worth(cells / as_it_was, given, multi_label)
     after, curve_after = _worth(scaled, given, multi_label)
-    one = not multi_label or granularity == "head"
-    temperature = float(every.flat[0]) if one else every.tolist()
-    return HeadCalibration(temperature, len(given), as_before, after, curve_before, curve_after)
+    one = (not multi_label or granularity == "head") and not (np.isnan(every).any() and as_it_was.ndim)
+    temperature = float(usable(every).flat[0]) if one else usable(every).tolist()
+    determined = not bool(np.isnan(every).any())
+    return HeadCalibration(temperature, determined, len(given), as_before, after, curve_before, curve_after)
 
 
 def _worth(

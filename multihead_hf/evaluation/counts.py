@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -79,12 +80,13 @@ class ConfusionCounts:
 class MultiLabelCounts:
     """A multi-label head's counts by label, and sums over rows.
 
-    `confused` (labels, labels) counts rows in which the first label was missed and the second wrongly predicted.
+    `confused` (labels, labels), a sparse matrix, counts rows in which the first label was missed and the second wrongly
+    predicted: of many thousands of labels few pairs ever are.
     """
 
     def __init__(self, labels: int) -> None:
         self.hits, self.predicted, self.support, self.known = (np.zeros(labels, dtype=np.int64) for _ in range(4))
-        self.confused: Counts = np.zeros((labels, labels), dtype=np.int64)
+        self.confused = csr_matrix((labels, labels), dtype=np.int64)
         self.rows = self.right_rows = self.wrong_cells = 0
         self._row_sums = np.zeros(3)  # of each row's precision, recall and F1
 
@@ -103,9 +105,8 @@ class MultiLabelCounts:
 
     def add_confused(self, decided: Bools, positive: Bools) -> None:
         """Add a batch of the same rows to `confused`."""
-        missed, wrong = positive & ~decided, decided & ~positive
-        # (in float32, which is exact for the rows of a batch and many times faster than integers)
-        self.confused += (missed.T.astype(np.float32) @ wrong.astype(np.float32)).astype(np.int64)
+        missed, wrong = (csr_matrix(cells, dtype=np.int64) for cells in (positive & ~decided, decided & ~positive))
+        self.confused += missed.T @ wrong
 
     def figures(self) -> dict[str, float]:
         """The figures of `MULTI_LABEL_METRICS` that counts define, without the undefined ones; empty without rows."""

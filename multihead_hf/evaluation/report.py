@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import precision_recall_curve
 
-from ..model.decoding_multihead import decide, probabilities
+from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.head_multihead import HeadConfig
 from .bootstrap import Difference, Interval, RowCounts, differences, intervals
 from .calibration import expected_calibration_error, reliability
@@ -269,7 +269,7 @@ def make_report(
         head, given = heads[name], np.asarray(references[name])
         kinds = metric_names(head.problem_type, head.positive_label)
         scores = probabilities(head, logit_tensors[name])
-        decided = decide(head, scores).numpy()
+        decided = decide(head, scores, logits=calibrated(head, logit_tensors[name])).numpy()
         raw = torch.sigmoid(logit_tensors[name]) if head.multi_label else torch.softmax(logit_tensors[name], -1)
         counts = RowCounts(decided, given, head.positive_id)
         confusion = metrics.confused_matrix(name) if head.multi_label else metrics.confusion_matrix(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ..model.decoding_multihead import calibrated, decide, probabilities
+from ..model.decoding_multihead import calibrated, decide, not_finite, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
 from .metrics import MISSING, MULTI_LABEL_METRICS, multi_label_figures, ranking_figures, with_mean
@@ -38,6 +38,7 @@ class StreamingMetrics:
         self.binning_error = 0.0
         self.losses: dict[str, float] = {}
         self._rows = dict.fromkeys(heads, 0)  # labelled or not
+        self._labelled, self._not_finite = dict.fromkeys(heads, 0), dict.fromkeys(heads, 0)
         self._figures: dict[str, float] | None = None
         self._single = {name: ConfusionCounts(head.num_labels) for name, head in heads.items() if not head.multi_label}
         self._multi = {name: MultiLabelCounts(head.num_labels) for name, head in heads.items() if head.multi_label}
@@ -56,10 +57,14 @@ class StreamingMetrics:
             own, true = logits[name].detach().cpu(), given.detach().cpu()
             labelled = (true != MISSING) if not head.multi_label else (true != MISSING).any(1)
             own, true = own[labelled], true[labelled]
+            self._labelled[name] += len(true)
+            if wrong := rows_not_finite(own):
+                self._not_finite[name] += len(wrong)
+                continue
             if not len(true):
                 continue
             scores = probabilities(head, own)
-            decided = decide(head, scores).numpy()
+            decided = decide(head, scores, logits=calibrated(head, own)).numpy()
             if not head.multi_label:
                 self._single[name].add(decided.argmax(1), true.numpy())
                 continue
@@ -90,7 +95,14 @@ class StreamingMetrics:
 
     def figures(self) -> dict[str, float]:
         """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
-        `compute_metrics` gives them."""
+        `compute_metrics` gives them.
+
+        Raises:
+            ValueError: a head's logits are not finite in some rows.
+        """
+        for name, wrong in self._not_finite.items():
+            if wrong:
+                raise ValueError(not_finite(name, wrong, self._labelled[name]))
         if self._figures is None:
             self._figures = self._counted_figures()
         return dict(self._figures)
@@ -193,7 +205,7 @@ class StreamingMetrics:
             raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
         labels = self.heads[name].labels
         return pd.DataFrame(
-            self._multi[name].confused, pd.Index(labels, name="missed"), pd.Index(labels, name="predicted")
+            self._multi[name].confused.toarray(), pd.Index(labels, name="missed"), pd.Index(labels, name="predicted")
         )
 
     def confused_labels(self, name: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..model.head_multihead import whole_number
 from .counts import precision_recall_f1, ratio
 from .metrics import MISSING
 from .thresholds import Bools, Counts, Fit, Floats, Rows, Target, Values, fit_thresholds
@@ -203,8 +204,8 @@ def tune_head(
     Raises:
         ValueError: too few folds, or fewer labelled rows than folds.
     """
-    if folds < 3:
-        raise ValueError(f"folds {folds}: give a whole number of 3 or more")
+    whole_number("folds", folds, 3)
+    whole_number("min_support", min_support, 0)
     given = np.asarray(references, dtype=np.float32)
     labelled = (given != MISSING).any(1)
     if (number := int(labelled.sum())) < folds:

@@ -47,8 +47,10 @@ class Target(NamedTuple):
         one_of("metric", self.metric, METRICS)
         if not 0 < self.precision <= 1:
             raise ValueError(f"precision {self.precision}: give a number above 0 and at most 1")
-        if len(self.costs) != 2 or min(self.costs) <= 0:
-            raise ValueError(f"costs {self.costs}: give two numbers above 0, of a false positive and a false negative")
+        if len(self.costs) != 2 or not all(0 < cost < math.inf for cost in self.costs):
+            raise ValueError(
+                f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"
+            )
         return self
 
     def values(self, hits: Counts, predicted: Counts, positives: Counts) -> Values:

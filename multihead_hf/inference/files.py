@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import naming, write_whole
+from ..model.decoding_multihead import rows_not_finite
 from .precision import AUTO
-from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
+from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor
 from .rows import Row, RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
 from .tables import Columns, Table
 
@@ -65,7 +67,7 @@ class PredictionReport:
         if self.cut:
             lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
         if self.bad_rows:
-            lines.append(f"{self.bad_rows:,} rows could not be read: {self.errors}")
+            lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
         return "\n".join(lines)
 
 
@@ -78,6 +80,7 @@ class _Window:
         end: number of the first row after it.
         numbers: of its good rows, in the input.
         rows: the good rows.
+        places: where the good rows stand in the input.
         bad: lines of the file of errors.
         encoded: tokens of the good rows' texts; `None` where nothing is to be computed.
         share: of the input, how much has been read.
@@ -87,6 +90,7 @@ class _Window:
     end: int
     numbers: list[int]
     rows: list[dict[str, Any]]
+    places: list[str]
     bad: list[dict[str, Any]]
     encoded: Encoded | None
     share: float
@@ -123,9 +127,9 @@ def predict_files(
     probabilities; of single-label heads one each. A column of the input whose values have no common type, or which has
     objects without a key, is JSON text in Parquet files.
 
-    A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header) is left out: it
-    goes, with its number, place, the reason and its values, to `OUTPUT.errors.jsonl`; with its text as it stands in the
-    file (`line`) where that could not be taken apart.
+    A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header), or of which
+    the model makes logits that are not finite, is left out: it goes, with its number, place, the reason and its values,
+    to `OUTPUT.errors.jsonl`; with its text as it stands in the file (`line`) where that could not be taken apart.
 
     Args:
         predictor: with the model.
@@ -343,30 +347,33 @@ class _Run:
             self.resumed += len(rows) if done else 0
             mine = index % processes.num_processes == processes.process_index
             if done or not mine:
-                yield _Window(index, end, [], [], [], None, self.rows.share)
+                yield _Window(index, end, [], [], [], [], None, self.rows.share)
                 continue
-            numbers, values, bad = self._sorted_out(rows)
+            numbers, values, places, bad = self._sorted_out(rows)
             encoded = self.predictor.encode([tuple(row[name] for name in self.texts) for row in values])
-            yield _Window(index, end, numbers, values, bad, encoded, self.rows.share)
+            yield _Window(index, end, numbers, values, places, bad, encoded, self.rows.share)
 
-    def _sorted_out(self, rows: list[tuple[int, Row]]) -> tuple[list[int], list[dict[str, Any]], list[dict[str, Any]]]:
-        """Numbers and values of good rows, and what is to be said of bad ones.
+    def _sorted_out(
+        self, rows: list[tuple[int, Row]]
+    ) -> tuple[list[int], list[dict[str, Any]], list[str], list[dict[str, Any]]]:
+        """Numbers, values and places of good rows, and what is to be said of bad ones.
 
         Raises:
             ValueError: a bad row where none is allowed.
         """
-        numbers, good, bad = [], [], []
+        numbers, good, places, bad = [], [], [], []
         for number, row in rows:
             problem = self._problem(row)
             if problem is None:
                 numbers.append(number)
                 good.append(row.values)
+                places.append(row.place)
             elif self.strict:
                 raise ValueError(f"row {number} ({row.place}): {problem}")
             else:
                 said = {"row": number, "place": row.place, "error": problem, "values": row.values}
                 bad.append(said if row.line is None else {**said, "line": row.line})
-        return numbers, good, bad
+        return numbers, good, places, bad
 
     def _problem(self, row: Row) -> str | None:
         if row.error is not None:
@@ -383,12 +390,35 @@ class _Run:
 
     def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
         assert window.encoded is not None
-        logits = self.predictor.compute(window.encoded)
+        logits = self._without_bad(window, self.predictor.compute(window.encoded))
         rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
         if window.bad:  # before the part, which says that the window is done
             lines = [json.dumps(each, ensure_ascii=True, default=str) for each in window.bad]
             write_whole(self._errors(window.index), "".join(f"{line}\n" for line in lines).encode())
         self.table.write_part(self._part(window.index), rows)
+
+    def _without_bad(self, window: _Window, logits: Logits) -> Logits:
+        """The logits, without rows in which they are not finite; these are bad rows.
+
+        Raises:
+            ValueError: a bad row where none is allowed.
+        """
+        wrong: dict[int, str] = {}
+        for name, own in logits.items():
+            for row in rows_not_finite(torch.from_numpy(own)):
+                wrong.setdefault(row, f"the logits of head {name!r} are not finite (NaN or infinity)")
+        if not wrong:
+            return logits
+        for row in sorted(wrong):
+            if self.strict:
+                raise ValueError(f"row {window.numbers[row]} ({window.places[row]}): {wrong[row]}")
+            said = {"row": window.numbers[row], "place": window.places[row], "error": wrong[row]}
+            window.bad.append({**said, "values": window.rows[row]})
+        window.bad.sort(key=lambda each: each["row"])
+        good = [row for row in range(len(window.rows)) if row not in wrong]
+        window.numbers = [window.numbers[row] for row in good]
+        window.rows = [window.rows[row] for row in good]
+        return {name: own[good] for name, own in logits.items()}
 
     def _part(self, index: int) -> Path:
         return self.parts / f"part-{index:08}{self.table.part_suffix}"

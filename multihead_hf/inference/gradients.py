@@ -164,7 +164,8 @@ class _Path:
         for layer in layers:
             with _captured(layer) as captured:
                 self._logits(self._ids, *self._rest)
-            if len(captured) == 1:
+            # (XLNet and others have the batch on another axis)
+            if len(captured) == 1 and captured[0].shape[:2] == self._ids.shape:
                 return layer
         name = type(self._model.encoder).__name__
         raise ValueError(

@@ -1,5 +1,6 @@
 """Labels of many texts: each different text once, in batches of like lengths, in the precision that pays."""
 
+import copy
 import itertools
 import math
 from collections import OrderedDict
@@ -14,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import text_parts, token_limit
+from ..model.modes_multihead import evaluating
+from ..model.pipeline_multihead import text_parts, text_settings, token_limit
 from .encoding import Encoded, encode_different, size_of
 from .loading import load_model
 from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
@@ -36,7 +38,9 @@ class MultiHeadPredictor:
     truncation, windows, prefix) and decisions are the model's own.
 
     Args:
-        model: a trained model; it is put into evaluation mode and moved to `device`.
+        model: a trained model; it is moved to `device`, and computes in evaluation mode whatever mode it is in. It may
+            change between two calls (be trained, get other heads or settings): predictions are those of the model as
+            it is.
         tokenizer: of its encoder.
         heads: names of the heads to compute; all by default.
         precision: `"fp32"` (as the weights are), `"bf16"` or (with CUDA) `"fp16"` autocast, or `"auto"`: both are tried
@@ -75,20 +79,35 @@ class MultiHeadPredictor:
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value}: give a whole number of 1 or more")
         heads = [heads] if isinstance(heads, str) else heads
+        if heads is not None and not heads:
+            raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
         for name in heads or ():
             model.check_head(name, "heads")
-        self.model = model.eval().to(self.device)
-        self.tokenizer = tokenizer
-        self.heads = list(heads or model.config.heads)
+        self.model = model.to(self.device)
+        # truncation and padding are a state of the object: another thread that uses the caller's would change them
+        self.tokenizer = copy.deepcopy(tokenizer)
+        self._heads = None if heads is None else list(heads)
         self.precision = precision
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
-        self._limit = token_limit(model.config, tokenizer)
-        # logits of texts of late, for texts that come again
+        token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
+        # logits of texts of late, for texts that come again while the model is the same
         self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()
+        self._known_of: tuple[Any, ...] = ()
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the heads that are computed.
+
+        Raises:
+            ValueError: the model has lost one that was named.
+        """
+        for name in self._heads or ():
+            self.model.check_head(name, "heads")
+        return list(self._heads or self.model.config.heads)
 
     @classmethod
     def from_pretrained(
@@ -181,10 +200,12 @@ class MultiHeadPredictor:
 
     def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
         """Tokens of texts (text,) or pairs (text, text); texts that are equal once."""
-        return encode_different(self.tokenizer, self.model.config, parts, self._limit)
+        config = self.model.config
+        return encode_different(self.tokenizer, config, parts, token_limit(config, self.tokenizer))
 
     def compute(self, encoded: Encoded) -> Logits:
         """head → logits (texts, labels), float32, of encoded texts."""
+        self._forget_another_model()
         widths = {name: self.model.config.heads[name].num_labels for name in self.heads}
         found = {name: np.empty((len(encoded.rows), width), dtype=np.float32) for name, width in widths.items()}
         new = []
@@ -234,6 +255,12 @@ class MultiHeadPredictor:
             self._known.clear()
         self.chosen = precision
 
+    def _forget_another_model(self) -> None:
+        now = _state_of(self.model)
+        if now != self._known_of:
+            self._known.clear()
+        self._known_of = now
+
     def _remember(self, keys: list[tuple[str, ...]], rows: list[int], found: Logits) -> None:
         for row in rows[-self.window_rows :]:
             self._known[keys[row]] = {name: own[row].copy() for name, own in found.items()}
@@ -253,7 +280,7 @@ class MultiHeadPredictor:
 
     def _run(self, batches: Iterable[list[dict[str, Any]]], precision: str) -> list[Logits]:
         """Logits of each batch. (Autocast casts the weights once for all batches within it.)"""
-        with torch.inference_mode(), autocast(self.device, precision):
+        with evaluating(self.model), torch.inference_mode(), autocast(self.device, precision):
             return [self._forward(rows) for rows in batches]
 
     def _forward(self, rows: list[dict[str, Any]]) -> Logits:
@@ -269,6 +296,22 @@ class MultiHeadPredictor:
         middle = len(rows) // 2
         halves = [self._forward(part) for part in (rows[:middle], rows[middle:])]
         return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
+
+
+def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
+    """What a model's logits depend on, so far as it can be seen at once: the identity and the version (a count of the
+    changes in place) of each weight, the heads, how texts are read, and which adapters are on."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
+    config = model.config
+    heads = [(name, head.num_labels) for name, head in config.heads.items()]
+    adapters = [
+        (module._disable_adapters, str(getattr(module, "active_adapters", None)))
+        for module in model.modules()
+        if hasattr(module, "_disable_adapters")
+    ]
+    text = tuple(text_settings(config).values())
+    return weights, heads, adapters, config.pooling, config.window_pooling, config.max_length, text
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import pad_tokens
-from ..evaluation.modes import evaluating
-from ..model.decoding_multihead import probabilities
+from ..model.decoding_multihead import check_finite, probabilities
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
 from ..model.pipeline_multihead import text_parts, token_limit
 from .encoding import encode_different, size_of
 
@@ -95,6 +95,7 @@ def label_logits(
             batch = pad_tokens(tokenizer, [encoded.rows[row] for row in chosen])
             batch = {name: values.to(model.device) for name, values in batch.items()}
             logits[chosen] = model(**batch, heads=[head]).logits[head].double().cpu()
+    check_finite(head, logits)
     return logits[torch.from_numpy(encoded.of)]
 
 

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from .head_multihead import LOSS_SETTINGS, HeadConfig, is_a, near_names, one_of
+from .head_multihead import LOSS_SETTINGS, HeadConfig, check_text, is_a, near_names, one_of
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
@@ -71,6 +71,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
     for name, head in entries:
         if not isinstance(name, str) or not name:
             raise ValueError(f"head name {name!r}: a head's name is a text of at least one character")
+        check_text("head name", name)
         if name in read:
             raise ValueError(f"head {name!r}: two heads have this name; names are unique")
         settings = head.to_dict() if is_a(head, HeadConfig) else head

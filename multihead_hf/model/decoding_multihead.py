@@ -29,31 +29,72 @@ def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
     return logits / torch.tensor(head.calibration_temperature, dtype=logits.dtype, device=logits.device)
 
 
+def check_finite(name: str, logits: Tensor) -> None:
+    """
+    Raises:
+        ValueError: rows of a head's logits (rows, labels) hold NaN or infinity, which are no prediction; says how many
+            rows, and the first one.
+    """
+    wrong = rows_not_finite(logits)
+    if len(wrong):
+        raise ValueError(not_finite(name, len(wrong), len(logits), wrong[0]))
+
+
+def rows_not_finite(logits: Tensor) -> list[int]:
+    """Rows of logits (rows, labels) that hold NaN or infinity."""
+    # (a sum is finite where all its parts are, but for an overflow: one pass over the numbers for nearly all batches)
+    if torch.isfinite(logits.sum(dtype=torch.float64)):
+        return []
+    return (~torch.isfinite(logits).all(-1)).nonzero().flatten().tolist()
+
+
+def not_finite(name: str, wrong: int, rows: int, first: int | None = None) -> str:
+    """What there is to say of a head whose logits are no numbers."""
+    where = "" if first is None else f" (the first is row {first})"
+    return (
+        f"head {name!r}: its logits are not finite (NaN or infinity) in {wrong:,} of {rows:,} rows{where}, so there is "
+        "no prediction. The weights may be damaged, the training may have diverged (lower the learning rate), or half "
+        "precision may overflow (predict in float32)"
+    )
+
+
 def decide(
-    head: HeadConfig, scores: Tensor, threshold: float | Iterable[float] | Mapping[str, float] | None = None
+    head: HeadConfig,
+    scores: Tensor,
+    threshold: float | Iterable[float] | Mapping[str, float] | None = None,
+    logits: Tensor | None = None,
 ) -> Tensor:
-    """The library's one decision rule: bool (rows, labels) from probabilities (rows, labels).
+    """The library's one decision rule: bool (rows, labels).
 
     A multi-label head predicts the labels with `score >= threshold` (`threshold`, else the head's `thresholds`, else
     0.5), of each row at least `min_labels` and at most `max_labels`; a single-label head its highest score, the first
     one on a tie.
+
+    Args:
+        head: whose rule it is.
+        scores: (rows, labels), probabilities.
+        threshold: a number, one for each label, or a dict by label name, instead of the head's own.
+        logits: (rows, labels), the calibrated logits that the scores come from. Where labels are ranked they tell apart
+            what probabilities in float32 do not (all above a logit of 17 are 1.0).
     """
     values = head.thresholds if threshold is None else head.per_label_thresholds(threshold)
     if not head.multi_label:
-        return nn.functional.one_hot(scores.argmax(-1), head.num_labels).bool()
+        return nn.functional.one_hot((scores if logits is None else logits).argmax(-1), head.num_labels).bool()
     limits = torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)
-    return limited(head, scores, limits, scores >= limits)
+    return limited(head, scores, limits, scores >= limits, logits)
 
 
-def limited(head: HeadConfig, scores: Tensor, thresholds: Tensor, decisions: Tensor) -> Tensor:
+def limited(
+    head: HeadConfig, scores: Tensor, thresholds: Tensor, decisions: Tensor, logits: Tensor | None = None
+) -> Tensor:
     """Decisions (rows, labels) with at least `min_labels` and at most `max_labels` in each row.
 
     Which ones is decided by how far a score is above its threshold on the scale of logits; the first label on a tie.
     """
     if head.min_labels is None and head.max_labels is None:
         return decisions
-    precise = scores.double()
-    margins = torch.logit(precise, eps=1e-15) - torch.logit(thresholds.double(), eps=1e-15)
+    precise = torch.logit(scores.double(), eps=1e-15) if logits is None else logits.double()
+    margins = precise - torch.logit(thresholds.double(), eps=1e-15)
     ranks = margins.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     most = head.num_labels if head.max_labels is None else head.max_labels
     return (decisions | (ranks < (head.min_labels or 0))) & (ranks < most)
@@ -93,9 +134,10 @@ class HeadPrediction:
 
 def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Any) -> HeadPrediction:
     """Probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
-    scores = probabilities(head, logits)
-    decisions = decide(head, scores, threshold)
-    ranked, order = scores.sort(dim=-1, descending=True, stable=True)
+    scores, logits = probabilities(head, logits), calibrated(head, logits)
+    decisions = decide(head, scores, threshold, logits)
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    ranked = scores.gather(-1, order)
     wanted = decisions.gather(-1, order) if top_k is None else torch.arange(head.num_labels) < top_k
     wanted = wanted.to(order.device).expand_as(order)
     rows = list(zip(order.tolist(), ranked.tolist(), wanted.tolist(), strict=True))

@@ -3,11 +3,13 @@
 This file travels with every saved model.
 """
 
+import copy
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -15,6 +17,7 @@ from transformers.utils import logging
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from .configuration_multihead import MultiHeadConfig
+from .modes_multihead import evaluating
 
 logger = logging.get_logger(__name__)
 
@@ -55,13 +58,15 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
 def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: Any) -> PreTrainedModel:
     """The encoder alone, with the weights of a checkpoint.
 
-    A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence. Weights of the
-    encoder that the checkpoint lacks are random, and are named in a warning.
+    A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence.
 
     Args:
         config: the encoder's.
         name_or_path: Hub id or folder.
         options: for `from_pretrained`.
+
+    Raises:
+        ValueError: the checkpoint lacks weights of the encoder, which would start at random.
     """
     missing: dict[int, str] = {}  # id of a parameter → its name
 
@@ -76,9 +81,11 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
     names = sorted(name for key, name in missing.items() if key in used)
     if names:
         more = f" and {len(names) - _MISSING_SHOWN:,} more" if len(names) > _MISSING_SHOWN else ""
-        logger.warning(
-            f"{name_or_path} has no weights for {len(names):,} parameters of the encoder, which start at random: "
-            f"{', '.join(names[:_MISSING_SHOWN])}{more}. Is it a checkpoint of this architecture ({config.model_type})?"
+        raise ValueError(
+            f"{name_or_path} lacks weights of the encoder, which would start at random: {len(names):,} parameters, "
+            f"{', '.join(names[:_MISSING_SHOWN])}{more}. Is it a checkpoint of this architecture "
+            f"({config.model_type}), or are its weights under other names? An encoder without pretrained weights is "
+            "MultiHeadModel(MultiHeadConfig(encoder=config, heads=heads))"
         )
     return encoder
 
@@ -122,56 +129,124 @@ def freeze_unused_pooler(encoder: nn.Module) -> None:
         pooler.requires_grad_(False)
 
 
-# encoders whose positions start after the padding id, so that the last ones cannot be used
-_OFFSET_POSITIONS = (
-    "camembert",
-    "data2vec-text",
-    "longformer",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xmod",
-)
+_TABLES: dict[Hashable, float] = {}  # kind of encoder → rows of its table of positions
 
 
 def max_positions(config: PreTrainedConfig) -> float:
-    """The number of tokens that an encoder has positions for; infinite for one that does not limit it."""
+    """The number of tokens that an encoder says it reads; infinite for one that does not limit it."""
     positions = getattr(config, "max_position_embeddings", None) or math.inf
-    positions = positions if positions > 0 else math.inf  # XLNet says −1
-    if config.model_type in _OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1
-    return positions
+    return min(positions if positions > 0 else math.inf, position_table(config))  # XLNet says −1
 
 
-# encoders with a learned table of positions from 0, which must not count the padding on the left
-_POSITIONS_FROM_ZERO = (
-    "albert",
-    "bert",
-    "bert-generation",
-    "big_bird",
-    "canine",
-    "convbert",
-    "distilbert",
-    "electra",
-    "ernie",
-    "gpt2",
-    "gpt_neo",
-    "megatron-bert",
-    "mobilebert",
-    "nystromformer",
-    "openai-gpt",
-    "rembert",
-    "roc_bert",
-    "squeezebert",
-)
+def position_table(config: PreTrainedConfig) -> float:
+    """The number of tokens that an encoder's table of positions has rows for, so that a longer text cannot be read;
+    infinite for one without such a table (rotary or relative positions)."""
+    sizes = {key: value for key, value in vars(config).items() if "position" in key and isinstance(value, int)}
+    key = (type(config), config.pad_token_id, tuple(sorted(sizes.items())))
+    if key not in _TABLES:
+        with torch.device("meta"):
+            encoder = build_encoder(copy.deepcopy(config))
+        rows = min((_usable_rows(own) for name, own in encoder.named_modules() if _is_table(name, own)), default=0)
+        # (Longformer and LED fill texts up to whole windows of attention, which must have positions too)
+        windows = getattr(config, "attention_window", 1)
+        rows -= rows % (max(windows) if isinstance(windows, (list, tuple)) else windows or 1)
+        _TABLES[key] = rows or math.inf
+    return _TABLES[key]
 
 
-def positions(config: PreTrainedConfig, mask: Tensor | None, takes: Collection[str]) -> Tensor | None:
-    """Positions (batch, length) that count each row's tokens from 0, for encoders that would count padding as well;
-    `None` where the encoder knows better itself (rotary, relative, or counted from the ids)."""
-    if mask is None or config.model_type not in _POSITIONS_FROM_ZERO or "position_ids" not in takes:
-        return None
-    return (mask.long().cumsum(1) - 1).clamp(min=0)
+def _is_table(name: str, module: nn.Module) -> bool:
+    own = name.rpartition(".")[2]
+    weight = getattr(module, "weight", None)
+    return ("position" in own or own == "wpe") and isinstance(weight, Tensor) and weight.dim() == 2
+
+
+def _usable_rows(table: nn.Module) -> float:
+    """Rows of a table of positions, less those before the first position: RoBERTa and others count from the padding id
+    on, BART and others leave out the first two."""
+    weight, padding = table.get_parameter("weight"), getattr(table, "padding_idx", None)
+    before: Any = getattr(table, "offset", 0) if padding is None else padding + 1
+    return weight.shape[0] - before
+
+
+_TRIED: set[Hashable] = set()  # kinds of encoder
+
+
+@torch.no_grad()
+def try_encoder(model: Any) -> None:
+    """Read two made-up texts with a new model, apart and in one batch, once for each kind of encoder.
+
+    Args:
+        model: a `MultiHeadModel` with weights.
+
+    Raises:
+        ValueError: the width of its vectors is not `hidden_size`, or it reads padding as if it were text.
+    """
+    config = model.config.encoder
+    kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
+    if kind in _TRIED or any(own.device.type != "cpu" for own in model.parameters()):
+        return
+    size = min(getattr(config, "vocab_size", None) or 100, 1000)
+    tokens = torch.arange(24).remainder(max(size - 5, 1)).add(min(5, size - 1)).view(1, 24)
+    short = torch.cat([tokens[:, :6], tokens[:, :6] * 0 + (config.pad_token_id or 0)], 1)
+    batch = torch.cat([tokens[:, 6:18], short])
+    mask = torch.ones_like(batch)
+    mask[1, 6:] = 0
+    with torch.random.fork_rng(devices=[]), evaluating(model):
+        try:
+            alone, both = model.encode(tokens[:, :6], mask[:1, :6]), model.encode(batch, mask)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            logger.info(f"the encoder ({config.model_type}) was not tried on made-up texts: {error}")
+            _TRIED.add(kind)
+            return
+    width = alone.shape[-1]
+    if width != config.hidden_size:
+        raise ValueError(
+            f"encoder: a {type(config).__name__} with hidden_size {config.hidden_size} gives vectors of width {width}: "
+            "heads cannot be put on it"
+        )
+    gap = (both[1] - alone[0]).abs().max() / alone.abs().max().clamp(min=1e-6)
+    if gap > (1e-2 if alone.dtype == torch.float32 else 0.2):
+        if "attention_mask" not in inspect.signature(type(model.encoder).forward).parameters:
+            raise ValueError(
+                f"encoder: a {type(config).__name__} reads padding as if it were text (it has no attention mask), so "
+                "that a text's labels would change with its neighbours in the batch: choose another encoder"
+            )
+        logger.warning(
+            f"the encoder ({config.model_type}) reads a text beside longer ones a little otherwise than alone: its "
+            f"vectors differ by up to {gap:.1%}. Predict texts one by one where that matters"
+        )
+    _TRIED.add(kind)
+
+
+class RightPadding:
+    """A batch whose padding stands on the left, with the padding on the right.
+
+    Most encoders count positions from the first column, padding or not. (There is no waiting for the device to ask
+    whether anything has to be moved.)
+
+    Args:
+        mask: (batch, length), 1 for tokens and 0 for padding on either side.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        first = (mask != 0).int().argmax(1, keepdim=True)  # (batch, 1); 0 for a row without a token
+        self._places = torch.arange(mask.shape[1], device=mask.device)
+        self._first = first
+
+    def moved(self, values: Tensor) -> Tensor:
+        """Values (batch, length, …) with each row's first token in the first column."""
+        return self._at(values, self._places + self._first)
+
+    def back(self, values: Tensor, dims: Iterable[int]) -> Tensor:
+        """Values as the batch was, in dimensions of its length. (CANINE has others in between.)"""
+        for dim in dims:
+            if values.shape[dim] == len(self._places):
+                values = self._at(values.transpose(1, dim), self._places - self._first).transpose(1, dim)
+        return values
+
+    def _at(self, values: Tensor, places: Tensor) -> Tensor:
+        places = places % len(self._places)
+        return values.gather(1, places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values))
 
 
 def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -38,6 +38,9 @@ _LOSS_WORDS = {
 _LOSS_SHARES = ("alpha", "label_smoothing", "margin")
 
 
+_MOST = 3.4e38  # beyond it a number is infinite in float32
+
+
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
     matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
@@ -202,7 +205,7 @@ class HeadConfig:
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
         self.architecture = one_of("architecture", architecture, ARCHITECTURES)
-        self.hidden_size = hidden_size
+        self.hidden_size = None if hidden_size is None else whole_number("hidden_size", hidden_size, 1)
         self.activation = activation
         self.dropout = _number("dropout", dropout, low=0.0, below=1.0)
         self.thresholds = None
@@ -265,10 +268,10 @@ class HeadConfig:
             values = self._by_name("thresholds", thresholds, self.thresholds or [0.5] * self.num_labels)
         elif isinstance(thresholds, str):
             raise ValueError(f"thresholds {thresholds!r}: give a number, a list in label order or a dict by label name")
-        elif isinstance(thresholds, (int, float, Real)):
-            values = [float(thresholds)] * self.num_labels
+        elif isinstance(single := plain_number(thresholds), Real):
+            values = [float(single)] * self.num_labels
         else:
-            values = [float(value) for value in thresholds]
+            values = self._floats("thresholds", thresholds)
         self._check_length("thresholds", values)
         for label, value in zip(self.labels, values, strict=True):
             if not 0.0 < value < 1.0:
@@ -283,7 +286,7 @@ class HeadConfig:
         if isinstance(weights, str):
             raise ValueError(f"{name} {weights!r}: give a list in label order, a dict by label name or 'balanced'")
         default = [1.0] * self.num_labels
-        values = self._by_name(name, weights, default) if isinstance(weights, Mapping) else [float(w) for w in weights]
+        values = self._by_name(name, weights, default) if isinstance(weights, Mapping) else self._floats(name, weights)
         self._check_length(name, values)
         for label, value in zip(self.labels, values, strict=True):
             _number(f"{name} of label {label!r}", value, low=0.0)
@@ -297,6 +300,11 @@ class HeadConfig:
                 raise ValueError(f"{setting}: {label!r} is not a label of this head.{near_names(label, self.labels)}")
         return [float(values.get(label, other)) for label, other in zip(self.labels, default, strict=True)]
 
+    def _floats(self, setting: str, values: Any) -> list[float]:
+        if not isinstance(values, Iterable):
+            raise ValueError(f"{setting} {values!r}: give a list in label order or a dict by label name")
+        return [_number(setting, value) for value in values]
+
     def _check_length(self, setting: str, values: list[float]) -> None:
         if len(values) != self.num_labels:
             raise ValueError(f"{setting}: {len(values)} values for {self.num_labels} labels; give one for each label")
@@ -304,15 +312,12 @@ class HeadConfig:
     def _calibration(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
         if temperature is None:
             return None
-        if isinstance(temperature, (int, float, Real)):
-            values = [float(temperature)]
-        else:
-            values = [float(value) for value in temperature]
-            self._check_length("calibration_temperature", values)
-        for value in values:
-            if not (value > 0.0 and math.isfinite(value)):
-                raise ValueError(f"calibration_temperature {value}: a temperature is a finite number above 0")
-        return values[0] if isinstance(temperature, (int, float, Real)) else values
+        single = plain_number(temperature)
+        if isinstance(single, Real):
+            return _number("calibration_temperature", single, above=0.0)
+        values = self._floats("calibration_temperature", temperature)
+        self._check_length("calibration_temperature", values)
+        return [_number("calibration_temperature", value, above=0.0) for value in values]
 
     def _check_loss(self) -> None:
         if self.loss not in LOSS_SETTINGS:
@@ -332,11 +337,12 @@ class HeadConfig:
             if name in _LOSS_WORDS:
                 one_of(f"loss_kwargs {name!r}", value, _LOSS_WORDS[name])
             elif name == "epsilon":
-                _number(f"loss_kwargs {name!r}", value, above=0.0)
+                self.loss_kwargs[name] = _number(f"loss_kwargs {name!r}", value, above=0.0)
             else:
-                _number(f"loss_kwargs {name!r}", value, low=0.0, high=1.0 if name in _LOSS_SHARES else math.inf)
+                most = 1.0 if name in _LOSS_SHARES else math.inf
+                self.loss_kwargs[name] = _number(f"loss_kwargs {name!r}", value, low=0.0, high=most)
         if self.learn_thresholds is not None:
-            _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
+            self.learn_thresholds = _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
             if self.loss in BUILT_IN_LOSSES and "temperature" not in settings:
                 raise ValueError(
                     f"learn_thresholds needs a loss in which thresholds take part, soft_f1 or soft_f1_bce, not "
@@ -349,15 +355,12 @@ class HeadConfig:
                 continue
             if not self.multi_label:
                 raise ValueError(f"{name} is for multi-label heads; a single-label head has one label a row")
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= self.num_labels:
-                raise ValueError(f"{name} {value!r}: give a whole number from {least} to {self.num_labels}, or None")
+            setattr(self, name, whole_number(name, value, least, self.num_labels))
         if self.max_labels is not None and (self.min_labels or 0) > self.max_labels:
             raise ValueError(f"min_labels {self.min_labels} is above max_labels {self.max_labels}")
 
     def _check_rest(self) -> None:
         self._check_limits()
-        if self.hidden_size is not None and (not isinstance(self.hidden_size, int) or self.hidden_size < 1):
-            raise ValueError(f"hidden_size {self.hidden_size!r}: give a whole number above 0, or None")
         if self.activation not in ACT2FN:
             near = near_names(self.activation, ACT2FN)
             raise ValueError(f"unknown activation {self.activation!r}.{near} Known: {', '.join(ACT2FN)}")
@@ -385,6 +388,7 @@ def _label_names(labels: Iterable[str]) -> list[str]:
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"label {name!r} is not a string: labels are names, such as {str(name)!r}")
+        check_text("label", name)
         if name in seen:
             raise ValueError(f"label {name!r} is given twice; labels are unique")
         seen.add(name)
@@ -402,6 +406,37 @@ def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
     return value
 
 
+def plain_number(value: Any) -> Any:
+    """A number out of a tensor or an array that holds one number; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
+
+
+def whole_number(setting: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int when it is a whole number from `low` to `high`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    plain = plain_number(value)
+    if isinstance(plain, bool) or not isinstance(plain, int) or plain < low or (high is not None and plain > high):
+        said = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{setting} {value!r}: give a whole number {said}")
+    return plain
+
+
+def check_text(what: str, text: str) -> None:
+    """
+    Raises:
+        ValueError: nothing but blanks, or half of a character, which no file can hold.
+    """
+    if not text.strip():
+        raise ValueError(f"{what} {text!r} is empty: a name has at least one letter")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{what} {text!r} holds half of a character (a lone surrogate), which cannot be saved")
+
+
 def _number(
     setting: str,
     value: Any,
@@ -411,9 +446,10 @@ def _number(
     below: float = math.inf,
 ) -> float:
     """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{setting} {value!r}: give a number")
-    value = float(value)
+    plain = plain_number(value)
+    if isinstance(plain, bool) or not isinstance(plain, Real) or not abs(float(plain)) <= _MOST:
+        raise ValueError(f"{setting} {value!r}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}")
+    value = float(plain)
     if not (low <= value <= high and above < value < below):
         floor = f"{low} or more" if low > above else f"above {above}"
         ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")

@@ -109,7 +109,8 @@ class ClassificationHead(nn.Module):
         return output.weight.dtype
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.layers(pooled.to(self.dtype))  # (batch, labels)
+        dtype = self.dtype  # (that of a quantised weight is none to compute in)
+        return self.layers(pooled.to(dtype) if dtype.is_floating_point else pooled)  # (batch, labels)
 
 
 class MultiHeads(nn.Module):

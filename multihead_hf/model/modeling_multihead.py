@@ -18,14 +18,15 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
-from .decoding_multihead import HeadPrediction, predict
+from .decoding_multihead import HeadPrediction, check_finite, predict
 from .encoder_multihead import (
+    RightPadding,
     build_encoder,
     freeze_unused_pooler,
     lengthen,
-    positions,
     pretrained_encoder,
     refuse_remote_code,
+    try_encoder,
     without_bars,
 )
 from .head_multihead import HeadConfig, is_a, near_names
@@ -109,6 +110,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
+        try_encoder(self)
 
     @classmethod
     def from_encoder(
@@ -256,9 +258,12 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self, tokens: dict[str, Tensor | None], inputs_embeds: Tensor | None, options: dict[str, Any]
     ) -> tuple[Tensor, Mapping[str, Any]]:
         """Pooled vectors (batch, hidden), and the encoder's output; takes what it knows out of `options`."""
-        attention_mask = tokens["attention_mask"]
-        if tokens["position_ids"] is None:
-            tokens["position_ids"] = positions(self.config.encoder, attention_mask, self._encoder_arguments)
+        attention_mask, padding = tokens["attention_mask"], None
+        if attention_mask is not None and attention_mask.dim() == 2 and tokens["position_ids"] is None:
+            padding = RightPadding(attention_mask)
+            tokens = {name: None if own is None else padding.moved(own) for name, own in tokens.items()}
+            inputs_embeds = None if inputs_embeds is None else padding.moved(inputs_embeds)
+            attention_mask = tokens["attention_mask"]
         if "token_type_ids" not in self._encoder_arguments:
             tokens["token_type_ids"] = None
         given: dict[str, Any] = {name: value for name, value in tokens.items() if value is not None}
@@ -266,6 +271,11 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             mask = torch.ones_like(tokens["input_ids"])
             given = lengthen(self.config.encoder, {"attention_mask": mask, **given})
             attention_mask = given["attention_mask"]
+        if "global_attention_mask" in self._encoder_arguments:
+            # (Longformer, LED: without it a token sees its window only; their own classifiers do the same)
+            shape = next(own.shape[:2] for own in (*given.values(), inputs_embeds) if own is not None)
+            given["global_attention_mask"] = torch.zeros(shape, dtype=torch.long, device=self.device)
+            given["global_attention_mask"][:, 0] = 1
         arguments: dict[str, Any] = {
             **given,
             "inputs_embeds": inputs_embeds,
@@ -279,7 +289,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         )
         hidden = encoded.last_hidden_state  # (batch, length, hidden)
         mask = attention_mask if attention_mask is not None else torch.ones(hidden.shape[:2], device=hidden.device)
-        return pool(hidden, mask, self.config.pooling), encoded
+        return pool(hidden, mask, self.config.pooling), _as_given(encoded, padding)
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -369,6 +379,14 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                     f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
                     f"expects {expected}"
                 )
+            if dims == 2 and targets.device.type == "cpu":
+                wrong = ~((targets >= 0) & (targets <= 1)) & (targets != MISSING)
+                if wrong.any():
+                    row, label = wrong.nonzero()[0].tolist()
+                    raise ValueError(
+                        f"head {name!r}, row {row} of the batch: cell {head.labels[label]!r} is "
+                        f"{targets[row, label]:g}, not between 0 and 1, or {MISSING} for an unknown one"
+                    )
             if dims == 1 and targets.dtype != torch.int64:
                 raise ValueError(f"head {name!r}: label ids are int64, not {targets.dtype}")
             # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
@@ -396,16 +414,19 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             head → `HeadPrediction`.
 
         Raises:
-            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1.
+            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1, logits that
+                are not finite.
         """
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
         if isinstance(threshold, Mapping):
             for name in threshold:
                 self.check_head(name, "threshold")
+        self.sync_thresholds()
         predictions = {}
         for name, head_logits in logits.items():
             self.check_head(name, "logits")
+            check_finite(name, head_logits)
             head = self.config.heads[name]
             own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
             try:
@@ -531,9 +552,15 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
 
     @torch.no_grad()
     def sync_thresholds(self) -> None:
-        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that `decode` reads."""
-        by_key = {f"{module_key(name)}.threshold_logits": head for name, head in self.config.heads.items()}
-        for key, threshold_logits in self.named_parameters():
+        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that decisions read."""
+        by_key = {
+            f"{module_key(name)}.threshold_logits": head
+            for name, head in self.config.heads.items()
+            if head.learn_thresholds is not None
+        }
+        if not by_key:
+            return
+        for key, threshold_logits in self.heads.named_parameters():
             head = by_key.get(".".join(key.split(".")[-2:]))
             # PEFT keeps a frozen original beside the copy that trains
             if head is not None and "original_module" not in key:
@@ -556,6 +583,16 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         for key, module in self.heads.named_modules():
             if key.split(".")[-1] == module_key(name) and isinstance(module, ClassificationHead):
                 module.threshold_logits = None
+
+
+def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
+    """Hidden states and attentions of an encoder's output, with the padding where it was in the batch."""
+    found: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
+    if padding is not None:
+        for name, dims in (("hidden_states", (1,)), ("attentions", (2, 3))):
+            if found[name] is not None:
+                found[name] = tuple(padding.back(own, dims) for own in found[name])
+    return found
 
 
 def config_of(source: object) -> MultiHeadConfig | None:

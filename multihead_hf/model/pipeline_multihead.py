@@ -3,6 +3,7 @@
 This file travels with every saved model. Decisions are `MultiHeadModel.decode`'s; there is no second decoder here.
 """
 
+import copy
 import itertools
 import math
 from collections import deque
@@ -15,32 +16,49 @@ from torch.utils.data import Dataset
 from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multihead import MultiHeadConfig
-from .encoder_multihead import max_positions
-from .head_multihead import near_names
+from .encoder_multihead import max_positions, position_table
+from .head_multihead import near_names, one_of
 from .modeling_multihead import MultiHeadModel
+from .modes_multihead import evaluating
 
 # of a dataset or generator so many batches are sorted by length at a time
 _SORTED_BATCHES = 16
+_FUNCTIONS = {"sigmoid": torch.sigmoid, "softmax": lambda logits: logits.softmax(-1), "none": lambda logits: logits}
 
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Tokens after which a text is cut: `config.max_length`, else what tokenizer and encoder take, else no limit.
 
     Raises:
-        ValueError: `config.max_length` is more than the encoder has positions for.
+        ValueError: `config.max_length` is more than the encoder has positions for; the tokenizer is not the encoder's.
     """
     positions = math.inf
     if config is not None:
-        encoder = config.encoder
-        # rotary and relative positions have no last one; a learned table has
-        table = not (hasattr(encoder, "rope_parameters") or getattr(encoder, "relative_attention", False))
-        positions = max_positions(encoder)
+        check_vocabulary(config, tokenizer)
+        positions = max_positions(config.encoder)
         if config.max_length is not None:
-            if table and config.max_length > positions:
-                raise ValueError(f"max_length {config.max_length} is more than the encoder's {positions} positions")
+            table = position_table(config.encoder)
+            if config.max_length > table:
+                raise ValueError(f"max_length {config.max_length} is more than the encoder's {table} positions")
             return config.max_length
     limit = min(tokenizer.model_max_length, positions)
     return int(limit) if limit < 10**6 else None  # tokenizers without a limit say 10**30
+
+
+def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Raises:
+        ValueError: the tokenizer has tokens that the encoder has no embedding for.
+    """
+    known = getattr(config.encoder, "vocab_size", None)
+    if known is None or len(tokenizer) <= known:
+        return
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= known:
+        raise ValueError(
+            f"the tokenizer has token ids up to {highest:,}, and the encoder embeddings of {known:,} tokens. Is it the "
+            "tokenizer of this encoder? If tokens were added to it: model.resize_token_embeddings(len(tokenizer))"
+        )
 
 
 def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
@@ -80,6 +98,11 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
         raise ValueError(
             "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
             f"{columns or ['text']}; not {type(text).__name__}: {_short(text)}"
+        )
+    if columns is not None and len(columns) > len(parts):
+        first, second = columns
+        raise ValueError(
+            f"the model reads pairs of texts, {{{first!r}: …, {second!r}: …}}, and this is one text: {_short(text)}"
         )
     for part in parts:
         if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
@@ -251,10 +274,13 @@ class MultiHeadPipeline(Pipeline):
 
     Call parameters:
         heads: names of the heads to compute; all by default.
-        top_k: the `top_k` best labels of each head instead of the predicted ones.
+        top_k: the `top_k` best labels of each head instead of the predicted ones; `top_k=None` is all of them, as in
+            the pipelines of transformers.
         threshold: a number for all multi-label heads, or a dict head → number, list in label order or dict by label
             name, instead of the saved thresholds.
         return_all_scores: every label with its score, best first.
+        function_to_apply: what makes scores of logits: `"sigmoid"`, `"softmax"` or `"none"` (the logits themselves,
+            before calibration), instead of the head's own. It changes what is shown, not which labels are predicted.
 
     A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
     (`config.text_columns`, else `text`) and any others.
@@ -266,16 +292,33 @@ class MultiHeadPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
     model: MultiHeadModel
+    tokenizer: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # truncation and padding are a state of the object: another thread that uses the caller's would change them
+        self.tokenizer = copy.deepcopy(self.tokenizer)
 
     def _sanitize_parameters(
         self,
         heads: str | list[str] | None = None,
-        top_k: int | None = None,
+        top_k: int | str | None = "",
         threshold: Any = None,
         return_all_scores: bool | None = None,
+        function_to_apply: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward = {} if heads is None else {"heads": heads}
-        given = {"top_k": top_k, "threshold": threshold, "return_all_scores": return_all_scores}
+        if function_to_apply is not None:
+            one_of("function_to_apply", function_to_apply, tuple(_FUNCTIONS))
+        # (left out, and not None: transformers' own pipelines have it so)
+        if top_k is None:
+            return_all_scores = True
+        given = {
+            "top_k": None if top_k == "" else top_k,
+            "threshold": threshold,
+            "return_all_scores": return_all_scores,
+            "function_to_apply": function_to_apply,
+        }
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -323,8 +366,10 @@ class MultiHeadPipeline(Pipeline):
             used = mask.flatten(0, 1).any(0).nonzero().flatten()
             begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
             inputs = {key: value[..., begin:end] for key, value in inputs.items()}
+        with evaluating(self.model):  # a model that was just trained is in training mode
+            found = self.model(**inputs, heads=heads).logits
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
-        return {f"logits {name}": logits for name, logits in self.model(**inputs, heads=heads).logits.items()}
+        return {f"logits {name}": logits for name, logits in found.items()}
 
     def postprocess(
         self,
@@ -332,9 +377,17 @@ class MultiHeadPipeline(Pipeline):
         top_k: int | None = None,
         threshold: Any = None,
         return_all_scores: bool = False,
+        function_to_apply: str | None = None,
     ) -> dict[str, list[dict[str, Any]]]:
         logits = {key.removeprefix("logits "): value for key, value in outputs.items()}
         if return_all_scores:
             top_k = max(value.shape[-1] for value in logits.values())
         predictions = self.model.decode(logits, top_k=top_k, threshold=threshold)
-        return {name: prediction.entries(0) for name, prediction in predictions.items()}
+        found = {name: prediction.entries(0) for name, prediction in predictions.items()}
+        if function_to_apply is not None:
+            for name, entries in found.items():
+                values = _FUNCTIONS[function_to_apply](logits[name][0].float()).tolist()
+                own = dict(zip(self.model.config.heads[name].labels, values, strict=True))
+                for entry in entries:
+                    entry["score"] = own[entry["label"]]
+        return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .configuration_multihead import read_heads
 from .head_multihead import HeadConfig, LabelReading, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, module_key
+from .modes_multihead import evaluating
 
 
 class HeadSurgery:
@@ -301,10 +302,5 @@ def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
     ids = torch.randint(0, size, (3, 8), generator=generator).to(device)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         return model(input_ids=ids, attention_mask=mask, heads=names).logits
-    finally:
-        for module, training in was_training.items():
-            module.training = training

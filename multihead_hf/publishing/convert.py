@@ -238,7 +238,13 @@ def convert_sequence_classification(
             the old ones.
     """
     config = AutoConfig.from_pretrained(name_or_path)
-    kind = problem_type or config.problem_type or "single_label_classification"
+    kind = problem_type or config.problem_type
+    if kind is None:
+        raise ValueError(
+            f"{name_or_path}: its configuration does not say whether a text has one label or several. Say it: "
+            "problem_type='single_label_classification' (softmax) or 'multi_label_classification' (sigmoid), "
+            "--problem-type on the command line"
+        )
     if config.num_labels < 2 or kind == "regression":
         raise ValueError(
             f"{name_or_path} has {config.num_labels} label and problem_type {kind!r}: it classifies nothing"

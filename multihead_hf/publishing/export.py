@@ -16,9 +16,9 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from ..evaluation.modes import evaluating
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
 from . import export_onnx, export_openvino
 from .convert import check_output
 from .export_graph import LogitsGraph, dynamic_axes, float32_copy, graph_metadata, sample_tokens, token_inputs

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.metrics import main_score_of
 from ..evaluation.streaming import StreamingMetrics
-from ..model.decoding_multihead import decide, probabilities
+from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
 from .export_graph import WINDOWS
@@ -146,7 +146,7 @@ def _add(found: HeadComparison, head: Any, expected: Tensor, logits: Tensor, sha
     difference = float((logits - expected).abs().max())
     if difference > found.difference or math.isnan(difference):
         found.difference, found.shape = difference, tuple(shape)
-    decided = [decide(head, probabilities(head, own)) for own in (expected, logits)]
+    decided = [decide(head, probabilities(head, own), logits=calibrated(head, own)) for own in (expected, logits)]
     found.decisions += decided[0].numel()
     found.changed += int((decided[0] != decided[1]).sum())
 

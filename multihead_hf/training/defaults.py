@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
-from ..evaluation.modes import evaluating
 from ..model.head_multihead import HeadConfig, is_a
 from ..model.layers_multihead import ClassificationHead, Windows, module_key
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
 from .arguments import MultiHeadTrainingArguments
 
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 20

@@ -17,6 +17,7 @@ from ..data.encoding import prepare_dataset
 from ..data.heads import features_of, is_list
 from ..data.mixing import mix_datasets
 from ..data.reading import column_names, joined_columns, remember_readings, said_readings
+from ..data.record import check_record
 from ..data.sources import is_read, read_dataset
 from ..evaluation.metrics import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
@@ -257,6 +258,7 @@ def prepared(
                 f"Columns: {columns}"
             )
         _check_windows(features_of(dataset)["input_ids"], config, what)
+        check_record(dataset, config, tokenizer, what)
         if with_column is not None:
             with_column.update(config.heads)
         return dataset

@@ -81,13 +81,13 @@ def test_the_head_of_a_language_model_is_passed_over(
 def test_weights_that_are_missing_are_named(tmp_path: Path, said: list[str]) -> None:
     tiny.save_encoder(tmp_path)
     change(tmp_path, **{"encoder.layer.1.": None})
-    MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
-    assert said == [
-        f"{tmp_path} has no weights for 16 parameters of the encoder, which start at random: "
-        "encoder.layer.1.attention.output.LayerNorm.bias, encoder.layer.1.attention.output.LayerNorm.weight, "
-        "encoder.layer.1.attention.output.dense.bias, encoder.layer.1.attention.output.dense.weight, "
-        "encoder.layer.1.attention.self.key.bias and 11 more. Is it a checkpoint of this architecture (bert)?"
-    ]
+    with pytest.raises(
+        ValueError,
+        match=r"lacks weights of the encoder, which would start at random: 16 parameters, encoder\.layer\.1\.attention\."
+        r"output\.LayerNorm\.bias, .* and 11 more\. Is it a checkpoint of this architecture \(bert\)",
+    ):
+        MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
+    assert said == []
 
 
 def test_what_the_encoder_does_not_use_may_be_missing(tmp_path: Path, said: list[str]) -> None:

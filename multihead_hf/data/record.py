@@ -1,0 +1,117 @@
+"""What prepared rows were made for: kept with them, and compared with the model that is to read them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
+from ..model.pipeline_multihead import text_settings, token_limit
+
+logger = logging.get_logger(__name__)
+
+_KEY = "multihead_hf"
+# a text that tokenizers of different encoders read differently
+_TRIED = "Where's the 17:45 bus? Straße – naïve café, 日本語, running unbelievably late!"
+_SHOWN = 10
+
+
+def keep_record(
+    dataset: Any,
+    heads: Mapping[str, HeadConfig],
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write into the description of prepared rows what they were made for. (It stays when rows are selected, shuffled,
+    mapped, saved and concatenated.)
+
+    Args:
+        dataset: the prepared rows.
+        heads: whose labels the targets are.
+        tokenizer: that made the tokens.
+        texts: the columns of text.
+        settings: the length, and what else was done to the texts.
+    """
+    record = {
+        "labels": {name: head.labels for name, head in heads.items()},
+        "tokens": _tokens(tokenizer),
+        "text_columns": list(texts),
+        **settings,
+    }
+    parts = [part for part in (dataset.info.description or "").split("\n\n") if part]
+    dataset.info.description = "\n\n".join([*parts, json.dumps({_KEY: record})])
+
+
+def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str) -> None:
+    """Compare prepared rows with a model. A text that was cut or begun otherwise than the model's is warned about.
+
+    Args:
+        dataset: rows; those without a record are taken as they are.
+        config: the model's.
+        tokenizer: the model's.
+        what: the rows, in messages.
+
+    Raises:
+        ValueError: the rows were prepared for other labels, or the same in another order, or with another tokenizer.
+    """
+    for record in _records(dataset):
+        for name, head in config.heads.items():
+            _check_labels(name, head, record["labels"].get(name), what)
+        if tokenizer is None:
+            continue
+        if record["tokens"] != _tokens(tokenizer):
+            raise ValueError(
+                f"{what} was prepared with another tokenizer than the model's: prepare the raw rows for it "
+                "(prepare_dataset), or pass them raw"
+            )
+        now = {"max_length": token_limit(config, tokenizer), **text_settings(config)}
+        other = [
+            f"{name} {record[name]!r} (the model has {value!r})"
+            for name, value in now.items()
+            if name in record and record[name] != value
+        ]
+        if other:
+            logger.warning(f"{what} was prepared with {', '.join(other)}, so the model would read other tokens later")
+
+
+def _check_labels(name: str, head: HeadConfig, given: Sequence[str] | None, what: str) -> None:
+    # (a single-label head that got further labels at its end reads the ids of before)
+    if given is None or given == head.labels or (not head.multi_label and given == head.labels[: len(given)]):
+        return
+    if sorted(given) == sorted(head.labels):
+        place = next(place for place, (one, other) in enumerate(zip(given, head.labels, strict=True)) if one != other)
+        told = f"its label {place} was {given[place]!r}, and is {head.labels[place]!r} in the model"
+    else:
+        told = f"they were {_shown(given)}, and the model has {_shown(head.labels)}"
+    raise ValueError(
+        f"head {name!r}: {what} was prepared for other labels, or for the same in another order: {told}. Prepare the "
+        "raw rows for this model (prepare_dataset), or pass them raw"
+    )
+
+
+def _shown(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _SHOWN:,} more" if len(labels) > _SHOWN else ""
+    return f"{list(labels[:_SHOWN])}{more}"
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer(_TRIED, add_special_tokens=True, truncation=False, verbose=False)["input_ids"])
+
+
+def _records(dataset: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(dataset, (Dataset, IterableDataset)):
+        return
+    for part in (dataset.info.description or "").split("\n\n"):
+        if part.startswith(f'{{"{_KEY}": '):
+            try:
+                record = json.loads(part)[_KEY]
+            except json.JSONDecodeError as error:
+                logger.warning(f"what these rows were prepared for cannot be read ({error})")
+                continue
+            if isinstance(record, dict) and isinstance(record.get("labels"), dict):
+                yield record
