@@ -89,6 +89,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     _keep_in_fp32_modules = ["heads"]
     # learned weights of the heads' losses belong to a training run, not to the model (`head_weighting`)
     _keys_to_ignore_on_save = ["log_variances"]
+    _keys_to_ignore_on_load_missing = [r"heads\.signature$"]  # models that were saved before it was there
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
 
@@ -456,6 +457,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, MultiHeads):
+            init.zeros_(module.signature)
         if isinstance(module, ClassificationHead) and module.threshold_logits is not None:
             init.constant_(module.threshold_logits, math.log(module.initial_threshold / (1 - module.initial_threshold)))
 
@@ -507,6 +510,12 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                     f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
                     f"makes it {tuple(expected)}"
                 )
+        if self.heads.is_of_other_labels(self.config) and not ignore_sizes:
+            raise ValueError(
+                f"{source}: its weights were saved for other labels than its configuration has. A save over an earlier "
+                "model may have been interrupted: save the model again. (If you changed names in config.json by hand, "
+                "load it once with ignore_mismatched_sizes=True, and save it)"
+            )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
         made = {module_key(name) for name in fresh if name is not None}
@@ -520,13 +529,21 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         """As `PreTrainedModel.save_pretrained`, with everything the folder needs where `multihead_hf` is not installed.
 
         Raises:
-            ValueError: a head's `"balanced"` weights are not computed yet; nothing is written.
+            ValueError: a head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
+                be applied to the weights when they are loaded; nothing is written.
         """
         # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
         from .pipeline_multihead import MultiHeadPipeline
 
         self._check_saveable()
+        adapter = os.path.join(save_directory, "adapter_config.json")
+        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{save_directory} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
+                "these weights when it loads them: save into another folder"
+            )
         self.sync_thresholds()
+        self.heads.sign(self.config)
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
         heads_dtype = next(weights).dtype
