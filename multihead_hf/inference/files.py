@@ -132,18 +132,21 @@ def predict_files(
         source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub. What
             this and earlier runs write for `output` is not read, though a glob or folder has it.
         output: a `.parquet`, `.jsonl` or `.csv` file.
-        text_columns: one, or two of text pairs; by default the model's, else `"text"`.
+        text_columns: the column of the text, or two of text pairs; by default the model's, else `"text"`.
         keep: columns of the input that are in the output; all by default.
-        top_k: the `top_k` best labels of each head instead of the predicted ones.
+        top_k: so many best labels of each head instead of the predicted ones.
         threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
         all_scores: also a column `predicted_<head>_scores` with the probabilities of all labels, in their order.
-        prefix: of the columns of heads.
-        sep: between labels in CSV files.
-        delimiter: between the columns of CSV files that are read.
-        split, config: part and configuration of a data set on the Hub.
+        prefix: what the names of the columns of heads begin with.
+        sep: separator between the labels of a row in CSV files.
+        delimiter: character between the columns of CSV files that are read; by default a comma, and a tab in `.tsv`
+            files.
+        split: split of a dataset on the Hub.
+        config: configuration of a dataset on the Hub.
         strict: stop at the first bad row.
-        resume: go on where a run that was ended left off; with `overwrite` too, one with other settings is dropped.
-        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before.
+        resume: go on where a run that was ended left off.
+        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before. With `resume`:
+            go on, or begin again where the settings have changed.
         progress: show a progress bar.
 
     Raises:

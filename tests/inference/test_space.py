@@ -10,9 +10,9 @@ from pathlib import Path
 import gradio
 import pytest
 import yaml
+from command_line import cli
 from demo_models import knowing_model, save
 from hub_server import HubServer
-from test_cli import cli
 
 from multihead_hf import MultiHeadModel
 from multihead_hf.inference import space

@@ -1,17 +1,18 @@
-"""The command that predicts files."""
+"""`multihead-hf predict`: predict the labels of any number of texts."""
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..inference.loading import saved_config
-from ..model.configuration_multihead import MultiHeadConfig
-from .options import DelimiterOption, JsonOption, ModelArgument, TextColumnOption, app, show
+from .expansion import library
+from .options import JsonOption, ModelArgument, show
+
+if TYPE_CHECKING:
+    from ..model.configuration_multihead import MultiHeadConfig
 
 
-@app.command("predict", short_help="Predict the labels of any number of texts.")
-def predict_command(
+def command(
     model: ModelArgument,
     data: Annotated[
         list[str],
@@ -20,8 +21,26 @@ def predict_command(
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write: .parquet, .jsonl or .csv.")],
-    text_column: TextColumnOption = None,
-    head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
+    texts: Annotated[dict[str, Any], library("predict_files", "text_columns")],
+    settings: Annotated[
+        dict[str, Any],
+        library(
+            "MultiHeadPredictor",
+            heads={},
+            precision={"type": Literal["auto", "fp32", "bf16", "fp16"]},
+            batch_tokens={"min": 1},
+            window_rows={"min": 1},
+            device={"type": str | None},
+        ),
+    ],
+    files: Annotated[
+        dict[str, Any],
+        library(
+            "predict_files",
+            *("all_scores", "keep", "prefix", "sep", "delimiter", "split", "config", "strict", "resume", "overwrite"),
+            top_k={"min": 1},
+        ),
+    ],
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,40 +48,6 @@ def predict_command(
             "heads, NAME=0.4 for one, NAME:LABEL=0.4 for one label. Also several."
         ),
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="The best labels of each head instead of the predicted ones.", min=1)
-    ] = None,
-    all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Also the probabilities of all labels of each head, in their order.")
-    ] = False,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="A column of the input to keep; also several. Default: all.")
-    ] = None,
-    prefix: Annotated[str, typer.Option(help="Of the columns of heads.")] = "predicted_",
-    sep: Annotated[str, typer.Option(help="Between the labels of a row in CSV files.")] = "|",
-    delimiter: DelimiterOption = None,
-    split: Annotated[str | None, typer.Option(help="Part of a data set on the Hub.")] = None,
-    config: Annotated[str | None, typer.Option(help="Configuration of a data set on the Hub.")] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="fp16 is for CUDA; auto: the fastest on some batches of your texts."),
-    ] = "auto",
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a batch. Default: 2,048 on a CPU, 65,536 on a GPU.", min=1)
-    ] = None,
-    window_rows: Annotated[
-        int, typer.Option(help="Rows that are read, sorted by length and written at a time.", min=1)
-    ] = 8192,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. Default: CUDA where there is one.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run that was ended left off.")] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace an output that exists. With --resume: go on, or begin again where the settings have changed.",
-        ),
-    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,39 +58,15 @@ def predict_command(
     """
     from accelerate import PartialState
 
-    from ..inference.files import predict_files
-    from ..inference.predictor import MultiHeadPredictor
+    from .. import MultiHeadPredictor, predict_files
+    from ..inference.loading import saved_config
 
-    limits = thresholds(threshold or [], saved_config(model), head or [])
-    processes = PartialState(cpu=device == "cpu")
-    predictor = MultiHeadPredictor.from_pretrained(
-        model,
-        heads=head,
-        precision=precision,
-        batch_tokens=batch_tokens,
-        window_rows=window_rows,
-        device=device or processes.device,
-    )
+    limits = thresholds(threshold or [], saved_config(model), settings["heads"] or [])
+    processes = PartialState(cpu=settings["device"] == "cpu")
+    settings["device"] = settings["device"] or processes.device
+    predictor = MultiHeadPredictor.from_pretrained(model, **settings)
     try:
-        report = predict_files(
-            predictor,
-            data,
-            output,
-            text_columns=text_column,
-            keep=keep,
-            top_k=top_k,
-            threshold=limits,
-            all_scores=all_scores,
-            prefix=prefix,
-            sep=sep,
-            delimiter=delimiter,
-            split=split,
-            config=config,
-            strict=strict,
-            resume=resume,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
+        report = predict_files(predictor, data, output, threshold=limits, progress=not quiet, **texts, **files)
     except KeyboardInterrupt:
         print(f"\n{output}.parts holds what is done: --resume goes on", file=sys.stderr)
         raise
@@ -116,7 +77,7 @@ def predict_command(
 
 
 def thresholds(
-    options: list[str], config: MultiHeadConfig, predicted: list[str]
+    options: list[str], config: "MultiHeadConfig", predicted: list[str]
 ) -> float | dict[str, float | dict[str, float]] | None:
     """One number for all heads, or head → number or label → number, of `P`, `NAME=P` and `NAME:LABEL=P`.
 
