@@ -5,7 +5,17 @@ from typing import Annotated, Any
 import typer
 
 from .expansion import library
-from .options import DataArgument, FileOptions, JsonOption, LabelOptions, ModelArgument, SplitOption, as_text, show
+from .options import (
+    DataArgument,
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    ModelArgument,
+    SplitOption,
+    as_text,
+    read_part,
+    show,
+)
 
 
 def command(
@@ -28,7 +38,7 @@ def command(
     config = saved_config(model)
     reading = labels.reading(config)
     loaded, tokenizer = load_model(model)
-    rows = files.rows(data, config.heads, reading, split)
+    rows = read_part(data, files, config.heads, reading, split)
     if intervals:
         show(confidence_intervals(loaded, rows, tokenizer=tokenizer, **settings, **reading), as_json)
         return

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .expansion import library
-from .options import FileOptions, JsonOption, LabelOptions, ModelArgument, OverwriteFolderOption, SplitOption, show
+from .options import (
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    ModelArgument,
+    OverwriteFolderOption,
+    SplitOption,
+    read_part,
+    show,
+)
 
 if TYPE_CHECKING:
     from ..model.modeling_multihead import MultiHeadModel
@@ -52,7 +61,9 @@ def command(
     check_packages(settings["format"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
     loaded, tokenizer = load_model(model)
-    batches = _batches(loaded, tokenizer, files.rows(data, config.heads, reading, split), reading) if data else None
+    batches = (
+        _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None
+    )
     report = export_model(loaded, tokenizer, output, batches=batches, overwrite=overwrite, **settings)
     show(report, as_json)
     if not as_json:

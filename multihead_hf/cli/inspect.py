@@ -16,6 +16,7 @@ from .options import (
     TextColumnOption,
     label_columns,
     label_options,
+    read,
     show,
 )
 
@@ -49,7 +50,7 @@ def command(
     config = None if model is None else saved_config(model)
     known: dict[str, Any] = dict.fromkeys(columns) if config is None else config.heads
     reading = label_options(sep, empty, multi_hot, list(known))
-    rows = files.read(data, known, {**reading, "label_columns": columns})
+    rows = read(data, files, known, {**reading, "label_columns": columns})
     heads: Any = infer_heads(rows, columns, **reading) if config is None else config
     counter = tokenizer if tokenizer is not None else model
     report = inspect_dataset(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .expansion import library
+
 if TYPE_CHECKING:
     from ..model.configuration_multihead import MultiHeadConfig
 
@@ -16,7 +18,9 @@ NAME = "multihead-hf"
 
 DataArgument = Annotated[
     list[str],
-    typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
+    typer.Argument(
+        help="Files (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel), a glob, a folder, or a dataset on the Hub."
+    ),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A saved multi-head model: a folder, or a name on the Hub.")]
 LabelColumnOption = Annotated[
@@ -50,7 +54,7 @@ MultiHotOption = Annotated[
         help="Lists of integers hold 0 or 1 for each label, or label ids. Default: the model's.",
     ),
 ]
-DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
+FileOptions = Annotated[dict[str, Any], library("read_dataset", "delimiter", "encoding")]
 SplitOption = Annotated[
     str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
 ]
@@ -82,7 +86,7 @@ def check_folder(model: str) -> None:
 
 @dataclass
 class LabelOptions:
-    """How the labels of rows are read; `FileOptions` says how the files are."""
+    """How the texts and labels of rows are read."""
 
     label_column: LabelColumnOption = None
     text_column: TextColumnOption = None
@@ -108,40 +112,40 @@ class LabelOptions:
         }
 
 
-@dataclass
-class FileOptions:
-    """How files of rows are read."""
+def read(data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any], reading: Mapping[str, Any]) -> Any:
+    """The rows of files or of a dataset on the Hub, perhaps in several parts.
 
-    delimiter: DelimiterOption = None
+    Args:
+        data: as it was typed.
+        files: how the files are read, of `FileOptions`.
+        heads: by name.
+        reading: how the labels are read.
 
-    def read(self, data: list[str], heads: Mapping[str, Any], reading: Mapping[str, Any]) -> Any:
-        """The rows of files or of a data set on the Hub, perhaps in several parts.
+    Raises:
+        ValueError: they cannot be read.
+    """
+    from .. import read_dataset
+    from ..data.reading import joined_columns
 
-        Raises:
-            ValueError: they cannot be read.
-        """
-        from .. import read_dataset
-        from ..data.reading import joined_columns
+    return read_dataset(data[0] if len(data) == 1 else list(data), strings=joined_columns(heads, reading), **files)
 
-        strings = joined_columns(heads, reading)
-        return read_dataset(data[0] if len(data) == 1 else data, delimiter=self.delimiter, strings=strings)
 
-    def rows(
-        self,
-        data: list[str],
-        heads: Mapping[str, Any],
-        reading: Mapping[str, Any],
-        split: str | None = None,
-        parts: Sequence[str] = ("test", "validation"),
-    ) -> Any:
-        """The rows; of several parts that of `split`, else the first of `parts`.
+def read_part(
+    data: Sequence[str],
+    files: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    split: str | None = None,
+    parts: Sequence[str] = ("test", "validation"),
+) -> Any:
+    """The rows, as `read`; of several parts that of `split`, else the first of `parts`.
 
-        Raises:
-            ValueError: they cannot be read, there is no such part, or it is not clear which.
-        """
-        from ..data.sources import one_part
+    Raises:
+        ValueError: they cannot be read, there is no such part, or it is not clear which.
+    """
+    from ..data.sources import one_part
 
-        return one_part(self.read(data, heads, reading), split, parts)
+    return one_part(read(data, files, heads, reading), split, parts)
 
 
 def label_options(

@@ -17,7 +17,7 @@ def command(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Files (CSV, TSV, JSON Lines, Parquet, Arrow), globs or folders of them, or a data set on the Hub."
+            help="Files (CSV, TSV, JSON Lines, Parquet, Arrow, Excel), globs or folders, or a dataset on the Hub."
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write: .parquet, .jsonl or .csv.")],
@@ -37,7 +37,19 @@ def command(
         dict[str, Any],
         library(
             "predict_files",
-            *("all_scores", "keep", "prefix", "sep", "delimiter", "split", "config", "strict", "resume", "overwrite"),
+            *(
+                "all_scores",
+                "keep",
+                "prefix",
+                "sep",
+                "delimiter",
+                "encoding",
+                "split",
+                "config",
+                "strict",
+                "resume",
+                "overwrite",
+            ),
             top_k={"min": 1},
         ),
     ],
@@ -53,8 +65,9 @@ def command(
 ) -> None:
     """Predict the labels of any number of texts.
 
-    Rows that cannot be read are left out, and go to OUTPUT.errors.jsonl with the reason. Several processes share the
-    work: torchrun --nproc_per_node 2 -m multihead_hf.cli predict …
+    Rows that cannot be read are left out, and go to OUTPUT.errors.jsonl with the reason; where they are in another
+    encoding, the exit code is 1. Several processes share the work:
+    torchrun --nproc_per_node 2 -m multihead_hf.cli predict …
     """
     from accelerate import PartialState
 
@@ -74,6 +87,8 @@ def command(
         if predictor.choice is not None and not as_json:
             print(predictor.choice)
         show(report, as_json)
+        if report.undecoded:  # rows were lost that an option would have saved
+            raise typer.Exit(1)
 
 
 def thresholds(

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from .expansion import library
-from .options import DataArgument, FileOptions, JsonOption, LabelOptions, ModelArgument, SplitOption, show
+from .options import (
+    DataArgument,
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    ModelArgument,
+    SplitOption,
+    read,
+    read_part,
+    show,
+)
 
 
 def command(
@@ -44,12 +54,12 @@ def command(
     loaded, tokenizer = load_model(model)
     report = write_report(
         loaded,
-        files.read(data, config.heads, reading),
+        read(data, files, config.heads, reading),
         output,
         tokenizer=tokenizer,
         split=split,
         history=saved_history(model),
-        train_dataset=files.rows(train_data, config.heads, reading, parts=("train",)) if train_data else None,
+        train_dataset=read_part(train_data, files, config.heads, reading, parts=("train",)) if train_data else None,
         **settings,
         **reading,
     )

@@ -8,7 +8,6 @@ import typer
 
 from .expansion import library
 from .options import JsonOption, as_text
-from .run_keys import check_run_keys
 
 
 def command(
@@ -29,6 +28,8 @@ def command(
     if not (example or keys or config):
         raise typer.BadParameter("name a YAML file; --example prints one to start from", param_hint="CONFIG")
     if config and not (example or keys):
+        from .run_keys import check_run_keys
+
         check_run_keys(config, change or [])
     from .. import train_from_config
     from ..training.run_config import EXAMPLE, describe_keys, parse_change

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .expansion import library
-from .options import DataArgument, FileOptions, JsonOption, LabelOptions, as_text, check_folder
+from .options import DataArgument, FileOptions, JsonOption, LabelOptions, as_text, check_folder, read_part
 
 # setting → the metric that reads it
 _READERS = {"precision": "recall_at_precision", "costs": "cost"}
@@ -49,7 +49,7 @@ def command(
     reading = labels.reading(config)
     check_folder(model)
     loaded, tokenizer = load_model(model)
-    labelled = files.rows(data, config.heads, reading, split, ("validation",))
+    labelled = read_part(data, files, config.heads, reading, split, ("validation",))
     rows = predicted(loaded, labelled, tokenizer, **reading)
     found: dict[str, Any] = {}
     if calibrate_too:

@@ -15,11 +15,12 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
+from ..data.readers import NOT_DECODED, Row
 from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import naming, write_whole
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, MultiHeadPredictor
-from .rows import Row, RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
+from .rows import RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
 from .tables import Columns, Table
 
 _STATE = "state.json"
@@ -41,6 +42,7 @@ class PredictionReport:
         cut: how many of them were longer than it reads.
         seconds: of this run, without loading the model.
         precision: in which the model ran.
+        undecoded: those of the bad rows whose bytes are of another encoding than was expected.
     """
 
     output: str
@@ -52,6 +54,7 @@ class PredictionReport:
     cut: int
     seconds: float
     precision: str
+    undecoded: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -66,6 +69,11 @@ class PredictionReport:
             lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
         if self.bad_rows:
             lines.append(f"{self.bad_rows:,} rows could not be read: {self.errors}")
+        if self.undecoded:
+            lines.append(
+                f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "
+                "(encoding='cp1252')"
+            )
         return "\n".join(lines)
 
 
@@ -105,6 +113,7 @@ def predict_files(
     prefix: str = "predicted_",
     sep: str = "|",
     delimiter: str | None = None,
+    encoding: str | None = None,
     split: str | None = None,
     config: str | None = None,
     strict: bool = False,
@@ -129,8 +138,9 @@ def predict_files(
 
     Args:
         predictor: with the model.
-        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub. What
-            this and earlier runs write for `output` is not read, though a glob or folder has it.
+        source: CSV, TSV or JSON Lines files (also as `.gz` or `.zst`), Parquet, Arrow or Excel files, globs or folders
+            of them, or a dataset on the Hub. What this and earlier runs write for `output` is not read, though a glob
+            or folder has it.
         output: a `.parquet`, `.jsonl` or `.csv` file.
         text_columns: the column of the text, or two of text pairs; by default the model's, else `"text"`.
         keep: columns of the input that are in the output; all by default.
@@ -139,8 +149,9 @@ def predict_files(
         all_scores: also a column `predicted_<head>_scores` with the probabilities of all labels, in their order.
         prefix: what the names of the columns of heads begin with.
         sep: separator between the labels of a row in CSV files.
-        delimiter: character between the columns of CSV files that are read; by default a comma, and a tab in `.tsv`
-            files.
+        delimiter: character between the columns of CSV files that are read. By default a comma, a tab in `.tsv` files,
+            or a semicolon where that is what the first lines hold.
+        encoding: encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
         split: split of a dataset on the Hub.
         config: configuration of a dataset on the Hub.
         strict: stop at the first bad row.
@@ -158,7 +169,7 @@ def predict_files(
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
     written = _Written(place, place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts"))
-    rows = open_rows(source, delimiter, split, config, without=written)
+    rows = open_rows(source, delimiter, split, config, written, encoding)
     check_columns(rows.columns, texts, "the text")
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
@@ -176,6 +187,7 @@ def predict_files(
         "threshold": threshold,
         "sep": sep,
         "delimiter": delimiter,
+        "encoding": encoding,
         "split": split,
         "config": config,
         "columns": [name for name, _ in columns.ours()],
@@ -320,7 +332,7 @@ class _Run:
         self.processes.wait_for_everyone()
         ended = [(self.predictor.computed - self.read_before[0], self.predictor.cut - self.read_before[1])]
         read = gather_object(ended)
-        bad = self._finish(windows) if self.processes.is_main_process else 0
+        bad, undecoded = self._finish(windows) if self.processes.is_main_process else (0, 0)
         return PredictionReport(
             str(self.output),
             end - bad,
@@ -331,6 +343,7 @@ class _Run:
             sum(cut for _, cut in read),
             time.perf_counter() - begun,
             self.predictor.chosen or self.predictor.precision,
+            undecoded,
         )
 
     def _windows(self) -> Iterator[_Window]:
@@ -399,15 +412,16 @@ class _Run:
     def _errors(self, index: int) -> Path:
         return self.parts / f"errors-{index:08}.jsonl"
 
-    def _finish(self, windows: int) -> int:
-        """Put the parts together; how many bad rows there are."""
+    def _finish(self, windows: int) -> tuple[int, int]:
+        """Put the parts together; how many bad rows there are, and how many of them could not be decoded."""
         errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
-        bad = 0
+        bad = undecoded = 0
         unfinished = self.parts / ".errors.part"
         with naming(self.errors), unfinished.open("wb") as file:
             for path in errors:
                 lines = path.read_bytes()
                 bad += lines.count(b"\n")
+                undecoded += sum(NOT_DECODED in json.loads(line)["error"] for line in lines.splitlines())
                 file.write(lines)
         if bad:
             os.replace(unfinished, self.errors)
@@ -416,7 +430,7 @@ class _Run:
         self.table.join([self._part(index) for index in range(windows)], self.output, self.rows.columns)
         (self.parts / _STATE).unlink()  # first: what is left without it is nobody's
         shutil.rmtree(self.parts)
-        return bad
+        return bad, undecoded
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
