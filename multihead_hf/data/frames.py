@@ -16,6 +16,7 @@ from .readers_text import check_names
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _INTEGER = r"-?(0|[1-9]\d{0,17})"
 _NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
+_SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but shares holds no versions
 
 
 def typed(written: pd.Series) -> pd.Series:
@@ -27,7 +28,8 @@ def typed(written: pd.Series) -> pd.Series:
         return written.map(_BOOLEANS).astype("boolean")
     if known.str.fullmatch(_INTEGER).all():
         return pd.Series([None if pd.isna(cell) else int(cell) for cell in written], dtype="Int64")
-    if known.str.fullmatch(_NUMBER).all() and known.map(_keeps_its_characters).all():
+    kept = known.str.fullmatch(_NUMBER).all() and known.map(_keeps_its_characters).all()
+    if kept or known.str.fullmatch(_SHARE).all():
         return written.astype("float64")
     return written.fillna("")
 

@@ -14,8 +14,9 @@ from unittest import mock
 import pandas as pd
 import pyarrow as pa
 import pytest
+import tiny
 
-from multihead_hf import read_dataset
+from multihead_hf import HeadConfig, prepare_dataset, read_dataset
 from multihead_hf.data.readers import TextFile
 from multihead_hf.inference.demo_table import read_rows
 from multihead_hf.inference.rows import open_rows
@@ -155,6 +156,15 @@ def test_numbers_stay_numbers(tmp_path: Path) -> None:
         {"text": "a", "whole": 1, "share": 0.5, "weight": 1.0},
         {"text": "b", "whole": None, "share": 1e-05, "weight": 0.25},
     ]
+
+
+def test_shares_and_weights_may_end_in_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,roads,waste,sample_weight\na,0.50,1.00,1.50\nb,,0.25,0.50\n")
+    head = HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")
+    prepared = prepare_dataset(path, tiny.tokenizer(), {"topic": head}, label_columns={"topic": ["roads", "waste"]})
+    assert prepared["sample_weight"] == [1.5, 0.5]
+    assert [row["topic"] for row in prepared["labels"]] == [[0.5, 1.0], [-100.0, 0.25]]
 
 
 def test_long_cells_are_read_and_the_limit_of_csv_is_left_alone(tmp_path: Path) -> None:
