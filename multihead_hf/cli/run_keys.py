@@ -22,10 +22,12 @@ def check_run_keys(path: str, changes: Sequence[str]) -> None:
         ValueError: the file cannot be opened, or has an unknown key; names near ones, or the section that has it.
     """
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        content = Path(path).read_text(encoding="utf-8")
+        yaml.safe_load(content)
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError):
         return  # `read_run_config` reports what is wrong with it
     known = _known_keys()
     for key in [*_paths(root, 3), *(tuple(change.partition("=")[0].split(".")) for change in changes)]:

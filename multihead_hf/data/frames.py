@@ -21,7 +21,7 @@ _SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but s
 
 def typed(written: pd.Series) -> pd.Series:
     """The booleans, integers, numbers or strings of a column; of no type where all cells are empty."""
-    known = written.dropna().astype(str)
+    known = written.dropna()
     if not len(known):
         return pd.Series([None] * len(written), dtype=object)
     if known.isin(_BOOLEANS.keys()).all():

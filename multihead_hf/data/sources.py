@@ -316,12 +316,15 @@ def _read_csv(text: TextFile) -> pd.DataFrame:
     if text.recognised:
         logger.warning(text.recognised)
     columns = text.columns
-    cells: list[list[str | None]] = [[] for _ in columns]
+    rows: list[list[str]] = []
     short: list[int] = []
     for record, _ in text.records():
         fields = record.fields
         if record.error is not None:
             _strict(Row({}, f"{text.name}, line {record.number}", record.error), text)
+        if len(fields) == len(columns):
+            rows.append(fields)
+            continue
         if any(fields[len(columns) :]):
             raise ValueError(
                 f"{text.name}, line {record.until}: {len(fields)} fields, and the header has {len(columns)}, {columns}"
@@ -329,17 +332,16 @@ def _read_csv(text: TextFile) -> pd.DataFrame:
             )
         if len(fields) < len(columns):
             short.append(record.until)
-            fields = [*fields, *([""] * (len(columns) - len(fields)))]
-        for column, cell in zip(cells, fields, strict=False):
-            column.append(cell or None)
-    if not cells[0]:
+        rows.append([*fields, *([""] * (len(columns) - len(fields)))][: len(columns)])
+    if not rows:
         raise ValueError(f"{text.name} holds no row below its header {columns}")
     if short:
         logger.warning(
             f"{text.name}: {len(short):,} rows have fewer fields than the header {columns}, and the others count as "
             f"empty; the first is line {short[0]}"
         )
-    return pd.DataFrame({name: pd.Series(own, dtype=object) for name, own in zip(columns, cells, strict=True)})
+    cells = zip(columns, zip(*rows, strict=True), strict=True)
+    return pd.DataFrame({name: pd.Series([cell or None for cell in own], dtype="string") for name, own in cells})
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str, strings: Collection[str]) -> Dataset:
