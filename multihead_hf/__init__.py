@@ -1,22 +1,13 @@
 """One pretrained encoder, any number of named classification heads, trained with the Hugging Face Trainer.
 
-The model room loads with the package, so that `AutoModel` and `pipeline` know multi-head models; the rooms for data,
-training, evaluation and prediction of files load on first use of one of their names, so that a model alone imports
-neither datasets nor accelerate.
+`import multihead_hf` loads nothing else: each name loads what it needs on first use, so that a model alone imports
+neither datasets nor accelerate, and the command line answers before torch is loaded. `AutoModel` and `pipeline` of
+transformers can load multi-head models as soon as a name of the model's room has been used, or `multihead_hf.model` is
+imported.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from transformers import AutoConfig, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .model.configuration_multihead import MultiHeadConfig
-from .model.decoding_multihead import HeadPrediction
-from .model.head_multihead import HeadConfig, LabelReading
-from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
-from .model.modeling_multihead import TASK, MultiHeadModel, MultiHeadOutput
-from .model.pipeline_multihead import MultiHeadPipeline
 
 if TYPE_CHECKING:
     from .data.collator import MultiHeadDataCollator
@@ -33,6 +24,12 @@ if TYPE_CHECKING:
     from .inference.predictor import MultiHeadPredictor
     from .inference.probabilities import predict_proba
     from .inference.results import MultiHeadPredictions
+    from .model.configuration_multihead import MultiHeadConfig
+    from .model.decoding_multihead import HeadPrediction
+    from .model.head_multihead import HeadConfig, LabelReading
+    from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
+    from .model.modeling_multihead import MultiHeadModel, MultiHeadOutput
+    from .model.pipeline_multihead import MultiHeadPipeline
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.comparison import compare, confidence_intervals
@@ -44,6 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+# public name → its module; the command line reads help texts there without importing it
 _LAZY = {
     "MultiHeadDataCollator": "data.collator",
     "prepare_dataset": "data.encoding",
@@ -63,6 +61,16 @@ _LAZY = {
     "WordScore": "inference.explanation",
     "explain": "inference.explanation",
     "predict_proba": "inference.probabilities",
+    "MultiHeadConfig": "model.configuration_multihead",
+    "HeadPrediction": "model.decoding_multihead",
+    "HeadConfig": "model.head_multihead",
+    "LabelReading": "model.head_multihead",
+    "AdditiveTerm": "model.losses_multihead",
+    "RatioTerm": "model.losses_multihead",
+    "register_loss": "model.losses_multihead",
+    "MultiHeadModel": "model.modeling_multihead",
+    "MultiHeadOutput": "model.modeling_multihead",
+    "MultiHeadPipeline": "model.pipeline_multihead",
     "ExportReport": "publishing.export",
     "export_model": "publishing.export",
     "MultiHeadTrainingArguments": "training.arguments",
@@ -117,13 +125,6 @@ __all__ = [
     "tune_thresholds",
     "write_report",
 ]
-
-# the first two make the classes known to transformers here, the next two let saved folders carry their code
-AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig)
-AutoModel.register(MultiHeadConfig, MultiHeadModel)
-MultiHeadConfig.register_for_auto_class()
-MultiHeadModel.register_for_auto_class("AutoModel")
-PIPELINE_REGISTRY.register_pipeline(TASK, MultiHeadPipeline, pt_model=AutoModel, type="text")
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "inference": {"inference", "data", "evaluation", "model"},
     "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},
-    "cli": {"cli", "data", "evaluation", "inference", "model", "publishing", "training"},
+    # "": the public names of the package itself
+    "cli": {"", "cli", "data", "evaluation", "inference", "model", "publishing", "training"},
 }
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
 

@@ -1,22 +1,90 @@
-"""The command line `multihead-hf`: reads options, calls the library, and says errors in one line."""
+"""The command line `multihead-hf`: reads options, calls the library, and says errors in one line.
 
+One module for each command, named like it, with a function `command`. Only the module of the command that is called is
+imported, and none imports torch, transformers or datasets before its options have been read: help and wrong usage are
+answered at once.
+"""
+
+import importlib
+import os
 import sys
+from typing import Annotated, Any
 
 try:
-    import typer  # noqa: F401 (what follows needs it)
+    import typer
 except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
-from . import (  # noqa: F401 (each adds its commands to `app`)
-    demonstrating,
-    explaining,
-    exporting,
-    judging,
-    making,
-    predicting,
-    training,
+from .. import __version__
+from .expansion import expanded
+from .options import NAME, near
+
+COMMANDS = {  # in the order of the work
+    "inspect": "Look at a data set before training.",
+    "train": "Train a model as a YAML file says.",
+    "tune-thresholds": "Choose thresholds on validation rows.",
+    "evaluate": "Print the figures of each head on labelled rows.",
+    "report": "Judge a model on labelled rows: a web page.",
+    "predict": "Predict the labels of any number of texts.",
+    "explain": "Say how much each word speaks for a label.",
+    "demo": "Show a model as a page in a browser.",
+    "export": "Write a model as an ONNX or OpenVINO graph.",
+    "card": "Write the model card anew.",
+    "convert": "Make a multi-head model of an older checkpoint.",
+}
+# commands that several processes can share
+IN_PROCESSES = ("predict", "train")
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, each of which is imported when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            ctx.fail(f"No such command {cmd_name!r}.{near(cmd_name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        module = importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__)
+        program = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        program.command(cmd_name)(expanded(module.command))
+        return typer.main.get_command(program)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = typer.Typer(
+    name=NAME,
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-from .options import NAME, app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One pretrained encoder, any number of named classification heads.
+
+    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in IN_PROCESSES:
+        raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
 
 
 def main() -> None:

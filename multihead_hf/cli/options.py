@@ -1,40 +1,26 @@
-"""The program, and what its commands share: options, and how they are read."""
+"""Options that commands share, and how they are read."""
 
+import difflib
 import json
 import os
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..data.reading import joined_columns
-from ..data.sources import one_part, read_dataset
-from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import EMPTY, near_names
+from .expansion import library
+
+if TYPE_CHECKING:
+    from ..model.configuration_multihead import MultiHeadConfig
 
 NAME = "multihead-hf"
-# commands that several processes can share
-IN_PROCESSES = ("predict", "train")
-app = typer.Typer(
-    name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
-
-
-@app.callback()
-def common(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
-) -> None:
-    """One pretrained encoder, any number of named classification heads.
-
-    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in IN_PROCESSES:
-        raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
-
 
 DataArgument = Annotated[
     list[str],
-    typer.Argument(help="Files (CSV, TSV, JSON, JSON Lines, Parquet), a glob, a folder, or a data set on the Hub."),
+    typer.Argument(
+        help="Files (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel), a glob, a folder, or a dataset on the Hub."
+    ),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A saved multi-head model: a folder, or a name on the Hub.")]
 LabelColumnOption = Annotated[
@@ -56,7 +42,7 @@ SepOption = Annotated[
 EmptyOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar=f"[{'|'.join(EMPTY)}]",
+        metavar="[missing|none]",
         help="What an empty cell of joined labels means: the row is not labelled (missing), or none of the labels "
         "applies (none); for one head NAME=none. Default: the model's.",
     ),
@@ -68,12 +54,15 @@ MultiHotOption = Annotated[
         help="Lists of integers hold 0 or 1 for each label, or label ids. Default: the model's.",
     ),
 ]
-DelimiterOption = Annotated[str | None, typer.Option(help="Between the columns of CSV files. Default: a comma.")]
+FileOptions = Annotated[dict[str, Any], library("read_dataset", "delimiter", "encoding")]
 SplitOption = Annotated[
     str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
 ]
 BatchSizeOption = Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")]
+OverwriteFolderOption = Annotated[
+    bool, typer.Option("--overwrite", help="Also write into a folder that holds something.")
+]
 
 
 def show(report: Any, as_json: bool) -> None:
@@ -95,47 +84,68 @@ def check_folder(model: str) -> None:
         raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
 
 
-def rows_of(
-    data: list[str],
-    delimiter: str | None,
-    split: str | None,
-    parts: tuple[str, ...],
-    config: MultiHeadConfig,
-    reading: dict[str, Any],
+@dataclass
+class LabelOptions:
+    """How the texts and labels of rows are read."""
+
+    label_column: LabelColumnOption = None
+    text_column: TextColumnOption = None
+    sep: SepOption = None
+    empty: EmptyOption = None
+    multi_hot: MultiHotOption = None
+    batch_size: BatchSizeOption = 32
+
+    def reading(self, config: "MultiHeadConfig") -> dict[str, Any]:
+        """How rows are read, as `MultiHeadTrainingArguments`.
+
+        Raises:
+            BadParameter: an option for a head that the model does not have.
+        """
+        columns = label_columns(self.label_column or [])
+        for name in columns:
+            check_head(name, list(config.heads), "--label-column")
+        return {
+            "text_columns": self.text_column,
+            "label_columns": columns or None,
+            **label_options(self.sep, self.empty, self.multi_hot, list(config.heads)),
+            "per_device_eval_batch_size": self.batch_size,
+        }
+
+
+def read(data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any], reading: Mapping[str, Any]) -> Any:
+    """The rows of files or of a dataset on the Hub, perhaps in several parts.
+
+    Args:
+        data: as it was typed.
+        files: how the files are read, of `FileOptions`.
+        heads: by name.
+        reading: how the labels are read.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    from .. import read_dataset
+    from ..data.reading import joined_columns
+
+    return read_dataset(data[0] if len(data) == 1 else list(data), strings=joined_columns(heads, reading), **files)
+
+
+def read_part(
+    data: Sequence[str],
+    files: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    split: str | None = None,
+    parts: Sequence[str] = ("test", "validation"),
 ) -> Any:
-    """The rows of files or of a data set on the Hub; of several parts that of `split`, else the first of `parts`.
+    """The rows, as `read`; of several parts that of `split`, else the first of `parts`.
 
     Raises:
         ValueError: they cannot be read, there is no such part, or it is not clear which.
     """
-    strings = joined_columns(config.heads, reading)
-    rows = read_dataset(data[0] if len(data) == 1 else data, delimiter=delimiter, strings=strings)
-    return one_part(rows, split, parts)
+    from ..data.sources import one_part
 
-
-def reading_options(
-    config: MultiHeadConfig,
-    label_column: list[str] | None,
-    text_column: list[str] | None,
-    sep: list[str] | None,
-    empty: list[str] | None,
-    multi_hot: bool | None,
-    batch_size: int,
-) -> dict[str, Any]:
-    """How rows are read, as `MultiHeadTrainingArguments`.
-
-    Raises:
-        BadParameter: an option for a head that the model does not have.
-    """
-    columns = label_columns(label_column or [])
-    for name in columns:
-        check_head(name, list(config.heads), "--label-column")
-    return {
-        "text_columns": text_column,
-        "label_columns": columns or None,
-        **label_options(sep, empty, multi_hot, list(config.heads)),
-        "per_device_eval_batch_size": batch_size,
-    }
+    return one_part(read(data, files, heads, reading), split, parts)
 
 
 def label_options(
@@ -172,8 +182,7 @@ def check_head(name: str, heads: list[str], option: str) -> None:
         BadParameter: none of the heads; names near ones.
     """
     if name not in heads:
-        near = near_names(name, heads)
-        raise typer.BadParameter(f"there is no head {name!r}.{near} Heads: {heads}", param_hint=option)
+        raise typer.BadParameter(f"there is no head {name!r}.{near(name, heads)} Heads: {heads}", param_hint=option)
 
 
 def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
@@ -187,9 +196,9 @@ def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str]
     named = {}
     for option in options:
         name, equals, word = option.rpartition("=")
-        if word not in EMPTY:
-            near = near_names(word, EMPTY, 0.5)
-            raise typer.BadParameter(f"{option!r}: give missing or none, or NAME=none.{near}", param_hint="--empty")
+        if word not in ("missing", "none"):
+            hint = near(word, ("missing", "none"), 0.5)
+            raise typer.BadParameter(f"{option!r}: give missing or none, or NAME=none.{hint}", param_hint="--empty")
         if equals:
             check_head(name, heads, "--empty")
             named[name] = word
@@ -208,10 +217,16 @@ def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | N
     """
     named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
     for name in named:
-        if name.isidentifier() or near_names(name, heads):
+        if name.isidentifier() or near(name, heads):
             check_head(name, heads, "--sep")
     if len(named) == len(options) and set(named) <= set(heads):
         return named or None
     if len(options) > 1:
         raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
     return options[0]
+
+
+def near(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """` Did you mean 'x'?`, as `near_names` of the model's room, which cannot be imported without torch."""
+    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""

@@ -1,5 +1,6 @@
 """From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,9 @@ def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: A
 
 
 def _weight(value: Any, row: int) -> float:
+    if isinstance(value, str):  # of a CSV file, such as "0.50": there it may be a version as well
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ValueError(f"row {row}, column {WEIGHT!r}: {value!r} is not a number of 0 or more")
     return float(value)

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from .doubts import say_doubts
+from .frames import table_of
 from .reading import (
     ReadingOptions,
     ask_about_empty_cells,
@@ -25,7 +26,7 @@ from .reading import (
     separator_for_all,
     split_joined,
 )
-from .sources import FIRST_ROWS, column_batches, in_part, read_dataset, table_of, training_part
+from .sources import FIRST_ROWS, column_batches, in_part, read_dataset, training_part
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

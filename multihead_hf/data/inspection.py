@@ -126,8 +126,8 @@ def inspect_dataset(
         dataset: rows or parts of them, as `read_dataset` takes.
         heads: the model or its configuration (then also its text settings count), or the heads by name.
         tokenizer: counts tokens, special ones included; without it words are counted.
-        max_length: length after which texts are cut; by default the model's, if one is given with a tokenizer.
-        batch_size: rows of a batch, for `absent_in_a_batch`.
+        max_length: length after which texts are truncated; by default the model's, if one is given with a tokenizer.
+        batch_size: rows of a batch, to find labels that some batches have no positive of.
         rare_below: a label with fewer rows than this is rare.
         text_columns: as for `prepare_dataset`.
         options: how labels are read, as for `prepare_dataset`.

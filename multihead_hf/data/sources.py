@@ -1,16 +1,12 @@
 """Whatever holds a user's rows, as a `datasets` dataset: files, globs, data frames, Hub names."""
 
 import contextlib
-import csv
 import glob
 import os
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import (
@@ -25,42 +21,46 @@ from datasets import (
     load_dataset,
 )
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.table import InMemoryTable
 from pyarrow import ArrowException, ArrowInvalid
 from transformers.utils import logging
 
 from ..model.head_multihead import near_names
+from .frames import from_frame, from_polars, table_of, typed
+from .readers import NOT_DECODED, Row, TextFile
+from .readers_text import CSV, one_character, suffix_of
+from .readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, schema_of
 
 logger = logging.get_logger(__name__)
 
-_CSV = (".csv", ".tsv")
-_JSON = (".json", ".jsonl")
-SUFFIXES = (*_CSV, *_JSON, ".parquet")
 PARTS = ("train", "validation", "test")
 # of parts, as `datasets` knows them
 _OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 FIRST_ROWS = 1000  # of a stream, that say its columns and what they hold
-DELIMITERS = (",", ";", "\t", "|")
-# how a CSV file writes what is no text; of integers those that keep each of their characters as numbers
-_BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_INTEGER = r"-?(0|[1-9]\d{0,17})"
-_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
-_NAME_OF_DIGITS = r"[-+]?(0\d.*|\d{16,})"  # a postcode, an id: as a number it would lose digits
 
 
 def read_dataset(
-    source: Any, *, delimiter: str | None = None, strings: Collection[str] = (), **hub: Any
+    source: Any,
+    *,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    strings: Collection[str] = (),
+    **hub: Any,
 ) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
     """A dataset from whatever holds the rows.
 
     Args:
         source: a `datasets` dataset or dict of them (returned as it is), a pandas or polars data frame, a CSV, TSV,
-            JSON, JSON Lines or Parquet file, a glob or a list of such files (read as one table), a folder with files
-            named after their parts (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of
-            these, or the name of a data set on the Hub.
-        delimiter: between the columns of CSV files; by default a comma, and a tab in `.tsv` files. "NA" and "None" are
-            labels like others there; an empty cell is a missing number or an empty string. A column with a number that
-            begins with 0 or +, or that is too long for one, holds strings.
+            JSON or JSON Lines file (also as `.gz` or `.zst`), a Parquet, Arrow or Excel file (`.xlsx`, its first
+            sheet), a glob or a list of such files (read as one table), a folder with files named after their parts
+            (`train.csv`, `test.csv`; `dev` and `val` are `validation`), a dict part → any of these, or the name of a
+            dataset on the Hub.
+        delimiter: character between the columns of CSV files. By default a comma, a tab in `.tsv` files, or a semicolon
+            where that is what the first lines hold. "NA" and "None" are labels like others there; an empty cell is a
+            missing number or an empty string. A column with a number that begins with 0 or +, or that is too long for
+            one, holds strings.
+        encoding: encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
         strings: columns of CSV files that hold strings, as they are written there, whatever they look like. (Columns of
             joined labels are read in this way where the separator is known.)
         hub: for `datasets.load_dataset` with the name of a data set on the Hub (`name`, `split`, `streaming`, …).
@@ -71,17 +71,16 @@ def read_dataset(
     """
     if isinstance(source, (Dataset, DatasetDict, IterableDataset, IterableDatasetDict)):
         return source
-    delimiter = None if delimiter is None else one_character(delimiter)
+    written = _Written(None if delimiter is None else one_character(delimiter), encoding, strings)
     if isinstance(source, pd.DataFrame):
-        return _from_frame(source, "the data frame")
+        return from_frame(source, "the data frame")
     if is_polars(source):
-        return _from_polars(source)
+        return from_polars(source)
     if isinstance(source, Mapping):
-        return DatasetDict(
-            {part: read_dataset(rows, delimiter=delimiter, strings=strings) for part, rows in source.items()}
-        )
+        inner: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "strings": strings}
+        return DatasetDict({part: read_dataset(rows, **inner) for part, rows in source.items()})
     if isinstance(source, (list, tuple)) and source and all(isinstance(path, (str, os.PathLike)) for path in source):
-        return _from_files([os.fspath(path) for path in source], delimiter, strings)
+        return _from_files([os.fspath(path) for path in source], written)
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(
             f"rows are a datasets.Dataset, a pandas or polars data frame, files ({', '.join(SUFFIXES)}) or the name of "
@@ -89,18 +88,26 @@ def read_dataset(
         )
     path = os.fspath(source)
     if os.path.isdir(path):
-        return _from_folder(path, delimiter, strings)
+        return _from_folder(path, written)
     if os.path.isfile(path):
-        return _from_files([path], delimiter, strings)
+        return _from_files([path], written)
     found = sorted(glob.glob(path, recursive=True))
     if found:
-        return _from_files(found, delimiter, strings)
-    if HUB_NAME.fullmatch(path) and not path.lower().endswith(SUFFIXES):
+        return _from_files(found, written)
+    if HUB_NAME.fullmatch(path) and not is_rows(path):
         try:
             return load_dataset(path, **hub)
         except (DatasetNotFoundError, ConnectionError) as error:
             raise ValueError(f"{path!r} is neither a file here nor a data set on the Hub: {error}") from None
     raise ValueError(no_such_file(path))
+
+
+class _Written(NamedTuple):
+    """How text files are written, and which columns of CSV files hold strings whatever they look like."""
+
+    delimiter: str | None
+    encoding: str | None
+    strings: Collection[str]
 
 
 def is_polars(source: Any) -> bool:
@@ -156,18 +163,6 @@ def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> It
     return dataset.select_columns(columns).with_format(None).iter(batch_size=1000)
 
 
-def one_character(delimiter: str) -> str:
-    """A delimiter, also written as `\\t` or `tab`.
-
-    Raises:
-        ValueError: it is more than one character, or none.
-    """
-    known = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
-    if len(known) != 1:
-        raise ValueError(f"delimiter {delimiter!r}: one character is expected, such as ; or \\t")
-    return known
-
-
 def no_such_file(path: str) -> str:
     """That a file does not exist, and which are like it."""
     folder = os.path.dirname(path) or "."
@@ -175,27 +170,28 @@ def no_such_file(path: str) -> str:
     return f"{path}: there is no such file, and no file matches it.{near_names(os.path.basename(path), beside)}"
 
 
-def _from_folder(folder: str, delimiter: str | None, strings: Collection[str]) -> DatasetDict:
+def _from_folder(folder: str, written: _Written) -> DatasetDict:
     if os.path.isfile(os.path.join(folder, "dataset_dict.json")) or os.path.isfile(os.path.join(folder, "state.json")):
         raise ValueError(f"{folder} was written by save_to_disk: pass datasets.load_from_disk({folder!r})")
     files: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):
-        stem, suffix = os.path.splitext(name)
+        stem = name[: name.lower().rindex(suffix_of(name))] if is_rows(name) else name
         part = _OTHER_NAMES.get(stem.lower(), stem)
-        if suffix.lower() in SUFFIXES:
+        if is_rows(name):
             if part in files:
                 raise ValueError(f"{folder}: {files[part]} and {name} would both be the part {part!r}; name the files")
             files[part] = name
     if not files:
         raise ValueError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
     order = sorted(files, key=lambda part: PARTS.index(part) if part in PARTS else len(PARTS))
-    return DatasetDict({part: _from_files([os.path.join(folder, files[part])], delimiter, strings) for part in order})
+    return DatasetDict({part: _from_files([os.path.join(folder, files[part])], written) for part in order})
 
 
-def _from_files(paths: Sequence[str], delimiter: str | None, strings: Collection[str]) -> Dataset:
-    all_csv = all(path.lower().endswith(_CSV) for path in paths)
+def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
+    strings = written.strings
+    all_csv = all(suffix_of(path) in CSV for path in paths)
     tables: list[Any] = [
-        _read(path, delimiter) if all_csv else _as_dataset(_read(path, delimiter), path, strings) for path in paths
+        _read(path, written) if all_csv else _as_dataset(_read(path, written), path, strings) for path in paths
     ]
     columns = [list(table.columns) if all_csv else table.column_names for table in tables]
     for path, own in zip(paths[1:], columns[1:], strict=True):
@@ -253,48 +249,56 @@ def _common(one: Any, other: Any) -> Any:
     return Features.from_arrow_schema(schema)[""]
 
 
-def _read(path: str, delimiter: str | None) -> Dataset | pd.DataFrame:
-    suffix = os.path.splitext(path)[1].lower()
+def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
+    """One file; of a CSV file the cells as they are written.
+
+    Raises:
+        ValueError: it cannot be read, or holds no row.
+    """
+    if not is_rows(path):
+        raise ValueError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
+    suffix = suffix_of(path)
     try:
-        if suffix in _CSV:
-            return _read_csv(path, delimiter or ("\t" if suffix == ".tsv" else ","))
-        if suffix in _JSON:
-            return _read_json(path)
-        if suffix == ".parquet":
-            return _not_empty(Dataset.from_parquet(path), path)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not in UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8, or pass a data frame, "
-            f"pandas.read_csv({path!r}, encoding='latin-1')"
-        ) from None
-    except (OSError, ArrowInvalid, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        if suffix in TYPED:
+            return _not_empty(_typed_file(path), path)
+        if suffix == EXCEL:
+            return table_of(list(excel_rows(path)), path)
+        if os.path.getsize(path) == 0:
+            raise ValueError(f"{path} holds no row")
+        text = TextFile(path, written.delimiter, written.encoding)
+        return _read_csv(text) if suffix in CSV else _read_json(text)
+    except (OSError, EOFError, ArrowInvalid) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise ValueError(f"{path} cannot be read: {str(cause).strip() or type(cause).__name__}") from None
-    raise ValueError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
 
 
-def _read_json(path: str) -> Dataset:
-    with open(path, "rb") as file:
-        has_rows = False
-        for number, line in enumerate(file, start=1):
-            try:
-                has_rows |= line.decode("utf-8-sig").strip(" \t\r\n[]{},") not in ("", "null")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path} is not in UTF-8 (line {number}: {error.reason}): save it as UTF-8, or pass a data frame, "
-                    f"pandas.read_json({path!r}, lines=True, encoding='latin-1')"
-                ) from None
-        if not has_rows:
-            raise ValueError(f"{path} holds no row")
-        # in one piece: types that are settled on the first piece would be forced on the others
-        table = _not_empty(Dataset.from_json(path, chunksize=max(file.tell(), 1)), path)
-    for column, feature in table.features.items():
-        inner = feature.feature if isinstance(feature, List) else feature
-        if type(inner).__name__ == "Json":  # what newer versions of datasets make of mixed values
-            _check_one_type(pd.Series(list(table[column]), dtype=object), column, path)
-    return table
+def _typed_file(path: str) -> Dataset:
+    if suffix_of(path) == ".parquet":
+        return Dataset.from_parquet(path)
+    schema = schema_of(path)
+    return Dataset(InMemoryTable.from_batches([batch for batch, _ in batches_of(path, schema.names)], schema))
+
+
+def _read_json(text: TextFile) -> Dataset:
+    rows = text.document() if text.suffix == ".json" else [_strict(row, text) for row, _ in text.rows()]
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{text.name} cannot be read: row {number} is {row!r}, and a JSON object is expected")
+    return table_of(rows, text.name)
+
+
+def _strict(row: Row, text: TextFile) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: a bad row.
+    """
+    if row.error is None:
+        return row.values
+    if NOT_DECODED in row.error:
+        raise ValueError(text.not_decoded(int(row.place.rpartition(" ")[2])))
+    raise ValueError(f"{text.name} cannot be read: {row.place.removeprefix(f'{text.name}, ')}: {row.error}")
 
 
 def _not_empty(table: Dataset, path: str) -> Dataset:
@@ -303,169 +307,45 @@ def _not_empty(table: Dataset, path: str) -> Dataset:
     return table
 
 
-def _read_csv(path: str, delimiter: str) -> pd.DataFrame:
-    header = pd.read_csv(path, sep=delimiter, header=None, nrows=1, dtype=str, keep_default_na=False, index_col=False)
-    columns = [str(column) for column in header.iloc[0]]
-    _check_names(columns, path)
-    others = [other for other in DELIMITERS if other != delimiter and any(other in column for column in columns)]
-    if len(columns) == 1 and others:
-        raise ValueError(
-            f"{path}: with the delimiter {delimiter!r} it has one column, {columns[0]!r}. If that is several, "
-            f"pass read_dataset({path!r}, delimiter={others[0]!r})"
-        )
-    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
-    with warnings.catch_warnings():
-        # rows with more fields than the header: of what is left over nothing may be lost
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            frame = pd.read_csv(path, sep=delimiter, **options)
-        except pd.errors.ParserWarning:
-            _check_fields(path, delimiter, columns)
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, sep=delimiter, **options)
-    if not len(frame):
-        raise ValueError(f"{path} holds no row below its header {columns}")
-    if frame[frame.columns[-1]].isna().any():
-        _check_fields(path, delimiter, columns)
-    return frame
-
-
-def _check_fields(path: str, delimiter: str, columns: list[str]) -> None:
-    """Warn of rows with fewer fields than the header.
+def _read_csv(text: TextFile) -> pd.DataFrame:
+    """Cells as they are written, `None` for empty ones; rows with fewer fields than the header are said.
 
     Raises:
-        ValueError: a row has more, and not for empty ones at its end; names its line.
+        ValueError: a row that cannot be read, or has more fields than the header, and not only empty ones.
     """
-    short = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if any(row[len(columns) :]):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields, and the header has {len(columns)}, {columns}; "
-                    f"put quotes around texts that hold {delimiter!r}"
-                )
-            if 0 < len(row) < len(columns):
-                short.append(reader.line_num)
+    if text.recognised:
+        logger.warning(text.recognised)
+    columns = text.columns
+    rows: list[list[str]] = []
+    short: list[int] = []
+    for record, _ in text.records():
+        fields = record.fields
+        if record.error is not None:
+            _strict(Row({}, f"{text.name}, line {record.number}", record.error), text)
+        if len(fields) == len(columns):
+            rows.append(fields)
+            continue
+        if any(fields[len(columns) :]):
+            raise ValueError(
+                f"{text.name}, line {record.until}: {len(fields)} fields, and the header has {len(columns)}, {columns}"
+                f"; put quotes around texts that hold {text.delimiter!r}"
+            )
+        if len(fields) < len(columns):
+            short.append(record.until)
+        rows.append([*fields, *([""] * (len(columns) - len(fields)))][: len(columns)])
+    if not rows:
+        raise ValueError(f"{text.name} holds no row below its header {columns}")
     if short:
         logger.warning(
-            f"{path}: {len(short):,} rows have fewer fields than the header {columns}, and the others count as empty; "
-            f"the first is line {short[0]}"
+            f"{text.name}: {len(short):,} rows have fewer fields than the header {columns}, and the others count as "
+            f"empty; the first is line {short[0]}"
         )
+    cells = zip(columns, zip(*rows, strict=True), strict=True)
+    return pd.DataFrame({name: pd.Series([cell or None for cell in own], dtype="string") for name, own in cells})
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str, strings: Collection[str]) -> Dataset:
     """A table that was read; of a CSV file, whose cells are strings as they are written, with the types they have."""
     if isinstance(table, Dataset):
         return table
-    return _from_frame(table.apply(lambda own: own.fillna("") if own.name in strings else _typed(own)), what)
-
-
-def _typed(written: pd.Series) -> pd.Series:
-    """The booleans, integers, numbers or strings of a column; of no type where all cells are empty."""
-    known = written.dropna()
-    if not len(known):
-        return pd.Series([None] * len(written), dtype=object)
-    if known.isin(_BOOLEANS.keys()).all():
-        return written.map(_BOOLEANS).astype("boolean")
-    if known.str.fullmatch(_INTEGER).all():
-        return pd.Series([None if pd.isna(cell) else int(cell) for cell in written], dtype="Int64")
-    whole = known.str.fullmatch(r"[-+]?\d+").all()
-    if not whole and known.str.fullmatch(_NUMBER).all() and not known.str.fullmatch(_NAME_OF_DIGITS).any():
-        return written.astype("float64")
-    return written.fillna("")
-
-
-def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
-    """Rows as a table, also where some lack a column.
-
-    Raises:
-        ValueError: there is none, or a column holds values of several types; names the row.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if not columns:
-        raise ValueError(f"{what} holds no row, or no such column")
-    return _from_frame(
-        pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}), what
-    )
-
-
-# what datasets and Arrow say of values that they do not know
-_NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
-
-
-def _check_names(names: list[str], what: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what} has two columns called {twice[0]!r}")
-
-
-def _from_frame(frame: pd.DataFrame, what: str) -> Dataset:
-    if not len(frame):
-        raise ValueError(f"{what} holds no row; its columns are {list(frame.columns)}")
-    _check_names([str(column) for column in frame.columns], what)
-    for column in frame.columns:
-        _check_one_type(frame[column], str(column), what)
-    frame = frame.rename(columns=str).reset_index(drop=True)
-    try:
-        return Dataset.from_pandas(frame, preserve_index=False)
-    except _NO_COLUMN:
-        for column in frame.columns:
-            try:
-                Dataset.from_pandas(frame[[column]], preserve_index=False)
-            except _NO_COLUMN as error:
-                raise ValueError(
-                    f"{what}, column {column!r} cannot be read: {str(error).splitlines()[0]}. Make its values strings, "
-                    "numbers or lists of them, or leave the column out"
-                ) from None
-        raise
-
-
-def _from_polars(frame: Any) -> Dataset:
-    try:
-        rows = Dataset.from_polars(frame)
-    except _NO_COLUMN as error:
-        raise ValueError(
-            f"the data frame cannot be read: {str(error).splitlines()[0]}. Make the values strings, numbers or lists "
-            "of them, or leave the column out"
-        ) from None
-    if not len(rows):
-        raise ValueError(f"the data frame holds no row; its columns are {rows.column_names}")
-    return rows
-
-
-def _check_one_type(values: pd.Series, column: str, what: str) -> None:
-    """
-    Raises:
-        ValueError: a column holds values of several types; names the first row whose type differs.
-    """
-    if values.dtype != object:
-        return
-    # of the values themselves (False), and of those in lists
-    first: dict[bool, tuple[int, Any]] = {}
-    known: dict[bool, set[type]] = {False: {type(None)}, True: {type(None)}}
-    for row, value in enumerate(values):
-        for in_list, own in ((False, [value]), (True, value if _kind(value) == "list" else [])):
-            if known[in_list].issuperset(map(type, own)):  # millions of cells are of types that were looked at
-                continue
-            for each in own:
-                if pd.api.types.is_scalar(each) and pd.isna(each):
-                    continue
-                at, one = first.setdefault(in_list, (row, each))
-                if _kind(each) != _kind(one):
-                    raise ValueError(
-                        f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is a "
-                        f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
-                        "strings"
-                    )
-                known[in_list].add(type(each))
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "bool"
-    if isinstance(value, Real):
-        return "number"
-    if isinstance(value, str):
-        return "str"
-    return "list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__
+    return from_frame(table.apply(lambda own: own.fillna("") if own.name in strings else typed(own)), what)

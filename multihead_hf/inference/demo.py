@@ -32,11 +32,11 @@ class DemoSettings:
     """What a page says, and how much it takes.
 
     Args:
-        title: of the page.
+        title: title of the page.
         examples: texts to try; none for a model that reads pairs of texts.
-        max_rows: of an uploaded file.
-        max_file_mb: size of an uploaded file in MiB.
-        max_chars: of a text.
+        max_rows: rows of an uploaded file, at most.
+        max_file_mb: size of an uploaded file in MiB, at most.
+        max_chars: characters of a text, at most.
     """
 
     title: str = "Multi-head model"

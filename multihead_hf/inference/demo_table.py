@@ -1,6 +1,6 @@
 """Files of texts that are uploaded to the demo page, and the file of predictions that is downloaded.
 
-This file is copied into Spaces: standard library only, and no import but from its siblings. Values stay as they were
+This file is copied into Spaces, with the readers that it imports: standard library only. Values stay as they were
 written: a table is read as text, never more of it than the page takes.
 """
 
@@ -9,12 +9,13 @@ import difflib
 import json
 import os
 import reprlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-DELIMITERS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
-SUFFIXES = (*DELIMITERS, ".jsonl")
+from ..data.readers import NOT_DECODED, TextFile
+from ..data.readers_text import CSV
+
+SUFFIXES = (*CSV, ".jsonl")
 MAX_COLUMNS = 1_000
 _SEPARATORS = ("|", ";", ",", "/", "\t")
 
@@ -38,17 +39,11 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
     if suffix not in SUFFIXES:
         raise ValueError(f"{os.path.basename(path)}: give a file that ends in {', '.join(SUFFIXES)}")
     rows: list[Row] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            found = _json_rows(file) if suffix == ".jsonl" else _csv_rows(file, columns, DELIMITERS[suffix])
-            for row in found:
-                if len(rows) == max_rows:
-                    raise ValueError(f"the file has more than {max_rows:,} rows: split it")
-                rows.append(_checked(row, len(rows) + 1, columns, max_chars))
-    except UnicodeDecodeError:
-        raise ValueError("the file is not in UTF-8: save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"the file cannot be read as CSV: {error}") from None
+    text = TextFile(path, wanted=columns, name="the file")
+    for row in _csv_rows(text) if suffix in CSV else _json_rows(text):
+        if len(rows) == max_rows:
+            raise ValueError(f"the file has more than {max_rows:,} rows: split it")
+        rows.append(_checked(row, len(rows) + 1, columns, max_chars))
     if not rows:
         raise ValueError("the file holds no row")
     return rows
@@ -87,16 +82,13 @@ def _cell(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _csv_rows(file: Any, columns: Sequence[str], delimiters: Sequence[str]) -> Iterator[Row]:
-    line = file.readline()
-    file.seek(0)
-    fitting = [each for each in delimiters if set(columns) <= set(next(csv.reader([line], delimiter=each), []))]
-    reader = csv.reader(file, delimiter=(fitting or [max(delimiters, key=line.count)])[0], strict=True)
-    header = next(reader, [])
-    for column, times in Counter(header).items():
-        if times > 1:
-            raise ValueError(f"the file has two columns called {reprlib.repr(column)}")
-    for number, cells in enumerate((cells for cells in reader if cells), start=1):
+def _csv_rows(text: TextFile) -> Iterator[Row]:
+    header = text.columns
+    for number, (record, _) in enumerate(text.records(), start=1):
+        _check_decoded(record.error)
+        if record.error is not None:
+            raise ValueError(f"the file cannot be read as CSV: {record.error}")
+        cells = record.fields
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise ValueError(
                 f"row {number} has {len(cells)} cells, and the header {len(header)} ({_names(header)}): put quotes "
@@ -105,15 +97,17 @@ def _csv_rows(file: Any, columns: Sequence[str], delimiters: Sequence[str]) -> I
         yield dict(zip(header, cells, strict=False))
 
 
-def _json_rows(file: Any) -> Iterator[Row]:
-    for number, line in enumerate((line for line in file if line.strip()), start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
+def _json_rows(text: TextFile) -> Iterator[Row]:
+    for number, (row, _) in enumerate(text.rows(), start=1):
+        _check_decoded(row.error)
+        if row.error is not None:
             raise ValueError(f'row {number} is no JSON object such as {{"text": "…"}}')
-        yield row
+        yield row.values
+
+
+def _check_decoded(error: str | None) -> None:
+    if error is not None and NOT_DECODED in error:
+        raise ValueError("the file is not in UTF-8: save it as UTF-8")
 
 
 def _names(columns: Iterable[str]) -> str:

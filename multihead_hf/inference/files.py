@@ -16,12 +16,13 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
+from ..data.readers import NOT_DECODED, Row
 from ..evaluation.digest import module_digest, plain_config
 from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import rows_not_finite
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor
-from .rows import Row, RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
+from .rows import RowSource, check_columns, columns_of, is_read_by, is_within, open_rows
 from .tables import Columns, Table
 
 _STATE = "state.json"
@@ -43,6 +44,7 @@ class PredictionReport:
         cut: how many of them were longer than it reads.
         seconds: of this run, without loading the model.
         precision: in which the model ran.
+        undecoded: those of the bad rows whose bytes are of another encoding than was expected.
     """
 
     output: str
@@ -54,6 +56,7 @@ class PredictionReport:
     cut: int
     seconds: float
     precision: str
+    undecoded: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -68,6 +71,11 @@ class PredictionReport:
             lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
         if self.bad_rows:
             lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
+        if self.undecoded:
+            lines.append(
+                f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "
+                "(encoding='cp1252')"
+            )
         return "\n".join(lines)
 
 
@@ -109,6 +117,7 @@ def predict_files(
     prefix: str = "predicted_",
     sep: str = "|",
     delimiter: str | None = None,
+    encoding: str | None = None,
     split: str | None = None,
     config: str | None = None,
     strict: bool = False,
@@ -133,21 +142,26 @@ def predict_files(
 
     Args:
         predictor: with the model.
-        source: CSV, TSV, JSON Lines, Parquet or Arrow files, globs or folders of them, or a data set on the Hub. What
-            this and earlier runs write for `output` is not read, though a glob or folder has it.
+        source: CSV, TSV or JSON Lines files (also as `.gz` or `.zst`), Parquet, Arrow or Excel files, globs or folders
+            of them, or a dataset on the Hub. What this and earlier runs write for `output` is not read, though a glob
+            or folder has it.
         output: a `.parquet`, `.jsonl` or `.csv` file.
-        text_columns: one, or two of text pairs; by default the model's, else `"text"`.
+        text_columns: the column of the text, or two of text pairs; by default the model's, else `"text"`.
         keep: columns of the input that are in the output; all by default.
-        top_k: the `top_k` best labels of each head instead of the predicted ones.
+        top_k: so many best labels of each head instead of the predicted ones.
         threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
         all_scores: also a column `predicted_<head>_scores` with the probabilities of all labels, in their order.
-        prefix: of the columns of heads.
-        sep: between labels in CSV files.
-        delimiter: between the columns of CSV files that are read.
-        split, config: part and configuration of a data set on the Hub.
+        prefix: what the names of the columns of heads begin with.
+        sep: separator between the labels of a row in CSV files.
+        delimiter: character between the columns of CSV files that are read. By default a comma, a tab in `.tsv` files,
+            or a semicolon where that is what the first lines hold.
+        encoding: encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
+        split: split of a dataset on the Hub.
+        config: configuration of a dataset on the Hub.
         strict: stop at the first bad row.
-        resume: go on where a run that was ended left off; with `overwrite` too, one with other settings is dropped.
-        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before.
+        resume: go on where a run that was ended left off.
+        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before. With `resume`:
+            go on, or begin again where the settings have changed.
         progress: show a progress bar.
 
     Raises:
@@ -159,7 +173,7 @@ def predict_files(
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
     written = _Written(place, place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts"))
-    rows = open_rows(source, delimiter, split, config, without=written)
+    rows = open_rows(source, delimiter, split, config, written, encoding)
     check_columns(rows.columns, texts, "the text")
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
@@ -177,6 +191,7 @@ def predict_files(
         "threshold": threshold,
         "sep": sep,
         "delimiter": delimiter,
+        "encoding": encoding,
         "split": split,
         "config": config,
         "columns": [name for name, _ in columns.ours()],
@@ -321,7 +336,7 @@ class _Run:
         self.processes.wait_for_everyone()
         ended = [(self.predictor.computed - self.read_before[0], self.predictor.cut - self.read_before[1])]
         read = gather_object(ended)
-        bad = self._finish(windows) if self.processes.is_main_process else 0
+        bad, undecoded = self._finish(windows) if self.processes.is_main_process else (0, 0)
         return PredictionReport(
             str(self.output),
             end - bad,
@@ -332,6 +347,7 @@ class _Run:
             sum(cut for _, cut in read),
             time.perf_counter() - begun,
             self.predictor.chosen or self.predictor.precision,
+            undecoded,
         )
 
     def _windows(self) -> Iterator[_Window]:
@@ -426,15 +442,16 @@ class _Run:
     def _errors(self, index: int) -> Path:
         return self.parts / f"errors-{index:08}.jsonl"
 
-    def _finish(self, windows: int) -> int:
-        """Put the parts together; how many bad rows there are."""
+    def _finish(self, windows: int) -> tuple[int, int]:
+        """Put the parts together; how many bad rows there are, and how many of them could not be decoded."""
         errors = [path for path in map(self._errors, range(windows)) if path.is_file()]
-        bad = 0
+        bad = undecoded = 0
         unfinished = self.parts / ".errors.part"
         with naming(self.errors), unfinished.open("wb") as file:
             for path in errors:
                 lines = path.read_bytes()
                 bad += lines.count(b"\n")
+                undecoded += sum(NOT_DECODED in json.loads(line)["error"] for line in lines.splitlines())
                 file.write(lines)
         if bad:
             os.replace(unfinished, self.errors)
@@ -443,7 +460,7 @@ class _Run:
         self.table.join([self._part(index) for index in range(windows)], self.output, self.rows.columns)
         (self.parts / _STATE).unlink()  # first: what is left without it is nobody's
         shutil.rmtree(self.parts)
-        return bad
+        return bad, undecoded
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:

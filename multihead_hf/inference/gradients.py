@@ -34,10 +34,10 @@ def integrated_gradients(
 
     Args:
         question: what is to be explained.
-        baseline: `"pad"`, `"mask"` or `"unk"`, the tokenizer's token of this kind.
+        baseline: the token that stands for no word: the tokenizer's `"pad"`, `"mask"` or `"unk"` token.
         tolerance: steps are doubled, from 32, until the additivity error is at most this share of the change of the
             logit, or of the strongest token's where that is more (an error of 0.0001 is always small enough).
-        max_steps: the most steps; a larger error is then a warning.
+        max_steps: the greatest number of steps; a larger error is then a warning.
         batch_size: rows of tokens that are computed at a time: one for each step, of a text in windows so many.
 
     Raises:

@@ -20,8 +20,9 @@ def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_si
 
     Args:
         question: what is to be explained.
-        num_samples: texts, the whole one included; those that come twice are computed once.
-        seed: of the words that are left out.
+        num_samples: number of texts with words left out, the whole one included; those that come twice are computed
+            once.
+        seed: seed of the choice of words that are left out.
         batch_size: texts that are computed at a time.
 
     Raises:
@@ -68,7 +69,8 @@ def occlusion(
     Args:
         question: what is to be explained.
         window: words in a row that are left out together; a word's score is the mean over the windows that it is in.
-        quantity: `"probability"`, or `"logit"` (before calibration), which does not flatten out near 0 and 1.
+        quantity: what falls without a word: `"probability"`, or `"logit"` (before calibration), which does not flatten
+            out near 0 and 1.
         batch_size: texts that are computed at a time.
 
     Raises:

@@ -42,13 +42,13 @@ class MultiHeadPredictor:
             change between two calls (be trained, get other heads or settings): predictions are those of the model as
             it is.
         tokenizer: of its encoder.
-        heads: names of the heads to compute; all by default.
+        heads: names of the heads to predict; all by default.
         precision: `"fp32"` (as the weights are), `"bf16"` or (with CUDA) `"fp16"` autocast, or `"auto"`: both are tried
-            on some batches, and the faster one is used; see `choose_precision`.
+            on some batches of your texts, and the faster one is used.
         batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU and 65,536 on a GPU. A batch that
             does not fit into memory is halved.
-        window_rows: texts that `stream` reads, sorts and computes at a time; memory grows with it.
-        device: by default CUDA where there is one.
+        window_rows: rows that are read, sorted by length, computed and written at a time; memory grows with it.
+        device: such as `"cpu"` or `"cuda:1"`; by default CUDA where there is one.
 
     Raises:
         ValueError: a head that the model does not have, an unknown precision, or a device that is not there.

@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio
 from huggingface_hub import SpaceCardData
 
+from ..data import readers
 from ..evaluation.files import check_free
 from ..model.modeling_multihead import TASK
 from .demo import DemoSettings
@@ -17,6 +18,7 @@ from .loading import load_model
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
 COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py")
+READERS = ("readers.py", "readers_text.py")  # of the room for data; they lie beside the page in a Space
 REQUIREMENTS = ("gradio>=6.31,<7", "torch>=2.8.0", "transformers>=5.20.0")
 
 _APP = '''"""The demo page of a multi-head text classifier: `python app.py`."""
@@ -118,7 +120,10 @@ def _write(place: Path, model: str, settings: DemoSettings, license_id: str | No
     (place / PAGE).mkdir()
     (place / PAGE / "__init__.py").write_text('"""The demo page, as multihead_hf has it."""\n', encoding="utf-8")
     for name in COPIED:
-        shutil.copyfile(Path(__file__).parent / name, place / PAGE / name)
+        code = (Path(__file__).parent / name).read_text(encoding="utf-8").replace("from ..data.", "from .")
+        (place / PAGE / name).write_text(code, encoding="utf-8")
+    for name in READERS:
+        shutil.copyfile(Path(readers.__file__).parent / name, place / PAGE / name)
     metadata = SpaceCardData(
         title=settings.title,
         sdk="gradio",

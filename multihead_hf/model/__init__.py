@@ -1,1 +1,18 @@
-"""What travels with every saved model: torch, transformers and the standard library only."""
+"""What travels with every saved model: torch, transformers and the standard library only.
+
+Importing this room registers multi-head models with transformers, whose `AutoModel` and `pipeline` then load them.
+"""
+
+from transformers import AutoConfig, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_multihead import MultiHeadConfig
+from .modeling_multihead import TASK, MultiHeadModel
+from .pipeline_multihead import MultiHeadPipeline
+
+# the first two make the classes known to transformers here, the next two let saved folders carry their code
+AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig)
+AutoModel.register(MultiHeadConfig, MultiHeadModel)
+MultiHeadConfig.register_for_auto_class()
+MultiHeadModel.register_for_auto_class("AutoModel")
+PIPELINE_REGISTRY.register_pipeline(TASK, MultiHeadPipeline, pt_model=AutoModel, type="text")

@@ -47,11 +47,11 @@ class CardFacts:
     """What is known of a model beside its configuration. Nothing is needed, and what is not known is not said.
 
     Args:
-        model_id: repository on the Hub, or a folder; in the code to copy.
+        model_id: the model's repository on the Hub, or its folder, for the code in the card.
         base_model: the pretrained encoder on the Hub.
-        language: codes such as `"nl"`.
+        language: codes of languages, such as `"nl"`.
         license: identifier such as `"apache-2.0"`.
-        datasets: names on the Hub that were trained on.
+        datasets: names of datasets on the Hub that were trained on.
         tags: further tags.
         widget_texts: texts to try the model with; they are published.
         limits: what the model is not for, in your words.

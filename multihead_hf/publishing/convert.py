@@ -151,8 +151,8 @@ def convert_ggu(
     Args:
         folder: of the two.
         labels: head → names of its labels, in the order of its logits; the state dict has none.
-        pooling: of the old model's forward pass, as in `MultiHeadConfig`.
-        state_file: path of the `*.pth` in the folder, where there are several.
+        pooling: how the old model read the encoder, as in `MultiHeadConfig`.
+        state_file: path of the `*.pth` file in the folder, where there are several.
 
     Raises:
         ValueError: as for `convert_wimbert`, or labels that do not fit the heads.

@@ -103,9 +103,9 @@ def export_model(
         output: folder, made as a whole or not at all.
         format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
         quantize: `"int8"` for weights in 8 bits and activations quantised as it runs (ONNX Runtime); ONNX only. What
-            changes with it is in the report, and no reason to refuse it.
+            changes with it is reported, and the graph is kept.
         batches: labelled rows to compare on too, and to judge: padded batches as `MultiHeadDataCollator` gives them.
-        tolerance: greatest difference of a logit between PyTorch and the graph in float32.
+        tolerance: a graph (in float32) whose logits differ from PyTorch's by more is refused.
         overwrite: also write into a folder that holds something; what else is in it stays.
 
     Raises:

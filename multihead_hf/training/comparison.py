@@ -92,7 +92,7 @@ def confidence_intervals(
     Args:
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
         dataset: raw or prepared rows; not those that were trained on, or that thresholds were tuned on.
-        draws: how often rows are drawn.
+        draws: how often rows are drawn for the bootstrap intervals.
         level: share of the draws that the interval holds.
         seed: of the draws.
         reading: for a model, how rows are read, as for `write_report`.

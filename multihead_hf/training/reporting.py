@@ -53,13 +53,14 @@ def write_report(
         dataset: labelled rows that were not trained on: raw, prepared, files or a name on the Hub.
         folder: is made where it does not exist.
         split: the part to judge on, where the rows are in parts; by default `test`, else `validation`.
-        title: of the page; by default the model's name.
+        title: the page's title; by default the model's name.
         history: log entries of the training run; by default the trainer's.
-        baseline: whether to train a linear baseline.
+        baseline: put a linear baseline, TF-IDF with logistic regression, beside each head.
         train_dataset: labelled rows to train it on: raw, prepared, files or a name on the Hub. By default the
             trainer's, for a model the split `train` of `dataset`; without training rows there is no baseline.
-        most: mistakes of a head on the page; the tables have all.
-        draws, level, seed: of the bootstrap intervals.
+        most: the most mistakes of a head on the page; the tables have all.
+        draws: how often rows are drawn for the bootstrap intervals.
+        level, seed: of these intervals.
         reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
             `empty`, `multi_hot` and `reading` as for `prepare_dataset`, and `text_columns`, `max_length`,
             `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.

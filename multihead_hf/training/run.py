@@ -169,7 +169,7 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
 
 def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> Any:
     hub = {} if run.data.config is None else {"name": run.data.config}
-    return read_dataset(source, delimiter=run.data.delimiter, strings=strings, **hub)
+    return read_dataset(source, delimiter=run.data.delimiter, encoding=run.data.encoding, strings=strings, **hub)
 
 
 def _of_part(rows: Any, part: str) -> Any:

@@ -45,7 +45,7 @@ class ModelSection:
 
 @dataclass
 class DataSection:
-    """The rows: files (CSV, TSV, JSON, JSON Lines, Parquet), globs, a folder, or a data set on the Hub."""
+    """The rows: files (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel), globs, a folder, or a Hub dataset."""
 
     train: Source | None = field(
         default=None,
@@ -68,7 +68,10 @@ class DataSection:
     )
     config: str | None = field(default=None, metadata={"help": "Configuration of data sets on the Hub."})
     delimiter: str | None = field(
-        default=None, metadata={"help": "Between the columns of CSV files. Default: a comma."}
+        default=None, metadata={"help": "Between the columns of CSV files. Default: a comma, or a semicolon as Excel."}
+    )
+    encoding: str | None = field(
+        default=None, metadata={"help": "Of text files, such as cp1252. Default: UTF-8, or the byte order mark's."}
     )
 
 

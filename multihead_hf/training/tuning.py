@@ -107,13 +107,15 @@ def tune_thresholds(
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
         dataset: validation rows, raw or prepared. Rows that were trained on give thresholds that are too high.
-        metric: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`; or `"cost"`, the lowest
-            sum of `costs`, of a false positive and of a false negative.
+        metric: what is best: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`; or
+            `"cost"`, the lowest sum of `costs`, of a false positive and of a false negative.
         granularity: `"auto"` chooses, by micro F1, by the cost, or by the recall where the precision is reached;
             `"head"` sets one threshold for all labels and `"label"` one per label, better or not.
         min_support: labels with fewer positives share the common threshold of their head, and a head with fewer keeps
             the thresholds that it has.
         heads: names of the heads; by default every multi-label head with labelled rows.
+        precision: the least precision, for `"recall_at_precision"`.
+        costs: of a false positive and of a false negative, for `"cost"`.
         folds, seed: number of folds, at least 3, and seed of the division into them.
         reading: for a model, how rows are read, as for `write_report`.
 

@@ -8,8 +8,8 @@ import pandas as pd
 import polars
 import pytest
 import tiny
+from command_line import cli
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value
-from test_cli import cli
 
 from multihead_hf import (
     HeadConfig,

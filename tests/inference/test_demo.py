@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 import tiny
+from command_line import cli
 from demo_models import TOPICS, knowing_model, save
-from test_cli import cli
 from transformers import Pipeline, pipeline
 
 from multihead_hf import HeadConfig, explain
@@ -236,7 +236,7 @@ def test_the_command_without_a_model(tmp_path: Path) -> None:
 
 def test_the_command_says_who_can_use_the_page(tmp_path: Path) -> None:
     folder = save(tiny.model(), tmp_path / "model")
-    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+    with mock.patch("multihead_hf.cli.demo._serve") as serve:
         assert cli("demo", folder).stderr == ""
         assert serve.call_args.args[2:] == ("127.0.0.1", None)
         done = cli("demo", folder, "--host", "0.0.0.0", "--port", "8080")
@@ -247,14 +247,14 @@ def test_the_command_says_who_can_use_the_page(tmp_path: Path) -> None:
 def test_examples_are_the_widget_texts_of_the_card(tmp_path: Path) -> None:
     folder = save(tiny.model(), tmp_path / "model")
     (folder / "model_card.json").write_text('{"widget_texts": ["w1", "w2"]}')
-    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+    with mock.patch("multihead_hf.cli.demo._serve") as serve:
         for options, examples in (([], ["w1", "w2"]), (["--example", "w3"], ["w3"])):
             assert cli("demo", folder, *options).returncode == 0
             settings = serve.call_args.args[1]
             assert (settings.title, list(settings.examples)) == ("model", examples)
     model = tiny.model(text_columns=["question", "answer"])
     save(model, folder)
-    with mock.patch("multihead_hf.cli.demonstrating._serve") as serve:
+    with mock.patch("multihead_hf.cli.demo._serve") as serve:
         assert cli("demo", folder).returncode == 0
         assert not serve.call_args.args[1].examples
         done = cli("demo", folder, "--example", "w3")

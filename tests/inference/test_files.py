@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
+from command_line import cli
 from hub_server import HubServer
-from test_cli import cli
 from transformers import pipeline
 
 from multihead_hf import MultiHeadPredictor, predict_files

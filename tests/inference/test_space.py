@@ -10,9 +10,9 @@ from pathlib import Path
 import gradio
 import pytest
 import yaml
+from command_line import cli
 from demo_models import knowing_model, save
 from hub_server import HubServer
-from test_cli import cli
 
 from multihead_hf import MultiHeadModel
 from multihead_hf.inference import space
@@ -150,9 +150,14 @@ def test_requirements_are_those_of_the_package() -> None:
 
 
 def test_the_page_is_copied_as_a_whole() -> None:
-    """Its files import their siblings only, and all of those are copied."""
+    """Its files import their siblings and the readers only, and all of those are copied."""
     room = Path(space.__file__).parent
     assert sorted(space.COPIED) == sorted(path.name for path in room.glob("demo*.py"))
     for name in space.COPIED:
         for module in re.findall(r"^\s*from (\.\S*) import", (room / name).read_text(), flags=re.M):
-            assert f"{module.removeprefix('.')}.py" in space.COPIED, (name, module)
+            own = module.removeprefix("..data.")
+            copied = space.READERS if own != module else space.COPIED
+            assert f"{own.removeprefix('.')}.py" in copied, (name, module)
+    for name in space.READERS:
+        for module in re.findall(r"^\s*from (\.\S*) import", (room.parent / "data" / name).read_text(), flags=re.M):
+            assert f"{module.removeprefix('.')}.py" in space.READERS, (name, module)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from test_cli import cli
+from command_line import cli
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 from typer import BadParameter
 
 from multihead_hf import MultiHeadModel
-from multihead_hf.cli.making import label_names
+from multihead_hf.cli.convert import label_names
 from multihead_hf.publishing.convert import convert_ggu, convert_sequence_classification, convert_wimbert, join
 
 LABELS = {"onderwerp": ["Afval", "Parkeren", "Zwembad"], "beleving": ["Boos", "Lang gewacht"]}

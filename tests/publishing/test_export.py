@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from command_line import cli
 from packaging.version import parse
 from sklearn.metrics import f1_score
-from test_cli import cli
 from transformers import CanineTokenizer, pipeline
 
 from multihead_hf import HeadConfig, MultiHeadDataCollator, MultiHeadModel, export_model, prepare_dataset

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import tiny
+from command_line import cli
 from huggingface_hub import ModelCard
-from test_cli import cli
 from training_runs import arguments, trainer_for
 
 from multihead_hf import MultiHeadTrainer, calibrate, tune_thresholds, write_report

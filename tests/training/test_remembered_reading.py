@@ -9,8 +9,8 @@ import polars
 import pytest
 import tiny
 import yaml
+from command_line import cli
 from datasets import Dataset, DatasetDict
-from test_cli import cli
 from training_runs import arguments, still
 from transformers import HfArgumentParser
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from command_line import cli
 from datasets import DatasetDict
-from test_cli import cli
 from training_runs import trainer_for
 
 from multihead_hf import MultiHeadTrainer, linear_baseline, prepare_dataset, write_report

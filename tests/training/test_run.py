@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from test_cli import cli
+from command_line import cli
 from training_runs import weights
 from transformers import AutoTokenizer, set_seed
 

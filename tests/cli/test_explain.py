@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import tiny
+from command_line import cli
 from planted import PLANTED, planted_model
-from test_cli import cli
 
 from multihead_hf import MultiHeadModel, explain
 

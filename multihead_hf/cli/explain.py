@@ -1,4 +1,4 @@
-"""The command that explains one prediction."""
+"""`multihead-hf explain`: how much each word of a text speaks for a label."""
 
 import os
 import sys
@@ -7,15 +7,35 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..evaluation.files import write_whole
-from ..inference.loading import load_model, saved_config
-from .options import JsonOption, ModelArgument, app, as_text
+from .expansion import library
+from .options import JsonOption, ModelArgument, as_text
+
+_OF_GRADIENTS, _OF_LIME, _OF_OCCLUSION = (
+    {"of": method, "unset": True} for method in ("integrated_gradients", "lime", "occlusion")
+)
 
 
-@app.command("explain", short_help="Say how much each word speaks for a label.")
-def explain_command(
+def command(
     model: ModelArgument,
     text: Annotated[str, typer.Argument(help="The text; - reads it from the standard input.")],
+    gradients: Annotated[
+        dict[str, Any],
+        library(
+            "inference.gradients.integrated_gradients",
+            baseline={"type": Literal["pad", "mask", "unk"], **_OF_GRADIENTS},
+            tolerance=_OF_GRADIENTS,
+            max_steps=_OF_GRADIENTS,
+        ),
+    ],
+    lime: Annotated[dict[str, Any], library("inference.perturbation.lime", num_samples=_OF_LIME, seed=_OF_LIME)],
+    occlusion: Annotated[
+        dict[str, Any],
+        library(
+            "inference.perturbation.occlusion",
+            window=_OF_OCCLUSION,
+            quantity={"type": Literal["probability", "logit"], **_OF_OCCLUSION},
+        ),
+    ],
     text_pair: Annotated[
         str | None, typer.Option(help="The second text, for a model that was trained on pairs of texts.")
     ] = None,
@@ -33,24 +53,6 @@ def explain_command(
     ] = "integrated_gradients",
     html: Annotated[str | None, typer.Option(help="Also write a web page with the text in colours here.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a web page that exists.")] = False,
-    baseline: Annotated[
-        Literal["pad", "mask", "unk"] | None,
-        typer.Option(help="integrated_gradients: which token stands for no word. Default: pad."),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="integrated_gradients: additivity error to aim at, as a share of the change of the logit (0.005)."
-        ),
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="integrated_gradients: the most steps. Default: 512.")] = None,
-    num_samples: Annotated[int | None, typer.Option(help="lime: texts with words left out. Default: 1000.")] = None,
-    seed: Annotated[int | None, typer.Option(help="lime: of the words that are left out. Default: 0.")] = None,
-    window: Annotated[int | None, typer.Option(help="occlusion: words that are left out together. Default: 1.")] = None,
-    quantity: Annotated[
-        Literal["probability", "logit"] | None,
-        typer.Option(help="occlusion: what falls. Default: probability."),
-    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Texts, or steps, that are computed at a time.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +60,10 @@ def explain_command(
 
     Integrated gradients and LIME need the extra explain, occlusion does not.
     """
-    from ..inference.explanation import explain, settings_of
+    from .. import explain
+    from ..evaluation.files import write_whole
+    from ..inference.explanation import settings_of
+    from ..inference.loading import load_model, saved_config
 
     if html is not None:
         check_page(html, overwrite)
@@ -70,16 +75,7 @@ def explain_command(
         if len(config.heads) > 1:
             raise typer.BadParameter(f"name one of the heads {list(config.heads)}", param_hint="--head")
         head = next(iter(config.heads))
-    settings: dict[str, Any] = {
-        "baseline": baseline,
-        "tolerance": tolerance,
-        "max_steps": max_steps,
-        "num_samples": num_samples,
-        "seed": seed,
-        "window": window,
-        "quantity": quantity,
-        "batch_size": batch_size,
-    }
+    settings = {**gradients, **lime, **occlusion, "batch_size": batch_size}
     given = {name: value for name, value in settings.items() if value is not None}
     for name in given:
         if name not in settings_of(method):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from test_cli import cli
+from command_line import cli
 from training_runs import trainer_for
 
 from multihead_hf import MultiHeadModel, calibrate, tune_thresholds
@@ -154,3 +154,17 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
         assert done.returncode == code, (arguments, done.stderr)
         assert message in done.stderr, arguments
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--precision", "0.99"], "--precision: f1 does not read it, --metric recall_at_precision does"),
+        (["--costs", "1", "5"], "--costs: f1 does not read it, --metric cost does"),
+        (["--metric", "cost", "--precision", "0.9"], "--precision: cost does not read it"),
+    ],
+)
+def test_settings_of_another_metric_are_wrong_usage(arguments: list[str], expected: str) -> None:
+    done = cli("tune-thresholds", "model", "rows.csv", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr

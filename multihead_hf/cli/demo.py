@@ -1,19 +1,16 @@
-"""The command that shows a saved model as a page."""
+"""`multihead-hf demo`: show a saved model as a page."""
 
 import os
 import signal
 import sys
 import tempfile
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from transformers import pipeline
 
-from ..inference.loading import load_model, saved_config
-from ..model.modeling_multihead import TASK
-from ..publishing.card import CardFacts, read_facts
-from .options import NAME, ModelArgument, app
+from .expansion import library
+from .options import NAME, ModelArgument, OverwriteFolderOption
 
 if TYPE_CHECKING:
     from ..inference.demo import DemoSettings
@@ -21,44 +18,43 @@ if TYPE_CHECKING:
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-@app.command("demo", short_help="Show a model as a page in a browser.")
-def demo_command(
+def command(
     model: ModelArgument,
+    page: Annotated[
+        dict[str, Any],
+        library(
+            "inference.demo.DemoSettings",
+            "examples",
+            title={"type": str | None, "default": None},
+            max_rows={"min": 1},
+            max_file_mb={"min": 0.001},
+            max_chars={"min": 1},
+        ),
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen at. 0.0.0.0 shows the page to everyone who can reach this machine.")
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.", min=1, max=65535)] = None,
-    title: Annotated[str | None, typer.Option(help="Of the page. Default: the model's name.")] = None,
-    example: Annotated[
-        list[str] | None, typer.Option(help="A text to try; also several. Default: the widget texts of the card.")
-    ] = None,
-    max_rows: Annotated[int, typer.Option(help="Rows of an uploaded file, at most.", min=1)] = 1_000,
-    max_file_mb: Annotated[float, typer.Option(help="Size of an uploaded file, at most.", min=0.001)] = 5,
-    max_chars: Annotated[int, typer.Option(help="Characters of a text, at most.", min=1)] = 20_000,
     space: Annotated[
         str | None, typer.Option(help="Start nothing; write the page into this folder, as a Hugging Face Space.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also write a Space into a folder that holds something.")
-    ] = False,
+    overwrite: OverwriteFolderOption = False,
 ) -> None:
     """Show a saved model as a page for a browser: labels and probabilities of a text, and files of texts."""
     if find_spec("gradio") is None:
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
     from ..inference.demo import DemoSettings
+    from ..inference.loading import saved_config
+    from ..publishing.card import CardFacts, read_facts
 
     pairs = len(saved_config(model).text_columns or ["text"]) > 1
-    if pairs and example:
+    if pairs and page["examples"]:
         raise typer.BadParameter("the model reads pairs of texts, and an example is one text", param_hint="--example")
     here = os.path.isdir(model)
     facts = read_facts(model) if here else CardFacts()
-    settings = DemoSettings(
-        title=title or os.path.basename(os.path.abspath(model) if here else model),
-        examples=example or ([] if pairs else facts.widget_texts),
-        max_rows=max_rows,
-        max_file_mb=max_file_mb,
-        max_chars=max_chars,
-    )
+    page["title"] = page["title"] or os.path.basename(os.path.abspath(model) if here else model)
+    page["examples"] = page["examples"] or ([] if pairs else facts.widget_texts)
+    settings = DemoSettings(**page)
     if space is not None:
         from ..inference.space import write_space
 
@@ -72,8 +68,12 @@ def demo_command(
 
 def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) -> None:
     """Show the page until Ctrl+C."""
+    from transformers import pipeline
+
+    from .. import explain
     from ..inference.demo import Demo
-    from ..inference.explanation import explain
+    from ..inference.loading import load_model
+    from ..model.modeling_multihead import TASK
 
     loaded, tokenizer = load_model(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)

@@ -1,0 +1,43 @@
+"""`multihead-hf card`: write the model card anew."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from .expansion import library
+from .options import check_folder
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model.")],
+    known: Annotated[
+        dict[str, Any],
+        library(
+            "publishing.card.CardFacts",
+            *("model_id", "base_model", "language", "license", "datasets", "tags", "widget_texts", "limits"),
+        ),
+    ],
+    report: Annotated[
+        str | None, typer.Option(help="Folder of a report: its figures, intervals and pictures go into the card.")
+    ] = None,
+    rows_name: Annotated[str | None, typer.Option(help="What to call the rows of the report.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that somebody changed.")] = False,
+) -> None:
+    """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
+    from ..inference.loading import saved_config
+    from ..publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
+
+    config = saved_config(model)
+    check_folder(model)
+    facts = read_facts(model)
+    said = {name: value for name, value in known.items() if value and name != "model_id"}
+    if "tags" in said:
+        said["tags"] = [*facts.tags, *(tag for tag in said["tags"] if tag not in facts.tags)]
+    for name, value in check_given(said).items():
+        setattr(facts, name, value)
+    facts.model_id = known["model_id"] or facts.model_id or os.path.basename(os.path.abspath(model))
+    pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
+    if not write_card(model, config, facts, pictures, replace):
+        raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
+    print(f"The card is {os.path.join(model, CARD)}")

@@ -1,0 +1,87 @@
+"""`multihead-hf convert`: make a multi-head model of an older checkpoint."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .expansion import library
+from .options import OverwriteFolderOption
+
+
+def command(
+    kind: Annotated[
+        Literal["wimbert", "ggu", "sequence-classification"],
+        typer.Argument(
+            help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
+            "sequence-classification: of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
+            "DeBERTa, DistilBERT), several if on one encoder."
+        ),
+    ],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Folder of the old checkpoint; for sequence-classification also a name on the Hub."),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the new model.")],
+    ggu: Annotated[
+        dict[str, Any],
+        library(
+            "publishing.convert.convert_ggu",
+            pooling={"of": "ggu", "type": Literal["cls", "mean", "max", "last"], "unset": True},
+            state_file={"of": "ggu"},
+        ),
+    ],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="ggu: NAME=LABEL,LABEL,LABEL (or a JSON list) for each head, in the order of its logits."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
+    ] = None,
+    overwrite: OverwriteFolderOption = False,
+) -> None:
+    """Make a multi-head model of an older checkpoint, and compare the logits. Pickles are read as plain data only."""
+    given = {"labels": labels, "name": name, **ggu}
+    for option, value in given.items():
+        reader = "sequence-classification" if option == "name" else "ggu"
+        if value and kind != reader:
+            hint = f"--{option.replace('_', '-')}"
+            raise typer.BadParameter(f"{kind} does not read it, {reader} does", param_hint=hint)
+    if kind != "sequence-classification" and len(source) > 1:
+        raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
+    if kind == "sequence-classification" and len(name or []) != len(source):
+        raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
+    named = label_names(labels or [])
+    from ..publishing import convert
+
+    convert.check_output(output, source, overwrite)
+    if kind == "wimbert":
+        found = convert.convert_wimbert(source[0])
+    elif kind == "ggu":
+        found = convert.convert_ggu(source[0], named, **{key: value for key, value in ggu.items() if value is not None})
+    else:
+        pairs = zip(source, name or [], strict=True)
+        found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
+    convert.save_converted(found, output)
+    print(f"{found}\nThe model is {output}")
+
+
+def label_names(options: list[str]) -> dict[str, list[str]]:
+    """Head → names of its labels, of `NAME=LABEL,LABEL` and `NAME=["LABEL","LABEL"]`.
+
+    Raises:
+        BadParameter: none of these, or a head twice.
+    """
+    found: dict[str, list[str]] = {}
+    for option in options:
+        head, equals, names = (part.strip() for part in option.partition("="))
+        if not equals or head in found:
+            raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
+        if not names.startswith("["):
+            found[head] = [name.strip() for name in names.split(",")]
+            continue
+        try:
+            found[head] = json.loads(names)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option!r} is no JSON list of labels: {error}", param_hint="--labels") from None
+    return found

@@ -1,0 +1,82 @@
+"""`multihead-hf export`: write a model for other runtimes."""
+
+import os
+import signal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .expansion import library
+from .options import (
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    ModelArgument,
+    OverwriteFolderOption,
+    SplitOption,
+    read_part,
+    show,
+)
+
+if TYPE_CHECKING:
+    from ..model.modeling_multihead import MultiHeadModel
+
+
+def command(
+    model: ModelArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the graph, made as a whole or not at all.")],
+    settings: Annotated[
+        dict[str, Any],
+        library(
+            "export_model",
+            format={"type": Literal["onnx", "openvino"]},
+            quantize={"type": Literal["int8"] | None},
+            tolerance={"min": 0.0},
+        ),
+    ],
+    labels: LabelOptions,
+    files: FileOptions,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled rows to compare F1 on: files, a glob, a folder or a data set on the Hub."),
+    ] = None,
+    overwrite: OverwriteFolderOption = False,
+    split: SplitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a saved model as an ONNX or OpenVINO graph, which runs without PyTorch and this package.
+
+    One output of logits for each head; labels, thresholds and text settings are in the graph's metadata, and the
+    tokenizer lies beside it. The graph is compared with PyTorch before it is kept. Needs the extra onnx or openvino.
+    """
+    from .. import export_model
+    from ..inference.loading import load_model, saved_config
+    from ..publishing.convert import check_output
+    from ..publishing.export import check_packages
+
+    check_output(output, [model], overwrite)
+    config = saved_config(model)
+    reading = labels.reading(config)
+    check_packages(settings["format"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
+    loaded, tokenizer = load_model(model)
+    batches = (
+        _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None
+    )
+    report = export_model(loaded, tokenizer, output, batches=batches, overwrite=overwrite, **settings)
+    show(report, as_json)
+    if not as_json:
+        print(f"The graph is {os.path.join(report.folder, report.graph)}")
+
+
+def _batches(model: "MultiHeadModel", tokenizer: Any, rows: Any, reading: dict[str, Any]) -> Iterable[Any]:
+    """Labelled rows as padded batches."""
+    from torch.utils.data import DataLoader
+
+    from .. import MultiHeadDataCollator, prepare_dataset
+
+    options = dict(reading)
+    batch_size = options.pop("per_device_eval_batch_size")
+    prepared = prepare_dataset(rows, tokenizer, model, **options)
+    return DataLoader(prepared, batch_size, collate_fn=MultiHeadDataCollator(tokenizer, model))

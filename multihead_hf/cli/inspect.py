@@ -1,0 +1,65 @@
+"""`multihead-hf inspect`: look at a data set before training."""
+
+from typing import Annotated, Any
+
+import typer
+
+from .expansion import library
+from .options import (
+    DataArgument,
+    EmptyOption,
+    FileOptions,
+    JsonOption,
+    LabelColumnOption,
+    MultiHotOption,
+    SepOption,
+    TextColumnOption,
+    label_columns,
+    label_options,
+    read,
+    show,
+)
+
+
+def command(
+    data: DataArgument,
+    settings: Annotated[
+        dict[str, Any],
+        library("inspect_dataset", max_length={"min": 1}, batch_size={"min": 1}, rare_below={"min": 1}),
+    ],
+    files: FileOptions,
+    label_column: LabelColumnOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
+    columns = label_columns(label_column or [])
+    if model is None and not columns:
+        raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
+    from .. import infer_heads, inspect_dataset
+    from ..inference.loading import load_tokenizer, saved_config
+
+    config = None if model is None else saved_config(model)
+    known: dict[str, Any] = dict.fromkeys(columns) if config is None else config.heads
+    reading = label_options(sep, empty, multi_hot, list(known))
+    rows = read(data, files, known, {**reading, "label_columns": columns})
+    heads: Any = infer_heads(rows, columns, **reading) if config is None else config
+    counter = tokenizer if tokenizer is not None else model
+    report = inspect_dataset(
+        rows,
+        heads,
+        None if counter is None else load_tokenizer(counter),
+        text_columns=text_column,
+        label_columns=columns or None,
+        **settings,
+        **reading,
+    )
+    show(report, as_json)

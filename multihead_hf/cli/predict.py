@@ -1,0 +1,140 @@
+"""`multihead-hf predict`: predict the labels of any number of texts."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .expansion import library
+from .options import JsonOption, ModelArgument, show
+
+if TYPE_CHECKING:
+    from ..model.configuration_multihead import MultiHeadConfig
+
+
+def command(
+    model: ModelArgument,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files (CSV, TSV, JSON Lines, Parquet, Arrow, Excel), globs or folders, or a dataset on the Hub."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write: .parquet, .jsonl or .csv.")],
+    texts: Annotated[dict[str, Any], library("predict_files", "text_columns")],
+    settings: Annotated[
+        dict[str, Any],
+        library(
+            "MultiHeadPredictor",
+            heads={},
+            precision={"type": Literal["auto", "fp32", "bf16", "fp16"]},
+            batch_tokens={"min": 1},
+            window_rows={"min": 1},
+            device={"type": str | None},
+        ),
+    ],
+    files: Annotated[
+        dict[str, Any],
+        library(
+            "predict_files",
+            *(
+                "all_scores",
+                "keep",
+                "prefix",
+                "sep",
+                "delimiter",
+                "encoding",
+                "split",
+                "config",
+                "strict",
+                "resume",
+                "overwrite",
+            ),
+            top_k={"min": 1},
+        ),
+    ],
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Predict labels from this probability on, instead of the saved thresholds: 0.4 for all multi-label "
+            "heads, NAME=0.4 for one, NAME:LABEL=0.4 for one label. Also several."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict the labels of any number of texts.
+
+    Rows that cannot be read are left out, and go to OUTPUT.errors.jsonl with the reason; where they are in another
+    encoding, the exit code is 1. Several processes share the work:
+    torchrun --nproc_per_node 2 -m multihead_hf.cli predict …
+    """
+    from accelerate import PartialState
+
+    from .. import MultiHeadPredictor, predict_files
+    from ..inference.loading import saved_config
+
+    limits = thresholds(threshold or [], saved_config(model), settings["heads"] or [])
+    processes = PartialState(cpu=settings["device"] == "cpu")
+    settings["device"] = settings["device"] or processes.device
+    predictor = MultiHeadPredictor.from_pretrained(model, **settings)
+    try:
+        report = predict_files(predictor, data, output, threshold=limits, progress=not quiet, **texts, **files)
+    except KeyboardInterrupt:
+        print(f"\n{output}.parts holds what is done: --resume goes on", file=sys.stderr)
+        raise
+    if processes.is_main_process:
+        if predictor.choice is not None and not as_json:
+            print(predictor.choice)
+        show(report, as_json)
+        if report.undecoded:  # rows were lost that an option would have saved
+            raise typer.Exit(1)
+
+
+def thresholds(
+    options: list[str], config: "MultiHeadConfig", predicted: list[str]
+) -> float | dict[str, float | dict[str, float]] | None:
+    """One number for all heads, or head → number or label → number, of `P`, `NAME=P` and `NAME:LABEL=P`.
+
+    Args:
+        options: as they were typed.
+        config: of the model.
+        predicted: heads that are predicted; none stands for all.
+
+    Raises:
+        BadParameter: none of these, both a number for all and others, two for one label, or one for a head that is not
+            predicted.
+    """
+    found: dict[str, float | dict[str, float]] = {}
+    for option in options:
+        place, _, value = option.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{option!r}: give 0.4, NAME=0.4 or NAME:LABEL=0.4", param_hint="--threshold"
+            ) from None
+        if not place:
+            if len(options) > 1:
+                raise typer.BadParameter("give one number, or NAME=0.4 for each head", param_hint="--threshold")
+            return number
+        # names and labels may hold colons
+        fitting = [name for name in config.heads if place == name or place.startswith(f"{name}:")]
+        head = max(fitting, key=len, default=place)
+        if predicted and head in config.heads and head not in predicted:
+            raise typer.BadParameter(
+                f"{option!r}: head {head!r} is not predicted, --head names {predicted}", param_hint="--threshold"
+            )
+        if head == place:
+            if head in found:
+                raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
+            found[head] = number
+            continue
+        labels = found.setdefault(head, {})
+        if not isinstance(labels, dict):
+            raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
+        label = place[len(head) + 1 :]
+        if label in labels:
+            raise typer.BadParameter(f"head {head!r}, label {label!r}: give one number", param_hint="--threshold")
+        labels[label] = number
+    return found or None

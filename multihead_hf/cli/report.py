@@ -1,0 +1,82 @@
+"""`multihead-hf report`: judge a model on labelled rows, as a web page."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from .expansion import library
+from .options import (
+    DataArgument,
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    ModelArgument,
+    SplitOption,
+    read,
+    read_part,
+    show,
+)
+
+
+def command(
+    model: ModelArgument,
+    data: DataArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; made where it does not exist.")],
+    labels: LabelOptions,
+    files: FileOptions,
+    settings: Annotated[
+        dict[str, Any], library("write_report", "title", "baseline", most={"min": 0}, draws={"min": 2})
+    ],
+    split: SplitOption = None,
+    train_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Training rows of the linear baseline: files, a glob or a folder; also several. "
+            "Default: the split train of DATA, if it has one."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    if train_data and not settings["baseline"]:
+        raise typer.BadParameter(
+            "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"
+        )
+    from .. import write_report
+    from ..inference.loading import load_model, saved_config
+    from ..training.reporting import saved_history
+
+    config = saved_config(model)
+    _check_place(output, list(config.heads), overwrite)
+    reading = labels.reading(config)
+    loaded, tokenizer = load_model(model)
+    report = write_report(
+        loaded,
+        read(data, files, config.heads, reading),
+        output,
+        tokenizer=tokenizer,
+        split=split,
+        history=saved_history(model),
+        train_dataset=read_part(train_data, files, config.heads, reading, parts=("train",)) if train_data else None,
+        **settings,
+        **reading,
+    )
+    show(report, as_json)
+
+
+def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: it is no folder, or holds a file that the report would replace.
+    """
+    from ..evaluation.report import files_of_report
+
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise ValueError(f"{output} is a file: give a folder for the report")
+    there = [name for name in files_of_report(heads) if os.path.exists(os.path.join(output, name))]
+    if there and not overwrite:
+        raise ValueError(
+            f"{os.path.join(output, there[0])} exists: take another folder, or replace what is there (--overwrite)"
+        )

@@ -1,0 +1,79 @@
+"""The keys of a run's YAML file, checked before torch is loaded.
+
+Values, types and what depends on several keys are checked by `read_run_config`, a moment later.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from .options import near
+from .signatures import parameters, training_argument_names
+
+_MODULE = "training.run_config"
+_MANY = 30  # keys, from which on they are not all named in a message
+
+
+def check_run_keys(path: str, changes: Sequence[str]) -> None:
+    """Check the names of sections and keys, in a file and in changes of the form `KEY=VALUE`.
+
+    Raises:
+        ValueError: the file cannot be opened, or has an unknown key; names near ones, or the section that has it.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+        yaml.safe_load(content)
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    except (yaml.YAMLError, ValueError):
+        return  # `read_run_config` reports what is wrong with it
+    known = _known_keys()
+    for key in [*_paths(root, 3), *(tuple(change.partition("=")[0].split(".")) for change in changes)]:
+        try:
+            _check(key, known)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _known_keys() -> dict[str, list[str]]:
+    """Section → the keys in it; of `heads` those of each head."""
+    known: dict[str, list[str]] = {}
+    for section, field in parameters(f"{_MODULE}.RunConfig").items():
+        if section == "training":
+            known[section] = training_argument_names()
+        elif section == "heads":
+            known[section] = [
+                *parameters("LabelReading"),
+                *(key for key in parameters("HeadConfig") if key != "reading"),
+            ]
+        else:
+            known[section] = list(parameters(f"{_MODULE}.{field.annotation}"))
+    return known
+
+
+def _paths(node: yaml.Node | None, depth: int) -> Iterator[tuple[str, ...]]:
+    """The keys of nested mappings, outermost first, down to some depth."""
+    if not depth or not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = str(key.value)
+        yield (name,)
+        yield from ((name, *inner) for inner in _paths(value, depth - 1))
+
+
+def _check(key: tuple[str, ...], sections: Mapping[str, Sequence[str]]) -> None:
+    section = key[0]
+    if section not in sections:
+        _refuse(section, list(sections), "", sections)
+    place = 2 if section == "heads" else 1  # (a head's name may be any)
+    if len(key) > place and key[place] not in sections[section]:
+        _refuse(key[place], sections[section], "".join(f"{name}." for name in key[:place]), sections)
+
+
+def _refuse(name: str, known: Sequence[str], where: str, sections: Mapping[str, Sequence[str]]) -> None:
+    elsewhere = [section for section, keys in sections.items() if section != "heads" and name in keys]
+    hint = near(name, known) or "".join(f" {name!r} is a key of {section}." for section in elsewhere)
+    every = f" Known: {', '.join(known)}" if len(known) < _MANY else " multihead-hf train --keys tells all"
+    raise ValueError(f"{where}{name}: there is no such key.{hint}{every}")

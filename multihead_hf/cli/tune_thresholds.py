@@ -1,0 +1,85 @@
+"""`multihead-hf tune-thresholds`: choose thresholds on validation rows."""
+
+import os
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .expansion import library
+from .options import DataArgument, FileOptions, JsonOption, LabelOptions, as_text, check_folder, read_part
+
+# setting → the metric that reads it
+_READERS = {"precision": "recall_at_precision", "costs": "cost"}
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Folder of a saved multi-head model; its config.json is changed.")],
+    data: DataArgument,
+    settings: Annotated[
+        dict[str, Any],
+        library(
+            "tune_thresholds",
+            metric={"type": Literal["f1", "recall_at_precision", "cost"]},
+            granularity={"type": Literal["auto", "head", "label"]},
+            min_support={"min": 1},
+            precision={"unset": True},
+            costs={"type": tuple[float, float], "flag": "--costs", "unset": True},
+        ),
+    ],
+    labels: LabelOptions,
+    files: FileOptions,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: validation.")
+    ] = None,
+    head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
+    calibrate_too: Annotated[
+        bool, typer.Option("--calibrate", help="First fit a temperature to each head, on the same rows.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and change nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    _check_settings(settings)
+    from .. import calibrate, tune_thresholds
+    from ..inference.loading import load_model, saved_config
+    from ..training.predictions import predicted
+    from ..training.tuning import save_decisions
+
+    config = saved_config(model)
+    reading = labels.reading(config)
+    check_folder(model)
+    loaded, tokenizer = load_model(model)
+    labelled = read_part(data, files, config.heads, reading, split, ("validation",))
+    rows = predicted(loaded, labelled, tokenizer, **reading)
+    found: dict[str, Any] = {}
+    if calibrate_too:
+        found["calibration"] = calibrate(loaded, rows, heads=head or None)
+    several = [name for name, own in loaded.config.heads.items() if own.multi_label and (not head or name in head)]
+    if several or not calibrate_too:
+        found["thresholds"] = tune_thresholds(
+            loaded,
+            rows,
+            heads=several if head and calibrate_too else head or None,
+            **{name: value for name, value in settings.items() if value is not None},
+        )
+    changed = calibrate_too or any(own.choice != "unchanged" for own in found["thresholds"].heads.values())
+    if changed and not dry_run:
+        save_decisions(model, loaded)
+    if as_json:
+        print(as_text({key: own.to_dict() for key, own in found.items()}))
+    else:
+        print("\n\n".join(str(own) for own in found.values()))
+        place = os.path.join(model, "config.json")
+        print(f"\nThe thresholds are in {place}" if changed and not dry_run else "\nNothing was changed")
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """
+    Raises:
+        BadParameter: one that the metric does not read.
+    """
+    for name, reader in _READERS.items():
+        if settings[name] is not None and settings["metric"] != reader:
+            raise typer.BadParameter(
+                f"{settings['metric']} does not read it, --metric {reader} does", param_hint=f"--{name}"
+            )

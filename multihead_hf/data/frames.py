@@ -1,0 +1,127 @@
+"""Data frames and rows as `datasets` tables, whose columns each hold values of one type."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from pyarrow import ArrowException
+
+from .readers_text import check_names
+
+# how a CSV file writes what is no text; of numbers those that keep each of their characters, so that codes ("007"),
+# versions ("1.10") and long ids stay what they are
+_BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_INTEGER = r"-?(0|[1-9]\d{0,17})"
+_NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
+_SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but shares holds no versions
+
+
+def typed(written: pd.Series) -> pd.Series:
+    """The booleans, integers, numbers or strings of a column; of no type where all cells are empty."""
+    known = written.dropna()
+    if not len(known):
+        return pd.Series([None] * len(written), dtype=object)
+    if known.isin(_BOOLEANS.keys()).all():
+        return written.map(_BOOLEANS).astype("boolean")
+    if known.str.fullmatch(_INTEGER).all():
+        return pd.Series([None if pd.isna(cell) else int(cell) for cell in written], dtype="Int64")
+    kept = known.str.fullmatch(_NUMBER).all() and known.map(_keeps_its_characters).all()
+    if kept or known.str.fullmatch(_SHARE).all():
+        return written.astype("float64")
+    return written.fillna("")
+
+
+def _keeps_its_characters(cell: str) -> bool:
+    return repr(float(cell)).removesuffix(".0") == cell.removesuffix(".0")
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
+    """Rows as a table, also where some lack a column.
+
+    Raises:
+        ValueError: there is none, or a column holds values of several types; names the row.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        raise ValueError(f"{what} holds no row, or no such column")
+    return from_frame(
+        pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}), what
+    )
+
+
+# what datasets and Arrow say of values that they do not know
+_NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
+
+
+def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
+    if not len(frame):
+        raise ValueError(f"{what} holds no row; its columns are {list(frame.columns)}")
+    check_names([str(column) for column in frame.columns], what)
+    for column in frame.columns:
+        _check_one_type(frame[column], str(column), what)
+    frame = frame.rename(columns=str).reset_index(drop=True)
+    try:
+        return Dataset.from_pandas(frame, preserve_index=False)
+    except _NO_COLUMN:
+        for column in frame.columns:
+            try:
+                Dataset.from_pandas(frame[[column]], preserve_index=False)
+            except _NO_COLUMN as error:
+                raise ValueError(
+                    f"{what}, column {column!r} cannot be read: {str(error).splitlines()[0]}. Make its values strings, "
+                    "numbers or lists of them, or leave the column out"
+                ) from None
+        raise
+
+
+def from_polars(frame: Any) -> Dataset:
+    try:
+        rows = Dataset.from_polars(frame)
+    except _NO_COLUMN as error:
+        raise ValueError(
+            f"the data frame cannot be read: {str(error).splitlines()[0]}. Make the values strings, numbers or lists "
+            "of them, or leave the column out"
+        ) from None
+    if not len(rows):
+        raise ValueError(f"the data frame holds no row; its columns are {rows.column_names}")
+    return rows
+
+
+def _check_one_type(values: pd.Series, column: str, what: str) -> None:
+    """
+    Raises:
+        ValueError: a column holds values of several types; names the first row whose type differs.
+    """
+    if values.dtype != object:
+        return
+    # of the values themselves (False), and of those in lists
+    first: dict[bool, tuple[int, Any]] = {}
+    known: dict[bool, set[type]] = {False: {type(None)}, True: {type(None)}}
+    for row, value in enumerate(values):
+        for in_list, own in ((False, [value]), (True, value if _kind(value) == "list" else [])):
+            if known[in_list].issuperset(map(type, own)):  # millions of cells are of types that were looked at
+                continue
+            for each in own:
+                if pd.api.types.is_scalar(each) and pd.isna(each):
+                    continue
+                at, one = first.setdefault(in_list, (row, each))
+                if _kind(each) != _kind(one):
+                    raise ValueError(
+                        f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is a "
+                        f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
+                        "strings"
+                    )
+                known[in_list].add(type(each))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "bool"
+    if isinstance(value, Real):
+        return "number"
+    if isinstance(value, str):
+        return "str"
+    return "list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__

@@ -1,0 +1,290 @@
+"""The rows of text files, one after the other: CSV, TSV, JSON and JSON Lines, also compressed.
+
+Training, prediction and the demo page all read text files here. Cells of CSV files are texts, as they are written. A
+row that cannot be read spoils nothing but itself, and the caller decides what becomes of it. This file is copied into
+Spaces: standard library only (but for `.zst`, which pyarrow reads), and no import but from `readers_text`.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TextIO
+
+from .readers_text import (
+    CSV,
+    DELIMITERS,
+    FIELD_LIMIT,
+    Lines,
+    as_it_stands,
+    check_names,
+    dumped,
+    found_encoding,
+    long_fields,
+    printable,
+    split,
+    suffix_of,
+    undecoded,
+    unpacked,
+)
+
+NOT_DECODED = "is not in "  # in what is said of a row whose bytes are of another encoding
+
+
+class Row(NamedTuple):
+    """A row that was read, or why not.
+
+    Args:
+        values: by column; of a bad row what could be read.
+        place: file and line or row in it, for messages.
+        error: why the row cannot be used, `None` for a good one.
+        line: the text of a row that could not be taken apart as it should, as it stands in the file.
+    """
+
+    values: dict[str, Any]
+    place: str
+    error: str | None = None
+    line: str | None = None
+
+
+class Record(NamedTuple):
+    """A record of a CSV file.
+
+    Args:
+        number: of its first line, from 1.
+        fields: its cells; none where it could not be taken apart.
+        lines: as they stand in the file.
+        error: why it could not be taken apart, or decoded.
+        until: number of its last line.
+    """
+
+    number: int
+    fields: list[str]
+    lines: list[str]
+    error: str | None
+    until: int
+
+
+@dataclass
+class TextFile:
+    """A text file of rows.
+
+    Args:
+        path: of the file.
+        delimiter: between the columns of a CSV file. By default a comma, or a tab in `.tsv` files; a semicolon where
+            the first lines hold semicolons and no comma, as Excel writes them in many countries; or what the first
+            line says, `sep=;`.
+        encoding: by default UTF-8, or that of the byte order mark.
+        wanted: columns that a CSV file should have: the delimiter with which it has them is taken.
+        name: of the file in messages; by default its path.
+
+    Raises:
+        ValueError: it cannot be opened or decoded, or a CSV file has no header, or two columns of one name.
+    """
+
+    path: str
+    delimiter: str | None = None
+    encoding: str | None = None
+    wanted: Sequence[str] = ()
+    name: str = ""
+    columns: list[str] = field(default_factory=list, init=False)
+    recognised: str | None = field(default=None, init=False)  # what was found out by itself, in one line
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.path
+        self.suffix = suffix_of(self.path)
+        try:
+            self.encoding = found_encoding(self.path, self.encoding, self.name)
+            self._skipped = 0  # lines before the header
+            if self.suffix in CSV:
+                self.delimiter = self._found_delimiter()
+                self.columns = self._header()
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{self.name} cannot be read: {error}") from None
+
+    def records(self) -> Iterator[tuple[Record, float]]:
+        """Records of a CSV file below its header, without empty lines, each with the share of the file that is read.
+
+        Raises:
+            OSError: the file cannot be read to its end.
+        """
+        with self._open() as (text, share):
+            lines = Lines(text)
+            for _ in range(self._skipped):
+                next(lines)
+            reader = self._reader(lines)
+            with long_fields():
+                next(reader)
+            while True:
+                record, broken = self._next(reader, lines)
+                if record is None:
+                    return
+                if broken:
+                    reader = self._reader(lines)
+                if record.fields or record.error:
+                    yield record, share()
+
+    def rows(self) -> Iterator[tuple[Row, float]]:
+        """Rows of a CSV or JSON Lines file, good and bad, each with the share of the file that is read."""
+        yield from self._csv_rows() if self.suffix in CSV else self._json_rows()
+
+    def document(self) -> list[Any]:
+        """The rows of a `.json` file, which holds a list of them, one, or JSON Lines.
+
+        Raises:
+            ValueError: it cannot be read; names the line.
+        """
+        with self._open() as (text, _):
+            content = text.read()
+        if (wrong := undecoded([("", content)])) is not None:
+            line = 1 + content[: wrong[1]].count("\n")
+            raise ValueError(self.not_decoded(line))
+        try:
+            found = json.loads(content) if content.strip() else []
+        except (ValueError, RecursionError) as error:
+            try:
+                return [json.loads(line) for line in content.split("\n") if line.strip()]
+            except (ValueError, RecursionError):
+                raise ValueError(f"{self.name} cannot be read: {error}") from None
+        return [] if found is None else found if isinstance(found, list) else [found]
+
+    def not_decoded(self, line: int) -> str:
+        """What to do about bytes of another encoding."""
+        return (
+            f"{self.name} {NOT_DECODED}{self._shown} (line {line}): save it as UTF-8, or name its encoding, such as "
+            "encoding='cp1252' (--encoding cp1252)"
+        )
+
+    # ---- how the file is written ----
+
+    def _found_delimiter(self) -> str:
+        with self._open() as (text, _):
+            first, second = text.readline(), text.readline()
+        said = re.fullmatch(r'"?sep=(.)"?\s*', first)
+        if said:
+            self._skipped = 1
+            return self.delimiter or said[1]
+        usual = "\t" if self.suffix == ".tsv" else ","
+        if self.delimiter is not None or self.suffix == ".tsv":
+            return self.delimiter or usual
+        counts = {other: len(split(first, other)) for other in DELIMITERS}
+        fitting = [other for other in DELIMITERS if self.wanted and set(self.wanted) <= set(split(first, other))]
+        if fitting and usual not in fitting:
+            return self._told(fitting[0])
+        same = not second or len(split(second, ";")) == counts[";"]
+        return self._told(";") if counts[usual] == 1 < counts[";"] and same and not fitting else usual
+
+    def _told(self, delimiter: str) -> str:
+        self.recognised = f"{self.name}: its columns are separated by {delimiter!r}"
+        return delimiter
+
+    def _header(self) -> list[str]:
+        with self._open() as (text, _):
+            for _ in range(self._skipped):
+                text.readline()
+            try:
+                with long_fields():
+                    columns = next(self._reader(text), None)
+            except csv.Error as error:
+                raise ValueError(f"{self.name} cannot be read: the first line: {error}") from None
+        if not columns:
+            raise ValueError(f"{self.name} holds no row")
+        if undecoded([("", "".join(columns))]):
+            raise ValueError(self.not_decoded(1))
+        check_names(columns, self.name)
+        others = [other for other in DELIMITERS if other != self.delimiter and other in columns[0]]
+        if len(columns) == 1 and others:
+            raise ValueError(
+                f"{self.name}: with the delimiter {self.delimiter!r} it has one column, {columns[0]!r}; if that is "
+                f"several, say --delimiter {others[0]!r} (delimiter={others[0]!r})"
+            )
+        return columns
+
+    # ---- reading ----
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[TextIO, Callable[[], float]]]:
+        """The text, and a function that gives the share of the file's bytes that has been read."""
+        size = max(os.path.getsize(self.path), 1)
+        with open(self.path, "rb") as file:
+            text = io.TextIOWrapper(
+                unpacked(file, self.path),
+                encoding=self.encoding,
+                errors="surrogateescape",  # bytes of another encoding spoil their row only
+                newline="" if self.suffix in CSV else "\n",
+            )
+            yield text, lambda: file.tell() / size
+
+    def _reader(self, lines: Iterable[str]) -> Any:
+        return csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
+
+    def _next(self, reader: Any, lines: "Lines") -> tuple[Record | None, bool]:
+        """The next record, and whether the reader has to begin anew behind it."""
+        lines.taken = []
+        number = lines.number + 1
+        before = csv.field_size_limit(FIELD_LIMIT)  # (`long_fields`, which takes longer than the row)
+        try:
+            fields = next(reader, None)
+        except csv.Error as problem:
+            # such as a quote that is never closed: one line is bad, and not all that it swallowed
+            until, first = lines.number, lines.taken[:1]
+            lines.back(lines.taken[1:])
+            error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
+            return Record(number, [], first, error, until), True
+        finally:
+            csv.field_size_limit(before)
+        if fields is None:
+            return None, False
+        wrong = undecoded(zip(self.columns, fields, strict=False))
+        return Record(number, fields, lines.taken, self._reason(wrong), lines.number), False
+
+    @property
+    def _shown(self) -> str:
+        return (self.encoding or "").removesuffix("-sig").upper()
+
+    def _reason(self, wrong: tuple[str, int] | None) -> str | None:
+        return None if wrong is None else f"column {wrong[0]!r} {NOT_DECODED}{self._shown}"
+
+    def _csv_rows(self) -> Iterator[tuple[Row, float]]:
+        for record, share in self.records():
+            error = record.error
+            if error is None and len(record.fields) == len(self.columns):
+                yield (
+                    Row(dict(zip(self.columns, record.fields, strict=True)), f"{self.name}, line {record.number}"),
+                    share,
+                )
+                continue
+            if record.fields and len(record.fields) != len(self.columns):
+                error = f"{len(record.fields)} fields, and the header has {len(self.columns)}"
+                error += f" (read up to line {record.until})" if record.until > record.number else ""
+            values = dict(zip(self.columns, record.fields, strict=False))
+            yield Row(values, f"{self.name}, line {record.number}", error, as_it_stands(record.lines)), share
+
+    def _json_rows(self) -> Iterator[tuple[Row, float]]:
+        with self._open() as (text, share):
+            for number, line in enumerate(text, start=1):
+                if not line.strip():
+                    continue
+                values, error = self._object(line)
+                written = None if error is None else as_it_stands([line])
+                place = f"{self.name}, line {number}"
+                yield Row(values if error is None else printable(values), place, error, written), share()
+
+    def _object(self, line: str) -> tuple[dict[str, Any], str | None]:
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            decoded = undecoded([("", line)]) is None
+            return {}, f"no JSON: {problem}" if decoded else f"the line {NOT_DECODED}{self._shown}"
+        if not isinstance(values, dict):
+            return {}, f"a JSON object is expected, not {values!r}"
+        if line.isascii() and "\\ud" not in line.lower():
+            return values, None
+        if undecoded([("", line)]) is not None:
+            return values, self._reason(undecoded(dumped(values)))
+        wrong = undecoded(dumped(values))  # of "\ud800", which no file can hold
+        return values, None if wrong is None else f"column {wrong[0]!r} holds a lone surrogate, which is no character"

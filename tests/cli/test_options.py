@@ -1,0 +1,74 @@
+"""Options that commands share, and those that they take from the library."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import cli
+
+from multihead_hf.cli.options import separators
+from multihead_hf.evaluation.thresholds import GRANULARITIES, METRICS
+from multihead_hf.inference.explanation import METHODS
+from multihead_hf.inference.gradients import BASELINES
+from multihead_hf.inference.perturbation import QUANTITIES
+from multihead_hf.inference.precision import AUTO, PRECISIONS
+from multihead_hf.model.configuration_multihead import POOLINGS
+from multihead_hf.model.head_multihead import EMPTY
+from multihead_hf.publishing.export import FORMATS, QUANTIZE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--label-column", "topc=topics"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
+        (["--sep", "topc=|"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
+        (["--empty", "topc=none"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
+        (["--empty", "topic=nothing"], "'topic=nothing': give missing or none, or NAME=none. Did you mean 'none'?"),
+        (["--sep", "colour=|"], "there is no head 'colour'. Heads: ['topic', 'mood']"),
+        (["--sep", "topic=|", "--sep", "mod=,"], "there is no head 'mod'. Did you mean 'mood'?"),
+    ],
+)
+def test_a_misspelt_head_is_named(table: Path, saved: Path, arguments: list[str], expected: str) -> None:
+    model = saved
+    commands: list[list[Any]] = [["evaluate", model, table]]
+    if arguments[0] == "--sep":
+        commands.append(["inspect", table, "--model", model])
+    for command in commands:
+        done = cli(*command, *arguments)
+        assert done.returncode == 2
+        assert expected in done.stderr
+
+
+def test_a_separator_may_hold_an_equals_sign() -> None:
+    assert separators([" = "], ["topic"]) == " = "
+    assert separators(["=>"], ["topic"]) == "=>"
+    assert separators(["topic=|"], ["topic", "mood"]) == {"topic": "|"}
+    assert separators([], ["topic"]) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "known"),
+    [
+        ("inspect", "empty", EMPTY),
+        ("tune-thresholds", "metric", METRICS),
+        ("tune-thresholds", "granularity", GRANULARITIES),
+        ("explain", "method", METHODS),
+        ("explain", "baseline", BASELINES),
+        ("explain", "quantity", QUANTITIES),
+        ("predict", "precision", (AUTO, *PRECISIONS)),
+        ("convert", "pooling", POOLINGS),
+        ("export", "format", FORMATS),
+        ("export", "quantize", QUANTIZE),
+    ],
+)
+def test_choices_are_those_of_the_library(command: str, option: str, known: Iterable[str]) -> None:
+    shown = cli(command, "--help").stdout
+    assert re.search(rf"--{option} +[\[<]{re.escape('|'.join(known))}[]>]", shown), shown
+
+
+def test_a_choice_that_there_is_not_is_wrong_usage() -> None:
+    done = cli("explain", "model", "text", "--method", "shap")
+    assert done.returncode == 2
+    assert all(method in done.stderr for method in METHODS)

@@ -1,0 +1,218 @@
+"""The one reader of files: the same rows for training, prediction and the demo page, however a file is written."""
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+import types
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import tiny
+
+from multihead_hf import HeadConfig, prepare_dataset, read_dataset
+from multihead_hf.data.readers import TextFile
+from multihead_hf.inference.demo_table import read_rows
+from multihead_hf.inference.rows import open_rows
+
+ROWS = [{"text": "café, 1", "code": "007"}, {"text": 'a "b"\nc', "code": "1-2"}]
+COMMA = 'text,code\n"café, 1",007\n"a ""b""\nc",1-2\n'
+SEMICOLON = 'text;code\ncafé, 1;007\n"a ""b""\nc";1-2\n'
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+
+
+def zst(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as file:
+        file.write(content)
+    return packed.getvalue().to_pybytes()
+
+
+def everywhere(path: Path, **options: Any) -> None:
+    """The rows as training and prediction read them."""
+    assert read_dataset(path, **options).to_list() == ROWS
+    if path.name.split(".")[1] != "json":
+        assert [row.values for row in open_rows(str(path), **options)] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("rows.csv", COMMA.encode(), {}),
+        ("rows.csv", COMMA.encode("utf-8-sig"), {}),
+        ("rows.csv", COMMA.encode("utf-16"), {}),
+        ("rows.csv", b"\xfe\xff" + COMMA.encode("utf-16-be"), {}),
+        ("rows.csv", COMMA.encode("utf-16-le"), {"encoding": "utf-16-le"}),
+        ("rows.csv", COMMA.encode("cp1252"), {"encoding": "cp1252"}),
+        ("rows.csv", SEMICOLON.encode(), {}),
+        ("rows.csv", ("sep=;\n" + SEMICOLON).encode("utf-8-sig"), {}),
+        ("rows.csv", SEMICOLON.encode("cp1252"), {"encoding": "cp1252", "delimiter": ";"}),
+        ("rows.tsv", SEMICOLON.replace(";", "\t").encode(), {}),
+        ("rows.csv.gz", gzip.compress(COMMA.encode()), {}),
+        ("rows.CSV.GZ", gzip.compress(SEMICOLON.encode("utf-16")), {}),
+        ("rows.csv.zst", zst(COMMA.encode()), {}),
+        ("rows.jsonl", LINES.encode(), {}),
+        ("rows.ndjson", LINES.encode("utf-8-sig"), {}),
+        ("rows.jsonl", LINES.encode("utf-16"), {}),
+        ("rows.jsonl", LINES.encode("cp1252"), {"encoding": "cp1252"}),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode()), {}),
+        ("rows.jsonl.zst", zst(LINES.encode()), {}),
+        ("rows.json", json.dumps(ROWS, indent=1).encode(), {}),
+        ("rows.json", LINES.encode("utf-16"), {}),
+        ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode()), {}),
+    ],
+)
+def test_however_a_file_is_written(tmp_path: Path, name: str, content: bytes, options: dict[str, str]) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    everywhere(path, **options)
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_arrow_files(tmp_path: Path, form: str) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    writer = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as file, writer(file, table.schema) as out:
+        out.write(table)
+    everywhere(tmp_path / "rows.arrow")
+
+
+def test_a_recognised_delimiter_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(SEMICOLON)
+    read_dataset(path)
+    list(open_rows(str(path)))
+    assert [each.getMessage() for each in caplog.records] == [f"{path}: its columns are separated by ';'"] * 2
+    caplog.clear()
+    read_dataset(path, delimiter=";")
+    assert not caplog.records
+    with pytest.raises(ValueError, match=r"with the delimiter ',' it has one column, 'text;code'; .*--delimiter ';'"):
+        read_dataset(path, delimiter=",")
+    # a header of one column that only looks like two
+    path.write_text("text; or what was said\nhello\nworld\n")
+    with pytest.raises(ValueError, match="it has one column"):
+        read_dataset(path)
+
+
+def test_the_demo_page_reads_the_same(tmp_path: Path) -> None:
+    for name, content in (
+        ("rows.csv", COMMA.encode("utf-16")),
+        ("rows.csv", SEMICOLON.encode("utf-8-sig")),
+        ("rows.csv", SEMICOLON.replace(";", "\t").encode()),
+        ("rows.jsonl", LINES.encode("utf-16")),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert read_rows(str(tmp_path / name), ["text"], 10, 100) == ROWS
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json"])
+def test_another_encoding_is_refused_with_the_option_to_type(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes((COMMA if name.endswith("csv") else LINES).encode("cp1252"))
+    with pytest.raises(ValueError, match=r"is not in UTF-8 \(line \d\): .*encoding='cp1252' \(--encoding cp1252\)"):
+        read_dataset(path)
+    with pytest.raises(ValueError, match=r"encoding 'cp125x': there is none of this name. Did you mean 'cp125"):
+        read_dataset(path, encoding="cp125x")
+
+
+def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
+    for order in ("le", "be"):
+        (tmp_path / "rows.csv").write_bytes(COMMA.encode(f"utf-16-{order}"))
+        with pytest.raises(ValueError, match=rf"zero bytes, as UTF-16 does: .*--encoding utf-16-{order}"):
+            read_dataset(tmp_path / "rows.csv")
+
+
+def test_texts_stay_texts_in_every_source(tmp_path: Path) -> None:
+    rows = [
+        {
+            "text": "a",
+            "code": "007",
+            "version": "1.10",
+            "day": "2024-01-02",
+            "moment": "2024-01-02T03:04:05",
+            "id": "9" * 20,
+        },
+        {"text": "b", "code": "12", "version": "1.9", "day": "2024-01-03", "moment": "2024-01-02T03:04:06", "id": "1"},
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    for name in ("rows.csv", "rows.jsonl", "rows.json", "rows.parquet"):
+        assert read_dataset(tmp_path / name).to_list() == rows, name
+    assert read_dataset(pd.DataFrame(rows)).to_list() == rows
+
+
+def test_numbers_stay_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,whole,share,weight\na,1,0.5,1\nb,,1e-05,0.25\n")
+    assert read_dataset(path).to_list() == [
+        {"text": "a", "whole": 1, "share": 0.5, "weight": 1.0},
+        {"text": "b", "whole": None, "share": 1e-05, "weight": 0.25},
+    ]
+
+
+def test_shares_and_weights_may_end_in_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,roads,waste,sample_weight\na,0.50,1.00,1.50\nb,,0.25,0.50\n")
+    head = HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")
+    prepared = prepare_dataset(path, tiny.tokenizer(), {"topic": head}, label_columns={"topic": ["roads", "waste"]})
+    assert prepared["sample_weight"] == [1.5, 0.5]
+    assert [row["topic"] for row in prepared["labels"]] == [[0.5, 1.0], [-100.0, 0.25]]
+
+
+def test_long_cells_are_read_and_the_limit_of_csv_is_left_alone(tmp_path: Path) -> None:
+    script = "import csv; before = csv.field_size_limit(); import multihead_hf.inference.rows; assert csv.field_size_limit() == before"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    before = csv.field_size_limit()
+    (tmp_path / "rows.csv").write_text("text\n" + "a" * 300_000 + "\n")
+    rows = TextFile(str(tmp_path / "rows.csv")).rows()
+    assert len(next(rows)[0].values["text"]) == 300_000
+    assert csv.field_size_limit() == before
+    assert len(read_dataset(tmp_path / "rows.csv")["text"][0]) == 300_000
+
+
+def test_excel_needs_its_extra(tmp_path: Path) -> None:
+    (tmp_path / "rows.xlsx").write_bytes(b"x")
+    with mock.patch.dict(sys.modules, {"openpyxl": None}):
+        for read in (read_dataset, lambda path: open_rows(str(path))):
+            with pytest.raises(ImportError, match=r'rows.xlsx: .* pip install "multihead-hf\[excel\]"'):
+                read(tmp_path / "rows.xlsx")
+
+
+def test_excel_rows(tmp_path: Path) -> None:
+    """With a stand-in for openpyxl, which need not be installed."""
+    cells = [
+        ("text", "code", "day", "at", None),
+        ("a", "007", datetime(2024, 1, 2), datetime(2024, 1, 2, 3, 4, 5), None),
+        (None, None, None, None, None),
+        ("b", "12", date(2024, 1, 3), datetime(2024, 1, 2, 3, 4, 6), None),
+    ]
+    sheet = types.SimpleNamespace(iter_rows=lambda values_only: iter(cells))
+    book = types.SimpleNamespace(worksheets=[sheet], close=lambda: None)
+    fakes = {name: types.ModuleType(name) for name in ("openpyxl", "openpyxl.utils", "openpyxl.utils.exceptions")}
+    fakes["openpyxl"].load_workbook = lambda *_, **__: book  # type: ignore[attr-defined]
+    fakes["openpyxl.utils.exceptions"].InvalidFileException = ValueError  # type: ignore[attr-defined]
+    (tmp_path / "rows.xlsx").write_bytes(b"x")
+    expected = [
+        {"text": "a", "code": "007", "day": "2024-01-02", "at": "2024-01-02T03:04:05"},
+        {"text": "b", "code": "12", "day": "2024-01-03", "at": "2024-01-02T03:04:06"},
+    ]
+    with mock.patch.dict(sys.modules, fakes):
+        assert read_dataset(tmp_path / "rows.xlsx").to_list() == expected
+        assert [row.values for row in open_rows(str(tmp_path / "rows.xlsx"))] == expected
+
+
+def test_parts_of_a_folder_may_be_packed(tmp_path: Path) -> None:
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(COMMA.encode()))
+    (tmp_path / "dev.jsonl").write_text(LINES)
+    assert {part: rows.to_list() for part, rows in read_dataset(tmp_path).items()} == {
+        "train": ROWS,
+        "validation": ROWS,
+    }
