@@ -110,7 +110,7 @@ def report_command(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
-    from ..training.reporting import saved_history, write_report
+    from ..evaluation.reporting import saved_history, write_report
 
     if train_data and not baseline:
         raise typer.BadParameter(
@@ -144,7 +144,7 @@ def _check_report_place(output: str, heads: list[str], overwrite: bool) -> None:
     Raises:
         ValueError: it is no folder, or holds a file that the report would replace.
     """
-    from ..evaluation.report import files_of_report
+    from ..evaluation.report_page import files_of_report
 
     if os.path.exists(output) and not os.path.isdir(output):
         raise ValueError(f"{output} is a file: give a folder for the report")
@@ -174,8 +174,8 @@ def evaluate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Print a table of the main figures of each head of a saved model on labelled rows; --json prints all of them."""
-    from ..training.comparison import confidence_intervals
-    from ..training.predictions import evaluated
+    from ..evaluation.comparison import confidence_intervals
+    from ..evaluation.evaluate import evaluated
 
     config = saved_config(model)
     reading = reading_options(config, label_column, text_column, sep, empty, multi_hot, batch_size)
@@ -229,8 +229,9 @@ def tune_thresholds_command(
     as_json: JsonOption = False,
 ) -> None:
     """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
-    from ..training.predictions import predicted
-    from ..training.tuning import calibrate, save_decisions, tune_thresholds
+    from ..evaluation.predictions import predicted
+    from ..evaluation.tuning import calibrate, tune_thresholds
+    from ..publishing.decisions import save_decisions
 
     chosen: dict[str, Any] = {}
     for name, value, reader in (("precision", precision, "recall_at_precision"), ("costs", costs, "cost")):

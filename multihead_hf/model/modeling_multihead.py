@@ -317,7 +317,8 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
             return
         values = [start.get(name, 0.0) for name in self.config.heads]
         weight = next(self.heads.parameters())
-        dtype = torch.promote_types(weight.dtype, torch.float32)  # their gradient starts near 0: half precision loses it
+        # (their gradient starts near 0, and half precision would lose it)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
         self.log_variances = nn.Parameter(torch.tensor(values, device=weight.device, dtype=dtype))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:

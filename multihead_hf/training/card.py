@@ -12,7 +12,7 @@ from datasets import Dataset
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..data.heads import count_labels
-from ..evaluation.metrics import metric_names
+from ..evaluation.metric_names import metric_names
 from ..model.configuration_multihead import MultiHeadConfig
 from .arguments import MultiHeadTrainingArguments
 

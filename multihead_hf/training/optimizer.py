@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from ..model.layers_multihead import module_key
+from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .freezing import encoder_parts
-from .preparation import multi_head_model
 
 # also under the wrappers that PEFT and FSDP put around the heads
 _IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*(head_\w+)\.")

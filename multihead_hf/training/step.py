@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import find_batch_size, find_device
 from torch import Tensor
 
+from ..evaluation.losses import wide_dtype
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import RatioTerm, loss_terms, no_targets
 from ..model.modeling_multihead import MultiHeadOutput
@@ -45,11 +46,6 @@ def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
     """Sums on the accelerator's device, in float64 where the device has it."""
     values = values.to(accelerator.device, wide_dtype(accelerator.device))
     return accelerator.reduce(values, reduction="sum") if accelerator.num_processes > 1 else values
-
-
-def wide_dtype(device: torch.device) -> torch.dtype:
-    """The precision in which sums over many rows are kept."""
-    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
 def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelerator) -> None:

@@ -27,8 +27,10 @@ from transformers.trainer_utils import (
 from transformers.utils import PushInProgress, logging
 
 from ..data.collator import MultiHeadDataCollator
+from ..data.preparation import part_of
 from ..evaluation.collapse import collapsed_heads
-from ..evaluation.metrics import check_set_keys, metric_keys
+from ..evaluation.evaluate import Evaluation
+from ..evaluation.metric_names import check_set_keys, metric_keys
 from ..evaluation.report import Report
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
@@ -38,6 +40,7 @@ from ..model.layers_multihead import module_key
 from ..model.losses_multihead import Loss, loss_terms
 from ..model.modeling_multihead import MultiHeadModel, MultiHeadOutput
 from ..model.objective_multihead import StepTotals
+from ..model.unwrapping import multi_head_model
 from ..publishing.card import (
     CARD,
     CardFacts,
@@ -72,7 +75,6 @@ from .checkpoints import (
 from .console import set_title, use_console
 from .constant_loss import Constant, best_constants
 from .defaults import EPOCHS_RULE, encoder_rate, feature_size, filled_in, fresh_head_rate, heads_in, is_fresh
-from .evaluation import Evaluation
 from .features import FeatureCache, check_frozen
 from .freezing import check_trainable, freeze
 from .gradients import gradient_norms
@@ -87,8 +89,6 @@ from .preparation import (
     check_same_labels,
     check_token,
     labels_of,
-    multi_head_model,
-    part_of,
     prepared,
     prepared_for_training,
     resolve_balanced,
@@ -614,7 +614,7 @@ class MultiHeadTrainer(Trainer):
         self.metric_prefix = prefix = kwargs.get("metric_key_prefix", "eval")
         self._user_keys = set()
         wanted = not self.args.prediction_loss_only
-        self._evaluation = evaluation = Evaluation(self.config.heads, self.accelerator, with_metrics=wanted)
+        self._evaluation = evaluation = Evaluation(self.config.heads, wanted, self.accelerator.gather_for_metrics)
         try:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
