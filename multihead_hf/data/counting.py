@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
+from .heads import count_labels
 
 _BATCH_ROWS = 20_000
 
@@ -60,6 +62,18 @@ def head_counts(rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCou
             else:
                 _count_ids(counts[name], pc.struct_field(targets, [name]), head.num_labels)
     return counts
+
+
+def label_counts(rows: Any, config: MultiHeadConfig) -> dict[str, dict[str, int]]:
+    """Head → label → training rows, of heads with a labelled one."""
+    if not isinstance(rows, Dataset) or "labels" not in rows.column_names:
+        return {}
+    counts = count_labels(rows.select_columns(["labels"]), config.heads)
+    return {
+        name: {label: round(count) for label, count in zip(config.heads[name].labels, positives, strict=True)}
+        for name, (positives, known) in counts.items()
+        if any(known)
+    }
 
 
 def _count_ids(counts: HeadCounts, column: pa.Array, labels: int) -> None:

@@ -31,7 +31,7 @@ from .encoder_multihead import (
 from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
 from .losses_multihead import MISSING
-from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
+from .objective_multihead import StepTotals, combined_loss, head_losses
 from .sentence_transformers_multihead import sentence_transformers_settings
 from .surgery_multihead import HeadSurgery
 
@@ -45,8 +45,7 @@ class MultiHeadOutput(ModelOutput):
     """Output of `MultiHeadModel`.
 
     Args:
-        loss: combined loss `Σ λ·L / Σ λ` over the heads (weighted anew where head weights are learned), when labels are
-            given.
+        loss: combined loss `Σ λ·L / Σ λ` over the heads, when labels are given.
         logits: head → (batch, labels).
         losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
         loss_terms: head → term → value, when labels are given.
@@ -86,8 +85,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     _no_split_modules = ["MultiHeads"]
     # quantisers leave these modules alone; `_get_dtype_plan` keeps it from meaning more than that
     _keep_in_fp32_modules = ["heads"]
-    # learned weights of the heads' losses belong to a training run, not to the model (`head_weighting`)
-    _keys_to_ignore_on_save = ["log_variances"]
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
 
@@ -102,10 +99,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.config.encoder = self.encoder.config
         self.heads = MultiHeads(config)
-        # (heads,) in the order of `config.heads`, while a run with head_weighting="uncertainty" learns them
-        self.log_variances: nn.Parameter | None = None
-        # what a Trainer's arguments froze, and another Trainer trains again
-        self._frozen_by_arguments: list[nn.Parameter] = []
         self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
@@ -241,7 +234,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         if labels is not None:
             found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
             self._keep_in_graph(found.losses, thresholds)
-            losses = {"loss": self._objective(found, step), "losses": found.losses, "loss_terms": found.terms}
+            losses = {"loss": self.combine(found.losses), "losses": found.losses, "loss_terms": found.terms}
             losses["loss_statistics"] = found.statistics or None
         output = MultiHeadOutput(
             logits=logits,
@@ -297,29 +290,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         for name, learned in thresholds.items():
             if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
-
-    def _objective(self, found: HeadLosses, step: StepTotals | None) -> Tensor:
-        """What training minimises: the combined loss, with the uncertainty weighting where it is learned."""
-        if self.log_variances is None:
-            return self.combine(found.losses)
-        log_variances = dict(zip(self.config.heads, self.log_variances, strict=True))
-        batches = 1.0 if step is None else step.batches
-        return combined_loss(self.config.heads, found.losses, log_variances, found.labelled, batches)
-
-    def learn_head_weights(self, start: Mapping[str, float] | None) -> None:
-        """Start the uncertainty weighting of the heads' losses (`combined_loss`), or end it.
-
-        Args:
-            start: head → log-variance to start from, 0 for a head that is not named; `None` ends it.
-        """
-        if start is None:
-            self.log_variances = None
-            return
-        values = [start.get(name, 0.0) for name in self.config.heads]
-        weight = next(self.heads.parameters())
-        # (their gradient starts near 0, and half precision would lose it)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        self.log_variances = nn.Parameter(torch.tensor(values, device=weight.device, dtype=dtype))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""

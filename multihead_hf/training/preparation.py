@@ -134,6 +134,20 @@ def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
     return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
 
 
+def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
+    """Return the value of `search_metric` in an evaluation; with `load_best_model_at_end` that of the best one.
+
+    Raises:
+        ValueError: it was not evaluated.
+    """
+    metric, greater = search_metric(trainer.args)
+    if metric not in metrics:
+        raise ValueError(f"the search goes by {metric!r}, which was not evaluated: {list(metrics)}")
+    best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
+    known = [metrics[metric], *([] if best is None else [best])]
+    return max(known) if greater else min(known)
+
+
 def check_token(token: str | None) -> None:
     """
     Raises:

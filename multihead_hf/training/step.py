@@ -1,4 +1,4 @@
-"""What the batches of an optimiser step must know of each other, over all micro-batches and processes."""
+"""Loss normalisation across the micro-batches and processes of one optimizer step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,6 +60,47 @@ def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelera
     weights = last.get("sample_weight")
     weights = torch.ones(rows, device=place.device) if weights is None else weights
     last["sample_weight"] = weights * (place < state.remainder).to(weights)
+
+
+class OptimizerStep:
+    """The totals of an optimizer step for each of its micro-batches."""
+
+    def __init__(self) -> None:
+        self._two_passes: TwoPasses | None = None
+        self._heads: Mapping[str, HeadConfig] = {}
+
+    def begin(self, heads: Mapping[str, HeadConfig], batches: list[Any], accelerator: Accelerator) -> StepTotals | None:
+        """Return the totals of a new step, without ratios; `None` where one batch is the whole step.
+
+        Args:
+            heads: the heads being trained.
+            batches: the step's micro-batches on this process; all processes have equally many.
+            accelerator: sums over the processes.
+        """
+        self._two_passes, self._heads = None, heads
+        if not batches or (accelerator.num_processes == 1 and len(batches) == 1):
+            return None
+        totals = step_totals(heads, batches, accelerator)
+        if TwoPasses.needed(heads):
+            self._two_passes = TwoPasses(batches, totals)
+        return totals
+
+    @property
+    def has_two_passes(self) -> bool:
+        """Whether a first pass over all micro-batches comes before the first backward pass."""
+        return self._two_passes is not None
+
+    def of_next_batch(
+        self, forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput], accelerator: Accelerator
+    ) -> StepTotals:
+        """Return the totals with ratios for the next micro-batch of a step with two passes.
+
+        Args:
+            forward: (batch, totals) → the model's output, without gradients.
+            accelerator: as for `begin`.
+        """
+        assert self._two_passes is not None
+        return self._two_passes.totals_of_next_batch(self._heads, forward, accelerator)
 
 
 class TwoPasses:
