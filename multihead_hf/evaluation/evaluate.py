@@ -10,7 +10,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from .losses import EvaluationLoss
 from .metric_names import metric_keys
-from .predictions import asked_of, batches_with_logits
+from .predictions import batches_with_logits, model_reader
 from .streaming import StreamingMetrics
 
 
@@ -70,10 +70,10 @@ def evaluated(
     """
     base = multi_head_model(model)
     metric_keys(base.config.heads)
-    with asked_of(model, tokenizer, reading) as asked:
+    with model_reader(model, tokenizer, reading) as reader:
         evaluation = Evaluation(base.config.heads)
-        rows = asked.prepared(dataset, "dataset")
-        for batch, logits in batches_with_logits(asked, rows, by_length=True):
+        rows = reader.prepared(dataset, "dataset")
+        for batch, logits in batches_with_logits(reader, rows, by_length=True):
             evaluation.add(logits, batch["labels"], batch.get("sample_weight"))
         found = evaluation.figures(base.combine, base.config.heads)
     if evaluation.metrics is None or "f1" not in found:

@@ -65,8 +65,8 @@ class Predictions(NamedTuple):
 
 
 @dataclass
-class Asked:
-    """A model whose logits are asked for, and how rows are read for it.
+class ModelReader:
+    """A model in evaluation mode, and how rows are read for it.
 
     Args:
         model: the model, perhaps in a wrapper such as PEFT's.
@@ -120,9 +120,9 @@ def predicted(
     metric_keys(base.config.heads)
     logits: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
     references: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
-    with asked_of(model, tokenizer, reading) as asked:
-        rows = asked.prepared(dataset, "dataset", require_labels=False)
-        for batch, found in batches_with_logits(asked, rows):
+    with model_reader(model, tokenizer, reading) as reader:
+        rows = reader.prepared(dataset, "dataset", require_labels=False)
+        for batch, found in batches_with_logits(reader, rows):
             for name in base.config.heads:
                 logits[name].append(found[name].cpu().numpy())
                 references[name].append(batch["labels"][name].cpu().numpy())
@@ -145,8 +145,8 @@ def prepared_rows(
         config, tokenizer = multi_head_model(model.model).config, model.processing_class
         first = model.args.main_process_first(desc=f"preparing {what}")
         return read_and_prepare(dataset, config, model.args.reading, tokenizer, what, require_labels=False, first=first)
-    with asked_of(model, tokenizer, reading) as asked:
-        return asked.prepared(dataset, what, require_labels=False)
+    with model_reader(model, tokenizer, reading) as reader:
+        return reader.prepared(dataset, what, require_labels=False)
 
 
 def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
@@ -162,7 +162,9 @@ def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.nd
 
 
 @contextlib.contextmanager
-def asked_of(model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]) -> Iterator[Asked]:
+def model_reader(
+    model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
+) -> Iterator[ModelReader]:
     """Context in which a model is in evaluation mode, on an accelerator where there is one, and reads texts as
     `reading` has it. Afterwards the model is as it was before, but for learned thresholds, which its configuration
     then has.
@@ -186,7 +188,7 @@ def asked_of(model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Map
     labels = {name: value for name, value in reading.items() if name in (*OPTIONS, "reading")}
     base.sync_thresholds()
     with evaluating(model), _text_settings(base, reading), _on_accelerator(model, base.device):
-        yield Asked(model, tokenizer, labels, size or 32)
+        yield ModelReader(model, tokenizer, labels, size or 32)
 
 
 @contextlib.contextmanager
@@ -224,24 +226,24 @@ def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def batches_with_logits(
-    asked: Asked, rows: Any, by_length: bool = False
+    reader: ModelReader, rows: Any, by_length: bool = False
 ) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """Yield batches of prepared rows with their logits.
 
     Args:
-        asked: the model.
+        reader: the model.
         rows: prepared rows.
         by_length: whether rows of like lengths may share a batch, which takes less time than the order of the rows.
 
     Yields:
         the batch on the model's device, and head → logits (batch, labels) in float32 or better.
     """
-    base = multi_head_model(asked.model)
-    collate = MultiHeadDataCollator(asked.tokenizer, base.config)
-    for some in _batches(rows, asked.batch_size, by_length):
+    base = multi_head_model(reader.model)
+    collate = MultiHeadDataCollator(reader.tokenizer, base.config)
+    for some in _batches(rows, reader.batch_size, by_length):
         batch = _moved(collate(some), base.device)
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
-        logits = asked.model(**inputs).logits
+        logits = reader.model(**inputs).logits
         yield batch, {name: in_float32(own) for name, own in logits.items()}
 
 
