@@ -3,6 +3,7 @@
 This file travels with every saved model, and so do the siblings that it imports.
 """
 
+import copy
 import inspect
 import math
 import os
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
+from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
@@ -83,8 +85,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _no_split_modules = ["MultiHeads"]
-    # quantisers leave these modules alone; `_get_dtype_plan` keeps it from meaning more than that
-    _keep_in_fp32_modules = ["heads"]
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
 
@@ -415,21 +415,18 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.encoder.initialize_weights()
         super().initialize_weights()
 
-    def _get_dtype_plan(self, dtype: torch.dtype) -> dict:
-        # heads are built in the precision they were saved in (`config.heads_dtype`)
-        plan = super()._get_dtype_plan(dtype)
-        plan.pop("heads", None)
-        return plan
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
-        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle.
+        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle. A
+        `quantization_config` quantises the encoder only.
 
         Raises:
             ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        if kwargs.get("quantization_config") is not None:
+            kwargs["quantization_config"] = without_heads(kwargs["quantization_config"])
         kwargs.setdefault("use_safetensors", True)
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
@@ -527,6 +524,22 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         for key, module in self.heads.named_modules():
             if key.split(".")[-1] == module_key(name) and isinstance(module, ClassificationHead):
                 module.threshold_logits = None
+
+
+# the settings of quantisers that name modules to be left alone
+_SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
+
+
+def without_heads(quantization: Any) -> Any:
+    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
+    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
+    if isinstance(quantization, Mapping):
+        quantization = AutoQuantizationConfig.from_dict(dict(quantization))
+    quantization = copy.copy(quantization)
+    for name in _SKIPPED:
+        if hasattr(quantization, name):
+            setattr(quantization, name, [*(getattr(quantization, name) or ()), "heads"])
+    return quantization
 
 
 def config_of(source: object) -> MultiHeadConfig | None:
