@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from .data.sources import read_dataset
     from .data.splits import split_report, stratified_split
     from .evaluation.baseline import BaselineReport, linear_baseline
+    from .evaluation.comparison import compare, confidence_intervals
     from .evaluation.metric import MultiHeadMetric
+    from .evaluation.reporting import write_report
+    from .evaluation.tuning import calibrate, tune_thresholds
     from .inference.explanation import Explanation, WordScore, explain
     from .inference.files import predict_files
     from .inference.predictor import MultiHeadPredictor
@@ -32,12 +35,9 @@ if TYPE_CHECKING:
     from .model.pipeline_multihead import MultiHeadPipeline
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
-    from .training.comparison import compare, confidence_intervals
     from .training.gradients import GradientCosineCallback
-    from .training.reporting import write_report
     from .training.run import train_from_config
     from .training.trainer import MultiHeadTrainer
-    from .training.tuning import calibrate, tune_thresholds
 
 __version__ = "0.1.0.dev0"
 
@@ -76,12 +76,12 @@ _LAZY = {
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
     "GradientCosineCallback": "training.gradients",
-    "compare": "training.comparison",
-    "confidence_intervals": "training.comparison",
-    "calibrate": "training.tuning",
-    "tune_thresholds": "training.tuning",
+    "compare": "evaluation.comparison",
+    "confidence_intervals": "evaluation.comparison",
+    "calibrate": "evaluation.tuning",
+    "tune_thresholds": "evaluation.tuning",
     "train_from_config": "training.run",
-    "write_report": "training.reporting",
+    "write_report": "evaluation.reporting",
 }
 
 __all__ = [

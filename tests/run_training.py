@@ -109,7 +109,8 @@ def main() -> None:
     }
     if int(os.environ.get("RANK", "0")) == 0:
         out.mkdir(exist_ok=True)
-        torch.save(trainer.model.state_dict(), out / "final.pt")
+        learned = {} if trainer.head_weights is None else {"log_variances": trainer.head_weights.log_variances}
+        torch.save({**trainer.model.state_dict(), **learned}, out / "final.pt")
         (out / "found.json").write_text(json.dumps(found))
     # see evaluation_loop: on a busy machine gloo's threads may still wait for the interpreter when this process ends
     time.sleep(1)

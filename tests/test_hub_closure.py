@@ -21,7 +21,7 @@ TRAVELLING = sorted((PACKAGE / "model").glob("*_multihead.py"))
 MAY_IMPORT = {
     "model": {"model"},
     "data": {"data", "model"},
-    "evaluation": {"evaluation", "model"},
+    "evaluation": {"evaluation", "data", "model"},
     "inference": {"inference", "data", "evaluation", "model"},
     "training": {"training", "data", "evaluation", "model", "publishing"},
     "publishing": {"publishing", "model", "evaluation"},

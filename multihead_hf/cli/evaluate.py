@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Print a table of the main figures of each head of a saved model on labelled rows; --json prints all of them."""
     from .. import confidence_intervals
+    from ..evaluation.evaluate import evaluated
     from ..inference.loading import load_model, saved_config
-    from ..training.predictions import evaluated
 
     config = saved_config(model)
     reading = labels.reading(config)

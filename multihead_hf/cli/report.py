@@ -45,8 +45,8 @@ def command(
             "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"
         )
     from .. import write_report
+    from ..evaluation.reporting import saved_history
     from ..inference.loading import load_model, saved_config
-    from ..training.reporting import saved_history
 
     config = saved_config(model)
     _check_place(output, list(config.heads), overwrite)
@@ -71,7 +71,7 @@ def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
     Raises:
         ValueError: it is no folder, or holds a file that the report would replace.
     """
-    from ..evaluation.report import files_of_report
+    from ..evaluation.report_page import files_of_report
 
     if os.path.exists(output) and not os.path.isdir(output):
         raise ValueError(f"{output} is a file: give a folder for the report")

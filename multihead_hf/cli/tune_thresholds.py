@@ -41,9 +41,9 @@ def command(
     """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
     _check_settings(settings)
     from .. import calibrate, tune_thresholds
+    from ..evaluation.predictions import predicted
     from ..inference.loading import load_model, saved_config
-    from ..training.predictions import predicted
-    from ..training.tuning import save_decisions
+    from ..publishing.decisions import save_decisions
 
     config = saved_config(model)
     reading = labels.reading(config)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers.trainer_utils import has_length
 
+from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from .collator import stack_targets
@@ -100,6 +101,17 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
     source = (rows[index] for index in range(len(rows))) if has_length(rows) else iter(rows)
     while chunk := list(islice(source, min(size, 2_000))):
         yield _of_rows(chunk, heads)
+
+
+def label_counts(rows: Any, config: MultiHeadConfig) -> dict[str, dict[str, int]]:
+    """Head → label → training rows, of heads with a labelled one."""
+    if not isinstance(rows, Dataset) or "labels" not in rows.column_names:
+        return {}
+    return {
+        name: {label: round(count) for label, count in zip(config.heads[name].labels, counts.sums, strict=True)}
+        for name, counts in head_counts(rows, config.heads).items()
+        if counts.labelled
+    }
 
 
 def _of_columns(batch: pa.Table, heads: Mapping[str, HeadConfig]) -> Targets:

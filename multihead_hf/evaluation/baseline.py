@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from ..model.decoding_multihead import decide
 from ..model.head_multihead import HeadConfig
-from .metrics import MISSING, Bools, Floats, compute_metrics, known_and_true, main_score_of
+from .metric_names import main_score_of
+from .metrics import MISSING, Bools, Floats, compute_metrics, known_and_true
 
 NAME = "TF-IDF + logistic regression"
 MAX_ROWS = 10_000

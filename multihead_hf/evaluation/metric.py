@@ -12,16 +12,8 @@ from datasets import Features, List, Value
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.decoding_multihead import decide
 from ..model.modeling_multihead import MultiHeadModel, heads_of
-from .metrics import (
-    MULTI_LABEL,
-    MetricHead,
-    check_cell_references,
-    check_id_references,
-    check_known_heads,
-    check_scores,
-    compute_metrics,
-    metric_keys,
-)
+from .metric_names import MULTI_LABEL, MetricHead, metric_keys
+from .metrics import check_cell_references, check_id_references, check_known_heads, check_scores, compute_metrics
 
 _DESCRIPTION = """
 F1, precision, recall, accuracy, ROC AUC and average precision of several classification heads at once, each head

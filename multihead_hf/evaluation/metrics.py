@@ -4,33 +4,27 @@ Count-based figures come from counts over the known cells, areas under curves fr
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import auc, roc_curve
 
 from .counts import ConfusionCounts, MultiLabelCounts, ratio
+from .metric_names import (
+    MULTI_LABEL_METRICS,
+    SINGLE_LABEL,
+    MetricHead,
+    main_score_of,
+    metric_keys,
+    metric_names,
+)
 
 logger = logging.getLogger(__name__)
 
 MISSING = -100
 """Marks a row (single-label) or a cell (multi-label) of the references that is not known."""
-
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
-
-_MEANS = ("micro", "macro", "macro_present", "samples")
-MULTI_LABEL_METRICS = (
-    *(f"{ratio}_{mean}" for ratio in ("f1", "precision", "recall") for mean in _MEANS),
-    "accuracy",
-    "accuracy_cells",
-    *(f"{area}_{mean}" for area in ("roc_auc", "average_precision") for mean in ("micro", "macro")),
-)
-SINGLE_LABEL_METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "mcc")
-POSITIVE_LABEL_METRICS = ("precision", "recall", "f1")
-_RUNS = ("eval", "train")
 
 # Averaged float32 probabilities may exceed 1 by a rounding error; logits exceed it by far more.
 _PROBABILITY_SLACK = 1e-6
@@ -41,47 +35,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Counts: TypeAlias = npt.NDArray[np.int64]
 Shape: TypeAlias = tuple[int | str, ...]
-
-
-class MetricHead(Protocol):
-    """What the metrics need to know of a head; `HeadConfig` has it."""
-
-    @property
-    def labels(self) -> Sequence[str]: ...
-
-    @property
-    def problem_type(self) -> str: ...
-
-    @property
-    def positive_label(self) -> str | None: ...
-
-
-def metric_names(problem_type: str, positive_label: str | None = None) -> tuple[str, ...]:
-    """The metrics of a head, in the order in which they are reported.
-
-    Raises:
-        ValueError: the problem type is not one of the two.
-    """
-    if problem_type == MULTI_LABEL:
-        return MULTI_LABEL_METRICS
-    if problem_type == SINGLE_LABEL:
-        return SINGLE_LABEL_METRICS if positive_label is None else SINGLE_LABEL_METRICS + POSITIVE_LABEL_METRICS
-    raise ValueError(f"problem_type {problem_type!r} is neither {SINGLE_LABEL!r} nor {MULTI_LABEL!r}")
-
-
-def main_score_name(problem_type: str, positive_label: str | None = None) -> str:
-    """The metric that stands for a head in the mean over heads (`f1`).
-
-    Raises:
-        ValueError: the problem type is not one of the two.
-    """
-    names = metric_names(problem_type, positive_label)
-    return next(name for name in ("f1_micro", "f1", "f1_macro") if name in names)
-
-
-def main_score_of(head: MetricHead) -> str:
-    """The metric that stands for this head."""
-    return main_score_name(head.problem_type, head.positive_label)
 
 
 def known_and_true(references: npt.ArrayLike, labels: int) -> tuple[Bools, Bools]:
@@ -96,50 +49,6 @@ def known_and_true(references: npt.ArrayLike, labels: int) -> tuple[Bools, Bools
     if given.ndim == 2:
         return known, (given >= 0.5) & known
     return np.broadcast_to(known[:, None], (len(given), labels)), np.arange(labels) == given[:, None]
-
-
-def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
-    """Every key that `compute_metrics` or a loss may report for these heads, each with a description of its owner.
-
-    Raises:
-        ValueError: two metrics would have one key; names the key and both owners.
-    """
-    owners = {"f1": "the mean of the heads' main scores", "loss": "the combined loss"}
-    owners |= {f"{run}_loss": f"the combined loss of {run}" for run in _RUNS}
-    for name, head in heads.items():
-        for metric in (*metric_names(head.problem_type, head.positive_label), "loss"):
-            key, owner = f"{name}_{metric}", f"{metric!r} of head {name!r}"
-            if key in owners:
-                raise ValueError(f"two metrics have the key {key!r}: {owners[key]} and {owner}; rename a head")
-            owners[key] = owner
-    return owners
-
-
-def evaluation_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
-    """As `metric_keys`, those of one evaluation, without its prefix."""
-    runs = {f"{run}_loss" for run in _RUNS}
-    return {key: owner for key, owner in metric_keys(heads).items() if key not in runs}
-
-
-def check_set_keys(heads: Mapping[str, MetricHead], sets: Iterable[str], prefix: str = "eval") -> None:
-    """
-    Args:
-        heads: of the model.
-        sets: names of the sets that are evaluated together.
-        prefix: of all keys.
-
-    Raises:
-        ValueError: two metrics of the sets would have one key; names the key, the sets and the heads.
-    """
-    owners = {f"{prefix}_f1": "the mean over the sets"}
-    owners |= {f"{name}_loss": f"the training loss of head {name!r}" for name in heads}
-    keys = evaluation_keys(heads)
-    for set_name in sets:
-        for metric, of_metric in keys.items():
-            key, owner = f"{prefix}_{set_name}_{metric}", f"{of_metric} on the set {set_name!r}"
-            if key in owners:
-                raise ValueError(f"two metrics have the key {key!r}: {owners[key]} and {owner}; rename a set or a head")
-            owners[key] = owner
 
 
 def compute_metrics(

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..model.decoding_multihead import calibrated, decide, not_finite, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
-from .metrics import MISSING, MULTI_LABEL_METRICS, multi_label_figures, ranking_figures, with_mean
+from .metric_names import MULTI_LABEL_METRICS
+from .metrics import MISSING, multi_label_figures, ranking_figures, with_mean
 from .tables import evaluation_table
 
 logger = logging.getLogger(__name__)

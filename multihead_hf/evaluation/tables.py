@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from .metrics import MULTI_LABEL, MetricHead, main_score_name
+from .metric_names import MULTI_LABEL, MetricHead, main_score_name
 
 NAME_WIDTH = 24
 NO_NUMBER = "-"

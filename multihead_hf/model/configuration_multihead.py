@@ -127,6 +127,7 @@ class MultiHeadConfig(PreTrainedConfig):
 
     model_type = "multihead"
     sub_configs = {"encoder": AutoConfig}
+    has_no_defaults_at_init = True  # there is no model without an encoder and heads
     keys_to_ignore_at_inference = ["losses", "loss_terms", "loss_statistics", "hidden_states", "attentions"]
 
     encoder: Any = None

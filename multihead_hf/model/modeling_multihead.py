@@ -3,6 +3,7 @@
 This file travels with every saved model, and so do the siblings that it imports.
 """
 
+import copy
 import inspect
 import math
 import os
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
+from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
@@ -32,7 +34,7 @@ from .encoder_multihead import (
 from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
 from .losses_multihead import MISSING
-from .objective_multihead import HeadLosses, StepTotals, combined_loss, head_losses
+from .objective_multihead import StepTotals, combined_loss, head_losses
 from .sentence_transformers_multihead import sentence_transformers_settings
 from .surgery_multihead import HeadSurgery
 
@@ -46,8 +48,7 @@ class MultiHeadOutput(ModelOutput):
     """Output of `MultiHeadModel`.
 
     Args:
-        loss: combined loss `Σ λ·L / Σ λ` over the heads (weighted anew where head weights are learned), when labels are
-            given.
+        loss: combined loss `Σ λ·L / Σ λ` over the heads, when labels are given.
         logits: head → (batch, labels).
         losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
         loss_terms: head → term → value, when labels are given.
@@ -85,10 +86,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _no_split_modules = ["MultiHeads"]
-    # quantisers leave these modules alone; `_get_dtype_plan` keeps it from meaning more than that
-    _keep_in_fp32_modules = ["heads"]
-    # learned weights of the heads' losses belong to a training run, not to the model (`head_weighting`)
-    _keys_to_ignore_on_save = ["log_variances"]
     _keys_to_ignore_on_load_missing = [r"heads\.signature$"]  # models that were saved before it was there
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
@@ -104,10 +101,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.config.encoder = self.encoder.config
         self.heads = MultiHeads(config)
-        # (heads,) in the order of `config.heads`, while a run with head_weighting="uncertainty" learns them
-        self.log_variances: nn.Parameter | None = None
-        # what a Trainer's arguments froze, and another Trainer trains again
-        self._frozen_by_arguments: list[nn.Parameter] = []
         self.supports_gradient_checkpointing = self.encoder.supports_gradient_checkpointing
         self._encoder_arguments = frozenset(inspect.signature(type(self.encoder).forward).parameters)
         self.post_init()
@@ -244,7 +237,7 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         if labels is not None:
             found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
             self._keep_in_graph(found.losses, thresholds)
-            losses = {"loss": self._objective(found, step), "losses": found.losses, "loss_terms": found.terms}
+            losses = {"loss": self.combine(found.losses), "losses": found.losses, "loss_terms": found.terms}
             losses["loss_statistics"] = found.statistics or None
         output = MultiHeadOutput(
             logits=logits,
@@ -308,28 +301,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         for name, learned in thresholds.items():
             if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
-
-    def _objective(self, found: HeadLosses, step: StepTotals | None) -> Tensor:
-        """What training minimises: the combined loss, with the uncertainty weighting where it is learned."""
-        if self.log_variances is None:
-            return self.combine(found.losses)
-        log_variances = dict(zip(self.config.heads, self.log_variances, strict=True))
-        batches = 1.0 if step is None else step.batches
-        return combined_loss(self.config.heads, found.losses, log_variances, found.labelled, batches)
-
-    def learn_head_weights(self, start: Mapping[str, float] | None) -> None:
-        """Start the uncertainty weighting of the heads' losses (`combined_loss`), or end it.
-
-        Args:
-            start: head → log-variance to start from, 0 for a head that is not named; `None` ends it.
-        """
-        if start is None:
-            self.log_variances = None
-            return
-        values = [start.get(name, 0.0) for name in self.config.heads]
-        weight = next(self.heads.parameters())
-        dtype = torch.promote_types(weight.dtype, torch.float32)  # half precision loses small gradients
-        self.log_variances = nn.Parameter(torch.tensor(values, device=weight.device, dtype=dtype))
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
@@ -468,21 +439,18 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.encoder.initialize_weights()
         super().initialize_weights()
 
-    def _get_dtype_plan(self, dtype: torch.dtype) -> dict:
-        # heads are built in the precision they were saved in (`config.heads_dtype`)
-        plan = super()._get_dtype_plan(dtype)
-        plan.pop("heads", None)
-        return plan
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
-        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle.
+        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle. A
+        `quantization_config` quantises the encoder only.
 
         Raises:
             ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        if kwargs.get("quantization_config") is not None:
+            kwargs["quantization_config"] = without_heads(kwargs["quantization_config"])
         kwargs.setdefault("use_safetensors", True)
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
@@ -610,6 +578,22 @@ def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[
             if found[name] is not None:
                 found[name] = tuple(padding.back(own, dims) for own in found[name])
     return found
+
+
+# the settings of quantisers that name modules to be left alone
+_SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
+
+
+def without_heads(quantization: Any) -> Any:
+    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
+    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
+    if isinstance(quantization, Mapping):
+        quantization = AutoQuantizationConfig.from_dict(dict(quantization))
+    quantization = copy.copy(quantization)
+    for name in _SKIPPED:
+        if hasattr(quantization, name):
+            setattr(quantization, name, [*(getattr(quantization, name) or ()), "heads"])
+    return quantization
 
 
 def config_of(source: object) -> MultiHeadConfig | None:

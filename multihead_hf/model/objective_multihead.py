@@ -49,13 +49,11 @@ class HeadLosses:
         losses: head → scalar; an exact 0 that stays in the graph when nothing is labelled.
         terms: head → term → scalar, not weighted; empty for a head without targets.
         statistics: head → term → sums (…) over the batch's rows, of ratio terms over the step.
-        labelled: head → scalar, 1 when the step has a label of the head, else 0.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     terms: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    labelled: dict[str, Tensor] = field(default_factory=dict)
 
 
 def head_losses(
@@ -87,7 +85,6 @@ def head_losses(
     for name in logits:
         if name not in found.losses:
             found.losses[name], found.terms[name] = in_float32(logits[name]).sum() * 0.0, {}
-            found.labelled[name] = torch.zeros_like(found.losses[name].detach())
     # in the order of the heads, whatever the groups
     found.losses = {name: found.losses[name] for name in logits}
     found.terms = {name: found.terms[name] for name in logits}
@@ -117,27 +114,12 @@ def step_ratio(term: RatioTerm, sums: Tensor, units: Tensor) -> StepRatio:
     return StepRatio(value.detach(), gradient)
 
 
-def combined_loss(
-    heads: Mapping[str, HeadConfig],
-    losses: Mapping[str, Tensor],
-    log_variances: Mapping[str, Tensor] | None = None,
-    labelled: Mapping[str, Tensor] | None = None,
-    batches: Tensor | float = 1.0,
-) -> Tensor:
-    """`Σ λ·L / Σ λ` over the given heads, labelled in this step or not.
-
-    With log-variances s = log σ², `L` becomes `exp(−s)·L + s/2`: the uncertainty weighting of Kendall, Gal and Cipolla,
-    "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, for classification. A head without labels in the
-    step adds no `s/2`; elsewhere each of the step's `batches` adds its share of it.
-    """
-    weights = {name: heads[name].loss_weight for name in losses}
-    total = sum(weights.values()) or 1.0
+def combined_loss(heads: Mapping[str, HeadConfig], losses: Mapping[str, Tensor]) -> Tensor:
+    """`Σ λ·L / Σ λ` over the given heads, labelled in this step or not."""
+    weights = [heads[name].loss_weight for name in losses]
+    total = sum(weights) or 1.0
     values = torch.stack(list(losses.values()))  # (heads,)
-    if log_variances is not None and labelled is not None:
-        s = torch.stack([log_variances[name] for name in losses]).to(values)
-        present = torch.stack([labelled[name] for name in losses]).to(values)
-        values = torch.exp(-s) * values + present * s / (2 * batches)
-    return (values * values.new_tensor([weight / total for weight in weights.values()])).sum()
+    return (values * values.new_tensor([weight / total for weight in weights])).sum()
 
 
 # ---- heads computed as one ----
@@ -173,14 +155,12 @@ def _add_group(
         targets = targets.to(logits)
     rows, row_targets = logits.flatten(0, 1), targets.flatten(0, 1)
     totals = logits.flatten(1).sum(1) * 0.0  # (heads,)
-    labelled = torch.zeros_like(totals.detach(), dtype=torch.bool)
     parts: dict[str, Tensor] = {}
     for term in terms:
         if step is None:
             units = _units(term, targets, sample_weight).to(logits)
         else:
             units = torch.stack([step.units[name][term.name] for name in names]).to(logits)
-        labelled = labelled | (units > 0)
         divisor = torch.where(units > 0, units, torch.ones_like(units))
         if isinstance(term, AdditiveTerm):
             part = _sum_rows(term.numerator(rows, row_targets), len(names), sample_weight) * (units > 0) / divisor
@@ -196,7 +176,7 @@ def _add_group(
         parts[term.name] = part
         totals = totals + term.weight * part
     for index, name in enumerate(names):
-        found.losses[name], found.labelled[name] = totals[index], labelled[index]
+        found.losses[name] = totals[index]
         found.terms[name] = {term: values[index] for term, values in parts.items()}
 
 

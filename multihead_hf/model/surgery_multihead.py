@@ -26,7 +26,6 @@ class HeadSurgery:
     heads: MultiHeads
     encoder: Any
     from_pretrained: Any
-    log_variances: nn.Parameter | None
     check_head: Callable[[str, str], None]
     _init_weights: Callable[[nn.Module], None]
 
@@ -234,7 +233,6 @@ class HeadSurgery:
     ) -> None:
         """Give the model these heads, with these modules for the new and changed ones."""
         before, old_modules = dict(self.config.heads), {name: self.heads[name] for name in self.config.heads}
-        old_log_variances = self.log_variances
         if verify:
             now = _logits(self, list(before))
             expected = {**{name: now[name] for name in unchanged}, **(expected or {})}
@@ -242,17 +240,12 @@ class HeadSurgery:
         done = False
         try:
             self._set_heads(heads, {**{name: m for name, m in old_modules.items() if name in heads}, **modules})
-            if self.log_variances is not None:
-                known = dict(zip(before, self.log_variances.tolist(), strict=True))
-                values = [known.get((renamed or {}).get(name, name), 0.0) for name in heads]
-                self.log_variances = nn.Parameter(self.log_variances.new_tensor(values))
             if verify:
                 self._check_logits(expected or {})
             done = True
         finally:
             if not done:
                 self._set_heads(before, old_modules)
-                self.log_variances = old_log_variances
 
     def _check_logits(self, expected: Mapping[str, Tensor]) -> None:
         found = _logits(self, list(expected)) if expected else {}

@@ -17,7 +17,7 @@ from huggingface_hub import CardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..evaluation.files import write_whole
-from ..evaluation.metrics import main_score_of
+from ..evaluation.metric_names import main_score_of
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 

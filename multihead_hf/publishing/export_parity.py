@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..evaluation.metrics import main_score_of
+from ..evaluation.metric_names import main_score_of
 from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.modeling_multihead import MultiHeadModel

@@ -1,5 +1,6 @@
 """Checkpoints: whether one is complete and belongs to a model, and what of it gets published."""
 
+import functools
 import json
 import os
 import re
@@ -7,18 +8,21 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, has_length
 from transformers.utils import (
     ADAPTER_SAFE_WEIGHTS_NAME,
     CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
+    PushInProgress,
     logging,
 )
 
@@ -50,11 +54,12 @@ def is_checkpoint(folder: str) -> bool:
     return re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", os.path.basename(os.path.normpath(folder))) is not None
 
 
-def check_same_heads(checkpoint: str, config: MultiHeadConfig) -> None:
+def check_same_heads(checkpoint: str, trainer: Any) -> None:
     """
     Raises:
-        ValueError: the checkpoint's heads (names, order or labels) are not the model's.
+        ValueError: the checkpoint's heads (names, order or labels) are not those of the trainer's model.
     """
+    config: MultiHeadConfig = trainer.config
     path = os.path.join(checkpoint, CONFIG_NAME)
     if not os.path.isfile(path):
         return  # an adapter's checkpoint holds no configuration of the model
@@ -230,3 +235,51 @@ def copy_published_files(checkpoint: str, folder: str) -> None:
     for entry in os.scandir(checkpoint):
         if entry.is_file() and not entry.name.startswith(_TRAINER_FILES) and entry.name not in kept:
             shutil.copy(entry.path, os.path.join(folder, entry.name))
+
+
+def push_from_checkpoint(trainer: Any, checkpoint: str) -> None:
+    """Push a checkpoint as `Trainer` does, but with the model's code and card, and without the Trainer's pickles."""
+    args, state = trainer.args, trainer.state
+    if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+        return
+    pushing = trainer.push_in_progress
+    running = [] if pushing is None or pushing.is_done() else pushing.jobs
+    if running and not args.hub_always_push:
+        return
+    trainer.callback_handler.on_push_begin(args, state, trainer.control)
+    copy_published_files(checkpoint, args.output_dir)
+    by_steps = args.save_strategy == SaveStrategy.STEPS
+    message = f"Training in progress, {f'step {state.global_step}' if by_steps else f'epoch {int(state.epoch)}'}"
+    upload = functools.partial(
+        HfApi().upload_folder,
+        repo_id=trainer.hub_model_id,
+        token=args.hub_token,
+        revision=args.hub_revision,
+        run_as_future=True,
+    )
+    ignored = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME]
+    jobs = [upload(folder_path=args.output_dir, commit_message=message, ignore_patterns=ignored)]
+    if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+        last = args.hub_strategy == HubStrategy.CHECKPOINT
+        place = "last-checkpoint" if last else os.path.basename(checkpoint)
+        message = f"{message}, checkpoint"
+        jobs.append(upload(folder_path=checkpoint, path_in_repo=place, commit_message=message, ignore_patterns=["_*"]))
+    trainer.push_in_progress = PushInProgress([*running, *jobs])
+
+
+def check_resumable(checkpoint: str, trainer: Any) -> None:
+    """
+    Raises:
+        ValueError: the checkpoint is not complete, or not of this model and a run like this one.
+    """
+    check_complete(checkpoint, trainer.args.output_dir, trainer.args.world_size)
+    check_same_heads(checkpoint, trainer)
+    check_same_weighting(checkpoint, trainer.args.head_weighting)
+    check_same_trained(checkpoint, trained_parameters(trainer.model))
+    if not has_length(trainer.train_dataset):
+        check_stream(checkpoint)
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils import is_in_notebook
 
-from ..evaluation.metrics import evaluation_keys
+from ..evaluation.metric_names import evaluation_keys
 from ..evaluation.tables import evaluation_table, number
 from .description import WIDTH, describe_run, facts_of_run
 

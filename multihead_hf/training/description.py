@@ -11,8 +11,8 @@ from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..data.doubts import near_equal_labels
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
+from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
-from .preparation import multi_head_model
 
 WIDTH = 100
 RARE = 10  # rows

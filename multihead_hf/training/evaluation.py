@@ -1,47 +1,234 @@
-"""Losses and metrics of an evaluation, counted batch by batch over all processes."""
+"""Evaluation and prediction of a Trainer: its hooks, and what is counted while its loop runs."""
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
-from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import EvalPrediction, Trainer, TrainerControl
+from transformers.utils import logging
 
+from ..evaluation.collapse import collapsed_heads
+from ..evaluation.evaluate import Evaluation
+from ..evaluation.metric_names import check_set_keys
 from ..evaluation.streaming import StreamingMetrics
+from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
-from .evaluation_loss import EvaluationLoss
+from ..model.unwrapping import multi_head_model
+from ..publishing.card_callback import ModelCardCallback
+from .arguments import MultiHeadTrainingArguments
+from .console import set_title
+from .preparation import check_countable, prepared
+from .run_data import RunData
+
+logger = logging.get_logger(__name__)
 
 
-class Evaluation:
-    """Rows that a distributed sampler pads in are not counted.
+class RunningEvaluation:
+    """Counts the losses and metrics of an evaluation while the Trainer's loop runs.
 
-    Args:
-        heads: the model's heads.
-        accelerator: gathers the rows of all processes.
-        with_metrics: whether metrics are counted, and not losses only.
+    `prefix` is that of the newest evaluation's metrics, and `last` what it counted.
     """
 
-    def __init__(self, heads: Mapping[str, HeadConfig], accelerator: Accelerator, with_metrics: bool) -> None:
-        self._accelerator = accelerator
-        self._loss = EvaluationLoss(heads)
-        self.metrics = StreamingMetrics(heads) if with_metrics else None
+    def __init__(self) -> None:
+        self.prefix = "eval"
+        self.last: StreamingMetrics | None = None
+        self._current: Evaluation | None = None
+        self._users_keys: set[str] = set()
+        self._collapsed: dict[tuple[str, str], str] = {}  # prefix and head → how it has collapsed
+
+    @contextlib.contextmanager
+    def counted(
+        self, heads: Mapping[str, HeadConfig], with_metrics: bool, gather: Callable[[Any], Any], prefix: str
+    ) -> Iterator[Evaluation]:
+        """Context of a loop whose batches are counted.
+
+        Args:
+            heads, with_metrics, gather: as for `Evaluation`.
+            prefix: prefix of the metrics.
+        """
+        self.prefix, self._users_keys = prefix, set()
+        self._current = evaluation = Evaluation(heads, with_metrics, gather)
+        try:
+            yield evaluation
+        finally:
+            self._current = None
+        self.last = evaluation.metrics
 
     def add(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None) -> None:
-        """Add a batch of this process: head → logits (batch, labels), and targets of some or all of the heads."""
-        rows = {"logits": dict(logits), "labels": dict(labels)}
-        if sample_weight is not None:
-            rows["weight"] = {"weight": sample_weight}
-        rows = self._accelerator.gather_for_metrics(rows)
-        self._loss.add(rows["logits"], rows["labels"], rows.get("weight", {}).get("weight"))
-        if self.metrics is not None:
-            self.metrics.add(rows["logits"], rows["labels"])
+        """Add a batch of this process, if a loop is running."""
+        if self._current is not None:
+            self._current.add(logits, labels, sample_weight)
 
-    def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
-        """Every head's metrics, `<head>_loss` of the labelled ones and, where those of all trained heads are known,
-        their combined `loss`."""
-        by_head, labelled = self._loss.losses()
-        losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
-        if labelled and by_head.keys() >= set(trained):
-            losses["loss"] = float(combine({name: by_head[name] for name in trained}))
-        if self.metrics is None:
-            return losses
-        self.metrics.losses = losses
-        return self.metrics.figures() | losses
+    def noting_keys(self, compute_metrics: Callable[[EvalPrediction], dict]) -> Callable[[EvalPrediction], dict]:
+        """Return the user's function, whose keys win over the library's."""
+
+        def metrics(prediction: EvalPrediction) -> dict[str, float]:
+            own = compute_metrics(prediction)
+            self._users_keys = {f"{self.prefix}_{key.removeprefix(f'{self.prefix}_')}" for key in own}
+            return own
+
+        return metrics
+
+    def figures(
+        self, evaluation: Evaluation, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]
+    ) -> dict[str, float]:
+        """Return the metrics with their prefix, without those that the user's function has."""
+        # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
+        found = {f"{self.prefix}_{key}": value for key, value in evaluation.figures(combine, trained).items()}
+        return {key: value for key, value in found.items() if key not in self._users_keys}
+
+    def warn_of_collapsed_heads(self, heads: Collection[str], prefix: str, says: bool) -> None:
+        """Warn once of a head that predicts almost nothing or everything, and again when that has changed.
+
+        Args:
+            heads: names of the heads.
+            prefix: prefix of the evaluation.
+            says: whether this process is the one that says it.
+        """
+        if self.last is None:
+            return
+        found = collapsed_heads(self.last)
+        for name in heads:
+            kind, text = found.get(name, ("", ""))
+            if kind and kind != self._collapsed.get((prefix, name)) and says:
+                with tqdm.external_write_mode():  # not behind a bar
+                    logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
+            self._collapsed[prefix, name] = kind
+
+
+class EvaluationHooks(Trainer):
+    """The part of `MultiHeadTrainer` that evaluates and predicts."""
+
+    args: MultiHeadTrainingArguments
+    eval_dataset: Any
+    control: TrainerControl
+    _data: RunData
+    _evaluation: RunningEvaluation
+    _card: ModelCardCallback
+
+    @property
+    def config(self) -> MultiHeadConfig:
+        """Configuration of the model that is trained."""
+        return multi_head_model(self.model).config
+
+    @property
+    def trained_heads(self) -> dict[str, HeadConfig]:
+        """The heads in training, by name: all of them, or those of `train_heads`."""
+        names = self.args.train_heads
+        return {name: head for name, head in self.config.heads.items() if names is None or name in names}
+
+    def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def last_evaluation(self) -> StreamingMetrics | None:
+        """What the newest evaluation counted; it prints as a table."""
+        return self._evaluation.last
+
+    @property
+    def metric_prefix(self) -> str:
+        """The prefix of the newest evaluation's metrics."""
+        return self._evaluation.prefix
+
+    @contextlib.contextmanager
+    def _with_arguments(self, **changes: Any) -> Iterator[None]:
+        """Work on a copy of the arguments for a while."""
+        given, self.args = self.args, copy.copy(self.args)
+        self.args.__dict__.update(changes)
+        try:
+            yield
+        finally:
+            self.args = given
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        if self.args.cache_features:
+            # a loader that persistent workers keep would not see that the encoder has changed
+            self.__dict__.pop("_eval_dataloaders", None)
+        # `dataloader_drop_last` is for training, metrics are those of all rows
+        with self._with_arguments(dataloader_drop_last=False):
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        # grouped by length, predictions would come in an order that nobody is told
+        with self._with_arguments(dataloader_drop_last=False, train_sampling_strategy="sequential"):
+            return super().get_test_dataloader(test_dataset)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
+        multi_head_model(self.model).sync_thresholds()
+        is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
+        own = is_name or eval_dataset is None
+        self._data.check_heads_of(self.eval_dataset if own else eval_dataset, self.config)
+        if isinstance(eval_dataset, Mapping):
+            check_set_keys(self.config.heads, eval_dataset, metric_key_prefix)
+        if not own:
+            eval_dataset = self._data.prepared_for_evaluation(eval_dataset, self.config, self.args)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(sets, dict):
+            metrics.update(self._mean_over_sets(metrics, metric_key_prefix, sets))
+        elif not self.is_in_train or self.state.global_step:
+            # (before the first step, `eval_on_start`, no head has learned anything)
+            first = self.is_world_process_zero()
+            self._evaluation.warn_of_collapsed_heads(self.config.heads, metric_key_prefix, first)
+        if metric_key_prefix == "eval":
+            self._card.note_evaluation(metrics, list(sets) if isinstance(sets, dict) else None)
+        return metrics
+
+    def _mean_over_sets(self, metrics: Mapping[str, float], prefix: str, sets: Mapping[str, Any]) -> dict[str, float]:
+        known = [metrics[f"{prefix}_{name}_f1"] for name in sets if f"{prefix}_{name}_f1" in metrics]
+        if not known:
+            return {}
+        mean = {f"{prefix}_f1": sum(known) / len(known)}
+        self.log(dict(mean))
+        # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
+        return mean
+
+    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
+        """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
+        multi_head_model(self.model).sync_thresholds()
+        self._data.check_heads_of(test_dataset, self.config)
+        rows = prepared(test_dataset, self.config, self.args, self._data.tokenizer, "dataset", require_labels=False)
+        return super().predict(rows, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows (the base class has
+        the mean of batch means). They are counted batch by batch: predictions are kept for `predict` and
+        `compute_metrics` only.
+
+        Raises:
+            ValueError: a stream that each of several processes reads by itself.
+        """
+        check_countable(dataloader, self.args.world_size)
+        prefix, wanted = kwargs.get("metric_key_prefix", "eval"), not self.args.prediction_loss_only
+        gather = self.accelerator.gather_for_metrics
+        with self._evaluation.counted(self.config.heads, wanted, gather, prefix) as evaluation:
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
+        # gloo frees gathered tensors in threads of its own, which wait for the interpreter: a process that ends before
+        # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can
+        self.accelerator.wait_for_everyone()
+        output.metrics.update(self._evaluation.figures(evaluation, self._combine, self.trained_heads))
+        return output
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
+        labels = inputs.get("labels")
+        rest = {key: value for key, value in inputs.items() if key != "labels"}
+        ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]
+        _, logits, _ = super().prediction_step(model, rest, False, ignored)
+        if labels is not None:
+            labels = self._prepare_input(labels)
+            self._evaluation.add(logits, labels, self._prepare_input(inputs.get("sample_weight")))
+        return (None, None, None) if prediction_loss_only else (None, logits, labels)

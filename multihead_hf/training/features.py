@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch.utils.data
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from huggingface_hub.utils import WeakFileLock
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +24,8 @@ from transformers.utils import logging
 
 from ..evaluation.digest import module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
+from .arguments import MultiHeadTrainingArguments
+from .feature_file import CHECKSUM, checksum_of, file_header, find_problem, metadata_of, open_features
 
 logger = logging.get_logger(__name__)
 
@@ -33,9 +33,7 @@ logger = logging.get_logger(__name__)
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 # of features as they are kept
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 _FORMAT = "2"
-_CHECKSUM = "checksum"
 
 
 class FeatureRows(torch.utils.data.Dataset):
@@ -52,7 +50,7 @@ class FeatureRows(torch.utils.data.Dataset):
         self._rows = rows.with_format(None).select_columns(columns) if columns else None
         self._texts = texts
         self._path = path
-        self._features = _open(path)
+        self._features = open_features(path)
 
     def __len__(self) -> int:
         return self._texts.rows
@@ -75,7 +73,7 @@ class FeatureRows(torch.utils.data.Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._features = _open(self._path)
+        self._features = open_features(self._path)
 
 
 class Texts(NamedTuple):
@@ -208,17 +206,17 @@ class FeatureCache:
         shape = (len(texts.first), model.config.hidden_size)
         if path.is_dir():
             raise ValueError(f"feature cache {path} is a folder: remove it, or give another feature_cache_dir")
-        if _problem(path, made_by, shape) is not None:
+        if find_problem(path, made_by, shape) is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             # one of several processes encodes, and the others wait for it
             with WeakFileLock(f"{path}.lock"):
-                if _problem(path, made_by, shape) is not None:
+                if find_problem(path, made_by, shape) is not None:
                     others = [other for other in self._folder.glob(f"{texts.digest}-*.safetensors") if other != path]
                     self._say_why(path if path.exists() else next(iter(others), None), made_by, shape)
                     self._make(path, texts, rows.with_format(None).select_columns(columns), made_by, model, encode)
                     for other in others if self._replace else []:
                         other.unlink(missing_ok=True)
-        difference = _metadata(path).get("difference")
+        difference = metadata_of(path).get("difference")
         if difference is not None:
             logger.warning(f"features are kept in {made_by['dtype']}, and differ from the encoder's by {difference}")
         found = FeatureRows(rows, texts, path)
@@ -227,7 +225,7 @@ class FeatureCache:
 
     def _say_why(self, old: Path | None, made_by: Mapping[str, str], shape: tuple[int, int]) -> None:
         if old is not None:
-            logger.warning(f"feature cache {old}: {_problem(old, made_by, shape)}; its texts are encoded again")
+            logger.warning(f"feature cache {old}: {find_problem(old, made_by, shape)}; its texts are encoded again")
 
     def _made_by(self, model: MultiHeadModel, state: Any) -> dict[str, str]:
         """What decides about the features of given tokens; `state` changes when the encoder does."""
@@ -254,7 +252,7 @@ class FeatureCache:
         logger.info(f"encoding {shape[0]:,} different texts of {texts.rows:,} rows into {path}")
         part = path.with_name(f"{path.name}.part")
         # room for the difference and the checksum, which are known at the end
-        header = _header(shape, self._dtype, made_by, room=300)
+        header = file_header(shape, self._dtype, made_by, room=300)
         width = shape[1] * self._dtype.itemsize
         difference = _Difference()
         was_training = model.training
@@ -272,11 +270,11 @@ class FeatureCache:
                         file.write(row.tobytes())
                     progress.update(len(batch))
                 file.flush()
-                metadata = {**made_by, _CHECKSUM: _checksum(part)}
+                metadata = {**made_by, CHECKSUM: checksum_of(part)}
                 if self._dtype != torch.float32:
                     metadata["difference"] = str(difference)
                 file.seek(0)
-                file.write(_header(shape, self._dtype, metadata, len(header)))
+                file.write(file_header(shape, self._dtype, metadata, len(header)))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
@@ -294,6 +292,19 @@ class FeatureCache:
         clear_device_cache(garbage_collection=True)
         middle = len(texts) // 2
         return torch.cat([self._encoded(part, encode) for part in (texts[:middle], texts[middle:])])
+
+
+def cache_for(args: MultiHeadTrainingArguments, tokenizer: PreTrainedTokenizerBase, precision: str) -> FeatureCache:
+    """Return the cache of a run; `precision` is that of the encoder's autocast."""
+    return FeatureCache(
+        args.feature_cache_dir or os.path.join(str(args.output_dir), "_features"),
+        tokenizer,
+        args.feature_dtype,
+        batch_size=args.per_device_eval_batch_size,
+        precision=precision,
+        replace=args.feature_cache_dir is None,
+        quiet=args.disable_tqdm,
+    )
 
 
 class _Difference:
@@ -351,55 +362,3 @@ def _state(encoder: nn.Module) -> int:
 def _digest(encoder: PreTrainedModel) -> str:
     """Of the encoder's class, configuration, modules, weights and buffers."""
     return module_digest(encoder, [type(encoder).__name__, plain_config(encoder.config), str(encoder)])
-
-
-# ---- the file: safetensors, written as it comes instead of from memory ----
-
-
-def _header(
-    shape: tuple[int, int], dtype: torch.dtype, metadata: Mapping[str, str], length: int = 0, room: int = 0
-) -> bytes:
-    """The start of a safetensors file with one tensor, filled up with spaces to `length` bytes, or by `room`."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    tensor = {"dtype": _SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
-    text = json.dumps({"__metadata__": dict(metadata), "features": tensor}).encode()
-    length = length or -(-(8 + len(text) + room) // 8) * 8
-    return struct.pack("<Q", length - 8) + text.ljust(length - 8)
-
-
-def _open(path: Path) -> Tensor:
-    """(texts, hidden), memory-mapped."""
-    with safe_open(path, framework="pt") as file:
-        return file.get_tensor("features")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
-
-
-def _checksum(path: Path) -> str:
-    """Of all bytes after the header."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        file.seek(8 + length)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _problem(path: Path, made_by: Mapping[str, str], shape: tuple[int, int]) -> str | None:
-    """Why the file cannot be used; `None` if it can."""
-    if not path.exists():
-        return "there is none"
-    try:
-        metadata, found = _metadata(path), tuple(_open(path).shape)
-    except (SafetensorError, OSError) as error:
-        return f"it cannot be read ({error})"
-    other = [name for name, value in made_by.items() if metadata.get(name) != value]
-    if other:
-        return f"it was made with another {' and '.join(other)}"
-    if found != shape:
-        return f"it has the shape {found}, not {shape}"
-    return None if metadata.get(_CHECKSUM) == _checksum(path) else "it is damaged (its checksum is another)"

@@ -1,11 +1,16 @@
 """Which parts of a model are trained: heads by name, the encoder, or its topmost layers."""
 
+import weakref
+
 from torch import nn
 
 from ..model.head_multihead import is_a
 from ..model.layers_multihead import MultiHeads, module_key
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
+
+# model → what the arguments of a Trainer froze, and another Trainer trains again
+_FROZEN: weakref.WeakKeyDictionary[nn.Module, list[nn.Parameter]] = weakref.WeakKeyDictionary()
 
 
 def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
@@ -16,7 +21,7 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
         ValueError: a head that does not exist, layers that the encoder does not have, or a frozen encoder under PEFT,
             whose adapters are a part of it.
     """
-    for parameter in model._frozen_by_arguments:
+    for parameter in _FROZEN.get(model, []):
         parameter.requires_grad_(True)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     freezes_encoder = args.freeze_encoder or args.train_top_layers is not None
@@ -32,7 +37,7 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
         _freeze_all_but_top(model.encoder, args.train_top_layers)
     if args.train_heads is not None:
         _freeze_other_heads(model, args.train_heads)
-    model._frozen_by_arguments = [parameter for parameter in trainable if not parameter.requires_grad]
+    _FROZEN[model] = [parameter for parameter in trainable if not parameter.requires_grad]
 
 
 def check_trainable(model: nn.Module, args: MultiHeadTrainingArguments) -> None:

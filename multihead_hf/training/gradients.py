@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from ..model.layers_multihead import module_key
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel
-from .preparation import multi_head_model
+from ..model.unwrapping import multi_head_model
 
 
 def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:

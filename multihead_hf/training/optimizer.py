@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from transformers.trainer_optimizer import is_optimizer_factory
 
 from ..model.layers_multihead import module_key
+from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .freezing import encoder_parts
-from .preparation import multi_head_model
 
 # also under the wrappers that PEFT and FSDP put around the heads
 _IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*(head_\w+)\.")
@@ -61,6 +62,26 @@ def parameter_groups(
             part = head_groups[in_head[3]][0] if in_head else part_of.get(id(parameter), "encoder")
             groups[part, name in decayed]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def with_groups(
+    optimizer: tuple[Any, dict[str, Any]],
+    model: nn.Module,
+    args: MultiHeadTrainingArguments,
+    decayed: Collection[str],
+    head_rates: Mapping[str, float],
+) -> tuple[Any, dict[str, Any]]:
+    """Return the class of an optimizer, and its options with `parameter_groups` as `params`; an optimizer that comes
+    with groups of its own stays as it is.
+
+    Args:
+        optimizer: class and options.
+        model, args, decayed, head_rates: as for `parameter_groups`.
+    """
+    optimizer_class, options = optimizer
+    if is_optimizer_factory(optimizer_class) or {"params", "model", "optimizer_dict"} & options.keys():
+        return optimizer
+    return optimizer_class, {**options, "params": parameter_groups(model, args, decayed, head_rates)}
 
 
 def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dict[str, tuple[str, float]]:

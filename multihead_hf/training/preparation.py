@@ -1,7 +1,7 @@
 """What must be true before training starts: arguments, data, weights and the model's precision."""
 
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,40 +13,17 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.counting import head_counts
-from ..data.encoding import prepare_dataset
-from ..data.heads import features_of, is_list
 from ..data.mixing import mix_datasets
-from ..data.reading import column_names, joined_columns, remember_readings, said_readings
-from ..data.record import check_record
-from ..data.sources import is_read, read_dataset
-from ..evaluation.metrics import evaluation_keys
+from ..data.preparation import part_of, read_and_prepare
+from ..data.reading import remember_readings, said_readings
+from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, is_a, near_names
+from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, near_names
 from ..model.losses_multihead import Loss, loss_settings
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-
-def multi_head_model(model: Any) -> MultiHeadModel:
-    """The `MultiHeadModel` inside what is trained: itself, or the base model of a PEFT model.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for module in model.modules() if isinstance(model, nn.Module) else ():
-        if is_a(module, MultiHeadModel):
-            return module
-    if model is None:
-        raise ValueError(
-            "there is no model: a hyperparameter search leaves none; make a MultiHeadTrainer with its best settings "
-            "(best_run.hyperparameters) and train it"
-        )
-    raise ValueError(
-        f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "
-        "MultiHeadModel.from_encoder(name_or_path, heads={...})"
-    )
 
 
 def check_arguments(args: MultiHeadTrainingArguments) -> None:
@@ -157,6 +134,20 @@ def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
     return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
 
 
+def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
+    """Return the value of `search_metric` in an evaluation; with `load_best_model_at_end` that of the best one.
+
+    Raises:
+        ValueError: it was not evaluated.
+    """
+    metric, greater = search_metric(trainer.args)
+    if metric not in metrics:
+        raise ValueError(f"the search goes by {metric!r}, which was not evaluated: {list(metrics)}")
+    best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
+    known = [metrics[metric], *([] if best is None else [best])]
+    return max(known) if greater else min(known)
+
+
 def check_token(token: str | None) -> None:
     """
     Raises:
@@ -227,88 +218,9 @@ def prepared(
     require_labels: bool = True,
     with_column: set[str] | None = None,
 ) -> Any:
-    """`dataset` with tokens and targets, also from a file or data frame; what is prepared already as it is.
-
-    One of several sets may lack columns that `label_columns` names; to `with_column` the heads are added whose columns
-    it has (of prepared rows all heads).
-
-    Raises:
-        ValueError: the dataset cannot be prepared; says which it is.
-    """
-    options = args.reading
-    if is_read(dataset):
-        try:
-            dataset = read_dataset(dataset, strings=joined_columns(config.heads, options))
-        except ValueError as error:
-            raise ValueError(f"{what}: {error}") from None
-        # a folder, or a data set on the Hub
-        dataset = part_of(dataset, "train" if what.startswith("train_dataset") else "validation")
-    if isinstance(dataset, dict):
-        raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
-    if isinstance(dataset, Sized) and not len(dataset):
-        raise ValueError(f"{what} is empty")
-    if not isinstance(dataset, (Dataset, IterableDataset)):
-        _check_prepared_rows(dataset, what)
-        return dataset
-    columns = list(features_of(dataset))
-    if "input_ids" in columns:
-        if require_labels and "labels" not in columns:
-            raise ValueError(
-                f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
-                f"Columns: {columns}"
-            )
-        _check_windows(features_of(dataset)["input_ids"], config, what)
-        check_record(dataset, config, tokenizer, what)
-        if with_column is not None:
-            with_column.update(config.heads)
-        return dataset
-    if tokenizer is None:
-        raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
-    if with_column is not None:
-        said = {head: own.column for head, own in said_readings(config.heads, options).items()}
-        named = {head: own for head, own in said.items() if own and {*column_names(own)} & {*columns}}
-        with_column.update(named)
-        options["label_columns"] = named
-    try:
-        with args.main_process_first(desc=f"preparing {what}"):
-            return prepare_dataset(dataset, tokenizer, config, require_labels=require_labels, name=what, **options)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
-def part_of(dataset: Any, part: str) -> Any:
-    """The part `part` of a dataset that is in parts, a `DatasetDict`, and has it; anything else as it is."""
-    in_parts = isinstance(dataset, (DatasetDict, IterableDatasetDict))
-    return dataset[part] if in_parts and part in dataset else dataset
-
-
-def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
-    """
-    Raises:
-        ValueError: rows were prepared with windows and the model reads none, or the other way round.
-    """
-    has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
-    if has_windows != (config.truncation == "windows"):
-        raise ValueError(
-            f"{what} was prepared {'with' if has_windows else 'without'} windows, and the model has truncation="
-            f"{config.truncation!r}: pass the raw rows, or prepare them for this model"
-        )
-
-
-def _check_prepared_rows(rows: Any, what: str) -> None:
-    """
-    Raises:
-        ValueError: a list, torch dataset or stream holds raw rows, which nobody would tokenise.
-    """
-    if rows is None:
-        return
-    first = next(iter(rows), None) if isinstance(rows, Iterable) else rows[0]
-    if not isinstance(first, Mapping) or "input_ids" not in first:
-        keys = list(first) if isinstance(first, Mapping) else type(first).__name__
-        raise ValueError(
-            f"{what} is a {type(rows).__name__} of raw rows ({keys}); datasets, data frames and files are prepared for "
-            "you: Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
-        )
+    """As `read_and_prepare`; the first process prepares, and the others read what it has cached."""
+    first = args.main_process_first(desc=f"preparing {what}")
+    return read_and_prepare(dataset, config, args.reading, tokenizer, what, require_labels, with_column, first)
 
 
 def check_cacheable(what: str, rows: Any) -> None:

@@ -10,17 +10,17 @@ from ..data.heads import heads_off
 from ..data.reading import OPTIONS, column_names, joined_columns, said_readings, separator_for_all
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
+from ..evaluation.predictions import Predictions, predicted
+from ..evaluation.reporting import write_report
+from ..evaluation.tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
-from .predictions import Predictions, predicted
 from .preparation import prepared
-from .reporting import write_report
 from .run_config import RunConfig, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
-from .tuning import calibrate, tune_thresholds
 
 
 class FinishedRun(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the batches of an optimiser step must know of each other, over all micro-batches and processes."""
+"""Loss normalisation across the micro-batches and processes of one optimizer step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import find_batch_size, find_device
 from torch import Tensor
 
+from ..evaluation.losses import wide_dtype
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import RatioTerm, loss_terms, no_targets
 from ..model.modeling_multihead import MultiHeadOutput
@@ -47,11 +48,6 @@ def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
     return accelerator.reduce(values, reduction="sum") if accelerator.num_processes > 1 else values
 
 
-def wide_dtype(device: torch.device) -> torch.dtype:
-    """The precision in which sums over many rows are kept."""
-    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
-
-
 def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelerator) -> None:
     """Give weight 0 to the rows with which the last batches of an epoch are filled up, so that every process has
     equally many: they have been trained on before."""
@@ -64,6 +60,47 @@ def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelera
     weights = last.get("sample_weight")
     weights = torch.ones(rows, device=place.device) if weights is None else weights
     last["sample_weight"] = weights * (place < state.remainder).to(weights)
+
+
+class OptimizerStep:
+    """The totals of an optimizer step for each of its micro-batches."""
+
+    def __init__(self) -> None:
+        self._two_passes: TwoPasses | None = None
+        self._heads: Mapping[str, HeadConfig] = {}
+
+    def begin(self, heads: Mapping[str, HeadConfig], batches: list[Any], accelerator: Accelerator) -> StepTotals | None:
+        """Return the totals of a new step, without ratios; `None` where one batch is the whole step.
+
+        Args:
+            heads: the heads being trained.
+            batches: the step's micro-batches on this process; all processes have equally many.
+            accelerator: sums over the processes.
+        """
+        self._two_passes, self._heads = None, heads
+        if not batches or (accelerator.num_processes == 1 and len(batches) == 1):
+            return None
+        totals = step_totals(heads, batches, accelerator)
+        if TwoPasses.needed(heads):
+            self._two_passes = TwoPasses(batches, totals)
+        return totals
+
+    @property
+    def has_two_passes(self) -> bool:
+        """Whether a first pass over all micro-batches comes before the first backward pass."""
+        return self._two_passes is not None
+
+    def of_next_batch(
+        self, forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput], accelerator: Accelerator
+    ) -> StepTotals:
+        """Return the totals with ratios for the next micro-batch of a step with two passes.
+
+        Args:
+            forward: (batch, totals) → the model's output, without gradients.
+            accelerator: as for `begin`.
+        """
+        assert self._two_passes is not None
+        return self._two_passes.totals_of_next_batch(self._heads, forward, accelerator)
 
 
 class TwoPasses:

@@ -22,16 +22,10 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from multihead_hf.evaluation import metric_names as metric_names_file
 from multihead_hf.evaluation import metrics
-from multihead_hf.evaluation.metrics import (
-    check_set_keys,
-    compute_metrics,
-    main_score_name,
-    metric_keys,
-    metric_names,
-    multi_label_metrics,
-    single_label_metrics,
-)
+from multihead_hf.evaluation.metric_names import check_set_keys, main_score_name, metric_keys, metric_names
+from multihead_hf.evaluation.metrics import compute_metrics, multi_label_metrics, single_label_metrics
 
 ROOT = Path(__file__).parents[2]
 MULTI, SINGLE = "multi_label_classification", "single_label_classification"
@@ -384,7 +378,7 @@ def test_average_precision_of_a_head_and_precision_of_another(names):
 
 
 def test_the_keys_of_losses_are_taken(monkeypatch):
-    monkeypatch.setattr(metrics, "SINGLE_LABEL_METRICS", ("zero_one_loss",))
+    monkeypatch.setattr(metric_names_file, "SINGLE_LABEL_METRICS", ("zero_one_loss",))
     heads = {"a": Head(["x", "y"]), "a_zero_one": Head(["x", "y"])}
     with pytest.raises(ValueError, match="'a_zero_one_loss': 'zero_one_loss' of head 'a' and 'loss' of head 'a_zero_"):
         metric_keys(heads)

@@ -14,11 +14,13 @@ import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_curve
 
 from multihead_hf import HeadConfig
-from multihead_hf.evaluation import report as module
+from multihead_hf.evaluation import report_pictures as module
 from multihead_hf.evaluation.baseline import BaselineReport, HeadBaseline
 from multihead_hf.evaluation.bootstrap import Interval
 from multihead_hf.evaluation.metrics import single_label_metrics
-from multihead_hf.evaluation.report import Report, file_name, make_report, save_report
+from multihead_hf.evaluation.report import Report, make_report
+from multihead_hf.evaluation.report_page import save_report
+from multihead_hf.evaluation.report_pictures import file_name
 
 ROWS = 120
 TOPICS = ["roads", "waste & <b>noise</b>", "parks", "never"]
@@ -97,7 +99,7 @@ def test_curves_are_those_of_scikit_learn(arrays: dict[str, Any]) -> None:
     scores = 1 / (1 + np.exp(-arrays["logits"]["topic/1"]))
     given = arrays["references"]["topic/1"]
     decided = scores >= np.array(head.thresholds)
-    view = module._View("topic/1", head, scores, scores, decided, given)
+    view = module.HeadArrays("topic/1", head, scores, scores, decided, given)
     known = given != -100
     precision, recall, thresholds = precision_recall_curve(given[known], scores[known])
     lines, marks = module._precision_recall(view)

@@ -10,11 +10,20 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, BertModel, ModernBertConfig, ModernBertModel, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertModel,
+    BitsAndBytesConfig,
+    ModernBertConfig,
+    ModernBertModel,
+    set_seed,
+)
 from transformers.quantizers.base import HfQuantizer
 
 import multihead_hf.model
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel
+from multihead_hf.model.modeling_multihead import without_heads
 
 AWKWARD = ["items", "type", "forward", "a.b", "a b", "a-b", "a_b", "dtype", "_auto_class", "café", "情感", "training"]
 
@@ -415,7 +424,10 @@ def test_24_automatic_quantisation_leaves_all_heads_alone() -> None:
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     model = tiny.model(heads={"a": HeadConfig(labels=["x", "y"], architecture="mlp"), "b": HeadConfig(labels=["x"])})
-    left_alone = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    settings = without_heads(BitsAndBytesConfig(load_in_8bit=True))
+    left_alone = HfQuantizer.get_modules_to_not_convert(
+        model, settings.llm_int8_skip_modules, model._keep_in_fp32_modules
+    )
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     heads = [name for name in linear if name.startswith("heads.")]
     assert len(heads) == 3

@@ -62,7 +62,6 @@ def test_heads_computed_as_one_have_the_losses_of_each(kind: str, in_a_step: boo
         (alone.losses[name] / 3).backward()
         torch.testing.assert_close(gradients[name], mine.grad)
         assert bool(mine.grad.any()) == (name != "two")
-        assert bool(together.labelled[name]) == (name != "two")
     assert together.losses["two"] == 0
 
 
@@ -110,23 +109,6 @@ def test_a_ratio_over_a_step_without_labels_is_zero() -> None:
 def test_samples_soft_f1_needs_no_second_pass() -> None:
     head = HeadConfig(**MULTI, loss="soft_f1", loss_kwargs={"scope": "step"})
     assert not any(isinstance(term, RatioTerm) for term in loss_terms("head", head))
-
-
-def test_uncertainty_weighting_is_as_published() -> None:
-    """exp(−s)·L + s/2 for each head, and no s/2 for a head without labels in the step."""
-    heads = tiny.two_heads()
-    heads["topic"].loss_weight = 3.0
-    losses = {"topic": torch.tensor(0.7), "mood": torch.tensor(0.0)}
-    s = {"topic": torch.tensor(0.4, requires_grad=True), "mood": torch.tensor(-1.0, requires_grad=True)}
-    labelled = {"topic": torch.tensor(True), "mood": torch.tensor(False)}
-    value = combined_loss(heads, losses, s, labelled)
-    assert value.item() == pytest.approx(3 / 4 * (0.7 * torch.exp(torch.tensor(-0.4)).item() + 0.2))
-    topic, mood = torch.autograd.grad(value, [s["topic"], s["mood"]])
-    assert topic.item() == pytest.approx(3 / 4 * (0.5 - 0.7 * torch.exp(torch.tensor(-0.4)).item()))
-    assert mood == 0
-    # four batches add a quarter of s/2 each
-    part = combined_loss(heads, losses, s, labelled, torch.tensor(4.0))
-    assert (value - part).item() == pytest.approx(3 / 4 * 0.2 * 3 / 4)
 
 
 @pytest.mark.parametrize("architecture", ["linear", "mlp"])

@@ -271,4 +271,4 @@ def test_the_best_model_comes_with_its_thresholds(tmp_path: Path) -> None:
     parameter = trainer.model.heads["topic"].threshold_logits
     assert trainer.model.config.heads["topic"].thresholds == pytest.approx(torch.sigmoid(parameter).tolist())
     saved = load_file(tmp_path / "checkpoint-1" / "head_weighting.safetensors")["log_variances"]
-    assert torch.equal(trainer.model.log_variances, saved)
+    assert torch.equal(trainer.head_weights.log_variances, saved)

@@ -20,6 +20,7 @@ from multihead_hf import (
     prepare_dataset,
 )
 from multihead_hf.training import arguments as arguments_file
+from multihead_hf.training.choices import moves_like_adam
 from multihead_hf.training.defaults import encoder_rate, epochs_for, feature_size, fresh_head_rate
 
 OPEN = {"learning_rate": None, "head_learning_rate": None, "num_train_epochs": None}
@@ -133,7 +134,7 @@ def test_optimizers_that_do_not_move_like_adam_keep_the_learning_rate(tmp_path: 
     assert rates(trainer_for(tmp_path, optim="adafactor", **OPEN))["heads"] > 0.01
     given = trainer_for(tmp_path, **OPEN)
     given.optimizer_cls_and_kwargs = (functools.partial(torch.optim.AdamW, eps=1e-6), {})
-    assert given._moves_like_adam()
+    assert moves_like_adam(given.args, given.optimizer_cls_and_kwargs)
 
 
 def test_what_was_chosen_is_said(tmp_path: Path) -> None:

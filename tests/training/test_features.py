@@ -275,10 +275,10 @@ def test_a_folder_that_several_runs_share(tmp_path: Path) -> None:
     """Each reads what its own encoder made, also in workers that open the file again."""
     shared = {"cache_features": True, "feature_cache_dir": str(tmp_path / "shared")}
     one = run(tmp_path / "one", **shared)
-    rows = one._features().rows(one.model, one.train_dataset, one._encode)
+    rows = one._feature_rows(one.train_dataset)
     packed, expected = pickle.dumps(rows), rows[0]["features"]
     other = run(tmp_path / "other", model=tiny.model(seed=5, pooling="mean"), **shared)
-    different = other._features().rows(other.model, other.train_dataset, other._encode)[0]["features"]
+    different = other._feature_rows(other.train_dataset)[0]["features"]
     assert torch.equal(pickle.loads(packed)[0]["features"], expected)
     assert torch.equal(rows[-len(rows)]["features"], expected)
     assert not torch.equal(different, expected)

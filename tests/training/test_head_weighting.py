@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from training_runs import still, trainer_for, weights
 
 from multihead_hf import HeadConfig, MultiHeadModel
+from multihead_hf.model.objective_multihead import combined_loss
+from multihead_hf.training.head_weights import uncertain_losses
 
 
 def test_they_are_trained_logged_and_kept_in_checkpoints_only(tmp_path: Path) -> None:
@@ -17,8 +19,8 @@ def test_they_are_trained_logged_and_kept_in_checkpoints_only(tmp_path: Path) ->
     settings = {"head_weighting": "uncertainty", "learning_rate": 1e-3, "weight_decay": 0.5}
     trainer = trainer_for(out, max_steps=4, save_strategy="steps", save_steps=2, head_learning_rate=0.1, **settings)
     trainer.train()
-    learned = trainer.model.log_variances.tolist()
-    start = [math.log(2 * trainer._constants_of(trainer.model)[name].loss) for name in ("topic", "mood")]
+    learned = trainer.head_weights.log_variances.tolist()
+    start = [math.log(2 * trainer.constant_losses[name]) for name in ("topic", "mood")]
     assert all(abs(value - first) > 0.05 for value, first in zip(learned, start, strict=True))
     log = [entry for entry in trainer.state.log_history if "mood_loss" in entry][-1]
     assert [log["topic_log_variance"], log["mood_log_variance"]] == pytest.approx(learned)
@@ -32,11 +34,14 @@ def test_they_are_trained_logged_and_kept_in_checkpoints_only(tmp_path: Path) ->
     assert not (out / "head_weighting.safetensors").exists()
     assert "log_variances" not in load_file(out / "model.safetensors")
     published, info = MultiHeadModel.from_pretrained(out, output_loading_info=True)
-    assert published.log_variances is None
     assert not info["missing_keys"]
-    # another run with the same model, and fixed weights
+    assert not info["unexpected_keys"]
+    # the model has them while it is trained only
+    for model in (trainer.model, published):
+        assert "log_variances" not in dict(model.named_parameters())
+        assert not model._forward_hooks
+        assert not model._keys_to_ignore_on_save
     trainer_for(tmp_path / "fixed", trainer.model, max_steps=1).train()
-    assert trainer.model.log_variances is None
 
 
 def test_the_evaluation_loss_is_that_of_fixed_weights(tmp_path: Path) -> None:
@@ -44,7 +49,7 @@ def test_the_evaluation_loss_is_that_of_fixed_weights(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, max_steps=1, head_weighting="uncertainty")
     expected = trainer.evaluate()["eval_loss"]
     with torch.no_grad():
-        trainer.model.log_variances.fill_(3.0)
+        trainer.head_weights.log_variances.fill_(3.0)
     assert trainer.evaluate()["eval_loss"] == expected
 
 
@@ -54,8 +59,8 @@ def test_a_head_without_labels_leaves_its_log_variance(tmp_path: Path) -> None:
         tmp_path, still(**heads), max_steps=2, gradient_accumulation_steps=2, head_weighting="uncertainty"
     )
     trainer.train()
-    topic, mood, other = trainer.model.log_variances.tolist()
-    start = {name: math.log(2 * constant.loss) for name, constant in trainer._constants_of(trainer.model).items()}
+    topic, mood, other = trainer.head_weights.log_variances.tolist()
+    start = {name: math.log(2 * loss) for name, loss in trainer.constant_losses.items()}
     assert topic != pytest.approx(start["topic"], abs=1e-9)
     assert mood != pytest.approx(start["mood"], abs=1e-9)
     assert "other" not in start
@@ -79,6 +84,23 @@ def test_a_run_with_another_weighting_is_not_resumed(tmp_path: Path) -> None:
         trainer_for(tmp_path / "other", **learning).train(resume_from_checkpoint=True)
 
 
+def test_the_weighting_is_as_published() -> None:
+    """exp(−s)·L + s/2 for each head, and no s/2 for a head without labels in the step."""
+    heads = tiny.two_heads()
+    heads["topic"].loss_weight = 3.0
+    losses = {"topic": torch.tensor(0.7), "mood": torch.tensor(0.0)}
+    s = {"topic": torch.tensor(0.4, requires_grad=True), "mood": torch.tensor(-1.0, requires_grad=True)}
+    labelled = {"topic": torch.tensor(True), "mood": torch.tensor(False)}
+    value = combined_loss(heads, uncertain_losses(losses, s, labelled))
+    assert value.item() == pytest.approx(3 / 4 * (0.7 * torch.exp(torch.tensor(-0.4)).item() + 0.2))
+    topic, mood = torch.autograd.grad(value, [s["topic"], s["mood"]])
+    assert topic.item() == pytest.approx(3 / 4 * (0.5 - 0.7 * torch.exp(torch.tensor(-0.4)).item()))
+    assert mood == 0
+    # four batches add a quarter of s/2 each
+    part = combined_loss(heads, uncertain_losses(losses, s, labelled, torch.tensor(4.0)))
+    assert (value - part).item() == pytest.approx(3 / 4 * 0.2 * 3 / 4)
+
+
 def test_lora_with_learned_weights(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -86,13 +108,14 @@ def test_lora_with_learned_weights(tmp_path: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2, "head_weighting": "uncertainty"}
     whole = trainer_for(tmp_path / "whole", get_peft_model(still(), lora), max_steps=4, **settings)
     whole.train()
-    assert all(abs(value) > 1e-3 for value in whole.model.base_model.model.log_variances.tolist())
+    assert all(abs(value) > 1e-3 for value in whole.head_weights.log_variances.tolist())
     folder = tmp_path / "whole" / "checkpoint-2"
     again = trainer_for(tmp_path / "again", get_peft_model(still(), lora), max_steps=4, **settings)
     again.train(resume_from_checkpoint=str(folder))
     expected = weights(whole.model)
     for key, value in weights(again.model).items():
         assert torch.equal(value, expected[key]), key
+    assert torch.equal(again.head_weights.log_variances, whole.head_weights.log_variances)
 
 
 def test_prior_weights_divide_each_loss_by_that_of_the_best_constant_prediction(tmp_path: Path) -> None:

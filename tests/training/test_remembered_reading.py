@@ -27,7 +27,7 @@ from multihead_hf import (
     tune_thresholds,
     write_report,
 )
-from multihead_hf.training.predictions import evaluated
+from multihead_hf.evaluation.evaluate import evaluated
 
 MULTI = "multi_label_classification"
 ASKED = r"column 'topics': \d+ of 40 cells are empty \(the first is row \d+\)\. Say what an empty cell means"

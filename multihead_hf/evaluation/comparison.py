@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase
 
-from ..evaluation.bootstrap import Difference, Interval, RowCounts, differences, intervals
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
-from .predictions import Predictions, predicted
-from .preparation import multi_head_model
+from ..model.unwrapping import multi_head_model
+from .bootstrap import Difference, Interval, RowCounts, differences, intervals
+from .predictions import Predictions, is_trainer, predicted
 
 
 @dataclass
@@ -142,7 +142,7 @@ def compare(
     """
     check_draws(draws, level)
     given = dict(others) if isinstance(others, Mapping) else _named(others)
-    _check_one_vocabulary([each for each in (one, *given.values()) if not isinstance(each, Trainer)])
+    _check_one_vocabulary([each for each in (one, *given.values()) if not is_trainer(each)])
     against = _opponents(_config(one).heads, {name: _config(other).heads for name, other in given.items()})
     mine = predicted(one, dataset, tokenizer, **reading)
     names = [name for name in mine.labelled() if name in against]
@@ -188,7 +188,7 @@ def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, 
 
 
 def _config(model: Any) -> MultiHeadConfig:
-    return multi_head_model(model.model if isinstance(model, Trainer) else model).config
+    return multi_head_model(model.model if is_trainer(model) else model).config
 
 
 def row_counts(predictions: Predictions, name: str, positive: int | None) -> RowCounts:

@@ -8,7 +8,11 @@ from torch import Tensor
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import AdditiveTerm, Term, is_known, loss_terms, no_targets
 from ..model.objective_multihead import in_float32
-from .step import wide_dtype
+
+
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """The precision in which sums over many rows are kept."""
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
 class EvaluationLoss:

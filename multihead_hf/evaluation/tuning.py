@@ -1,25 +1,24 @@
 """Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
 
 import functools
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase, Trainer
-from transformers.utils import CONFIG_NAME, logging
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
-from ..evaluation.calibration import HeadCalibration, calibrate_head
-from ..evaluation.files import write_files_whole, write_whole
-from ..evaluation.threshold_choice import HeadThresholds, tune_head
-from ..evaluation.thresholds import GRANULARITIES, Target
 from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
-from ..publishing.card import FACTS, read_facts, write_card
+from .calibration import HeadCalibration, calibrate_head
 from .predictions import Predictions, predicted
+from .threshold_choice import HeadThresholds, tune_head
+from .thresholds import GRANULARITIES, Target
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 logger = logging.get_logger(__name__)
 
@@ -79,7 +78,7 @@ class CalibrationReport:
 
 
 def tune_thresholds(
-    model: MultiHeadModel | Trainer,
+    model: "MultiHeadModel | Trainer",
     dataset: Any,
     metric: str = "f1",
     granularity: str = "auto",
@@ -163,7 +162,7 @@ def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np
 
 
 def calibrate(
-    model: MultiHeadModel | Trainer,
+    model: "MultiHeadModel | Trainer",
     dataset: Any,
     granularity: str = "head",
     min_support: int = 50,
@@ -221,29 +220,6 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
     old = torch.tensor(1.0 if head.calibration_temperature is None else head.calibration_temperature)
     moved = torch.sigmoid(logits * old.double() / torch.tensor(temperature).double())
     return moved.clamp(1e-7, 1 - 1e-9).tolist()
-
-
-def save_decisions(folder: str, model: MultiHeadModel) -> None:
-    """Write the thresholds and temperatures of `model` into the folder that it was loaded from (`config.json`), and the
-    card that tells of them anew. Of weights only learned thresholds change: they are taken out.
-
-    Raises:
-        ValueError: the card's facts cannot be read; nothing has been written.
-    """
-    config = model.config
-    facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
-    path = Path(folder) / CONFIG_NAME
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    if any(own.get("learn_thresholds") is not None for own in saved["heads"]):
-        write_files_whole(Path(folder), model.save_pretrained, "*.safetensors*")
-    for own in saved["heads"]:
-        head = config.heads[own["name"]]
-        for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
-            own[setting] = getattr(head, setting)
-    write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
-    if facts is not None:
-        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
-        write_card(folder, config, facts)
 
 
 def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase
 
 from ..data.sources import one_part, read_dataset
-from ..evaluation.baseline import BaselineReport, linear_baseline
-from .predictions import Predictions, RowTexts, prepared_rows, targets_of
+from .baseline import BaselineReport, linear_baseline
+from .predictions import Predictions, is_trainer, prepared_rows, targets_of
+from .texts import RowTexts
 
 # rows that are prepared for nothing but their labels; of more of them a random sample is
 _PREPARED_ROWS = 50_000
@@ -59,7 +60,7 @@ def training_rows(
     Raises:
         ValueError: `train_dataset` cannot be read.
     """
-    if train_dataset is None and isinstance(model, Trainer) and model.train_dataset is not None:
+    if train_dataset is None and is_trainer(model) and model.train_dataset is not None:
         own = (model.train_dataset, getattr(model, "raw_train_dataset", None))
         if any(each is rows or each is data for each in own):
             return _TRAINED_ON

@@ -1,4 +1,4 @@
-"""`write_report`: a trainer's or a model's predictions as the report of `evaluation.report`."""
+"""`write_report`: a model's or a trainer's predictions as a report."""
 
 import json
 import os
@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
 from ..data.reading import joined_columns
 from ..data.sources import one_part, read_dataset
-from ..evaluation.baseline import BaselineReport
-from ..evaluation.report import Report, make_report, save_report
-from .baseline import TrainingRows, baseline_of, training_rows
+from ..model.unwrapping import multi_head_model
+from .baseline import BaselineReport
+from .baseline_rows import TrainingRows, baseline_of, training_rows
 from .comparison import check_draws
-from .predictions import predicted, prepared_rows, texts_of
-from .preparation import multi_head_model
+from .predictions import is_trainer, predicted, prepared_rows
+from .report import Report, make_report
+from .report_page import save_report
+from .texts import texts_of
 
 
 def write_report(
@@ -62,8 +64,8 @@ def write_report(
         draws: how often rows are drawn for the bootstrap intervals.
         level, seed: of these intervals.
         reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
-            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, and `text_columns`, `max_length`,
-            `per_device_eval_batch_size`, … of `MultiHeadTrainingArguments`.
+            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
+            `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
 
     Returns:
         the report, which prints as a summary; with several processes on each of them, written by the first.
@@ -73,22 +75,22 @@ def write_report(
         ImportError: matplotlib is missing; says what to type.
     """
     check_draws(draws, level)
-    from ..evaluation import plots  # noqa: F401  (before anything is computed)
+    from . import plots  # noqa: F401  (before anything is computed)
 
-    is_trainer = isinstance(model, Trainer)
-    check_not_pushed(folder, [model.args.output_dir] if is_trainer else [])
-    heads = multi_head_model(model.model if is_trainer else model).config.heads
-    strings = joined_columns(heads, model.args.reading if is_trainer else reading)
+    from_trainer = is_trainer(model)
+    check_not_pushed(folder, [model.args.output_dir] if from_trainer else [])
+    heads = multi_head_model(model.model if from_trainer else model).config.heads
+    strings = joined_columns(heads, model.args.reading if from_trainer else reading)
     data = read_dataset(dataset, strings=strings)
     rows = one_part(data, split)
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read again, and this is a {type(rows).__name__}")
     if not len(rows):
         raise ValueError("the dataset is empty: there is no row to judge the model on")
-    config = multi_head_model(model.model if is_trainer else model).config
-    columns = (model.args.text_columns if is_trainer else reading.get("text_columns")) or config.text_columns
+    config = multi_head_model(model.model if from_trainer else model).config
+    columns = (model.args.text_columns if from_trainer else reading.get("text_columns")) or config.text_columns
     columns = [columns] if isinstance(columns, str) else list(columns or ["text"])
-    tokenizer = model.processing_class if is_trainer else tokenizer
+    tokenizer = model.processing_class if from_trainer else tokenizer
     read = rows
     training: TrainingRows | str | None = None
     if baseline:
@@ -107,13 +109,13 @@ def write_report(
         predictions.references,
         texts_of(rows, columns, tokenizer),
         title=title or _title(model, config),
-        history=(model.state.log_history if is_trainer else ()) if history is None else history,
+        history=(model.state.log_history if from_trainer else ()) if history is None else history,
         baseline=found,
         draws=draws,
         level=level,
         seed=seed,
     )
-    if is_trainer:
+    if from_trainer:
         model.note_report(report)
     report.folder = Path(folder)
     return save_report(report, folder, most) if predictions.is_first else report
@@ -154,7 +156,7 @@ def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def _title(model: Any, config: Any) -> str:
-    if isinstance(model, Trainer):
+    if is_trainer(model):
         name = model.args.hub_model_id or model.args.output_dir
     else:
         name = config.name_or_path

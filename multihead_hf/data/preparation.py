@@ -1,0 +1,118 @@
+"""Rows in any form, raw or prepared, as prepared rows."""
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sized
+from contextlib import AbstractContextManager
+from typing import Any
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from transformers import PreTrainedTokenizerBase
+
+from ..model.configuration_multihead import MultiHeadConfig
+from .encoding import prepare_dataset
+from .heads import features_of, is_list
+from .reading import column_names, joined_columns, said_readings
+from .record import check_record
+from .sources import is_read, read_dataset
+
+
+def read_and_prepare(
+    dataset: Any,
+    config: MultiHeadConfig,
+    reading: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase | None,
+    what: str,
+    require_labels: bool = True,
+    with_column: set[str] | None = None,
+    first: AbstractContextManager[Any] | None = None,
+) -> Any:
+    """Return rows with tokens and targets, also from a file or data frame; rows that are prepared stay as they are.
+
+    Args:
+        dataset: raw or prepared rows.
+        config: configuration of the model.
+        reading: how labels are read, as the options of `prepare_dataset`.
+        tokenizer: tokenizer of the encoder; not needed for prepared rows.
+        what: name of the rows in errors.
+        require_labels: whether rows without labels are refused.
+        with_column: names of heads are added to it, of which the rows have the column (all heads for prepared rows).
+            One of several datasets may then lack columns that `label_columns` names.
+        first: a context in which raw rows are prepared, such as one that lets the first process go ahead.
+
+    Raises:
+        ValueError: the rows cannot be prepared; names them.
+    """
+    options = dict(reading)
+    if is_read(dataset):
+        try:
+            dataset = read_dataset(dataset, strings=joined_columns(config.heads, options))
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        # a folder, or a dataset on the Hub
+        dataset = part_of(dataset, "train" if what.startswith("train_dataset") else "validation")
+    if isinstance(dataset, dict):
+        raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
+    if isinstance(dataset, Sized) and not len(dataset):
+        raise ValueError(f"{what} is empty")
+    if not isinstance(dataset, (Dataset, IterableDataset)):
+        _check_prepared_rows(dataset, what)
+        return dataset
+    columns = list(features_of(dataset))
+    if "input_ids" in columns:
+        if require_labels and "labels" not in columns:
+            raise ValueError(
+                f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
+                f"Columns: {columns}"
+            )
+        _check_windows(features_of(dataset)["input_ids"], config, what)
+        check_record(dataset, config, tokenizer, what)
+        if with_column is not None:
+            with_column.update(config.heads)
+        return dataset
+    if tokenizer is None:
+        raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
+    if with_column is not None:
+        said = {head: own.column for head, own in said_readings(config.heads, options).items()}
+        named = {head: own for head, own in said.items() if own and {*column_names(own)} & {*columns}}
+        with_column.update(named)
+        options["label_columns"] = named
+    try:
+        with first or contextlib.nullcontext():
+            return prepare_dataset(dataset, tokenizer, config, require_labels=require_labels, name=what, **options)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def part_of(dataset: Any, part: str) -> Any:
+    """Return the split `part` of a dataset that is in splits, a `DatasetDict`, and has it; anything else as it is."""
+    in_parts = isinstance(dataset, (DatasetDict, IterableDatasetDict))
+    return dataset[part] if in_parts and part in dataset else dataset
+
+
+def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
+    """
+    Raises:
+        ValueError: rows were prepared with windows and the model reads none, or the other way round.
+    """
+    has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
+    if has_windows != (config.truncation == "windows"):
+        raise ValueError(
+            f"{what} was prepared {'with' if has_windows else 'without'} windows, and the model has truncation="
+            f"{config.truncation!r}: pass the raw rows, or prepare them for this model"
+        )
+
+
+def _check_prepared_rows(rows: Any, what: str) -> None:
+    """
+    Raises:
+        ValueError: a list, torch dataset or stream holds raw rows, which nobody would tokenise.
+    """
+    if rows is None:
+        return
+    first = next(iter(rows), None) if isinstance(rows, Iterable) else rows[0]
+    if not isinstance(first, Mapping) or "input_ids" not in first:
+        keys = list(first) if isinstance(first, Mapping) else type(first).__name__
+        raise ValueError(
+            f"{what} is a {type(rows).__name__} of raw rows ({keys}); datasets, data frames and files are prepared for "
+            "you: Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
+        )

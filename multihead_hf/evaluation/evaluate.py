@@ -1,0 +1,81 @@
+"""Losses and metrics of an evaluation, counted batch by batch."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..model.head_multihead import HeadConfig
+from ..model.unwrapping import multi_head_model
+from .losses import EvaluationLoss
+from .metric_names import metric_keys
+from .predictions import batches_with_logits, model_reader
+from .streaming import StreamingMetrics
+
+
+class Evaluation:
+    """The exact losses and the metrics of the rows that are added; no logits are kept.
+
+    Args:
+        heads: the model's heads.
+        with_metrics: whether metrics are counted, and not losses only.
+        gather: tensors of this process → tensors of all processes, without rows that are there twice.
+    """
+
+    def __init__(
+        self, heads: Mapping[str, HeadConfig], with_metrics: bool = True, gather: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._gather = gather
+        self._loss = EvaluationLoss(heads)
+        self.metrics = StreamingMetrics(heads) if with_metrics else None
+
+    def add(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None) -> None:
+        """Add a batch of this process: head → logits (batch, labels), and targets of some or all of the heads."""
+        rows = {"logits": dict(logits), "labels": dict(labels)}
+        if sample_weight is not None:
+            rows["weight"] = {"weight": sample_weight}
+        if self._gather is not None:
+            rows = self._gather(rows)
+        self._loss.add(rows["logits"], rows["labels"], rows.get("weight", {}).get("weight"))
+        if self.metrics is not None:
+            self.metrics.add(rows["logits"], rows["labels"])
+
+    def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
+        """Return every head's metrics, `<head>_loss` of the labelled ones and, where the losses of all trained heads
+        are known, their combined `loss`."""
+        by_head, labelled = self._loss.losses()
+        losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
+        if labelled and by_head.keys() >= set(trained):
+            losses["loss"] = float(combine({name: by_head[name] for name in trained}))
+        if self.metrics is None:
+            return losses
+        self.metrics.losses = losses
+        return self.metrics.figures() | losses
+
+
+def evaluated(
+    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+) -> tuple[dict[str, float], StreamingMetrics]:
+    """Return the metrics of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
+
+    Args:
+        model, dataset, tokenizer, reading: as for `predicted`; no trainer.
+
+    Returns:
+        `<head>_<metric>`, `f1`, `<head>_loss` and `loss`; and what they were computed from, which prints as a table.
+
+    Raises:
+        ValueError: as for `predicted`, or no labelled row.
+    """
+    base = multi_head_model(model)
+    metric_keys(base.config.heads)
+    with model_reader(model, tokenizer, reading) as reader:
+        evaluation = Evaluation(base.config.heads)
+        rows = reader.prepared(dataset, "dataset")
+        for batch, logits in batches_with_logits(reader, rows, by_length=True):
+            evaluation.add(logits, batch["labels"], batch.get("sample_weight"))
+        found = evaluation.figures(base.combine, base.config.heads)
+    if evaluation.metrics is None or "f1" not in found:
+        raise ValueError(f"no row of the dataset is labelled; the heads are {list(base.config.heads)}")
+    return found, evaluation.metrics

@@ -1,0 +1,280 @@
+"""Logits and references of the rows of a dataset, from a model with its tokenizer or from a trainer."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import MultiHeadDataCollator
+from ..data.preparation import read_and_prepare
+from ..data.reading import OPTIONS
+from ..model.decoding_multihead import calibrated, check_finite, decide, probabilities
+from ..model.head_multihead import HeadConfig, near_names
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
+from ..model.objective_multihead import in_float32
+from ..model.unwrapping import multi_head_model
+from .metric_names import metric_keys
+from .metrics import MISSING
+
+TEXT_SETTINGS = ("text_columns", "max_length", "truncation", "max_windows", "stride", "window_pooling")
+BATCH_SIZE = "per_device_eval_batch_size"
+_KNOWN = (*OPTIONS, "reading", *TEXT_SETTINGS, BATCH_SIZE)
+
+
+class Predictions(NamedTuple):
+    """Of all rows of a data set, in their order.
+
+    Args:
+        model: the model that made them.
+        logits: head → (rows, labels).
+        references: head → label ids (rows,), or cells (rows, labels); −100 where they are not known.
+        is_first: whether this process is the first one, which writes.
+    """
+
+    model: MultiHeadModel
+    logits: Mapping[str, np.ndarray]
+    references: Mapping[str, np.ndarray]
+    is_first: bool = True
+
+    @property
+    def heads(self) -> Mapping[str, HeadConfig]:
+        """The model's heads."""
+        return self.model.config.heads
+
+    def labelled(self) -> list[str]:
+        """Heads with labelled rows."""
+        return [name for name, own in self.references.items() if (np.asarray(own) != MISSING).any()]
+
+    def scores(self, name: str) -> np.ndarray:
+        """Calibrated probabilities (rows, labels) of a head."""
+        return probabilities(self.heads[name], torch.from_numpy(self.logits[name])).numpy()
+
+    def decisions(self, name: str) -> np.ndarray:
+        """Predicted labels of a head, bool (rows, labels)."""
+        head, logits = self.heads[name], calibrated(self.heads[name], torch.from_numpy(self.logits[name]))
+        return decide(head, torch.from_numpy(self.scores(name)), logits=logits).numpy()
+
+    def checked(self) -> "Predictions":
+        """
+        Raises:
+            ValueError: logits that are not finite.
+        """
+        for name, own in self.logits.items():
+            check_finite(name, torch.from_numpy(np.asarray(own)))
+        return self
+
+
+@dataclass
+class ModelReader:
+    """A model in evaluation mode, and how rows are read for it.
+
+    Args:
+        model: the model, perhaps in a wrapper such as PEFT's.
+        tokenizer: its tokenizer.
+        labels: how labels are read, as the options of `prepare_dataset`.
+        batch_size: rows of a batch.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    labels: Mapping[str, Any]
+    batch_size: int
+
+    def prepared(self, dataset: Any, what: str, require_labels: bool = True) -> Any:
+        """Return the rows with tokens and targets; `what` is their name in errors."""
+        config = multi_head_model(self.model).config
+        first = PartialState().main_process_first()
+        return read_and_prepare(
+            dataset, config, self.labels, self.tokenizer, what, require_labels=require_labels, first=first
+        )
+
+
+def is_trainer(model: Any) -> bool:
+    """Return whether it is a trainer with a model, and not a model."""
+    return not isinstance(model, nn.Module) and callable(getattr(model, "predict", None)) and hasattr(model, "args")
+
+
+def predicted(
+    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+) -> Predictions:
+    """Return the logits and references of the rows of a dataset.
+
+    Args:
+        model: a trainer, or a `MultiHeadModel` (then with its tokenizer).
+        dataset: raw or prepared rows; or what this function has returned for them, which is given back.
+        tokenizer: tokenizer of the model; a trainer has its own.
+        reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
+            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
+            `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
+
+    Raises:
+        ValueError: no multi-head model, one without a tokenizer, rows that cannot be read, or logits that are not
+            finite.
+    """
+    if isinstance(dataset, Predictions):
+        return dataset
+    if is_trainer(model):
+        found = model.predict(dataset)
+        base = multi_head_model(model.model)
+        return Predictions(base, found.predictions, found.label_ids, model.is_world_process_zero()).checked()
+    base = multi_head_model(model)
+    metric_keys(base.config.heads)
+    logits: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
+    references: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
+    with model_reader(model, tokenizer, reading) as reader:
+        rows = reader.prepared(dataset, "dataset", require_labels=False)
+        for batch, found in batches_with_logits(reader, rows):
+            for name in base.config.heads:
+                logits[name].append(found[name].cpu().numpy())
+                references[name].append(batch["labels"][name].cpu().numpy())
+    return Predictions(base, _joined(logits), _joined(references), PartialState().is_main_process).checked()
+
+
+def prepared_rows(
+    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None, what: str, reading: Mapping[str, Any]
+) -> Any:
+    """Return the rows with tokens and targets, as the model or trainer reads them.
+
+    Args:
+        model, dataset, tokenizer, reading: as for `predicted`.
+        what: name of the rows in errors.
+
+    Raises:
+        ValueError: as for `predicted`.
+    """
+    if is_trainer(model):
+        config, tokenizer = multi_head_model(model.model).config, model.processing_class
+        first = model.args.main_process_first(desc=f"preparing {what}")
+        return read_and_prepare(dataset, config, model.args.reading, tokenizer, what, require_labels=False, first=first)
+    with model_reader(model, tokenizer, reading) as reader:
+        return reader.prepared(dataset, what, require_labels=False)
+
+
+def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
+    """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where not known."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in heads}
+    for batch in dataset.select_columns(["labels"]).with_format(None).iter(1000):
+        for name, head in heads.items():
+            unknown = [MISSING] * head.num_labels if head.multi_label else MISSING
+            values = [unknown if row.get(name) is None else row[name] for row in batch["labels"]]
+            cells = np.array(values, np.float32 if head.multi_label else np.int64)
+            parts[name].append(np.nan_to_num(cells, nan=MISSING) if head.multi_label else cells)
+    return {name: np.concatenate(own) for name, own in parts.items()}
+
+
+@contextlib.contextmanager
+def model_reader(
+    model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
+) -> Iterator[ModelReader]:
+    """Context in which a model is in evaluation mode, on an accelerator where there is one, and reads texts as
+    `reading` has it. Afterwards the model is as it was before, but for learned thresholds, which its configuration
+    then has.
+
+    Args:
+        model, tokenizer, reading: as for `predicted`.
+
+    Raises:
+        ValueError: as for `predicted`.
+    """
+    base = multi_head_model(model)
+    if tokenizer is None:
+        raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
+    for name in reading:
+        if name not in _KNOWN:
+            near = near_names(name, _KNOWN, 0.5)
+            raise ValueError(f"Unexpected keyword argument {name!r}.{near} Known: {', '.join(_KNOWN)}")
+    size = reading.get(BATCH_SIZE)
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ValueError(f"{BATCH_SIZE} {size!r}: give a whole number of 1 or more")
+    labels = {name: value for name, value in reading.items() if name in (*OPTIONS, "reading")}
+    base.sync_thresholds()
+    with evaluating(model), _text_settings(base, reading), _on_accelerator(model, base.device):
+        yield ModelReader(model, tokenizer, labels, size or 32)
+
+
+@contextlib.contextmanager
+def _text_settings(model: MultiHeadModel, reading: Mapping[str, Any]) -> Iterator[None]:
+    """Text settings in the model's configuration for a while."""
+    settings = {name: reading[name] for name in TEXT_SETTINGS if reading.get(name) is not None}
+    if isinstance(settings.get("text_columns"), str):
+        settings["text_columns"] = [settings["text_columns"]]
+    config = model.config
+    type(config)(**{**config.to_dict(), **settings})  # which says what is wrong with them
+    before = {name: getattr(config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(config, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(config, name, value)
+
+
+@contextlib.contextmanager
+def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """A model that is on the CPU, on the accelerator of this process for a while. (Quantized weights, and those that
+    are spread over devices, cannot be moved.)"""
+    fixed = getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None) is not None
+    moves = device.type == "cpu" and PartialState().device.type != "cpu" and not fixed
+    if moves:
+        model.to(PartialState().device)
+    try:
+        yield
+    finally:
+        if moves:
+            model.to(device)
+
+
+@torch.no_grad()
+def batches_with_logits(
+    reader: ModelReader, rows: Any, by_length: bool = False
+) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Yield batches of prepared rows with their logits.
+
+    Args:
+        reader: the model.
+        rows: prepared rows.
+        by_length: whether rows of like lengths may share a batch, which takes less time than the order of the rows.
+
+    Yields:
+        the batch on the model's device, and head → logits (batch, labels) in float32 or better.
+    """
+    base = multi_head_model(reader.model)
+    collate = MultiHeadDataCollator(reader.tokenizer, base.config)
+    for some in _batches(rows, reader.batch_size, by_length):
+        batch = _moved(collate(some), base.device)
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
+        logits = reader.model(**inputs).logits
+        yield batch, {name: in_float32(own) for name, own in logits.items()}
+
+
+def _batches(rows: Any, size: int, by_length: bool) -> Iterator[list[Any]]:
+    if by_length and isinstance(rows, Dataset) and "length" in rows.column_names:
+        order = np.argsort(-np.asarray(rows.with_format("numpy")["length"]), kind="stable")  # the longest come first
+        for start in range(0, len(order), size):
+            yield rows.__getitems__(order[start : start + size].tolist())
+        return
+    in_order = iter(rows if isinstance(rows, Iterable) else (rows[place] for place in range(len(rows))))
+    while some := list(islice(in_order, size)):
+        yield some
+
+
+def _joined(batches: Mapping[str, list[npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.concatenate(own) for name, own in batches.items()}
+
+
+def _moved(values: Any, device: torch.device) -> Any:
+    """Tensors, also of dicts, on a device."""
+    if isinstance(values, Mapping):
+        return {name: _moved(value, device) for name, value in values.items()}
+    return values.to(device) if isinstance(values, Tensor) else values

@@ -1,0 +1,88 @@
+"""A report as one HTML page, with its pictures and tables beside it."""
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from .files import write_whole
+from .report import Report
+from .report_pictures import HEAD_PICTURES, TRAINING_PICTURES, file_name
+
+PAGE = "report.html"
+TABLES = ("report.json", "mistakes.csv", "mistakes.parquet")
+
+
+def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> Report:
+    """Write `report.html`, `report.json`, the pictures, and the mistakes as CSV and Parquet.
+
+    Args:
+        report: what `make_report` gave.
+        folder: is made where it does not exist; other files in it stay.
+        most: mistakes of a head on the page; the tables have all.
+    """
+    place = Path(folder)
+    page = _template().render(report=report, most=most, number=_number, percent=_percent, help=_HELP)
+    # everything is made before the first file is written
+    content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
+    mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)
+    place.mkdir(parents=True, exist_ok=True)
+    for picture in report.pictures:
+        write_whole(place / f"{picture.name}.png", picture.data)
+    buffer = io.BytesIO()
+    mistakes.to_parquet(buffer, index=False)
+    write_whole(place / "mistakes.parquet", buffer.getvalue())
+    flat = mistakes.copy()
+    for column in ("true", "predicted"):
+        flat[column] = [" | ".join(labels) for labels in flat[column]]
+    for column in ("true_scores", "predicted_scores"):
+        flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
+    write_whole(place / "mistakes.csv", flat.to_csv(index=False).encode())
+    write_whole(place / "report.json", f"{content}\n".encode())
+    write_whole(place / PAGE, page.encode())
+    report.folder = place
+    return report
+
+
+def files_of_report(heads: Iterable[str]) -> list[str]:
+    """Names of all files that a report on these heads may have."""
+    taken: dict[str, str] = {}
+    stems = [file_name(name, taken) for name in heads]
+    pictures = [f"{stem}_{kind}.png" for stem in stems for kind in HEAD_PICTURES]
+    return [PAGE, *TABLES, *pictures, *(f"training_{kind}.png" for kind in TRAINING_PICTURES)]
+
+
+def _template() -> jinja2.Template:
+    source = resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
+    # strict, as a misspelt name would be an empty text
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(source)
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:g}%"
+
+
+_HELP = {
+    "accuracy": "rows that are right in every label",
+    "accuracy_cells": "right decisions over all labels; easily high with many rare labels",
+    "f1_micro": "over all labels together",
+    "f1_macro": "mean over the labels",
+    "f1_macro_present": "mean over the labels that occur here",
+    "f1_samples": "mean over the rows",
+    "f1_weighted": "mean over the labels, weighted by their rows",
+    "mcc": "Matthews correlation: 0 is chance, 1 is perfect",
+}

@@ -1,0 +1,28 @@
+"""Finding the `MultiHeadModel` inside a wrapper, such as PEFT's."""
+
+from typing import Any
+
+from torch import nn
+
+from .head_multihead import is_a
+from .modeling_multihead import MultiHeadModel
+
+
+def multi_head_model(model: Any) -> MultiHeadModel:
+    """The `MultiHeadModel` inside what is trained: itself, or the base model of a PEFT model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if is_a(module, MultiHeadModel):
+            return module
+    if model is None:
+        raise ValueError(
+            "there is no model: a hyperparameter search leaves none; make a MultiHeadTrainer with its best settings "
+            "(best_run.hyperparameters) and train it"
+        )
+    raise ValueError(
+        f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "
+        "MultiHeadModel.from_encoder(name_or_path, heads={...})"
+    )

@@ -1,0 +1,215 @@
+"""The model card of a run: what its Trainer knows, written with every model that it saves."""
+
+import copy
+import importlib.metadata
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers import TrainerCallback
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from ..evaluation.metric_names import metric_names
+from ..evaluation.report import Report
+from ..model.configuration_multihead import MultiHeadConfig
+from .card import CARD, CardFacts, check_given, picture_path, report_evaluation, report_pictures, write_card
+
+logger = logging.get_logger(__name__)
+
+PACKAGES = ("multihead-hf", "transformers", "torch", "datasets", "accelerate")
+# arguments that decide what is learned; others, such as folders, names of columns and tokens, are nobody's business
+SETTINGS = (
+    *("learning_rate", "encoder_learning_rate", "head_learning_rate", "threshold_learning_rate"),
+    *("layer_learning_rate_decay", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio"),
+    *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    *("bf16", "fp16", "seed", "data_seed", "train_sampling_strategy", "neftune_noise_alpha", "label_smoothing_factor"),
+    *("head_weighting", "mixing_probabilities", "mixing_temperature", "mixing_stop", "freeze_encoder", "train_heads"),
+    *("train_top_layers", "cache_features", "feature_dtype", "load_best_model_at_end", "metric_for_best_model"),
+)
+
+
+def changed_settings(args: Any, processes: int) -> dict[str, Any]:
+    """Arguments of `SETTINGS` that differ from their defaults, and the number of processes above 1."""
+    found: dict[str, Any] = {"processes": processes} if processes > 1 else {}
+    for each in fields(args):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        value = getattr(args, each.name)
+        value = getattr(value, "value", value)  # of an enum
+        if each.name in SETTINGS and value != getattr(default, "value", default) and value not in (None, {}):
+            found[each.name] = value if isinstance(value, (int, float, str)) else str(value)
+    return {name: found[name] for name in ("processes", *SETTINGS) if name in found}
+
+
+@dataclass
+class EvaluationSnapshot:
+    """The metrics of a model, with the step and the decision settings that they were computed at.
+
+    Args:
+        evaluations: as `CardFacts.evaluations`.
+        step: step of training.
+        settings: what decided about the labels (`decision_settings`).
+        pictures: as `CardFacts.pictures`.
+        files: path of each picture → PNG file.
+    """
+
+    evaluations: list[dict[str, Any]]
+    step: int
+    settings: dict[str, Any]
+    pictures: list[dict[str, str]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the evaluations, marked where the model has changed since."""
+        found = self.evaluations if self.settings == settings else [{**own, "stale": True} for own in self.evaluations]
+        return found if self.step == step else [{**own, "step": self.step} for own in found]
+
+
+class ModelCardCallback(TrainerCallback):
+    """Remembers what a model card tells of a run, and writes the card.
+
+    Args:
+        trainer: a `MultiHeadTrainer`.
+        given: what the user says for the card, as the argument `model_card`.
+        count_labels: returns head → label → training rows.
+    """
+
+    def __init__(self, trainer: Any, given: Any, count_labels: Callable[[], dict[str, dict[str, int]]]) -> None:
+        self._trainer = trainer
+        self._given: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+        self._count_labels = count_labels
+        self._label_counts: dict[str, dict[str, int]] | None = None
+        self._evaluated: EvaluationSnapshot | None = None
+        self._reported: EvaluationSnapshot | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._evaluated = self._reported = None
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the model now
+            best = [entry for entry in state.log_history if entry.get("step") == state.best_global_step]
+            sets = self._trainer.eval_dataset
+            logged = {key: value for entry in best for key, value in entry.items()}
+            self.note_evaluation(logged, list(sets) if isinstance(sets, dict) else None)
+
+    def note_evaluation(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
+        """Remember the metrics of an evaluation. (`on_evaluate` is told of each set alone, and not its name.)
+
+        Args:
+            metrics: as `evaluate` returns or logs them.
+            sets: names of the evaluation sets, `None` for a single one.
+        """
+        self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
+
+    def note_report(self, report: Report) -> None:
+        """Remember a report on the model as it is."""
+        saved = report.to_dict()
+        self._reported = self._snapshot([report_evaluation(saved)])
+        self._reported.pictures = report_pictures(saved)
+        self._reported.files = {picture_path(each.name): each.data for each in report.pictures}
+
+    def _snapshot(self, evaluations: list[dict[str, Any]]) -> EvaluationSnapshot:
+        return EvaluationSnapshot(evaluations, self._trainer.state.global_step, decision_settings(self._trainer.config))
+
+    def _newest(self) -> EvaluationSnapshot | None:
+        """Return the report or else the evaluation of the current model; where there is neither, the most recent one of
+        an older model."""
+        settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
+        known = [each for each in (self._reported, self._evaluated) if each is not None]
+        current = [each for each in known if each.settings == settings and each.step == step]
+        # (`max` takes the first of equals, the report)
+        return current[0] if current else max(known, key=lambda each: each.step, default=None)
+
+    def facts(self) -> CardFacts:
+        """Return what is known for the card: of the arguments, the training rows, the run, and its newest report or
+        evaluation."""
+        trainer = self._trainer
+        args, state, rows = trainer.args, trainer.state, trainer.train_dataset
+        facts = CardFacts(
+            model_id=trainer.hub_model_id or args.hub_model_id,
+            base_model=hub_name(getattr(trainer.config.encoder, "_name_or_path", "")),
+            versions=versions(),
+        )
+        for key, value in self._given.items():
+            setattr(facts, key, value)
+        if state.global_step:
+            facts.training = {"epochs": state.epoch, "steps": state.global_step}
+        if self._label_counts is None:
+            self._label_counts = self._count_labels()
+        if rows is not None:
+            facts.training["hyperparameters"] = changed_settings(args, args.world_size)
+            facts.training["labels"] = self._label_counts
+            if has_length(rows):
+                facts.training["rows"] = len(rows)
+        newest = self._newest()
+        if newest is not None:
+            facts.evaluations = newest.for_card(state.global_step, decision_settings(trainer.config))
+            facts.pictures = newest.pictures
+        return facts
+
+    def write(self, folder: str, given: Mapping[str, Any] | None = None) -> None:
+        """Write the card into a folder, unless there is one that somebody else has written.
+
+        Args:
+            folder: the folder.
+            given: what is said for the card besides; it is remembered.
+        """
+        self._given |= check_given({key: value for key, value in (given or {}).items() if value is not None})
+        facts, newest = self.facts(), self._newest()
+        if facts.model_id is None:
+            facts.model_id = os.path.basename(os.path.abspath(folder)) or None
+        if not write_card(folder, self._trainer.config, facts, None if newest is None else newest.files):
+            logger.info(f"{os.path.join(folder, CARD)} is not ours to write, and stays as it is")
+
+
+def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None) -> list[dict[str, Any]]:
+    """The heads' figures in what `evaluate` gives or logs, for each of the named sets.
+
+    Args:
+        metrics: `eval_<head>_<metric>`, or `eval_<set>_<head>_<metric>`, among others.
+        config: of the model.
+        sets: their names, `None` for a single one.
+    """
+    keys = [
+        f"{name}_{metric}"
+        for name, head in config.heads.items()
+        for metric in (*metric_names(head.problem_type, head.positive_label), "loss")
+    ]
+    found = []
+    for name in [None] if sets is None else sets:
+        start = "eval_" if name is None else f"eval_{name}_"
+        values = {key: float(metrics[start + key]) for key in keys if start + key in metrics}
+        found.append({"name": name, "metrics": {key: value for key, value in values.items() if math.isfinite(value)}})
+    return [each for each in found if each["metrics"]]
+
+
+def versions() -> dict[str, str]:
+    """Package → version, of those that make a model."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
+    """What decides about labels: head → labels, temperature, limits and, where they are not learned, thresholds."""
+    return {
+        name: (
+            [*head.labels],
+            copy.copy(head.calibration_temperature),
+            head.min_labels,
+            head.max_labels,
+            copy.copy(head.thresholds) if head.learn_thresholds is None else None,
+        )
+        for name, head in config.heads.items()
+    }
+
+
+def hub_name(name: str) -> str | None:
+    """`name` if it can be that of a repository, and is no path of this machine."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return None if not name or os.path.exists(name) else name

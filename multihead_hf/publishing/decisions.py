@@ -1,0 +1,33 @@
+"""Thresholds and temperatures that were chosen for a saved model, written into its folder."""
+
+import json
+from pathlib import Path
+
+from transformers.utils import CONFIG_NAME
+
+from ..evaluation.files import write_files_whole, write_whole
+from ..model.modeling_multihead import MultiHeadModel
+from .card import FACTS, read_facts, write_card
+
+
+def save_decisions(folder: str, model: MultiHeadModel) -> None:
+    """Write the thresholds and temperatures of `model` into the folder that it was loaded from (`config.json`), and the
+    card that tells of them anew. Of weights only learned thresholds change: they are taken out.
+
+    Raises:
+        ValueError: the card's facts cannot be read; nothing has been written.
+    """
+    config = model.config
+    facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
+    path = Path(folder) / CONFIG_NAME
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if any(own.get("learn_thresholds") is not None for own in saved["heads"]):
+        write_files_whole(Path(folder), model.save_pretrained, "*.safetensors*")
+    for own in saved["heads"]:
+        head = config.heads[own["name"]]
+        for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
+            own[setting] = getattr(head, setting)
+    write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
+    if facts is not None:
+        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        write_card(folder, config, facts)

@@ -1,0 +1,102 @@
+"""What the arguments leave open, and was chosen for a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..model.layers_multihead import module_key
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.unwrapping import multi_head_model
+from .arguments import MultiHeadTrainingArguments
+from .constant_loss import Constant, best_constants
+from .defaults import EPOCHS_RULE, encoder_rate, feature_size, fresh_head_rate, heads_in, is_fresh
+
+
+class OpenChoices:
+    """The best constant predictions, the rates of fresh heads, and what is said of such choices.
+
+    Args:
+        given: the arguments as the user gave them.
+    """
+
+    def __init__(self, given: MultiHeadTrainingArguments) -> None:
+        self.given = given
+        self._constants: dict[str, Constant] | None = None
+        self.head_rates: dict[str, float] | None = None  # module key → rate; `None` before they are measured
+
+    def forget_constants(self) -> None:
+        """Compute the constants anew when they are asked for: the heads' losses or the rows have changed."""
+        self._constants = None
+
+    def constants(self, model: MultiHeadModel, rows: Any) -> dict[str, Constant]:
+        """Return head → its best constant prediction on the training rows; nothing without such rows."""
+        if self._constants is None:
+            self._constants = {} if rows is None else best_constants(rows, model.config.heads)
+        return self._constants
+
+    def measure_head_rates(
+        self,
+        model: nn.Module,
+        rows: Any,
+        args: MultiHeadTrainingArguments,
+        collate: Callable[[Any], Any],
+        adam_like: bool,
+    ) -> dict[str, float]:
+        """Return and keep module key → learning rate, of the heads that are freshly made, where the arguments leave it
+        open. Where heads are all that is trained, `learning_rate` is theirs.
+
+        Args:
+            model: to be trained; nothing wraps it yet but PEFT.
+            rows: prepared training rows.
+            args: of the run.
+            collate: makes a batch of rows.
+            adam_like: as `moves_like_adam`.
+        """
+        base = multi_head_model(model)
+        fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
+        said = args.head_learning_rate is not None or (not _trains_encoder(base) and not self._chose_rate(base, args))
+        self.head_rates = {}
+        if fresh and rows is not None and adam_like and not said:
+            size = feature_size(base, rows, collate)
+            rates = {name: fresh_head_rate(base.config.heads[name].architecture, size) for name in fresh}
+            self.head_rates = {module_key(name): max(rate, args.learning_rate or 0.0) for name, rate in rates.items()}
+        return self.head_rates
+
+    def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
+        """Return what was chosen, in a sentence, and what might be set; empty where nothing was left open."""
+        told = []
+        if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and _trains_encoder(model):
+            told.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
+        if self.head_rates:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
+            told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
+        if self.given.num_train_epochs is None and args.max_steps <= 0:
+            told.append(f"num_train_epochs {args.num_train_epochs:g} ({EPOCHS_RULE})")
+        notes = [f"not set, and chosen: {', '.join(told)}"] if told else []
+        if args.head_learning_rate is None and not adam_like:
+            notes.append(
+                f"the heads have the learning_rate of the encoder, as no better one is known for this optimizer "
+                f"({args.optim.value}): set head_learning_rate if they learn too slowly"
+            )
+        return notes
+
+    def _chose_rate(self, model: MultiHeadModel, args: MultiHeadTrainingArguments) -> bool:
+        """Whether `learning_rate` was left open, and is still the one that was chosen."""
+        return self.given.learning_rate is None and args.learning_rate == encoder_rate(model.config.hidden_size)
+
+
+def moves_like_adam(args: MultiHeadTrainingArguments, given: tuple[Any, Any] | None) -> bool:
+    """Return whether the optimizer moves a weight by about the learning rate, whatever the gradient's size.
+
+    Args:
+        args: of the run.
+        given: the Trainer's `optimizer_cls_and_kwargs`.
+    """
+    made = None if given is None else getattr(given[0], "func", given[0])  # also of a functools.partial
+    name = str(args.optim.value) if made is None else str(getattr(made, "__name__", made))
+    return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
+
+
+def _trains_encoder(model: MultiHeadModel) -> bool:
+    return any(parameter.requires_grad for parameter in model.encoder.parameters())

@@ -1,0 +1,103 @@
+"""What a training log holds beside the combined loss."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
+
+from ..model.losses_multihead import loss_terms
+from ..model.modeling_multihead import MultiHeadOutput
+from ..model.unwrapping import multi_head_model
+from .gradients import gradient_norms
+
+
+class StepLog(TrainerCallback):
+    """Each head's loss and, where it has several, the terms of it, summed from one log to the next; and of the newest
+    step the gradient norms and learning rates.
+
+    Args:
+        trainer: a `MultiHeadTrainer`.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._keys: list[tuple[str, str | None]] = []  # head and term, `None` for the whole loss
+        self._sums = torch.zeros(0)
+        self._steps = 0
+        self._rates: dict[str, float] = {}
+        self._norms: dict[str, Tensor] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # (also where a run starts again with a smaller batch)
+        terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
+        self._keys = [(name, None) for name in terms]
+        self._keys += [(name, term.name) for name, own in terms.items() for term in own if len(own) > 1]
+        self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
+        whole = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
+        self._norms = {}
+        if whole and _may_be_logged(args, state, state.global_step + 1):
+            self._norms = gradient_norms(multi_head_model(self._trainer.model))
+
+    def count_step(self) -> None:
+        """Count an optimizer step."""
+        self._steps += 1
+
+    def note(self, output: MultiHeadOutput) -> None:
+        """Add the losses of a batch, which are its shares of the step's."""
+        groups = self._trainer.optimizer.param_groups
+        self._rates = {f"learning_rate_{group['name']}": float(group["lr"]) for group in groups if "name" in group}
+        losses, terms = output.losses or {}, output.loss_terms or {}
+        none = self._sums.new_zeros(())  # a collator of one's own may leave out heads
+        found = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._keys]
+        self._sums = self._sums + torch.stack(found).detach().float()
+
+    def take(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """Return what a log of the loss holds beside `logs`, and begin anew."""
+        if "loss" not in logs or not self._steps:
+            return {}
+        trainer = self._trainer
+        # shares of the step, on each process
+        sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
+        names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]
+        found = dict(zip(names, (sums / self._steps).tolist(), strict=True))
+        self._sums, self._steps = torch.zeros_like(sums), 0
+        weights = {} if trainer.head_weights is None else trainer.head_weights.values()
+        return {
+            **found,
+            **self._rates,
+            **self._norms_before_clipping(logs),
+            **learned_thresholds(trainer.model),
+            **{f"{name}_log_variance": value for name, value in weights.items()},
+        }
+
+    def _norms_before_clipping(self, logs: Mapping[str, float]) -> dict[str, float]:
+        total, limit = logs.get("grad_norm"), self._trainer.args.max_grad_norm
+        scale = 1.0 if total is None or limit <= 0 else max((total + 1e-6) / limit, 1.0)
+        return {key: float(norm) * scale for key, norm in self._norms.items()}
+
+
+def _may_be_logged(args: Any, state: Any, step: int) -> bool:
+    """Whether a step may be logged, as far as can be known before it ends."""
+    if args.logging_strategy != IntervalStrategy.STEPS:
+        return args.logging_strategy == IntervalStrategy.EPOCH
+    return step % state.logging_steps == 0 or (step == 1 and args.logging_first_step)
+
+
+def learned_thresholds(model: Any) -> dict[str, float]:
+    """Return mean, lowest and highest threshold of each head that learns them."""
+    base = multi_head_model(model)
+    base.sync_thresholds()
+    found = {}
+    for name, head in base.config.heads.items():
+        if head.learn_thresholds is not None and head.thresholds is not None:
+            values = head.thresholds
+            found[f"{name}_threshold_mean"] = sum(values) / len(values)
+            found[f"{name}_threshold_min"] = min(values)
+            found[f"{name}_threshold_max"] = max(values)
+    return found

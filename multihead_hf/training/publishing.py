@@ -1,0 +1,102 @@
+"""Saving and publishing of a Trainer's model."""
+
+import os
+from typing import Any
+
+from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.utils import PushInProgress
+
+from ..evaluation.report import Report
+from ..model.encoder_multihead import without_bars
+from ..model.unwrapping import multi_head_model
+from ..publishing.card import CardFacts
+from ..publishing.card_callback import ModelCardCallback
+from .arguments import MultiHeadTrainingArguments
+from .checkpoints import (
+    is_checkpoint,
+    push_from_checkpoint,
+    save_head_weighting,
+    save_trained_names,
+    trained_parameters,
+)
+from .head_weights import HeadWeights
+from .preparation import check_token
+
+
+class PublishingHooks(Trainer):
+    """The part of `MultiHeadTrainer` that saves and publishes."""
+
+    args: MultiHeadTrainingArguments
+    push_in_progress: PushInProgress | None
+    head_weights: HeadWeights | None
+    _card: ModelCardCallback
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, with the model card and without the Trainer's pickle, but in checkpoints.
+
+        Raises:
+            ValueError: the model could not be loaded again; nothing has been written.
+        """
+        multi_head_model(self.model).config.check_saveable()  # before the folder is made
+        # bars of weights that are written would be inside the bar of the training
+        without_bars(super().save_model, output_dir, _internal_call)
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        pickle = os.path.join(folder, TRAINING_ARGS_NAME)
+        if not self.args.should_save or not os.path.isdir(folder):
+            return
+        if is_checkpoint(folder):
+            save_trained_names(folder, trained_parameters(self.model))
+            if self.head_weights is not None:
+                save_head_weighting(folder, self.head_weights.log_variances)
+        elif os.path.isfile(pickle):
+            # a checkpoint keeps it for the Trainer; the folder that gets published must not hold one
+            os.remove(pickle)
+        if multi_head_model(self.model) is self.model:  # else PEFT writes that of its adapter
+            self._card.write(folder)
+
+    def card_facts(self) -> CardFacts:
+        """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or
+        the report on it (`write_report`)."""
+        return self._card.facts()
+
+    def note_report(self, report: Report) -> None:
+        """Let the model card that is written next tell of a report on the model as it is."""
+        self._card.note_report(report)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card into `output_dir`, as every save does, with what is said here; `dataset_tags` are names
+        on the Hub. Of an adapter PEFT writes the card. The other arguments of `Trainer.create_model_card` say nothing
+        that the model does not."""
+        if not self.is_world_process_zero():
+            return
+        if multi_head_model(self.model) is not self.model:
+            super().create_model_card(
+                language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
+            )
+            return
+        said = {"language": language, "license": license, "tags": tags}
+        self._card.write(self.args.output_dir, {**said, "base_model": finetuned_from, "datasets": dataset_tags})
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_from_checkpoint(self, checkpoint_folder)
+
+    def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> Any:
+        """As `Trainer.push_to_hub`.
+
+        Raises:
+            ValueError: there is no token to push with.
+        """
+        check_token(token or self.args.hub_token)
+        return super().push_to_hub(*args, token=token, **kwargs)

@@ -1,0 +1,80 @@
+"""The rows of a run, prepared for the heads of its model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import DatasetDict
+
+from ..data.preparation import part_of
+from ..evaluation.metric_names import check_set_keys, metric_keys
+from ..model.configuration_multihead import MultiHeadConfig
+from .arguments import MultiHeadTrainingArguments
+from .preparation import (
+    apply_text_settings,
+    check_best_metric,
+    check_cacheable,
+    check_same_labels,
+    labels_of,
+    prepared,
+    prepared_for_training,
+)
+
+
+class RunData:
+    """Training and evaluation rows: `train` and `evaluation` (a dict where there are several sets).
+
+    Args:
+        tokenizer: tokenizer of the encoder.
+        train: rows to train on, as they were given.
+        evaluation: rows to evaluate on, as they were given.
+        has_own_metrics: whether the user has a function of further metrics.
+    """
+
+    def __init__(self, tokenizer: Any, train: Any, evaluation: Any, has_own_metrics: bool) -> None:
+        self.tokenizer = tokenizer
+        self.train, self.evaluation = train, part_of(evaluation, "validation")
+        self._has_own_metrics = has_own_metrics
+        self._labels: dict[str, list[str]] | None = None  # of the heads that the rows were prepared for
+
+    def prepare(self, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
+        """Prepare the rows for a model, the first time; later models need the same heads.
+
+        Raises:
+            ValueError: rows that cannot be prepared, two metrics of one name, or other heads than before.
+        """
+        if self._labels is not None:
+            check_same_labels(self._labels, config)
+            apply_text_settings(config, args)
+            return
+        metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
+        if isinstance(self.evaluation, Mapping):
+            check_set_keys(config.heads, self.evaluation)
+        if not self._has_own_metrics:
+            check_best_metric(args, config, self.evaluation)
+        apply_text_settings(config, args)
+        train = prepared_for_training(self.train, config, args, self.tokenizer)
+        evaluation = self.prepared_for_evaluation(self.evaluation, config, args, "eval_dataset")
+        if args.cache_features:
+            sets = evaluation if isinstance(evaluation, dict) else {"eval_dataset": evaluation}
+            for what, rows in ({"train_dataset": train} | sets).items():
+                if rows is not None:
+                    check_cacheable(what, rows)
+        self.train, self.evaluation, self._labels = train, evaluation, labels_of(config)
+
+    def prepared_for_evaluation(
+        self, rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
+    ) -> Any:
+        """Return prepared rows, or a dict of them for a dict of several sets."""
+        if isinstance(rows, (dict, DatasetDict)):
+            name_of = (lambda name: f"{what} {name!r}") if what == "eval_dataset" else (lambda name: what)
+            return {name: prepared(own, config, args, self.tokenizer, name_of(name)) for name, own in rows.items()}
+        return prepared(rows, config, args, self.tokenizer, what)
+
+    def check_heads_of(self, rows: Any, config: MultiHeadConfig) -> None:
+        """
+        Raises:
+            ValueError: the rows were prepared here, for other heads than the model has now.
+        """
+        own = [self.train, self.evaluation, *(self.evaluation.values() if isinstance(self.evaluation, dict) else ())]
+        if self._labels is not None and rows is not None and any(rows is each for each in own):
+            check_same_labels(self._labels, config)
