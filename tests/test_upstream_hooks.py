@@ -20,6 +20,10 @@ OVERRIDDEN = {
         ["batch_samples", "device"],
         "it counts labels of tensors, and ours are dicts; `get_batch_samples` calls it, and so does evaluation",
     ),
+    "_get_train_sampler": (
+        ["train_dataset"],
+        "it makes the sampler by length, whose order has to be that of seed and epoch for a run that is resumed",
+    ),
     "_init_training_state": (
         ["max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
         "shares of a run become numbers of steps before a checkpoint is compared with them, which warns otherwise",

@@ -162,3 +162,15 @@ def dumped(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def printable(values: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+
+
+def no_formula(cell: str) -> str:
+    """A cell of a CSV file as text for spreadsheets, which take one that begins with =, +, -, @, a tab or a carriage
+    return for a formula and run it: an apostrophe before it keeps them from that. Numbers stay as they are."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

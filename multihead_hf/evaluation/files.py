@@ -23,6 +23,8 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         with naming(path):
             part.write_bytes(data)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())  # a name that lasts longer than what it names would be an empty file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

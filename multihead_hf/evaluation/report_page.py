@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from ..data.readers_text import no_formula
 from .files import write_whole
 from .report import Report
 from .report_pictures import HEAD_PICTURES, TRAINING_PICTURES, file_name
@@ -44,6 +45,8 @@ def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> R
         flat[column] = [" | ".join(labels) for labels in flat[column]]
     for column in ("true_scores", "predicted_scores"):
         flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
+    for column in flat.select_dtypes(exclude="number"):
+        flat[column] = [no_formula(cell) if isinstance(cell, str) else cell for cell in flat[column]]
     write_whole(place / "mistakes.csv", flat.to_csv(index=False).encode())
     write_whole(place / "report.json", f"{content}\n".encode())
     write_whole(place / PAGE, page.encode())

@@ -205,6 +205,11 @@ def calibrate(
             raise ValueError(f"head {name!r}: {error}") from None
     for name, own in found.items():
         head = base.config.heads[name]
+        if not own.is_determined:
+            logger.warning(
+                f"head {name!r}: these {own.rows:,} rows do not determine a temperature (the likelihood rises to the "
+                "end of the search, as on rows of one label), and the head keeps what it had"
+            )
         moved = _moved_thresholds(head, own.temperature)
         head.calibration_temperature = own.temperature
         if moved is not None:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..data.readers import NOT_DECODED, TextFile
-from ..data.readers_text import CSV
+from ..data.readers_text import CSV, no_formula
 
 SUFFIXES = (*CSV, ".jsonl")
 MAX_COLUMNS = 1_000
-_SEPARATORS = ("|", ";", ",", "/", "\t")
+_SEPARATORS = ("|", ";", ",", "/", "\t", "¦", "§", "‖", "␟")
 
 Row = dict[str, Any]
 
@@ -50,7 +50,8 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
 
 
 def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
-    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities.
+    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities. No
+    cell is a formula.
 
     Args:
         path: the CSV file to write.
@@ -72,7 +73,7 @@ def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str
             for head, labels in heads.items():
                 cells[f"predicted_{head}"] = sep.join(label["label"] for label in labels)
                 cells[f"predicted_{head}_score"] = sep.join(f"{label['score']:.6f}" for label in labels)
-            writer.writerow(cells)
+            writer.writerow({column: no_formula(cell) for column, cell in cells.items()})
     return sep
 
 

@@ -62,7 +62,7 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
     """
     check_place(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, **hub)
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except (OSError, ValueError, LookupError) as error:
         if not os.path.isdir(name_or_path):
             raise
@@ -84,7 +84,7 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
     if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
         raise ValueError(f"{name_or_path} is no saved model: it has no {CONFIG_NAME}")
     try:
-        config = AutoConfig.from_pretrained(name_or_path, **hub)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except OSError as error:
         where = "" if here else " is no folder here, and cannot be had from the Hub"
         raise ValueError(f"{name_or_path}{where}: {_in_one_line(error)}") from error

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.readers_text import no_formula
 from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig
@@ -230,6 +231,7 @@ class Table:
             for part in parts:
                 for row in map(self._rounded, self._read(part)):
                     cells = [self._cell(name, row.get(name)) for name in header]
+                    cells = [no_formula(cell) if isinstance(cell, str) else cell for cell in cells]
                     # a carriage return ends a line for most readers, and is not quoted by itself
                     broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
                     (quoted if broken else plain).writerow(cells)

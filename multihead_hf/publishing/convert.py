@@ -124,8 +124,8 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     )
     for name, own in weights.items():
         _load(place / WIMBERT_STATE, name, model.heads[name], own)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    encoder = AutoModel.from_pretrained(place, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    encoder = AutoModel.from_pretrained(place, dtype=torch.float32, trust_remote_code=False).eval()
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first = encoder(**tokens).last_hidden_state[:, 0]
@@ -205,7 +205,7 @@ def convert_ggu(
     heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
     # as the old model read its texts, whatever the backbone's own files have
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
-    encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32).eval()
+    encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32, trust_remote_code=False).eval()
     if rest:
         own = _encoder_weights(path, rest, encoder)
         model.encoder.load_state_dict(own, strict=False)  # it has no pooler
@@ -220,7 +220,9 @@ def convert_ggu(
             for name, own in found.items()
         }
 
-    return checked(model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, place)), old)
+    return checked(
+        model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, place), trust_remote_code=False), old
+    )
 
 
 def convert_sequence_classification(
@@ -237,7 +239,7 @@ def convert_sequence_classification(
         ValueError: its classifier is built in a way that no head of ours is, a regression, or the new logits are not
             the old ones.
     """
-    config = AutoConfig.from_pretrained(name_or_path)
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     kind = problem_type or config.problem_type
     if kind is None:
         raise ValueError(
@@ -254,7 +256,7 @@ def convert_sequence_classification(
         raise ValueError(f"the classifier of a {config.model_type!r} is none that our heads can be; known are {known}")
     first, activation, last = _MLP_HEADS[config.model_type]
     source, info = AutoModelForSequenceClassification.from_pretrained(
-        name_or_path, dtype=torch.float32, output_loading_info=True
+        name_or_path, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
     )
     source.eval()
     if info["missing_keys"]:
@@ -279,7 +281,7 @@ def convert_sequence_classification(
         for key, value in layer.state_dict().items()
     }
     _load(Path(name_or_path), head, model.heads[head], state)
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
 
 

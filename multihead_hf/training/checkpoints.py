@@ -250,21 +250,33 @@ def push_from_checkpoint(trainer: Any, checkpoint: str) -> None:
     copy_published_files(checkpoint, args.output_dir)
     by_steps = args.save_strategy == SaveStrategy.STEPS
     message = f"Training in progress, {f'step {state.global_step}' if by_steps else f'epoch {int(state.epoch)}'}"
-    upload = functools.partial(
-        HfApi().upload_folder,
-        repo_id=trainer.hub_model_id,
-        token=args.hub_token,
-        revision=args.hub_revision,
-        run_as_future=True,
-    )
+    common: dict[str, Any] = {
+        "repo_id": trainer.hub_model_id,
+        "token": args.hub_token,
+        "revision": args.hub_revision,
+        "run_as_future": True,
+    }
+    upload = functools.partial(HfApi().upload_folder, **common)
     ignored = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME]
     jobs = [upload(folder_path=args.output_dir, commit_message=message, ignore_patterns=ignored)]
     if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         last = args.hub_strategy == HubStrategy.CHECKPOINT
         place = "last-checkpoint" if last else os.path.basename(checkpoint)
         message = f"{message}, checkpoint"
-        jobs.append(upload(folder_path=checkpoint, path_in_repo=place, commit_message=message, ignore_patterns=["_*"]))
+        private = ["_*", TRAINING_ARGS_NAME, TRAINER_STATE_NAME]
+        jobs.append(upload(folder_path=checkpoint, path_in_repo=place, commit_message=message, ignore_patterns=private))
+        shown = _without_paths(Path(checkpoint, TRAINER_STATE_NAME))
+        path = f"{place}/{TRAINER_STATE_NAME}"
+        jobs.append(HfApi().upload_file(path_or_fileobj=shown, path_in_repo=path, commit_message=message, **common))
     trainer.push_in_progress = PushInProgress([*running, *jobs])
+
+
+def _without_paths(state: Path) -> bytes:
+    """The state of a run, in which the best checkpoint has no path of this machine."""
+    found = json.loads(state.read_text(encoding="utf-8"))
+    if found.get("best_model_checkpoint") is not None:
+        found["best_model_checkpoint"] = os.path.basename(found["best_model_checkpoint"])
+    return (json.dumps(found, indent=2, sort_keys=True) + "\n").encode()
 
 
 def check_resumable(checkpoint: str, trainer: Any) -> None:

@@ -19,8 +19,9 @@ from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from .arguments import MultiHeadTrainingArguments
+from .checks import check_countable
 from .console import set_title
-from .preparation import check_countable, prepared
+from .preparation import prepared
 from .run_data import RunData
 
 logger = logging.get_logger(__name__)
@@ -97,6 +98,18 @@ class RunningEvaluation:
                 with tqdm.external_write_mode():  # not behind a bar
                     logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
             self._collapsed[prefix, name] = kind
+
+
+@contextlib.contextmanager
+def keeping_weights(model: nn.Module) -> Iterator[None]:
+    """Context after which the weights are what they were. (With `bf16_full_eval` or `fp16_full_eval` the base class
+    rounds them for the evaluation, and would leave them so.)"""
+    before = {own: own.data for own in (*model.parameters(), *model.buffers())}
+    try:
+        yield
+    finally:
+        for own, data in before.items():
+            own.data = data.to(own.device)
 
 
 class EvaluationHooks(Trainer):
@@ -208,7 +221,11 @@ class EvaluationHooks(Trainer):
         check_countable(dataloader, self.args.world_size)
         prefix, wanted = kwargs.get("metric_key_prefix", "eval"), not self.args.prediction_loss_only
         gather = self.accelerator.gather_for_metrics
-        with self._evaluation.counted(self.config.heads, wanted, gather, prefix) as evaluation:
+        cast = self.args.bf16_full_eval or self.args.fp16_full_eval
+        with (
+            self._evaluation.counted(self.config.heads, wanted, gather, prefix) as evaluation,
+            keeping_weights(self.model) if cast else contextlib.nullcontext(),
+        ):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         # gloo frees gathered tensors in threads of its own, which wait for the interpreter: a process that ends before
         # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can

@@ -10,6 +10,7 @@ from transformers.trainer_optimizer import is_optimizer_factory
 from ..model.layers_multihead import module_key
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
+from .checkpoints import trained_parameters
 from .freezing import encoder_parts
 
 # also under the wrappers that PEFT and FSDP put around the heads
@@ -95,3 +96,17 @@ def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dic
         name = "heads" if len(architectures) == 1 else f"heads_{kind[0]}"
         names[kind] = name if architectures.count(kind[0]) == 1 else f"{name}_{kind[1]:g}"
     return {key: (names[kind], kind[1]) for key, kind in kinds.items()}
+
+
+def compare_trained(optimizer: Any, model: nn.Module) -> tuple[list[str], bool]:
+    """Return the names of trained parameters that an optimizer does not hold, and whether it holds others than those
+    that are trained.
+
+    Args:
+        optimizer: with parameter groups.
+        model: as it is trained.
+    """
+    trained = trained_parameters(model)
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, parameter in trained.items() if id(parameter) not in known]
+    return missing, bool(missing) or len(known) != len(trained)

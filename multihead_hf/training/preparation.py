@@ -1,22 +1,17 @@
-"""What must be true before training starts: arguments, data, weights and the model's precision."""
+"""Rows and models made ready for training: tokens and targets, losses, weights and precision."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate.data_loader import DataLoaderDispatcher
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
-from huggingface_hub import get_token
 from torch import nn
-from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.counting import head_counts
 from ..data.mixing import mix_datasets
 from ..data.preparation import part_of, read_and_prepare
 from ..data.reading import remember_readings, said_readings
-from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, near_names
 from ..model.losses_multihead import Loss, loss_settings
@@ -24,107 +19,6 @@ from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-
-def check_arguments(args: MultiHeadTrainingArguments) -> None:
-    """
-    Raises:
-        ValueError: arguments that cannot be right for several heads, DataParallel, or pushing without a token.
-    """
-    if not isinstance(args, MultiHeadTrainingArguments):
-        raise ValueError(f"args is a MultiHeadTrainingArguments, not {type(args).__name__}")
-    if args.label_smoothing_factor:
-        raise ValueError(
-            "label_smoothing_factor is for models with one head; smooth a head's labels with "
-            "HeadConfig(loss_kwargs={'label_smoothing': 0.1})"
-        )
-    if args.batch_eval_metrics or not args.eval_do_concat_batches:
-        raise ValueError("metrics of the heads need batch_eval_metrics=False and eval_do_concat_batches=True")
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
-            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
-        )
-    if args.cache_features:
-        _check_cache_arguments(args)
-    if args.push_to_hub:
-        check_token(args.hub_token)
-
-
-def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
-    if args.fp16_full_eval or args.bf16_full_eval:
-        raise ValueError(
-            "cache_features: fp16_full_eval and bf16_full_eval change the encoder's weights, and so its features; for "
-            "a smaller cache set feature_dtype='bfloat16'"
-        )
-    if "inputs" in args.include_for_metrics:
-        raise ValueError(
-            "cache_features: the metrics cannot have inputs (include_for_metrics), which are not read again"
-        )
-    if args.feature_cache_dir is not None and os.path.isfile(args.feature_cache_dir):
-        raise ValueError(f"feature_cache_dir {args.feature_cache_dir} is a file: give a folder")
-    if args.feature_cache_dir is not None and args.output_dir is not None:
-        inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
-        if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
-            raise ValueError(
-                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the model: "
-                "take a folder outside, or leave it out"
-            )
-
-
-def check_extensions(
-    args: MultiHeadTrainingArguments,
-    data_collator: Any = None,
-    optimizers: Any = (None, None),
-    compute_loss_func: Any = None,
-    **others: Any,
-) -> None:
-    """
-    Raises:
-        ValueError: arguments of the Trainer itself that cannot be right for several heads.
-    """
-    if compute_loss_func is not None:
-        raise ValueError(
-            "compute_loss_func would be scaled wrongly by accumulation and processes, and knows no heads: give each "
-            "head its loss, losses={head: function}"
-        )
-    if args.cache_features and data_collator is not None:
-        raise ValueError(
-            "cache_features collates features, which your data_collator does not know: leave one of them out"
-        )
-    if args.head_weighting == "uncertainty" and optimizers[0] is not None:
-        raise ValueError(
-            "head_weighting='uncertainty' learns parameters that an optimizer made before does not have: pass "
-            "optimizer_cls_and_kwargs instead of optimizers"
-        )
-
-
-def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
-    """
-    Args:
-        args: of the run, whose only metrics are the library's.
-        config: of the model.
-        evaluation: what is evaluated on, or a dict of several.
-
-    Raises:
-        ValueError: `metric_for_best_model` is none of the metrics; names near ones.
-    """
-    if args.metric_for_best_model is None or evaluation is None:
-        return
-    known = list(evaluation_keys(config.heads))
-    if args.prediction_loss_only:
-        known = ["loss", *(f"{name}_loss" for name in config.heads)]
-    if isinstance(evaluation, Mapping):
-        # each set's own, and the mean over them
-        known = [
-            *([] if args.prediction_loss_only else ["f1"]),
-            *(f"{name}_{key}" for name in evaluation for key in known),
-        ]
-    metric = args.metric_for_best_model.removeprefix("eval_")
-    if metric not in known and not metric.endswith(("runtime", "_per_second")):
-        near = near_names(metric, known)
-        shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-        raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")
 
 
 def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
@@ -146,30 +40,6 @@ def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
     best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
     known = [metrics[metric], *([] if best is None else [best])]
     return max(known) if greater else min(known)
-
-
-def check_token(token: str | None) -> None:
-    """
-    Raises:
-        ValueError: there is no token, neither this one nor a stored one.
-    """
-    if not token and not get_token():
-        raise ValueError(
-            "pushing to the Hub needs a token, and there is none: `hf auth login`, or set HF_TOKEN, or pass hub_token"
-        )
-
-
-def check_countable(dataloader: Any, processes: int) -> None:
-    """
-    Raises:
-        ValueError: an evaluation whose padded rows could not be told from its real ones.
-    """
-    if processes > 1 and not has_length(dataloader.dataset) and not isinstance(dataloader, DataLoaderDispatcher):
-        raise ValueError(
-            f"a stream is evaluated by {processes} processes, each reading it by itself: the rows with which the last "
-            "batch is filled up would be counted as data. Give a dataset with a length, or let one process read and "
-            'send: accelerator_config={"dispatch_batches": True, "split_batches": True}'
-        )
 
 
 def prepared_for_training(
@@ -221,22 +91,6 @@ def prepared(
     """As `read_and_prepare`; the first process prepares, and the others read what it has cached."""
     first = args.main_process_first(desc=f"preparing {what}")
     return read_and_prepare(dataset, config, args.reading, tokenizer, what, require_labels, with_column, first)
-
-
-def check_cacheable(what: str, rows: Any) -> None:
-    """
-    Raises:
-        ValueError: rows that cannot be told apart before they are read, for `cache_features`.
-    """
-    if not isinstance(rows, Dataset):
-        raise ValueError(
-            f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
-            "datasets.Dataset, a data frame or files, or leave cache_features out"
-        )
-    if rows.format["type"] == "custom":
-        raise ValueError(
-            f"cache_features reads each row once, and {what} has a transform of its own: leave one of them out"
-        )
 
 
 def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:

@@ -1,6 +1,7 @@
 """Saving and publishing of a Trainer's model."""
 
 import os
+from dataclasses import fields
 from typing import Any
 
 from transformers import Trainer
@@ -20,8 +21,8 @@ from .checkpoints import (
     save_trained_names,
     trained_parameters,
 )
+from .checks import check_token, warn_of_lost_decisions
 from .head_weights import HeadWeights
-from .preparation import check_token
 
 
 class PublishingHooks(Trainer):
@@ -40,7 +41,10 @@ class PublishingHooks(Trainer):
         """
         multi_head_model(self.model).config.check_saveable()  # before the folder is made
         # bars of weights that are written would be inside the bar of the training
-        without_bars(super().save_model, output_dir, _internal_call)
+        secrets = [each.name for each in fields(self.args) if each.name.endswith("token")]
+        # (a checkpoint keeps the arguments as a pickle; a push needs the token)
+        with self._with_arguments(**dict.fromkeys(secrets if _internal_call else ())):
+            without_bars(super().save_model, output_dir, _internal_call)
         folder = output_dir if output_dir is not None else self.args.output_dir
         pickle = os.path.join(folder, TRAINING_ARGS_NAME)
         if not self.args.should_save or not os.path.isdir(folder):
@@ -54,6 +58,8 @@ class PublishingHooks(Trainer):
             os.remove(pickle)
         if multi_head_model(self.model) is self.model:  # else PEFT writes that of its adapter
             self._card.write(folder)
+        elif not is_checkpoint(folder):
+            warn_of_lost_decisions(multi_head_model(self.model).config, folder)
 
     def card_facts(self) -> CardFacts:
         """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or

@@ -236,12 +236,14 @@ def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadMo
         settings = {key: value for key, value in asdict(run.model).items() if key not in ("encoder", "start_from")}
         settings = {key: value for key, value in settings.items() if value is not None}
         model = MultiHeadModel.from_encoder(run.model.encoder, heads=heads, **settings)
-        return model, AutoTokenizer.from_pretrained(run.model.encoder, revision=run.model.revision)
+        return model, AutoTokenizer.from_pretrained(
+            run.model.encoder, revision=run.model.revision, trust_remote_code=False
+        )
     model = MultiHeadModel.from_pretrained(run.model.start_from)
     for name, head in heads.items():
         if name not in model.config.heads:
             model.add_head(name, head)
-    return model, AutoTokenizer.from_pretrained(run.model.start_from)
+    return model, AutoTokenizer.from_pretrained(run.model.start_from, trust_remote_code=False)
 
 
 def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:

@@ -9,15 +9,8 @@ from ..data.preparation import part_of
 from ..evaluation.metric_names import check_set_keys, metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from .arguments import MultiHeadTrainingArguments
-from .preparation import (
-    apply_text_settings,
-    check_best_metric,
-    check_cacheable,
-    check_same_labels,
-    labels_of,
-    prepared,
-    prepared_for_training,
-)
+from .checks import check_best_metric, check_best_metric_is_labelled, check_cacheable, check_learnable
+from .preparation import apply_text_settings, check_same_labels, labels_of, prepared, prepared_for_training
 
 
 class RunData:
@@ -53,7 +46,10 @@ class RunData:
             check_best_metric(args, config, self.evaluation)
         apply_text_settings(config, args)
         train = prepared_for_training(self.train, config, args, self.tokenizer)
+        check_learnable(train, config, args)
         evaluation = self.prepared_for_evaluation(self.evaluation, config, args, "eval_dataset")
+        if not self._has_own_metrics:
+            check_best_metric_is_labelled(args, config, evaluation)
         if args.cache_features:
             sets = evaluation if isinstance(evaluation, dict) else {"eval_dataset": evaluation}
             for what, rows in ({"train_dataset": train} | sets).items():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint, has_length
 from transformers.utils import logging
 
@@ -23,7 +24,13 @@ from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     check_resumable,
     check_same_heads,
-    trained_parameters,
+)
+from .checks import (
+    check_arguments,
+    check_cacheable,
+    check_collator,
+    check_extensions,
+    warn_of_frozen_heads,
 )
 from .choices import OpenChoices, moves_like_adam
 from .console import use_console
@@ -33,19 +40,11 @@ from .features import FeatureCache, FeatureRows, cache_for, check_frozen
 from .freezing import check_trainable, freeze
 from .head_weights import HeadWeights, HeadWeightsCallback
 from .logs import StepLog
-from .optimizer import with_groups
-from .preparation import (
-    check_arguments,
-    check_cacheable,
-    check_extensions,
-    resolve_balanced,
-    search_metric,
-    search_objective,
-    upcast_trainable,
-    use_losses,
-)
+from .optimizer import compare_trained, with_groups
+from .preparation import resolve_balanced, search_metric, search_objective, upcast_trainable, use_losses
 from .publishing import PublishingHooks
 from .run_data import RunData
+from .sampling import SeededByEpoch
 from .step import OptimizerStep, leave_out_repeated_rows
 
 logger = logging.get_logger(__name__)
@@ -134,6 +133,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             raise ValueError("cache_features needs the whole encoder in each process: leave out FSDP and DeepSpeed")
         if data_collator is None:
             self.data_collator = MultiHeadDataCollator(processing_class, self.config)
+        elif self._data.train is not None:
+            check_collator(data_collator, self._data.train)
         # without a function of the user's the base class keeps no predictions
         self.compute_metrics = None if compute_metrics is None else self._evaluation.noting_keys(compute_metrics)
 
@@ -152,6 +153,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         if args.cache_features:
             check_frozen(base)
         upcast_trainable(model)
+        warn_of_frozen_heads(model, base.config, args.train_heads or list(base.config.heads))
         if args.head_weighting == "uncertainty":
             # where exp(−s)·L + s/2 is lowest for the loss of the best constant prediction
             constants = self._choices.constants(base, self._data.train)
@@ -185,6 +187,13 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
                     return sampler_fn(dataset)  # which has the lengths
 
         return super()._get_dataloader(rows, description, batch_size, sampler, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return SeededByEpoch(sampler, seed)
 
     def _feature_rows(self, dataset: Any) -> FeatureRows:
         if self._feature_cache is None:
@@ -292,7 +301,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
         steps = {name: math.ceil(max_steps * own) for name, own in shares.items() if own is not None and own < 1}
         with self._with_arguments(**steps):
-            return super()._init_training_state(max_steps, *args, **kwargs)
+            epochs, batches = super()._init_training_state(max_steps, *args, **kwargs)
+        if self.state.global_step < max_steps:
+            return epochs, batches
+        # the base class looks at `max_steps` after a step only, and would take one more of a run that has ended
+        return math.ceil(self.state.num_train_epochs), 0
 
     # ---- optimizer ----
 
@@ -318,19 +331,6 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         finally:
             self.optimizer_cls_and_kwargs = given
 
-    def _forget_optimizer_of_other_heads(self) -> None:
-        """After an earlier run heads may have come and gone: an optimiser made here is then made anew."""
-        # between the trials of a search there is no model
-        if self.optimizer is None or self.model is None:
-            return
-        trained = trained_parameters(self.model)
-        known = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        missing = [name for name, parameter in trained.items() if id(parameter) not in known]
-        if self._made_optimizer and (missing or len(known) != len(trained)):
-            self.optimizer = self.lr_scheduler = None
-        elif missing:
-            logger.warning(f"the optimizer that was passed does not hold {missing[:5]}, which will not be trained")
-
     # ---- runs ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -354,12 +354,20 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
                 self._while_training.enter_context(self.head_weights.on_model(self.model))
             if self.resumed_from is not None:
                 (check_same_heads if sharded else check_resumable)(self.resumed_from, self)
-            self._forget_optimizer_of_other_heads()
+            # (between the trials of a search there is no model)
+            if self.optimizer is not None and self.model is not None:
+                missing, is_of_others = compare_trained(self.optimizer, self.model)
+                if is_of_others and self._made_optimizer:  # heads have come and gone since an earlier run
+                    self.optimizer = self.lr_scheduler = None
+                elif missing:
+                    logger.warning(f"the optimizer that was passed does not hold {missing[:5]}, which are not trained")
             # before anything wraps the model, and before a checkpoint is loaded; `model_init` makes the model later
             self._choices.head_rates = None
             if self.model_init is None and self.optimizer is None:
                 self._measure_head_rates(self.model)
             result = super().train(resume_from_checkpoint, *args, **kwargs)
+            if not sharded:  # from now on it computes as the saved model will, without autocast
+                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             if sharded:
                 self._while_training.pop_all()
                 self._while_training = None

@@ -54,19 +54,20 @@ def everywhere(path: Path, **options: Any) -> None:
         ("rows.csv", ("sep=;\n" + SEMICOLON).encode("utf-8-sig"), {}),
         ("rows.csv", SEMICOLON.encode("cp1252"), {"encoding": "cp1252", "delimiter": ";"}),
         ("rows.tsv", SEMICOLON.replace(";", "\t").encode(), {}),
-        ("rows.csv.gz", gzip.compress(COMMA.encode()), {}),
-        ("rows.CSV.GZ", gzip.compress(SEMICOLON.encode("utf-16")), {}),
+        ("rows.csv.gz", gzip.compress(COMMA.encode(), mtime=0), {}),
+        ("rows.CSV.GZ", gzip.compress(SEMICOLON.encode("utf-16"), mtime=0), {}),
         ("rows.csv.zst", zst(COMMA.encode()), {}),
         ("rows.jsonl", LINES.encode(), {}),
         ("rows.ndjson", LINES.encode("utf-8-sig"), {}),
         ("rows.jsonl", LINES.encode("utf-16"), {}),
         ("rows.jsonl", LINES.encode("cp1252"), {"encoding": "cp1252"}),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode()), {}),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0), {}),
         ("rows.jsonl.zst", zst(LINES.encode()), {}),
         ("rows.json", json.dumps(ROWS, indent=1).encode(), {}),
         ("rows.json", LINES.encode("utf-16"), {}),
-        ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode()), {}),
+        ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0), {}),
     ],
+    ids=lambda own: own if isinstance(own, str) else "",
 )
 def test_however_a_file_is_written(tmp_path: Path, name: str, content: bytes, options: dict[str, str]) -> None:
     path = tmp_path / name
@@ -210,7 +211,7 @@ def test_excel_rows(tmp_path: Path) -> None:
 
 
 def test_parts_of_a_folder_may_be_packed(tmp_path: Path) -> None:
-    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(COMMA.encode()))
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(COMMA.encode(), mtime=0))
     (tmp_path / "dev.jsonl").write_text(LINES)
     assert {part: rows.to_list() for part, rows in read_dataset(tmp_path).items()} == {
         "train": ROWS,

@@ -20,6 +20,7 @@ from hub_server import HubServer
 from transformers import pipeline
 
 from multihead_hf import MultiHeadPredictor, predict_files
+from multihead_hf.inference.parts import Parts
 
 ROWS = [{"id": f"{i:03}", "text": f"w{i % 60} w{i * 7 % 60} w{i % 11}", "topic": "x"} for i in range(50)]
 
@@ -571,12 +572,13 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        OSError, match=r"No space left.*part-00000003\.jsonl'; .*out\.csv\.parts holds .* --resume goes on"
+        OSError,
+        match=r"No space left.*part-00000003\.\w+\.unfinished\.jsonl'; .*out\.csv\.parts holds .* --resume goes on",
     ):
         predict_files(predictor(saved), source, out)
     monkeypatch.undo()
-    left = sorted(path.name for path in (tmp_path / "out.csv.parts").iterdir())
-    assert left == ["part-00000000.jsonl", "part-00000001.jsonl", "part-00000002.jsonl", "state.json"]
+    left = sorted(path.name.split(".")[0] for path in (tmp_path / "out.csv.parts").iterdir())
+    assert left == ["lock", "part-00000000", "part-00000001", "part-00000002", "state"]
     assert not out.exists()
     assert predict_files(predictor(saved), source, out, resume=True).resumed == 24
     assert [int(row) for row in pd.read_csv(out)["row"]] == list(range(50))
@@ -670,3 +672,57 @@ def test_the_command(saved: Path, tmp_path: Path) -> None:
     assert cli("predict", saved, source).returncode == 2
     missing = cli("predict", tmp_path, source, "-o", tmp_path / "x.csv")
     assert (missing.returncode, "has no config.json" in missing.stderr) == (1, True)
+
+
+def killed_run(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    """Source and output of a run that has ended after two of its parts."""
+    source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.jsonl"
+    count = iter(range(3))
+    monkeypatch.setattr(
+        "multihead_hf.inference.parts.os.replace",
+        lambda *args: os.rename(*args) if next(count, None) is not None else (_ for _ in ()).throw(Stopped()),
+    )
+    with pytest.raises(Stopped):
+        predict_files(predictor(saved), source, out)
+    monkeypatch.undo()
+    return source, out
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_parts_that_were_cut_are_predicted_again(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What a power cut leaves of a file that had its name before it was written."""
+    source, out = killed_run(saved, tmp_path, monkeypatch)
+    part = min((tmp_path / "out.jsonl.parts").glob("part-*"))
+    part.write_bytes(part.read_bytes()[:size])
+    report = predict_files(predictor(saved), source, out, resume=True)
+    assert (report.rows, 0 < report.resumed < 50) == (50, True)
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(50))
+
+
+def test_two_runs_do_not_write_one_output(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = killed_run(saved, tmp_path, monkeypatch)
+    other = Parts(out, ".jsonl")
+    other.lock()
+    before = sorted((tmp_path / "out.jsonl.parts").iterdir())
+    for options in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(ValueError, match=r"another run is writing .*out\.jsonl at this moment"):
+            predict_files(predictor(saved), source, out, **options)
+    assert sorted((tmp_path / "out.jsonl.parts").iterdir()) == before
+    other.unlock()
+    assert predict_files(predictor(saved), source, out, resume=True).rows == 50
+
+
+def test_a_run_that_has_ended_is_not_done_again(saved: Path, tmp_path: Path) -> None:
+    source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.jsonl"
+    first = predict_files(predictor(saved), source, out)
+    before = out.stat()
+    again = predict_files(predictor(saved), source, out, resume=True)
+    assert (again.rows, again.resumed, again.texts) == (first.rows, 50, 0)
+    assert out.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(ValueError, match=r"is of a run with another top_k"):
+        predict_files(predictor(saved), source, out, resume=True, top_k=1)
+    out.write_text(out.read_text() + "{}\n")
+    with pytest.raises(ValueError, match=r"exists already"):
+        predict_files(predictor(saved), source, out, resume=True)

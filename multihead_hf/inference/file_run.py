@@ -1,0 +1,392 @@
+"""One run over files: windows of rows are read, predicted and written as parts, and the parts are joined."""
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from tqdm.auto import tqdm
+
+from ..data.readers import NOT_DECODED, Row
+from ..evaluation.digest import module_digest, plain_config
+from ..evaluation.files import naming, write_whole
+from ..model.decoding_multihead import rows_not_finite
+from .parts import Part, Parts
+from .precision import AUTO
+from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor
+from .rows import RowSource, columns_of, is_read_by, is_within
+from .tables import Table
+
+_FORMAT = 1
+_MEASURED = 2048  # texts on which the precision is chosen
+
+
+@dataclass
+class PredictionReport:
+    """What `predict_files` did.
+
+    Args:
+        output: the file of predictions.
+        rows: how many rows it has.
+        bad_rows: rows that could not be read; they are in the file `errors`.
+        errors: that file, or `None` where every row is good.
+        resumed: rows of the input, good and bad, that an earlier run had done.
+        texts: texts that the model has read in this run; one that comes again soon is read once.
+        cut: how many of them were longer than it reads.
+        seconds: of this run, without loading the model.
+        precision: in which the model ran.
+        undecoded: those of the bad rows whose bytes are of another encoding than was expected.
+    """
+
+    output: str
+    rows: int
+    bad_rows: int
+    errors: str | None
+    resumed: int
+    texts: int
+    cut: int
+    seconds: float
+    precision: str
+    undecoded: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        done = self.rows + self.bad_rows - self.resumed
+        lines = [f"{self.output}: {self.rows:,} rows; {done / max(self.seconds, 1e-9):,.0f} rows/s ({self.precision})"]
+        if self.resumed:
+            lines.append(f"{self.resumed:,} rows of the input had been done before")
+        if self.cut:
+            lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
+        if self.bad_rows:
+            lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
+        if self.undecoded:
+            lines.append(
+                f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "
+                "(encoding='cp1252')"
+            )
+        return "\n".join(lines)
+
+
+@dataclass
+class _Window:
+    """Rows that are predicted and written together.
+
+    Args:
+        index: of the window.
+        end: number of the first row after it.
+        numbers: of its good rows, in the input.
+        rows: the good rows.
+        places: where the good rows stand in the input.
+        bad: lines of the file of errors.
+        encoded: tokens of the good rows' texts; `None` where nothing is to be computed.
+        share: of the input, how much has been read.
+    """
+
+    index: int
+    end: int
+    numbers: list[int]
+    rows: list[dict[str, Any]]
+    places: list[str]
+    bad: list[dict[str, Any]]
+    encoded: Encoded | None
+    share: float
+
+
+class FileRun:
+    """One call of `predict_files`."""
+
+    def __init__(
+        self,
+        predictor: MultiHeadPredictor,
+        rows: RowSource,
+        table: Table,
+        written: tuple[Path, Path],
+        texts: list[str],
+        strict: bool,
+    ) -> None:
+        self.predictor, self.rows, self.table = predictor, rows, table
+        self.output, self.errors = written
+        self.parts = Parts(self.output, table.part_suffix)
+        self.texts, self.strict = texts, strict
+        self.processes = PartialState()
+        self.done: dict[int, Part] = {}  # parts that this run finds
+        self.resumed = 0
+        self.read_before = predictor.computed, predictor.cut
+
+    def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> PredictionReport | None:
+        """Check what is there, and settle what all processes and later runs have to agree on. Return the report of the
+        run that has done all this already, if there is one and this one is to go on."""
+        for path in self.rows.files:
+            if is_within(path, (self.output, self.errors, self.parts.folder)):
+                raise ValueError(f"{path} is the input: give another output")
+        if self.output.is_file() and is_read_by(source, self.output) and not self._is_of_a_run(self.output):
+            raise ValueError(f"{self.output} is one of the input's files, and of no earlier run: give another output")
+        if self.output.is_dir():
+            raise ValueError(f"{self.output} is a folder: give a file")
+        files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
+        about = {
+            "format": _FORMAT,
+            "model": _digest(self.predictor),
+            "input": files if files else [source, self.rows.version],
+            "heads": self.predictor.heads,
+            "precision asked for": self.predictor.precision,
+            **settings,
+        }
+        about = json.loads(json.dumps(about))
+        agreed: list[Any] = [None, None, None]  # report of a run that has ended, precision, run
+        if self.processes.is_main_process:
+            self.parts.lock()
+            agreed[0] = self._ended(about) if resume and not overwrite else None
+            if agreed[0] is None:
+                agreed[1] = self._begun(about, resume, overwrite)
+                agreed[2] = self.parts.run
+        # one precision for all, whatever each would have measured
+        broadcast_object_list(agreed)
+        if agreed[0] is not None:
+            return PredictionReport(**agreed[0])
+        self.predictor.use(agreed[1])
+        self.parts.run = agreed[2]
+        self.done = self.parts.done()
+        self.processes.wait_for_everyone()
+        return None
+
+    def _ended(self, about: dict[str, Any]) -> dict[str, Any] | None:
+        """The report of a run that has written this output already.
+
+        Raises:
+            ValueError: it was of something else.
+        """
+        if self.parts.can_go_on() or (before := self.parts.ended()) is None:
+            return None
+        _refuse_other(self.output, about, before, "give another output, or --overwrite")
+        return {**before["report"], "seconds": 0.0, "texts": 0, "cut": 0, "resumed": before["rows read"]}
+
+    def _begun(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str:
+        """Go on with a run before, or begin a new one; the precision.
+
+        Raises:
+            ValueError: there is an output, or a run before, and it is not said what is to become of it, or that was of
+                something else.
+        """
+        parts = self.parts
+        # (an earlier run may have been ended between the output and the removal of its parts)
+        goes_on = resume and parts.can_go_on()
+        for place in (self.output, self.errors):
+            if place.exists() and not overwrite and not goes_on:
+                raise ValueError(f"{place} exists already: give another output, or --overwrite")
+        if parts.can_go_on() and not resume and not overwrite:
+            raise ValueError(
+                f"{parts.folder} was left by an earlier run: --resume goes on with it, --overwrite drops it"
+            )
+        if goes_on:
+            before = parts.state()
+            if not overwrite:
+                _refuse_other(parts.folder, about, before, "run it as it was, or --overwrite drops it")
+            if all(before.get(name) == about[name] for name in about):
+                parts.run = before["run"]
+                return before["precision"]
+        precision = self._precision()
+        parts.begin({**about, "precision": precision})
+        return precision
+
+    def _is_of_a_run(self, path: Path) -> bool:
+        """Whether a file has the columns of predictions."""
+        return {name for name, _ in self.table.columns.ours()} <= set(columns_of(path))
+
+    def _precision(self) -> str:
+        """As asked for, or, where there are enough texts, the fastest."""
+        if self.predictor.precision != AUTO:
+            return self.predictor.precision
+        texts = []
+        for row in itertools.islice(self.rows, _MEASURED):
+            if self._problem(row) is None:
+                texts.append(tuple(row.values[name] for name in self.texts))
+        if len(texts) < WORTH_MEASURING:
+            return "fp32"
+        return self.predictor.measure(self.predictor.encode(texts)).precision
+
+    def go(self, top_k: int | None, threshold: Any, progress: bool) -> PredictionReport:
+        """Predict and write all windows, and put them together."""
+        begun = time.perf_counter()
+        windows = end = 0
+        bar = tqdm(total=self.rows.total, unit=" rows", disable=not (progress and self.processes.is_main_process))
+        with bar:
+            for window in _ahead(self._windows()):
+                windows, end = window.index + 1, window.end
+                if window.encoded is not None:
+                    self._predict(window, top_k, threshold)
+                if self.rows.total is None and window.share > 0:
+                    bar.total = round(end / window.share)
+                bar.update(end - bar.n)
+        self.processes.wait_for_everyone()
+        ended = [(self.predictor.computed - self.read_before[0], self.predictor.cut - self.read_before[1])]
+        read = gather_object(ended)
+        bad, undecoded = self._join(windows, end) if self.processes.is_main_process else (0, 0)
+        report = PredictionReport(
+            str(self.output),
+            end - bad,
+            bad,
+            str(self.errors) if bad else None,
+            self.resumed,
+            sum(texts for texts, _ in read),
+            sum(cut for _, cut in read),
+            time.perf_counter() - begun,
+            self.predictor.chosen or self.predictor.precision,
+            undecoded,
+        )
+        if self.processes.is_main_process:
+            self.parts.end({"report": report.to_dict(), "rows read": end})
+        return report
+
+    def _windows(self) -> Iterator[_Window]:
+        """Windows of the input, tokenised where they are this process's to predict and not yet done."""
+        numbered = enumerate(self.rows)
+        size, processes = self.predictor.window_rows, self.processes
+        for index in itertools.count():
+            rows = list(itertools.islice(numbered, size))
+            if not rows:
+                return
+            end = rows[-1][0] + 1
+            done = index in self.done
+            self.resumed += len(rows) if done else 0
+            mine = index % processes.num_processes == processes.process_index
+            if done or not mine:
+                yield _Window(index, end, [], [], [], [], None, self.rows.share)
+                continue
+            numbers, values, places, bad = self._sorted_out(rows)
+            encoded = self.predictor.encode([tuple(row[name] for name in self.texts) for row in values])
+            yield _Window(index, end, numbers, values, places, bad, encoded, self.rows.share)
+
+    def _sorted_out(
+        self, rows: list[tuple[int, Row]]
+    ) -> tuple[list[int], list[dict[str, Any]], list[str], list[dict[str, Any]]]:
+        """Numbers, values and places of good rows, and what is to be said of bad ones.
+
+        Raises:
+            ValueError: a bad row where none is allowed.
+        """
+        numbers, good, places, bad = [], [], [], []
+        for number, row in rows:
+            problem = self._problem(row)
+            if problem is None:
+                numbers.append(number)
+                good.append(row.values)
+                places.append(row.place)
+            elif self.strict:
+                raise ValueError(f"row {number} ({row.place}): {problem}")
+            else:
+                said = {"row": number, "place": row.place, "error": problem, "values": row.values}
+                bad.append(said if row.line is None else {**said, "line": row.line})
+        return numbers, good, places, bad
+
+    def _problem(self, row: Row) -> str | None:
+        if row.error is not None:
+            return row.error
+        for name in self.texts:
+            if name not in row.values:
+                return f"there is no column {name!r}"
+            if not isinstance(row.values[name], str):
+                return f"column {name!r} is {row.values[name]!r}, and a text is expected"
+        taken = [name for name, _ in self.table.columns.ours() if name in row.values]
+        if taken and self.table.columns.kept is None:
+            return f"column {taken[0]!r} is one of the output's, and this row has one of that name"
+        return None
+
+    def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
+        assert window.encoded is not None
+        logits = self._without_bad(window, self.predictor.compute(window.encoded))
+        rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
+        if window.bad:  # before the part, which says that the window is done
+            lines = [json.dumps(each, ensure_ascii=True, default=str) for each in window.bad]
+            write_whole(self.parts.errors(window.index), "".join(f"{line}\n" for line in lines).encode())
+        self.parts.write(window.index, len(rows), lambda path: self.table.write_part(path, rows))
+
+    def _without_bad(self, window: _Window, logits: Logits) -> Logits:
+        """The logits, without rows in which they are not finite; these are bad rows.
+
+        Raises:
+            ValueError: a bad row where none is allowed.
+        """
+        wrong: dict[int, str] = {}
+        for name, own in logits.items():
+            for row in rows_not_finite(torch.from_numpy(own)):
+                wrong.setdefault(row, f"the logits of head {name!r} are not finite (NaN or infinity)")
+        if not wrong:
+            return logits
+        for row in sorted(wrong):
+            if self.strict:
+                raise ValueError(f"row {window.numbers[row]} ({window.places[row]}): {wrong[row]}")
+            said = {"row": window.numbers[row], "place": window.places[row], "error": wrong[row]}
+            window.bad.append({**said, "values": window.rows[row]})
+        window.bad.sort(key=lambda each: each["row"])
+        good = [row for row in range(len(window.rows)) if row not in wrong]
+        window.numbers = [window.numbers[row] for row in good]
+        window.rows = [window.rows[row] for row in good]
+        return {name: own[good] for name, own in logits.items()}
+
+    def _join(self, windows: int, rows: int) -> tuple[int, int]:
+        """Put the parts together; how many bad rows there are, and how many of them could not be decoded.
+
+        Raises:
+            ValueError: the parts have not all of the rows.
+        """
+        parts = self.parts.done()
+        missing = [index for index in range(windows) if index not in parts]
+        errors = [path for path in map(self.parts.errors, range(windows)) if path.is_file()]
+        bad = undecoded = 0
+        unfinished = self.parts.folder / f".errors.{self.parts.run}"
+        with naming(self.errors), unfinished.open("wb") as file:
+            for path in errors:
+                lines = path.read_bytes()
+                bad += lines.count(b"\n")
+                undecoded += sum(NOT_DECODED in json.loads(line)["error"] for line in lines.splitlines())
+                file.write(lines)
+        written = sum(part.rows for part in parts.values())
+        if missing or written + bad != rows:
+            raise ValueError(
+                f"{self.parts.folder} holds {written:,} rows and {bad:,} bad ones of {rows:,}: --resume predicts what "
+                "is missing"
+            )
+        if bad:
+            os.replace(unfinished, self.errors)
+        else:
+            self.errors.unlink(missing_ok=True)
+        self.table.join([parts[index].path for index in range(windows)], self.output, self.rows.columns)
+        return bad, undecoded
+
+
+def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
+    """
+    Raises:
+        ValueError: what was found is of a run with other settings.
+    """
+    changed = [name for name in about if before.get(name) != about[name]]
+    if changed:
+        raise ValueError(f"{place} is of a run with another {', '.join(changed)}: {advice}")
+
+
+def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
+    """The same windows; the next one is read and tokenised while this one is predicted."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, windows, None)
+        while (window := following.result()) is not None:
+            following = pool.submit(next, windows, None)
+            yield window
+
+
+def _digest(predictor: MultiHeadPredictor) -> str:
+    """Of what decides about predictions."""
+    tokenizer = predictor.tokenizer
+    tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    return module_digest(predictor.model, [plain_config(predictor.model.config), tokens])

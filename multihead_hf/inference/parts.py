@@ -1,0 +1,147 @@
+"""The parts of an output that is not finished: who may write them, which run they are of, and which are whole."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+from huggingface_hub.constants import HF_HOME
+from transformers.utils import logging
+
+from ..evaluation.files import write_whole
+
+logger = logging.get_logger(__name__)
+
+_STATE, _LOCK = "state.json", "lock"
+_NAME = re.compile(r"part-(\d{8})\.(\w+)\.(\d+)-(\d+)\.\w+")
+
+
+class Part(NamedTuple):
+    """A part that is whole.
+
+    Args:
+        path: its file.
+        rows: how many rows it has.
+    """
+
+    path: Path
+    rows: int
+
+
+class Parts:
+    """The folder `OUTPUT.parts`, and a record of the run that has finished an output, in the cache of Hugging Face.
+
+    A part's name has the run that it is of, and how many rows and bytes it has: one that was cut, or that another run
+    left, is not taken for done.
+
+    Args:
+        output: the file that the parts will be.
+        suffix: ending of the parts' files.
+    """
+
+    def __init__(self, output: Path, suffix: str) -> None:
+        self.output, self._suffix = output, suffix
+        self.folder = output.with_name(f"{output.name}.parts")
+        digest = hashlib.sha256(os.path.abspath(output).encode()).hexdigest()[:24]
+        self._record = Path(HF_HOME, "multihead_hf", "predicted", f"{digest}.json")
+        self.run = ""
+        self._lock: FileLock | None = None
+
+    def lock(self) -> None:
+        """Let no other process write this output until `unlock`.
+
+        Raises:
+            ValueError: another one does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"another run is writing {self.output} at this moment: wait for it, or give another output"
+            ) from None
+        self._lock = lock
+
+    def unlock(self) -> None:
+        """Let others write; a folder without parts of a run goes."""
+        if self._lock is not None:
+            if not self.can_go_on():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
+            self._lock = None
+
+    def can_go_on(self) -> bool:
+        """Whether parts are there that a later run can go on with."""
+        return (self.folder / _STATE).is_file()
+
+    def state(self) -> dict[str, Any]:
+        """What the run that left parts was of."""
+        return self._read(self.folder / _STATE)
+
+    def ended(self) -> dict[str, Any] | None:
+        """What the run was of that wrote the output, if it is there as it was written, and known."""
+        if not self.output.is_file() or not self._record.is_file():
+            return None
+        found = self._read(self._record)
+        return found if found.get("output") == self._seen() else None
+
+    def _seen(self) -> list[int]:
+        return [self.output.stat().st_size, self.output.stat().st_mtime_ns]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): --overwrite begins anew") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} is damaged (no object): --overwrite begins anew")
+        return found
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Begin a new run: what an earlier one left goes."""
+        for path in self.folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+        self.run = uuid.uuid4().hex[:12]
+        write_whole(self.folder / _STATE, json.dumps({**about, "run": self.run}, indent=2).encode())
+
+    def done(self) -> dict[int, Part]:
+        """Window → its part, of the parts of this run that are whole."""
+        found = {}
+        for path in self.folder.glob(f"part-*.{self.run}.*"):
+            name = _NAME.fullmatch(path.name)
+            if name is not None and path.stat().st_size == int(name[4]):
+                found[int(name[1])] = Part(path, int(name[3]))
+        return found
+
+    def write(self, index: int, rows: int, write: Callable[[Path], None]) -> None:
+        """Let `write` write a part into a file, which then gets its name."""
+        unfinished = self.folder / f"part-{index:08}.{self.run}.unfinished{self._suffix}"
+        write(unfinished)
+        size = unfinished.stat().st_size
+        os.replace(unfinished, self.folder / f"part-{index:08}.{self.run}.{rows}-{size}{self._suffix}")
+
+    def errors(self, index: int) -> Path:
+        """The file of a window's bad rows."""
+        return self.folder / f"errors-{index:08}.{self.run}.jsonl"
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """Note that the output is finished, and remove its parts."""
+        try:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._record, json.dumps({**self.state(), **facts, "output": self._seen()}).encode())
+        except OSError as error:  # then `resume` cannot tell later that all is done
+            logger.info(f"no record was kept of {self.output}: {error}")
+        (self.folder / _STATE).unlink()  # first: what is left without it is nobody's
+        self.unlock()

@@ -1,0 +1,279 @@
+"""What must be true before training starts: arguments, rows, labels, metrics and collator."""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from accelerate.data_loader import DataLoaderDispatcher
+from datasets import Dataset
+from huggingface_hub import get_token
+from torch import nn
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from ..data.counting import can_be_counted, head_counts, target_chunks
+from ..evaluation.metric_names import evaluation_keys
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import near_names
+from ..model.losses_multihead import MISSING
+from ..model.unwrapping import multi_head_model
+from .arguments import MultiHeadTrainingArguments
+from .defaults import heads_in
+
+logger = logging.get_logger(__name__)
+
+
+def check_arguments(args: MultiHeadTrainingArguments) -> None:
+    """
+    Raises:
+        ValueError: arguments that cannot be right for several heads, DataParallel, or pushing without a token.
+    """
+    if not isinstance(args, MultiHeadTrainingArguments):
+        raise ValueError(f"args is a MultiHeadTrainingArguments, not {type(args).__name__}")
+    if args.label_smoothing_factor:
+        raise ValueError(
+            "label_smoothing_factor is for models with one head; smooth a head's labels with "
+            "HeadConfig(loss_kwargs={'label_smoothing': 0.1})"
+        )
+    if args.batch_eval_metrics or not args.eval_do_concat_batches:
+        raise ValueError("metrics of the heads need batch_eval_metrics=False and eval_do_concat_batches=True")
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
+            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
+        )
+    if args.cache_features:
+        _check_cache_arguments(args)
+    if args.push_to_hub:
+        check_token(args.hub_token)
+
+
+def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
+    if args.fp16_full_eval or args.bf16_full_eval:
+        raise ValueError(
+            "cache_features: fp16_full_eval and bf16_full_eval change the encoder's weights, and so its features; for "
+            "a smaller cache set feature_dtype='bfloat16'"
+        )
+    if "inputs" in args.include_for_metrics:
+        raise ValueError(
+            "cache_features: the metrics cannot have inputs (include_for_metrics), which are not read again"
+        )
+    if args.feature_cache_dir is not None and os.path.isfile(args.feature_cache_dir):
+        raise ValueError(f"feature_cache_dir {args.feature_cache_dir} is a file: give a folder")
+    if args.feature_cache_dir is not None and args.output_dir is not None:
+        inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
+        if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
+            raise ValueError(
+                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the model: "
+                "take a folder outside, or leave it out"
+            )
+
+
+def check_extensions(
+    args: MultiHeadTrainingArguments,
+    data_collator: Any = None,
+    optimizers: Any = (None, None),
+    compute_loss_func: Any = None,
+    **others: Any,
+) -> None:
+    """
+    Raises:
+        ValueError: arguments of the Trainer itself that cannot be right for several heads.
+    """
+    if compute_loss_func is not None:
+        raise ValueError(
+            "compute_loss_func would be scaled wrongly by accumulation and processes, and knows no heads: give each "
+            "head its loss, losses={head: function}"
+        )
+    if args.cache_features and data_collator is not None:
+        raise ValueError(
+            "cache_features collates features, which your data_collator does not know: leave one of them out"
+        )
+    if args.head_weighting == "uncertainty" and optimizers[0] is not None:
+        raise ValueError(
+            "head_weighting='uncertainty' learns parameters that an optimizer made before does not have: pass "
+            "optimizer_cls_and_kwargs instead of optimizers"
+        )
+
+
+def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
+    """
+    Args:
+        args: of the run, whose only metrics are the library's.
+        config: of the model.
+        evaluation: what is evaluated on, or a dict of several.
+
+    Raises:
+        ValueError: `metric_for_best_model` is none of the metrics; names near ones.
+    """
+    if args.metric_for_best_model is None or evaluation is None:
+        return
+    known = list(evaluation_keys(config.heads))
+    if args.prediction_loss_only:
+        known = ["loss", *(f"{name}_loss" for name in config.heads)]
+    if isinstance(evaluation, Mapping):
+        # each set's own, and the mean over them
+        known = [
+            *([] if args.prediction_loss_only else ["f1"]),
+            *(f"{name}_{key}" for name in evaluation for key in known),
+        ]
+    metric = args.metric_for_best_model.removeprefix("eval_")
+    if metric not in known and not metric.endswith(("runtime", "_per_second")):
+        near = near_names(metric, known)
+        shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+        raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")
+
+
+def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
+    """
+    Args:
+        args: of the run.
+        config: of the model.
+        evaluation: the prepared rows that are evaluated on; of a dict of several nothing is checked.
+
+    Raises:
+        ValueError: `metric_for_best_model` is one of a head that has no label in these rows.
+    """
+    metric = (args.metric_for_best_model or "").removeprefix("eval_")
+    own = [name for name in config.heads if metric.startswith(f"{name}_")]
+    if not own or not can_be_counted(evaluation):
+        return
+    name = max(own, key=len)
+    if not head_counts(evaluation, {name: config.heads[name]})[name].labelled:
+        raise ValueError(
+            f"metric_for_best_model {metric!r} is one of head {name!r}, and eval_dataset has no labels of that head"
+        )
+
+
+def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Collection[str]) -> None:
+    """Warn of heads that nobody asked to freeze and that have no trained parameter, as under PEFT's default settings.
+
+    Args:
+        model: the model, perhaps in PEFT's wrapper.
+        config: of the model.
+        trained: names of the heads that are to be trained.
+    """
+    learning = {
+        name for name, head in heads_in(model, config.heads) if any(own.requires_grad for own in head.parameters())
+    }
+    frozen = [name for name in trained if name not in learning]
+    if frozen and multi_head_model(model) is not model:
+        logger.warning(
+            f"the heads {frozen} are frozen and will not be part of the adapter: they stay as they are. To train them "
+            "too: LoraConfig(..., modules_to_save=['heads'])"
+        )
+
+
+def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
+    """Warn that an adapter keeps no thresholds and temperatures."""
+    kept = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
+    if kept:
+        logger.warning(
+            f"{folder}: an adapter keeps no thresholds and temperatures, and the heads {kept} have some: loaded with "
+            "its base model they decide as that does. To keep them save the whole model: "
+            "trainer.model.merge_and_unload().save_pretrained(...)"
+        )
+
+
+def check_learnable(rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
+    """Warn of a head that has no labelled training row.
+
+    Args:
+        rows: the prepared training rows; a stream is not looked at.
+        config: of the model.
+        args: of the run.
+
+    Raises:
+        ValueError: nothing would be learned: no row has a label or a weight, or no head has a weight; or with
+            `dataloader_drop_last` there is no full batch.
+    """
+    heads = {name: head for name, head in config.heads.items() if args.train_heads is None or name in args.train_heads}
+    if rows is None or not heads:
+        return
+    if not any(head.loss_weight for head in heads.values()):
+        raise ValueError(f"the loss_weight of all trained heads is 0 ({list(heads)}), so nothing would be learned")
+    batch = args.per_device_train_batch_size
+    if args.dataloader_drop_last and has_length(rows) and len(rows) < batch * args.world_size:
+        raise ValueError(
+            f"train_dataset has {len(rows)} rows, fewer than the {batch * args.world_size} of a batch, and "
+            "dataloader_drop_last=True leaves it out: nothing would be learned"
+        )
+    if not can_be_counted(rows):
+        return
+    labelled = dict.fromkeys(heads, 0)
+    weight = 0.0
+    for chunk in target_chunks(rows, heads):
+        weight += float(chunk.weights.sum())
+        for name, targets in chunk.heads.items():
+            labelled[name] += int((targets != MISSING).reshape(len(targets), -1).any(1).sum())
+    if not any(labelled.values()):
+        raise ValueError(f"train_dataset: no row has a label for {list(heads)}, so nothing would be learned")
+    if not weight:
+        raise ValueError("train_dataset: sample_weight is 0 in all rows, so nothing would be learned")
+    none = [name for name, count in labelled.items() if not count]
+    if none:
+        logger.warning(f"train_dataset: no row has a label for the heads {none}, which learn nothing")
+
+
+def check_collator(collate: Any, rows: Any) -> None:
+    """
+    Raises:
+        ValueError: a collator of somebody's own cannot make a batch of prepared rows with labels.
+    """
+    if not has_length(rows):
+        return
+    advice = (
+        "The labels of a row are a dict head → target, as MultiHeadDataCollator reads them: subclass it, or leave "
+        "data_collator out"
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            batch = collate([rows[index] for index in range(min(len(rows), 2))])
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        problem = str(error).partition("\n")[0]
+        raise ValueError(
+            f"data_collator {type(collate).__name__} fails on prepared rows: {problem}. {advice}"
+        ) from error
+    if not isinstance(batch.get("labels"), Mapping):
+        raise ValueError(f"data_collator {type(collate).__name__} gives batches without a dict of labels. {advice}")
+
+
+def check_token(token: str | None) -> None:
+    """
+    Raises:
+        ValueError: there is no token, neither this one nor a stored one.
+    """
+    if not token and not get_token():
+        raise ValueError(
+            "pushing to the Hub needs a token, and there is none: `hf auth login`, or set HF_TOKEN, or pass hub_token"
+        )
+
+
+def check_countable(dataloader: Any, processes: int) -> None:
+    """
+    Raises:
+        ValueError: an evaluation whose padded rows could not be told from its real ones.
+    """
+    if processes > 1 and not has_length(dataloader.dataset) and not isinstance(dataloader, DataLoaderDispatcher):
+        raise ValueError(
+            f"a stream is evaluated by {processes} processes, each reading it by itself: the rows with which the last "
+            "batch is filled up would be counted as data. Give a dataset with a length, or let one process read and "
+            'send: accelerator_config={"dispatch_batches": True, "split_batches": True}'
+        )
+
+
+def check_cacheable(what: str, rows: Any) -> None:
+    """
+    Raises:
+        ValueError: rows that cannot be told apart before they are read, for `cache_features`.
+    """
+    if not isinstance(rows, Dataset):
+        raise ValueError(
+            f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
+            "datasets.Dataset, a data frame or files, or leave cache_features out"
+        )
+    if rows.format["type"] == "custom":
+        raise ValueError(
+            f"cache_features reads each row once, and {what} has a transform of its own: leave one of them out"
+        )
