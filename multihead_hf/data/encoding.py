@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
+from ..model.pipeline_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from .heads import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
@@ -99,6 +99,8 @@ def prepare_dataset(
     given = features_of(source)
     texts = find_text_columns(given, text_columns or (config and config.text_columns))
     encoders = label_encoders(source, by_name, options, require_labels, given)
+    if config is not None:
+        check_vocabulary(config, tokenizer)
     if max_length is None:
         max_length = token_limit(config, tokenizer)
     settings = {"max_length": max_length, **text_settings(config)}

@@ -1,6 +1,5 @@
 """Multi-label heads that predict almost nothing, or almost everything."""
 
-import math
 from collections.abc import Iterator
 
 from .streaming import StreamingMetrics
@@ -50,8 +49,6 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
 def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
     """The highest or lowest probability and the thresholds, in words."""
     value = metrics.probability_range(name)[1 if highest else 0]
-    if not math.isfinite(value):
-        return "its probabilities are not finite numbers"
     thresholds = metrics.heads[name].thresholds or [0.5]
     least, most = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
     limits = f"threshold {least}" if least == most else f"thresholds {least} to {most}"

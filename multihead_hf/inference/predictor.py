@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from ..model.pipeline_multihead import text_parts, text_settings, token_limit
+from ..model.pipeline_multihead import check_vocabulary, text_parts, text_settings, token_limit
 from .encoding import Encoded, encode_different, size_of
 from .loading import load_model
 from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
@@ -93,6 +93,7 @@ class MultiHeadPredictor:
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
+        check_vocabulary(model.config, tokenizer)
         token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
         # logits of texts of late, for texts that come again while the model is the same
         self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()

@@ -157,7 +157,9 @@ def position_table(config: PreTrainedConfig) -> float:
 def _is_table(name: str, module: nn.Module) -> bool:
     own = name.rpartition(".")[2]
     weight = getattr(module, "weight", None)
-    return ("position" in own or own == "wpe") and isinstance(weight, Tensor) and weight.dim() == 2
+    # (CANINE's `char_position_embeddings` have a row for each hash bucket)
+    is_named_so = ("position" in own and not own.startswith("char_")) or own == "wpe"
+    return is_named_so and isinstance(weight, Tensor) and weight.dim() == 2
 
 
 def _usable_rows(table: nn.Module) -> float:
@@ -211,7 +213,8 @@ def try_encoder(model: Any) -> None:
                 f"encoder: a {type(config).__name__} reads padding as if it were text (it has no attention mask), so "
                 "that a text's labels would change with its neighbours in the batch: choose another encoder"
             )
-        logger.warning(
+        # (of CANINE the README says it)
+        (logger.info if config.model_type == "canine" else logger.warning)(
             f"the encoder ({config.model_type}) reads a text beside longer ones a little otherwise than alone: its "
             f"vectors differ by up to {gap:.1%}. Predict texts one by one where that matters"
         )
@@ -230,7 +233,8 @@ class RightPadding:
 
     def __init__(self, mask: Tensor) -> None:
         first = (mask != 0).int().argmax(1, keepdim=True)  # (batch, 1); 0 for a row without a token
-        self._places = torch.arange(mask.shape[1], device=mask.device)
+        self._length = mask.shape[1]
+        self._places = torch.arange(self._length, device=mask.device)
         self._first = first
 
     def moved(self, values: Tensor) -> Tensor:
@@ -239,13 +243,15 @@ class RightPadding:
 
     def back(self, values: Tensor, dims: Iterable[int]) -> Tensor:
         """Values as the batch was, in dimensions of its length. (CANINE has others in between.)"""
+        if not self._first.any():
+            return values  # these themselves, for whoever asks for their gradient
         for dim in dims:
-            if values.shape[dim] == len(self._places):
+            if values.shape[dim] == self._length:
                 values = self._at(values.transpose(1, dim), self._places - self._first).transpose(1, dim)
         return values
 
     def _at(self, values: Tensor, places: Tensor) -> Tensor:
-        places = places % len(self._places)
+        places = places % self._length
         return values.gather(1, places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values))
 
 

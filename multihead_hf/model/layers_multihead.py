@@ -3,8 +3,6 @@
 This file travels with every saved model.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
@@ -15,9 +13,6 @@ from transformers.activations import ACT2FN
 
 from .configuration_multihead import MultiHeadConfig
 from .head_multihead import HeadConfig
-
-_SIGNATURE_BYTES = 16
-
 
 # ---- pooling: (batch, length, hidden) → (batch, hidden) ----
 
@@ -127,18 +122,6 @@ class MultiHeads(nn.Module):
         dtype = torch.float32 if config.heads_dtype == "float32" else None
         for name, head in config.heads.items():
             self.add_module(module_key(name), ClassificationHead(head, config.hidden_size, dtype))
-        # in the file of the weights: a digest of the labels that they are of; zeros say nothing
-        self.signature: Tensor
-        self.register_buffer("signature", torch.zeros(_SIGNATURE_BYTES, dtype=torch.uint8))
-
-    def sign(self, config: MultiHeadConfig) -> None:
-        """Note which labels the weights are of; called when they are saved."""
-        self.signature = _signature(config).to(self.signature.device)
-
-    def is_of_other_labels(self, config: MultiHeadConfig) -> bool:
-        """Whether the weights are known to be of other heads or labels than those of `config`."""
-        saved = self.signature.cpu()
-        return bool(saved.any()) and not torch.equal(saved, _signature(config))
 
     def __getitem__(self, name: str) -> ClassificationHead:
         return self.get_submodule(module_key(name))  # type: ignore[return-value]
@@ -156,12 +139,6 @@ class MultiHeads(nn.Module):
                 logits.update(zip(group, _stacked_logits([heads[name] for name in group], pooled), strict=True))
         logits = {name: logits[name] if name in logits else head(pooled) for name, head in heads.items()}
         return logits, {name: head.threshold_logits for name, head in heads.items()}
-
-
-def _signature(config: MultiHeadConfig) -> Tensor:
-    heads = [[name, head.problem_type, head.labels] for name, head in config.heads.items()]
-    digest = hashlib.sha256(json.dumps(heads).encode()).digest()
-    return torch.tensor(list(digest[:_SIGNATURE_BYTES]), dtype=torch.uint8)
 
 
 def _same_shape(heads: Mapping[str, ClassificationHead]) -> list[list[str]]:

@@ -86,7 +86,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _no_split_modules = ["MultiHeads"]
-    _keys_to_ignore_on_load_missing = [r"heads\.signature$"]  # models that were saved before it was there
     # the Trainer must not take `**kwargs` for a loss that is already normalised over accumulation steps
     accepts_loss_kwargs = False
 
@@ -428,8 +427,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, MultiHeads):
-            init.zeros_(module.signature)
         if isinstance(module, ClassificationHead) and module.threshold_logits is not None:
             init.constant_(module.threshold_logits, math.log(module.initial_threshold / (1 - module.initial_threshold)))
 
@@ -478,12 +475,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                     f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
                     f"makes it {tuple(expected)}"
                 )
-        if self.heads.is_of_other_labels(self.config) and not ignore_sizes:
-            raise ValueError(
-                f"{source}: its weights were saved for other labels than its configuration has. A save over an earlier "
-                "model may have been interrupted: save the model again. (If you changed names in config.json by hand, "
-                "load it once with ignore_mismatched_sizes=True, and save it)"
-            )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
         made = {module_key(name) for name in fresh if name is not None}
@@ -511,7 +502,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
                 "these weights when it loads them: save into another folder"
             )
         self.sync_thresholds()
-        self.heads.sign(self.config)
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
         heads_dtype = next(weights).dtype

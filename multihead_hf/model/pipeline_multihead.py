@@ -30,11 +30,10 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
     """Tokens after which a text is cut: `config.max_length`, else what tokenizer and encoder take, else no limit.
 
     Raises:
-        ValueError: `config.max_length` is more than the encoder has positions for; the tokenizer is not the encoder's.
+        ValueError: `config.max_length` is more than the encoder has positions for.
     """
     positions = math.inf
     if config is not None:
-        check_vocabulary(config, tokenizer)
         positions = max_positions(config.encoder)
         if config.max_length is not None:
             table = position_table(config.encoder)
@@ -298,6 +297,7 @@ class MultiHeadPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         # truncation and padding are a state of the object: another thread that uses the caller's would change them
         self.tokenizer = copy.deepcopy(self.tokenizer)
+        check_vocabulary(self.model.config, self.tokenizer)
 
     def _sanitize_parameters(
         self,

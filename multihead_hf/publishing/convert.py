@@ -18,12 +18,14 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..evaluation.files import check_free, write_files_whole
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import token_limit
+
+logger = logging.get_logger(__name__)
 
 TEXTS = (
     "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",
@@ -240,12 +242,11 @@ def convert_sequence_classification(
             the old ones.
     """
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-    kind = problem_type or config.problem_type
-    if kind is None:
-        raise ValueError(
-            f"{name_or_path}: its configuration does not say whether a text has one label or several. Say it: "
-            "problem_type='single_label_classification' (softmax) or 'multi_label_classification' (sigmoid), "
-            "--problem-type on the command line"
+    kind = problem_type or config.problem_type or "single_label_classification"
+    if problem_type is None and config.problem_type is None:
+        logger.warning(
+            f"{name_or_path}: its configuration has no problem_type, and one label a text is assumed (softmax). If it "
+            "was trained with several: problem_type='multi_label_classification' (--problem-type)"
         )
     if config.num_labels < 2 or kind == "regression":
         raise ValueError(

@@ -39,7 +39,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     | argument | `TrainingArguments` | here | reason |
     |---|---|---|---|
-    | `learning_rate` | 5e-5 | `None`: 0.04 / hidden size, at most 1e-3 | narrow encoders take higher rates |
+    | `learning_rate` | 5e-5 | `None`: 44 / hidden size², at most 1e-3 | narrow encoders take higher rates |
     | `num_train_epochs` | 3 | `None`: for 1,000 optimizer steps, from 3 to 20 | 3 epochs of 1,000 rows are too few |
     | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
@@ -163,7 +163,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     # defaults of TrainingArguments that are others here
     learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Peak learning rate of the encoder. Default: 0.04 / hidden size, at most 1e-3."},
+        metadata={"help": "Peak learning rate of the encoder. Default: 44 / hidden size², at most 1e-3."},
     )
     num_train_epochs: float | None = field(
         default=None,

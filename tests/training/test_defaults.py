@@ -30,7 +30,7 @@ def rates(trainer: MultiHeadTrainer) -> dict[str, float]:
     return {group["name"]: group["lr"] for group in trainer.create_optimizer().param_groups}
 
 
-@pytest.mark.parametrize(("width", "rate"), [(384, 1e-4), (768, 5.2e-5), (1024, 3.9e-5), (32, 1e-3)])
+@pytest.mark.parametrize(("width", "rate"), [(384, 3e-4), (768, 7.5e-5), (1024, 4.2e-5), (32, 1e-3)])
 def test_the_encoder_s_rate_follows_its_width(width: int, rate: float) -> None:
     assert encoder_rate(width) == rate
 
