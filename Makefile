@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
 PYTEST_FAST := -m pytest -n 2 --dist loadfile
 
-.PHONY: help install train test test-slow test-gpu test-lowest lint format types bench clean
+.PHONY: help install train test test-all test-slow test-gpu test-lowest lint format types bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +24,10 @@ install: $(VENV)/.installed ## make .venv with the pinned development set and th
 train: install ## train a small demo model into runs/wimbert-demo
 	$(BIN)/python examples/train_wimbert.py --demo --output_dir runs/wimbert-demo
 
-test: install ## run the fast tests
+test: install ## run the tests for before a commit
+	$(BIN)/python $(PYTEST_FAST) -m "not slow and not gpu and not distributed and not browser"
+
+test-all: install ## run these, and those over several processes and in a browser
 	$(BIN)/python $(PYTEST_FAST)
 
 test-slow: install ## run the tests marked slow

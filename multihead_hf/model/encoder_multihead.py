@@ -239,7 +239,8 @@ class RightPadding:
 
     def moved(self, values: Tensor) -> Tensor:
         """Values (batch, length, …) with each row's first token in the first column."""
-        return self._at(values, self._places + self._first)
+        places = self._places + self._first  # (batch, length); beyond the end stands the padding of the beginning
+        return self._at(values, torch.where(places < self._length, places, places - self._length))
 
     def back(self, values: Tensor, dims: Iterable[int]) -> Tensor:
         """Values as the batch was, in dimensions of its length. (CANINE has others in between.)"""
@@ -247,11 +248,12 @@ class RightPadding:
             return values  # these themselves, for whoever asks for their gradient
         for dim in dims:
             if values.shape[dim] == self._length:
-                values = self._at(values.transpose(1, dim), self._places - self._first).transpose(1, dim)
+                places = self._places - self._first
+                places = torch.where(places >= 0, places, places + self._length)
+                values = self._at(values.transpose(1, dim), places).transpose(1, dim)
         return values
 
     def _at(self, values: Tensor, places: Tensor) -> Tensor:
-        places = places % self._length
         return values.gather(1, places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values))
 
 

@@ -48,3 +48,18 @@ def test_reliability_and_its_error() -> None:
 def test_too_few_rows() -> None:
     with pytest.raises(ValueError, match="2 labelled rows: calibration needs at least 5"):
         calibrate_head(np.ones((3, 2)), np.array([0, 1, -100]), multi_label=False, before=None)
+
+
+@pytest.mark.parametrize("before", [None, 2.5])
+def test_rows_of_one_label_determine_no_temperature(before: float | None) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 2)) + np.array([3.0, 0.0])
+    found = calibrate_head(logits, np.zeros(40, dtype=np.int64), False, before)
+    assert not found.is_determined
+    assert found.temperature == (1.0 if before is None else before)
+    assert found.after == pytest.approx(found.before)
+
+
+@pytest.mark.parametrize("folds", [1, 0, -2, 2.5, True])
+def test_folds_that_are_none(folds: object) -> None:
+    with pytest.raises(ValueError, match=r"folds .*: give a whole number of 2 or more"):
+        calibrate_head(np.zeros((40, 2)), np.zeros(40, dtype=np.int64), False, None, folds=folds)

@@ -306,6 +306,7 @@ window.addEventListener("load", () => {
 """
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_in_a_browser(trainer: MultiHeadTrainer, tmp_path: Path, width: int) -> None:

@@ -180,6 +180,7 @@ def page(server: Server, tmp_path: Path) -> Iterator[Page]:
     page.driver.quit()
 
 
+@pytest.mark.browser
 def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.predict("w1 w40")
     page.shows(topic=["roads"], **{"<i>mood</i>": ["calm"]})
@@ -216,6 +217,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
         assert address.startswith(("data:", "blob:", server.url)), address
 
 
+@pytest.mark.browser
 def test_words_in_the_browser(page: Page) -> None:
     page.predict("w7 w1 <b>")
     page.shows(topic=["roads"])
@@ -234,6 +236,7 @@ def test_words_in_the_browser(page: Page) -> None:
     assert "integrated gradients" in page.one("#mh-words-shown").text
 
 
+@pytest.mark.browser
 def test_a_file_in_the_browser(page: Page, tmp_path: Path) -> None:
     page.click("button[role=tab]", "A file")
     texts = ["w1 w40", ATTACK, "w2 w5", ""]
@@ -257,6 +260,7 @@ def test_a_file_in_the_browser(page: Page, tmp_path: Path) -> None:
     assert rows[2]["predicted_<i>mood</i>"] == "angry"
 
 
+@pytest.mark.browser
 def test_errors_and_attacks_are_sentences_in_the_browser(page: Page, tmp_path: Path) -> None:
     page.click("#mh-submit")
     page.error("Type a text first")

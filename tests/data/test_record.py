@@ -1,0 +1,62 @@
+"""Prepared rows keep what they were made for, and are refused by a model that would read them otherwise."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+from datasets import concatenate_datasets, load_from_disk
+
+from multihead_hf import HeadConfig, prepare_dataset
+from multihead_hf.data.record import check_record
+
+
+def test_rows_of_other_labels_are_refused(tmp_path: Path) -> None:
+    tokenizer, model = tiny.tokenizer(), tiny.model()
+    rows = prepare_dataset(tiny.table(), tokenizer, model)
+    rows.save_to_disk(tmp_path / "rows")
+    swapped = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=tiny.MOODS[::-1])})
+    other = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=["calm", "cross"])})
+    further = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=[*tiny.MOODS, "sad"])})
+    parts = (rows, rows.shuffle(seed=1).select(range(8)), load_from_disk(tmp_path / "rows"), rows.to_iterable_dataset())
+    for part in (*parts, concatenate_datasets([rows, rows])):
+        check_record(part, model.config, tokenizer, "rows")
+        check_record(part, further.config, tokenizer, "rows")
+        with pytest.raises(
+            ValueError, match=r"head 'mood': rows was prepared for other labels.* its label 0 was 'calm'"
+        ):
+            check_record(part, swapped.config, tokenizer, "rows")
+        with pytest.raises(ValueError, match=r"they were \['calm', 'angry'\], and the model has \['calm', 'cross'\]"):
+            check_record(part, other.config, tokenizer, "rows")
+
+
+def test_rows_of_another_tokenizer_are_refused() -> None:
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    rows = prepare_dataset(tiny.table(8), tokenizer, model)
+    tokenizer.backend_tokenizer.post_processor = None
+    with pytest.raises(ValueError, match=r"train_dataset was prepared with another tokenizer"):
+        check_record(rows, model.config, tokenizer, "train_dataset")
+
+
+def test_texts_that_were_cut_otherwise_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = tiny.model(max_length=8, text_prefix="w1 "), tiny.tokenizer()
+    rows = prepare_dataset(tiny.table(8), tokenizer, tiny.model(max_length=12))
+    said = []
+    from multihead_hf.data import record
+
+    handler = record.logger.warning
+    try:
+        record.logger.warning = said.append  # type: ignore[method-assign]
+        check_record(rows, model.config, tokenizer, "rows")
+    finally:
+        record.logger.warning = handler  # type: ignore[method-assign]
+    assert said == [
+        "rows was prepared with max_length 12 (the model has 8), prefix None (the model has 'w1 '), so the model would "
+        "read other tokens later"
+    ]
+
+
+def test_rows_without_a_record_are_taken() -> None:
+    rows = prepare_dataset(tiny.table(8), tiny.tokenizer(), tiny.two_heads())
+    rows.info.description = "of somebody"
+    check_record(rows, tiny.model().config, tiny.tokenizer(), "rows")
+    check_record(list(rows), tiny.model().config, tiny.tokenizer(), "rows")

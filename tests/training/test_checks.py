@@ -1,0 +1,133 @@
+"""What cannot be learned, measured or collated is refused when the Trainer is made; what is left out is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from training_runs import arguments, trainer_for
+from transformers import DataCollatorWithPadding
+
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer
+from multihead_hf.training import checks
+
+
+def made(
+    folder: Path, rows: Any = None, model: Any = None, evaluation: Any = None, **settings: Any
+) -> MultiHeadTrainer:
+    extra = {"data_collator": settings.pop("data_collator")} if "data_collator" in settings else {}
+    return MultiHeadTrainer(
+        model=model if model is not None else tiny.model(),
+        args=arguments(folder, **settings),
+        train_dataset=rows if rows is not None else tiny.table(),
+        eval_dataset=evaluation,
+        processing_class=tiny.tokenizer(),
+        **extra,
+    )
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr(checks.logger, "warning", found.append)
+    return found
+
+
+def test_nothing_to_learn_from(tmp_path: Path, said: list[str]) -> None:
+    bare = Dataset.from_list([{"text": f"w{i}", "mood": None, "topic": None} for i in range(16)])
+    with pytest.raises(ValueError, match=r"no row has a label for \['topic', 'mood'\], so nothing would be learned"):
+        made(tmp_path, bare)
+    with pytest.raises(ValueError, match=r"sample_weight is 0 in all rows"):
+        made(tmp_path, tiny.table().add_column("sample_weight", [0.0] * 64))
+    with pytest.raises(ValueError, match=r"the loss_weight of all trained heads is 0"):
+        made(tmp_path, model=tiny.model(heads={"mood": HeadConfig(labels=tiny.MOODS, loss_weight=0.0)}))
+    with pytest.raises(ValueError, match=r"train_dataset has 5 rows, fewer than the 8 of a batch"):
+        made(tmp_path, tiny.table().select(range(5)), dataloader_drop_last=True)
+    assert said == []
+    table = tiny.table()
+    made(tmp_path, table.remove_columns("mood").add_column("mood", [None] * len(table)))
+    assert [text for text in said if "no row has a label for the heads ['mood']" in text]
+
+
+def test_a_metric_of_a_head_that_is_not_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"one of head 'mood', and eval_dataset has no labels of that head"):
+        made(
+            tmp_path,
+            evaluation=tiny.table().remove_columns("mood"),
+            metric_for_best_model="mood_accuracy",
+            eval_strategy="epoch",
+        )
+
+
+def test_a_collator_that_does_not_know_the_labels(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"data_collator DataCollatorWithPadding fails on prepared rows: .* subclass it"
+    ):
+        made(tmp_path, data_collator=DataCollatorWithPadding(tiny.tokenizer()))
+
+
+def test_heads_that_an_adapter_leaves_out(tmp_path: Path, said: list[str]) -> None:
+    made(tmp_path, model=get_peft_model(tiny.model(), LoraConfig(target_modules=["query"])))
+    assert [
+        text for text in said if "the heads ['topic', 'mood'] are frozen and will not be part of the adapter" in text
+    ]
+    said.clear()
+    kept = get_peft_model(tiny.model(), LoraConfig(target_modules=["query"], modules_to_save=["heads"]))
+    trainer = made(tmp_path, model=kept)
+    trainer.save_model(tmp_path / "plain")
+    assert said == []
+    trainer.config.heads["topic"].thresholds = [0.2, 0.3, 0.4]
+    trainer.save_model(tmp_path / "tuned")
+    assert [text for text in said if "an adapter keeps no thresholds" in text]
+
+
+@pytest.mark.parametrize("setting", ["bf16_full_eval", "fp16_full_eval"])
+def test_an_evaluation_in_half_precision_leaves_the_weights(tmp_path: Path, setting: str) -> None:
+    trainer = trainer_for(tmp_path, max_steps=2, **{setting: True})
+    trainer.train()
+    before = {name: own.detach().clone() for name, own in trainer.model.named_parameters()}
+    if setting == "bf16_full_eval":
+        trainer.evaluate()
+    for name, own in trainer.model.named_parameters():
+        assert own.dtype == torch.float32
+        assert torch.equal(own, before[name])
+
+
+@pytest.mark.parametrize("strategy", ["random", "sequential", "group_by_length", "batch_rebalance"])
+def test_a_run_goes_on_in_a_later_epoch_as_if_it_had_not_stopped(tmp_path: Path, strategy: str) -> None:
+    """Batches of 8 of 48 rows are 6 steps an epoch; the checkpoint is in the second one."""
+    common = {"train_sampling_strategy": strategy, "max_steps": 10, "save_strategy": "steps", "save_steps": 8}
+    whole = trainer_for(tmp_path / "whole", **common)
+    whole.train()
+    stopped = trainer_for(tmp_path / "other", **{**common, "max_steps": 10})
+    stopped.train()
+    resumed = trainer_for(tmp_path / "other", **common)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "other" / "checkpoint-8"))
+    assert resumed.state.global_step == 10
+    for name, own in resumed.model.state_dict().items():
+        torch.testing.assert_close(own, whole.model.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_a_run_that_has_ended_takes_no_further_step(tmp_path: Path) -> None:
+    common = {"max_steps": 8, "save_strategy": "steps", "save_steps": 4, "lr_scheduler_type": "constant"}
+    done = trainer_for(tmp_path, **common)
+    done.train()
+    again = trainer_for(tmp_path, **common)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 8
+    assert not (tmp_path / "checkpoint-9").exists()
+    for name, own in again.model.state_dict().items():
+        assert torch.equal(own, done.model.state_dict()[name]), name
+
+
+def test_after_bf16_the_model_computes_as_it_will_when_it_is_loaded(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, max_steps=2, bf16=True)
+    trainer.train()
+    trainer.save_model(tmp_path / "saved")
+    loaded = MultiHeadModel.from_pretrained(tmp_path / "saved")
+    model = trainer.model.eval()
+    for name, logits in loaded(**tiny.batch()).logits.items():
+        torch.testing.assert_close(model(**tiny.batch()).logits[name], logits)
