@@ -26,7 +26,8 @@ def command(
 ) -> None:
     """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
     from ..inference.loading import saved_config
-    from ..publishing.card import CARD, add_report_folder, check_given, read_facts, write_card
+    from ..publishing.card import CARD, add_report_folder, read_facts, write_card
+    from ..publishing.card_facts import check_given
 
     config = saved_config(model)
     check_folder(model)

@@ -45,7 +45,8 @@ def command(
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
     from ..inference.demo import DemoSettings
     from ..inference.loading import saved_config
-    from ..publishing.card import CardFacts, read_facts
+    from ..publishing.card import read_facts
+    from ..publishing.card_facts import CardFacts
 
     pairs = len(saved_config(model).text_columns or ["text"]) > 1
     if pairs and page["examples"]:
@@ -73,7 +74,7 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
     from .. import explain
     from ..inference.demo import Demo
     from ..inference.loading import load_model
-    from ..model.modeling_multihead import TASK
+    from ..model.storage_multihead import TASK
 
     loaded, tokenizer = load_model(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)

@@ -12,7 +12,7 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import check_vocabulary, encode_texts, text_settings, token_limit
-from .heads import features_of, is_text
+from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
 from .record import keep_record

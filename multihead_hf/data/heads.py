@@ -1,14 +1,14 @@
 """Read heads off the columns of a dataset, and count labels in prepared ones."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
-from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..model.head_multihead import HeadConfig, LabelReading
 from .doubts import say_doubts
 from .frames import table_of
 from .reading import (
@@ -26,10 +26,22 @@ from .reading import (
     separator_for_all,
     split_joined,
 )
-from .sources import FIRST_ROWS, column_batches, in_part, read_dataset, training_part
+from .sources import column_batches, in_part, read_dataset, training_part
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+from .columns import (
+    check_column,
+    check_label_column,
+    check_named,
+    feature_of,
+    features_of,
+    has_columns,
+    is_list,
+    is_multi_hot,
+    is_text,
+    said_twice,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -115,7 +127,7 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
     """
     column: Any = reading.column
     what = f"head {name!r}, column {column!r}"
-    labelled = {part: rows for part, rows in parts.items() if part == first or _has_columns(rows, column)}
+    labelled = {part: rows for part, rows in parts.items() if part == first or has_columns(rows, column)}
     if for_all and not _holds_separator(name, reading, labelled):
         reading = replace(reading, sep=None)
     with in_part(first):
@@ -187,61 +199,10 @@ class _Column:
         )
 
 
-def features_of(dataset: Dataset | IterableDataset) -> Features:
-    """The columns' types; of a stream that does not say, those of its first rows, in which a column may have no value:
-    its type is `null` then.
-
-    Raises:
-        ValueError: values of several types in a column; names the row.
-    """
-    if dataset.features is not None:
-        return dataset.features
-    return table_of(list(dataset.take(FIRST_ROWS)), "the stream").features
-
-
 def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
     """The label columns of a stream that does not say its types: they are known when all rows are."""
     found = [{column: row[column] for column in columns if column in row} for row in rows.with_format(None)]
     return table_of(found, "the stream")
-
-
-def _has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -> bool:
-    return set(column_names(columns)) <= set(features_of(rows))
-
-
-def check_column(columns: Iterable[str], column: str, what: str) -> None:
-    """
-    Raises:
-        ValueError: `column` is not one of `columns`; names near ones.
-    """
-    known = list(columns)
-    if column not in known:
-        raise ValueError(f"{what}: there is no column {column!r}.{near_names(column, known)} Columns: {known}")
-
-
-def is_list(feature: Any) -> bool:
-    return isinstance(feature, (List, LargeList))
-
-
-def is_multi_hot(values: Any, asked: bool) -> bool:
-    """Whether lists with values of this feature say 0/1 for each label."""
-    return values.dtype == "bool" or values.dtype.startswith("float") or (asked and "int" in values.dtype)
-
-
-def feature_of(features: Features | None, column: str, what: str) -> Any:
-    """The feature of a label column, or of the values in its lists; of type `null` where no row has a value.
-
-    Raises:
-        ValueError: it cannot be a label column.
-    """
-    feature: Any = (features or {}).get(column)
-    inner = feature.feature if is_list(feature) else feature
-    if not isinstance(inner, (ClassLabel, Value)) or inner.dtype in ("binary", "large_binary"):
-        raise ValueError(
-            f"{what}, column {column!r}: labels are strings, booleans, integers or ClassLabel, or lists of them, "
-            f"and this column is {feature}"
-        )
-    return inner
 
 
 def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelReading) -> _Column:
@@ -366,24 +327,6 @@ def _read_lists(
     return _Column(kind, labels, True, by_name, missing, rows, mattered)
 
 
-def check_named(where: str, labels: Iterable[Any]) -> None:
-    """
-    Raises:
-        ValueError: one of the labels is an empty text, or one of blanks.
-    """
-    for label in labels:
-        if isinstance(label, str) and not label.strip():
-            raise ValueError(
-                f"{where}: {label!r} is no label. A row to which no label applies has an empty list, and one that is "
-                "not labelled None"
-            )
-
-
-def said_twice(label: Any, value: Any) -> str:
-    """What is wrong with a list of label ids that holds one of them twice."""
-    return f"label id {label} is given twice in {value!r}; for lists of 0/1 say multi_hot=True (--multi-hot)"
-
-
 def _read_label_columns(
     dataset: Dataset | IterableDataset, features: Features, what: str, columns: list[str]
 ) -> _Column:
@@ -397,23 +340,6 @@ def _read_label_columns(
             missing += all(is_missing(cell) for cell in row)
             counts.update(c for c, cell in zip(columns, row, strict=True) if not is_missing(cell) and cell > 0)
     return _Column("one column per label", columns, True, counts, missing, rows)
-
-
-def check_label_column(features: Features, column: str, what: str) -> None:
-    """
-    Raises:
-        ValueError: a column cannot say of one label whether it applies.
-    """
-    feature = features[column]
-    kinds = ("bool", "int", "uint", "float", "null")
-    if not isinstance(feature, Value) or not feature.dtype.startswith(kinds):
-        raise ValueError(
-            f"{what}, column {column!r}: a column for one label holds booleans, 0/1 or shares, not {feature}"
-        )
-
-
-def is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def _kind(inner: Any) -> str:

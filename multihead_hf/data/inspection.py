@@ -14,8 +14,8 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.pipeline_multihead import encode_texts, token_limit
+from .columns import features_of
 from .encoding import find_text_columns
-from .heads import features_of
 from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
 from .sources import in_part, read_dataset, training_part

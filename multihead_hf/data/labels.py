@@ -9,7 +9,16 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..model.losses_multihead import MISSING
-from .heads import check_column, check_label_column, feature_of, features_of, is_list, is_multi_hot, is_text, said_twice
+from .columns import (
+    check_column,
+    check_label_column,
+    feature_of,
+    features_of,
+    is_list,
+    is_multi_hot,
+    is_text,
+    said_twice,
+)
 from .reading import (
     ask_about_empty_cells,
     check_not_zeros_and_ones,

@@ -9,8 +9,8 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import MultiHeadConfig
+from .columns import features_of, is_list
 from .encoding import prepare_dataset
-from .heads import features_of, is_list
 from .reading import column_names, joined_columns, said_readings
 from .record import check_record
 from .sources import is_read, read_dataset

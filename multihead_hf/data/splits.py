@@ -14,7 +14,7 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
-from .heads import check_column
+from .columns import check_column
 from .labels import label_encoders
 from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
 from .sources import PARTS, column_batches, in_part, read_dataset, training_part

@@ -11,7 +11,7 @@ from huggingface_hub import SpaceCardData
 
 from ..data import readers
 from ..evaluation.files import check_free
-from ..model.modeling_multihead import TASK
+from ..model.storage_multihead import TASK
 from .demo import DemoSettings
 from .loading import load_model
 

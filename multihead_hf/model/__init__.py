@@ -7,8 +7,9 @@ from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_multihead import MultiHeadConfig
-from .modeling_multihead import TASK, MultiHeadModel
+from .modeling_multihead import MultiHeadModel
 from .pipeline_multihead import MultiHeadPipeline
+from .storage_multihead import TASK
 
 # the first two make the classes known to transformers here, the next two let saved folders carry their code
 AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig)

@@ -4,14 +4,15 @@ This file travels with every saved model. It needs the standard library and tran
 """
 
 import copy
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 from transformers.activations import ACT2FN
+
+from .values_multihead import check_text, is_a, near_names, number, one_of, plain_number, whole_number
 
 EMPTY = ("missing", "none")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
@@ -36,23 +37,6 @@ _LOSS_WORDS = {
     "absent_labels": ("skip", "count"),
 }
 _LOSS_SHARES = ("alpha", "label_smoothing", "margin")
-
-
-_MOST = 3.4e38  # beyond it a number is infinite in float32
-
-
-def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
-    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
-    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
-
-
-_Known = TypeVar("_Known")
-
-
-def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
-    """`isinstance`, also for a model or configuration whose class came out of a saved folder's custom code."""
-    return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 
 @dataclass(frozen=True)
@@ -201,13 +185,13 @@ class HeadConfig:
         self.problem_type = one_of("problem_type", problem_type, PROBLEM_TYPES)
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
         self.loss_kwargs = dict(loss_kwargs or {})
-        self.loss_weight = _number("loss_weight", loss_weight, low=0.0)
+        self.loss_weight = number("loss_weight", loss_weight, low=0.0)
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
         self.architecture = one_of("architecture", architecture, ARCHITECTURES)
         self.hidden_size = None if hidden_size is None else whole_number("hidden_size", hidden_size, 1)
         self.activation = activation
-        self.dropout = _number("dropout", dropout, low=0.0, below=1.0)
+        self.dropout = number("dropout", dropout, low=0.0, below=1.0)
         self.thresholds = None
         self.thresholds = None if thresholds is None else self.per_label_thresholds(thresholds)
         self.learn_thresholds = learn_thresholds
@@ -289,7 +273,7 @@ class HeadConfig:
         values = self._by_name(name, weights, default) if isinstance(weights, Mapping) else self._floats(name, weights)
         self._check_length(name, values)
         for label, value in zip(self.labels, values, strict=True):
-            _number(f"{name} of label {label!r}", value, low=0.0)
+            number(f"{name} of label {label!r}", value, low=0.0)
         if not any(values):
             raise ValueError(f"{name}: all are 0, so nothing would be learned")
         return values
@@ -303,7 +287,7 @@ class HeadConfig:
     def _floats(self, setting: str, values: Any) -> list[float]:
         if not isinstance(values, Iterable):
             raise ValueError(f"{setting} {values!r}: give a list in label order or a dict by label name")
-        return [_number(setting, value) for value in values]
+        return [number(setting, value) for value in values]
 
     def _check_length(self, setting: str, values: list[float]) -> None:
         if len(values) != self.num_labels:
@@ -314,10 +298,10 @@ class HeadConfig:
             return None
         single = plain_number(temperature)
         if isinstance(single, Real):
-            return _number("calibration_temperature", single, above=0.0)
+            return number("calibration_temperature", single, above=0.0)
         values = self._floats("calibration_temperature", temperature)
         self._check_length("calibration_temperature", values)
-        return [_number("calibration_temperature", value, above=0.0) for value in values]
+        return [number("calibration_temperature", value, above=0.0) for value in values]
 
     def _check_loss(self) -> None:
         if self.loss not in LOSS_SETTINGS:
@@ -337,12 +321,12 @@ class HeadConfig:
             if name in _LOSS_WORDS:
                 one_of(f"loss_kwargs {name!r}", value, _LOSS_WORDS[name])
             elif name == "epsilon":
-                self.loss_kwargs[name] = _number(f"loss_kwargs {name!r}", value, above=0.0)
+                self.loss_kwargs[name] = number(f"loss_kwargs {name!r}", value, above=0.0)
             else:
                 most = 1.0 if name in _LOSS_SHARES else math.inf
-                self.loss_kwargs[name] = _number(f"loss_kwargs {name!r}", value, low=0.0, high=most)
+                self.loss_kwargs[name] = number(f"loss_kwargs {name!r}", value, low=0.0, high=most)
         if self.learn_thresholds is not None:
-            self.learn_thresholds = _number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
+            self.learn_thresholds = number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
             if self.loss in BUILT_IN_LOSSES and "temperature" not in settings:
                 raise ValueError(
                     f"learn_thresholds needs a loss in which thresholds take part, soft_f1 or soft_f1_bce, not "
@@ -393,65 +377,3 @@ def _label_names(labels: Iterable[str]) -> list[str]:
             raise ValueError(f"label {name!r} is given twice; labels are unique")
         seen.add(name)
     return names
-
-
-def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
-    """`value` when it is one of the known ones.
-
-    Raises:
-        ValueError: it is not; names near ones.
-    """
-    if value not in known:
-        raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known, 0.5)} Known: {', '.join(known)}")
-    return value
-
-
-def plain_number(value: Any) -> Any:
-    """A number out of a tensor or an array that holds one number; anything else as it is."""
-    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
-        return value.item()
-    return value
-
-
-def whole_number(setting: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int when it is a whole number from `low` to `high`.
-
-    Raises:
-        ValueError: it is not.
-    """
-    plain = plain_number(value)
-    if isinstance(plain, bool) or not isinstance(plain, int) or plain < low or (high is not None and plain > high):
-        said = f"of {low} or more" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{setting} {value!r}: give a whole number {said}")
-    return plain
-
-
-def check_text(what: str, text: str) -> None:
-    """
-    Raises:
-        ValueError: nothing but blanks, or half of a character, which no file can hold.
-    """
-    if not text.strip():
-        raise ValueError(f"{what} {text!r} is empty: a name has at least one letter")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{what} {text!r} holds half of a character (a lone surrogate), which cannot be saved")
-
-
-def _number(
-    setting: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> float:
-    """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
-    plain = plain_number(value)
-    if isinstance(plain, bool) or not isinstance(plain, Real) or not abs(float(plain)) <= _MOST:
-        raise ValueError(f"{setting} {value!r}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}")
-    value = float(plain)
-    if not (low <= value <= high and above < value < below):
-        floor = f"{low} or more" if low > above else f"above {above}"
-        ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
-        raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
-    return value

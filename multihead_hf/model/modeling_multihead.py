@@ -3,11 +3,10 @@
 This file travels with every saved model, and so do the siblings that it imports.
 """
 
-import copy
 import inspect
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,31 +15,26 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 
 from .configuration_multihead import HeadsLike, MultiHeadConfig, read_heads
-from .decoding_multihead import HeadPrediction, check_finite, predict
 from .encoder_multihead import (
     RightPadding,
     build_encoder,
-    freeze_unused_pooler,
     lengthen,
     pretrained_encoder,
     refuse_remote_code,
     try_encoder,
-    without_bars,
 )
 from .head_multihead import HeadConfig, is_a, near_names
-from .layers_multihead import ClassificationHead, MultiHeads, Windows, head_of_key, module_key, pool
-from .losses_multihead import MISSING
+from .interface_multihead import HeadInterface
+from .layers_multihead import ClassificationHead, MultiHeads, Windows, pool
 from .objective_multihead import StepTotals, combined_loss, head_losses
 from .sentence_transformers_multihead import sentence_transformers_settings
+from .storage_multihead import HeadStorage
 from .surgery_multihead import HeadSurgery
 
 logger = logging.get_logger(__name__)
-
-TASK = "multi-head-text-classification"
 
 
 @dataclass
@@ -66,7 +60,7 @@ class MultiHeadOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class MultiHeadModel(HeadSurgery, PreTrainedModel):
+class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     """One encoder (`model.encoder`) with any number of named classification heads (`model.heads`).
 
     Example:
@@ -309,103 +303,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         value = kwargs.pop(setting, None)
         return getattr(self.config, setting) if value is None else value
 
-    def _head_names(self, heads: Iterable[str] | None) -> list[str]:
-        if heads is None:
-            return list(self.config.heads)
-        names = [heads] if isinstance(heads, str) else list(heads)
-        if not names:
-            raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")
-        for name in names:
-            self.check_head(name, "heads")
-        return names
-
-    def check_head(self, name: str, argument: str) -> None:
-        """
-        Raises:
-            ValueError: the model has no such head; names `argument` and near names.
-        """
-        if name not in self.config.heads:
-            known = list(self.config.heads)
-            raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
-
-    def _check_labels(self, labels: Any) -> None:
-        if labels is None:
-            return
-        if not isinstance(labels, Mapping):
-            raise ValueError(
-                f"labels is a dict head → tensor with some of the heads {list(self.config.heads)}, "
-                f"not a {type(labels).__name__}"
-            )
-        for name, targets in labels.items():
-            self.check_head(name, "labels")
-            head = self.config.heads[name]
-            dims = 2 if head.multi_label else 1
-            if targets is None:
-                continue
-            if not isinstance(targets, Tensor):
-                raise ValueError(f"head {name!r}: labels are a tensor, not a {type(targets).__name__}")
-            if targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels):
-                expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
-                raise ValueError(
-                    f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
-                    f"expects {expected}"
-                )
-            if dims == 2 and targets.device.type == "cpu":
-                wrong = ~((targets >= 0) & (targets <= 1)) & (targets != MISSING)
-                if wrong.any():
-                    row, label = wrong.nonzero()[0].tolist()
-                    raise ValueError(
-                        f"head {name!r}, row {row} of the batch: cell {head.labels[label]!r} is "
-                        f"{targets[row, label]:g}, not between 0 and 1, or {MISSING} for an unknown one"
-                    )
-            if dims == 1 and targets.dtype != torch.int64:
-                raise ValueError(f"head {name!r}: label ids are int64, not {targets.dtype}")
-            # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
-            if dims == 1 and targets.device.type == "cpu":
-                wrong = ((targets < 0) & (targets != MISSING)) | (targets >= head.num_labels)
-                if wrong.any():
-                    row = int(wrong.nonzero()[0])
-                    raise ValueError(
-                        f"head {name!r}, row {row} of the batch: label id {targets[row]} is not 0 to "
-                        f"{head.num_labels - 1}, or {MISSING} for a missing label"
-                    )
-
-    def decode(
-        self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
-    ) -> dict[str, HeadPrediction]:
-        """What the heads say: probabilities, decisions, and label names with scores.
-
-        Args:
-            logits: head → (batch, labels), as `model(...).logits`.
-            top_k: name the `top_k` best labels of each head instead of the predicted ones.
-            threshold: probability from which on a label is predicted, instead of the saved thresholds: a number for
-                all multi-label heads, or a dict head → number, list in label order or dict by label name.
-
-        Returns:
-            head → `HeadPrediction`.
-
-        Raises:
-            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1, logits that
-                are not finite.
-        """
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
-        if isinstance(threshold, Mapping):
-            for name in threshold:
-                self.check_head(name, "threshold")
-        self.sync_thresholds()
-        predictions = {}
-        for name, head_logits in logits.items():
-            self.check_head(name, "logits")
-            check_finite(name, head_logits)
-            head = self.config.heads[name]
-            own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
-            try:
-                predictions[name] = predict(head, head_logits.detach(), top_k, own)
-            except ValueError as error:
-                raise ValueError(f"head {name!r}: {error}") from None
-        return predictions
-
     def train(self, mode: bool = True) -> "MultiHeadModel":
         """As `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode."""
         super().train(mode)
@@ -436,129 +333,6 @@ class MultiHeadModel(HeadSurgery, PreTrainedModel):
         self.encoder.initialize_weights()
         super().initialize_weights()
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
-        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle. A
-        `quantization_config` quantises the encoder only.
-
-        Raises:
-            ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
-        """
-        wants_info = kwargs.pop("output_loading_info", False)
-        if kwargs.get("quantization_config") is not None:
-            kwargs["quantization_config"] = without_heads(kwargs["quantization_config"])
-        kwargs.setdefault("use_safetensors", True)
-        ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
-        kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
-        kwargs["output_loading_info"] = True
-        model, info = without_bars(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
-        model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
-        freeze_unused_pooler(model.encoder)
-        return (model, info) if wants_info else model
-
-    def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
-        known = {module_key(name) for name in self.config.heads}
-        # (thresholds that were learned, and then replaced in the configuration)
-        keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
-        strange = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
-        if strange:
-            raise ValueError(
-                f"{source}: the checkpoint holds heads that its configuration does not name "
-                f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
-            )
-        for key, saved, expected in sorted(info["mismatched_keys"]):
-            if not ignore_sizes:
-                name = head_of_key(key, self.config.heads)
-                where = f"head {name!r}" if name is not None else "encoder"
-                raise ValueError(
-                    f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
-                    f"makes it {tuple(expected)}"
-                )
-        fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
-        fresh.pop(None, None)
-        made = {module_key(name) for name in fresh if name is not None}
-        for key, module in self.heads.named_modules():
-            if isinstance(module, ClassificationHead):
-                module.is_fresh = key.split(".")[-1] in made
-        if fresh:
-            logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.save_pretrained`, with everything the folder needs where `multihead_hf` is not installed.
-
-        Raises:
-            ValueError: a head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
-                be applied to the weights when they are loaded; nothing is written.
-        """
-        # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
-        from .pipeline_multihead import MultiHeadPipeline
-
-        self._check_saveable()
-        adapter = os.path.join(save_directory, "adapter_config.json")
-        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                f"{save_directory} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
-                "these weights when it loads them: save into another folder"
-            )
-        self.sync_thresholds()
-        half = self.encoder.dtype in (torch.float16, torch.bfloat16)
-        weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
-        heads_dtype = next(weights).dtype
-        self.config.heads_dtype = "float32" if half and heads_dtype == torch.float32 else None
-        implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
-        self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
-        return super().save_pretrained(save_directory, *args, **kwargs)
-
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""
-        self._check_saveable()
-        return super().push_to_hub(*args, **kwargs)
-
-    def _check_saveable(self) -> None:
-        self.config.check_saveable()
-        made = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
-        expected = {module_key(name) for name in self.config.heads}
-        if made and made != expected:
-            raise ValueError(
-                f"config.heads are {list(self.config.heads)}, and the model was made with others ({sorted(made)}): "
-                "what is saved could not be loaded again"
-            )
-
-    @torch.no_grad()
-    def sync_thresholds(self) -> None:
-        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that decisions read."""
-        by_key = {
-            f"{module_key(name)}.threshold_logits": head
-            for name, head in self.config.heads.items()
-            if head.learn_thresholds is not None
-        }
-        if not by_key:
-            return
-        for key, threshold_logits in self.heads.named_parameters():
-            head = by_key.get(".".join(key.split(".")[-2:]))
-            # PEFT keeps a frozen original beside the copy that trains
-            if head is not None and "original_module" not in key:
-                values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
-                head.thresholds = values.tolist()
-
-    def set_thresholds(self, name: str, thresholds: Any) -> None:
-        """Set a head's thresholds: a number, a list in label order or a dict by label name. Learned ones end with it.
-
-        Raises:
-            ValueError: the head does not exist or is no multi-label one, or a value outside (0, 1).
-        """
-        self.check_head(name, "set_thresholds")
-        head = self.config.heads[name]
-        try:
-            head.thresholds = head.per_label_thresholds(thresholds)
-        except ValueError as error:
-            raise ValueError(f"head {name!r}: {error}") from None
-        head.learn_thresholds = None
-        for key, module in self.heads.named_modules():
-            if key.split(".")[-1] == module_key(name) and isinstance(module, ClassificationHead):
-                module.threshold_logits = None
-
 
 def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
     """Hidden states and attentions of an encoder's output, with the padding where it was in the batch."""
@@ -568,22 +342,6 @@ def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[
             if found[name] is not None:
                 found[name] = tuple(padding.back(own, dims) for own in found[name])
     return found
-
-
-# the settings of quantisers that name modules to be left alone
-_SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
-
-
-def without_heads(quantization: Any) -> Any:
-    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
-    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
-    if isinstance(quantization, Mapping):
-        quantization = AutoQuantizationConfig.from_dict(dict(quantization))
-    quantization = copy.copy(quantization)
-    for name in _SKIPPED:
-        if hasattr(quantization, name):
-            setattr(quantization, name, [*(getattr(quantization, name) or ()), "heads"])
-    return quantization
 
 
 def config_of(source: object) -> MultiHeadConfig | None:

@@ -16,7 +16,8 @@ from transformers.utils import logging
 from ..evaluation.metric_names import metric_names
 from ..evaluation.report import Report
 from ..model.configuration_multihead import MultiHeadConfig
-from .card import CARD, CardFacts, check_given, picture_path, report_evaluation, report_pictures, write_card
+from .card import CARD, report_evaluation, report_pictures, write_card
+from .card_facts import CardFacts, check_given, picture_path
 
 logger = logging.get_logger(__name__)
 

@@ -1,13 +1,9 @@
 """Checkpoints of older systems as multi-head models, with the logits that the old ones give beside the new ones."""
 
-import json
 import os
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +12,34 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import CONFIG_NAME, logging
 
 from ..evaluation.files import check_free, write_files_whole
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import token_limit
+from .convert_parity import (
+    TEXTS,
+    Converted,
+    check_files,
+    check_shape,
+    checked,
+    encoder_weights,
+    labels_of,
+    load_into,
+    load_state,
+    number_in,
+    plain_keys,
+    pool_tokens,
+    tokenizer_folder,
+)
 
 logger = logging.get_logger(__name__)
 
-TEXTS = (
-    "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",
-    "Thank you very much, that was quick!",
-    "?",
-    " ".join(["A long text repeats itself, and is longer than the others in its batch."] * 6),
-)
+
 """On which old and new logits are compared."""
 
-TOLERANCE = 1e-4
+
 """Logits that differ by more are not those of the old model, in float32."""
 
 WIMBERT_STATE, WIMBERT_LABELS = "dual_head_state.pt", "label_names.json"
@@ -53,27 +57,6 @@ _MLP_HEADS = {
 }
 
 
-@dataclass
-class Converted:
-    """A converted model.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of its encoder.
-        differences: head → greatest difference between its logits and the old model's, on `TEXTS`.
-    """
-
-    model: MultiHeadModel
-    tokenizer: PreTrainedTokenizerBase
-    differences: dict[str, float]
-
-    def __str__(self) -> str:
-        lines = [f"{'head':24}{'labels':>8}  greatest difference of a logit, old and new"]
-        for name, difference in self.differences.items():
-            lines.append(f"{name:24}{self.model.config.heads[name].num_labels:8,}  {difference:.2e}")
-        return "\n".join(lines)
-
-
 def convert_wimbert(folder: str | os.PathLike) -> Converted:
     """WimBERT v0: the encoder and tokenizer as Hugging Face saves them, `label_names.json`, and `dual_head_state.pt`
     with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, where they were learned, thresholds.
@@ -84,7 +67,7 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     """
     place = Path(folder)
     check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
-    labels = _labels(place / WIMBERT_LABELS)
+    labels = labels_of(place / WIMBERT_LABELS)
     state = load_state(place / WIMBERT_STATE)
     for name in (str(key).removesuffix("_head_state") for key in state if str(key).endswith("_head_state")):
         if name not in labels:
@@ -114,9 +97,9 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
             problem_type="multi_label_classification",
             architecture="mlp",
             hidden_size=len(own["0.weight"]),
-            dropout=_number(state, "dropout", 0.2),
+            dropout=number_in(state, "dropout", 0.2),
             loss="soft_f1_bce",
-            loss_kwargs={"alpha": _number(state, "alpha", 0.15), "temperature": _number(state, "temperature", 2.0)},
+            loss_kwargs={"alpha": number_in(state, "alpha", 0.15), "temperature": number_in(state, "temperature", 2.0)},
             thresholds=None if tau is None else torch.sigmoid(tau.double()).clamp(1e-7, 1 - 1e-9).tolist(),
         )
         weights[name] = {f"layers.{key}": value.float() for key, value in own.items()}
@@ -125,7 +108,7 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         place, heads, pooling="cls", max_length=length if isinstance(length, int) else None
     )
     for name, own in weights.items():
-        _load(place / WIMBERT_STATE, name, model.heads[name], own)
+        load_into(place / WIMBERT_STATE, name, model.heads[name], own)
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     encoder = AutoModel.from_pretrained(place, dtype=torch.float32, trust_remote_code=False).eval()
 
@@ -177,7 +160,7 @@ def convert_ggu(
         held = [str(path.relative_to(place)) for path in files] or "no *.pth and no pretrained/*.pth"
         raise ValueError(f"{place} holds {held}: name the file with the state dict, state_file= (--state-file)")
     path = files[0] if state_file is None else place / state_file
-    state = _plain_keys(load_state(path))
+    state = plain_keys(load_state(path))
     found: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -209,14 +192,14 @@ def convert_ggu(
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
     encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32, trust_remote_code=False).eval()
     if rest:
-        own = _encoder_weights(path, rest, encoder)
+        own = encoder_weights(path, rest, encoder)
         model.encoder.load_state_dict(own, strict=False)  # it has no pooler
         encoder.load_state_dict(own, strict=False)
     for name, own in found.items():
-        _load(path, name, model.heads[name], own)
+        load_into(path, name, model.heads[name], own)
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        pooled = _pooled(encoder(**tokens).last_hidden_state, tokens["attention_mask"].bool(), pooling)
+        pooled = pool_tokens(encoder(**tokens).last_hidden_state, tokens["attention_mask"].bool(), pooling)
         return {
             name: nn.functional.linear(pooled, own["layers.1.weight"], own["layers.1.bias"])
             for name, own in found.items()
@@ -281,7 +264,7 @@ def convert_sequence_classification(
         for place, layer in zip((0, 3), layers, strict=True)
         for key, value in layer.state_dict().items()
     }
-    _load(Path(name_or_path), head, model.heads[head], state)
+    load_into(Path(name_or_path), head, model.heads[head], state)
     tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
 
@@ -328,154 +311,3 @@ def save_converted(converted: Converted, output: str | os.PathLike) -> None:
         converted.tokenizer.save_pretrained(folder)
 
     write_files_whole(place, save)
-
-
-def load_state(path: Path) -> Mapping[str, Any]:
-    """A torch pickle, of tensors and plain values only.
-
-    Raises:
-        ValueError: reading it would run code, or it holds no mapping.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
-        if asked is None:
-            raise ValueError(f"{path} is refused: it is damaged, or holds more than tensors and plain values") from None
-        raise ValueError(
-            f"{path} is refused: it holds more than tensors and plain values ({asked[1]}); reading it could run code"
-        ) from None
-    except (EOFError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:200] or repr(error)}") from None
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}, and not a dict")
-    return state
-
-
-def check_files(folder: Path, names: Sequence[str]) -> None:
-    """
-    Raises:
-        ValueError: a file is missing; lists those that are.
-    """
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}")
-
-
-def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str] | None = None) -> None:
-    """
-    Raises:
-        ValueError: a head has no such weight, or another number of labels than there are names.
-    """
-    if not isinstance(state.get(key), Tensor):
-        raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
-    if labels is not None and len(state[key]) != len(labels):
-        raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, and there are {len(labels)} names")
-
-
-def tokenizer_folder(*places: Path) -> Path:
-    """The first folder with a tokenizer.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for place in places:
-        if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
-            return place
-    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save that of the encoder there")
-
-
-def checked(
-    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, old: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-) -> Converted:
-    """Compare the logits of the new model and of the old one's forward pass on `TEXTS`.
-
-    Raises:
-        ValueError: they differ by more than rounding.
-    """
-    limit = min(token_limit(model.config, tokenizer) or 128, 128)
-    tokens = dict(tokenizer(list(TEXTS), padding=True, truncation=True, max_length=limit, return_tensors="pt"))
-    model.eval()
-    with torch.no_grad():
-        new, before = model(**tokens).logits, old(tokens)
-    differences = {name: float((new[name] - before[name]).abs().max()) for name in new}
-    wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
-    if wrong:
-        shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
-        raise ValueError(f"the logits are not those of the old model, they differ: {shown}. Nothing was written")
-    return Converted(model, tokenizer, differences)
-
-
-def _number(state: Mapping[str, Any], key: str, default: float) -> float:
-    value = state.get(key)
-    return float(value) if isinstance(value, (int, float)) else default
-
-
-def _plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict, also of one inside a training checkpoint, without what DDP and `torch.compile` put
-    before their names."""
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    found = {}
-    for key, value in state.items():
-        if isinstance(value, Tensor):
-            name = str(key)
-            while name.startswith(("module.", "_orig_mod.")):
-                name = name.split(".", 1)[1]
-            found[name] = value
-    return found
-
-
-def _encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
-    """The encoder's weights in a state dict, under whatever name it had there.
-
-    Raises:
-        ValueError: some are missing, of another shape or of something else.
-    """
-    known = encoder.state_dict()
-    prefixes = ["", *dict.fromkeys(f"{key.split('.')[0]}." for key in state)]
-    best = max(
-        prefixes, key=lambda prefix: sum(key.removeprefix(prefix) in known for key in state if key.startswith(prefix))
-    )
-    own = {key.removeprefix(best): value for key, value in state.items()}
-    buffers = {key for key in own if key.endswith(("position_ids", "token_type_ids"))}
-    strange = [key for key in own if key not in known and key not in buffers]
-    missing = [key for key in known if key not in own and not key.startswith("pooler.")]
-    wrong = [key for key in own if key in known and own[key].shape != known[key].shape]
-    for keys, problem in (
-        (strange, "holds what is neither a head nor the encoder's"),
-        (missing, "lacks weights of the encoder"),
-        (wrong, "has other shapes than the encoder"),
-    ):
-        if keys:
-            raise ValueError(f"{path} {problem}: {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}")
-    return {key: value for key, value in own.items() if key in known}
-
-
-def _pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """(batch, hidden) of texts that are padded on the right: the old systems' own pooling, not ours."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
-    rows = [own[: int(real.sum())] for own, real in zip(hidden, mask, strict=True)]
-    return torch.stack([own.mean(0) if pooling == "mean" else own.amax(0) for own in rows])
-
-
-def _labels(path: Path) -> dict[str, list[str]]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
-        raise ValueError(f"{path} holds no object of head → list of labels")
-    return found
-
-
-def _load(path: Path, name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    try:
-        module.load_state_dict(dict(state))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"head {name!r} of {path} does not fit a head on this encoder: {reason}") from None

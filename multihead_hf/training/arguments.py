@@ -14,7 +14,7 @@ from ..data.mixing import STOPS
 from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
-from ..publishing.card import check_given
+from ..publishing.card_facts import check_given
 
 FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05

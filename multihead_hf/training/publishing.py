@@ -11,8 +11,8 @@ from transformers.utils import PushInProgress
 from ..evaluation.report import Report
 from ..model.encoder_multihead import without_bars
 from ..model.unwrapping import multi_head_model
-from ..publishing.card import CardFacts
 from ..publishing.card_callback import ModelCardCallback
+from ..publishing.card_facts import CardFacts
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     is_checkpoint,

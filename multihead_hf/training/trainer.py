@@ -21,10 +21,7 @@ from ..model.objective_multihead import StepTotals
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from .arguments import MultiHeadTrainingArguments
-from .checkpoints import (
-    check_resumable,
-    check_same_heads,
-)
+from .checkpoints import check_resumable, check_same_heads
 from .checks import (
     check_arguments,
     check_cacheable,
@@ -366,11 +363,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             if self.model_init is None and self.optimizer is None:
                 self._measure_head_rates(self.model)
             result = super().train(resume_from_checkpoint, *args, **kwargs)
-            if not sharded:  # from now on it computes as the saved model will, without autocast
-                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             if sharded:
                 self._while_training.pop_all()
                 self._while_training = None
+            else:  # from now on it computes as the saved model will, without autocast
+                self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         multi_head_model(self.model).sync_thresholds()
         for _, head in heads_in(self.model, self.config.heads):
             if is_fresh(head):

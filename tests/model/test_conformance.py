@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, BitsAndBytesConfig, QuantoConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
 
 from multihead_hf import MultiHeadConfig, MultiHeadModel
-from multihead_hf.model.modeling_multihead import without_heads
+from multihead_hf.model.storage_multihead import without_heads
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert", "deberta-v2")
 every_family = pytest.mark.parametrize("family", FAMILIES)

@@ -23,7 +23,7 @@ from transformers.quantizers.base import HfQuantizer
 
 import multihead_hf.model
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel
-from multihead_hf.model.modeling_multihead import without_heads
+from multihead_hf.model.storage_multihead import without_heads
 
 AWKWARD = ["items", "type", "forward", "a.b", "a b", "a-b", "a_b", "dtype", "_auto_class", "café", "情感", "training"]
 

@@ -10,16 +10,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from multihead_hf import HeadConfig, MultiHeadConfig
-from multihead_hf.publishing.card import (
-    CARD,
-    FACTS,
-    MARK,
-    CardFacts,
-    check_given,
-    model_card,
-    read_facts,
-    write_card,
-)
+from multihead_hf.publishing.card import CARD, FACTS, read_facts, write_card
+from multihead_hf.publishing.card_facts import CardFacts, check_given
+from multihead_hf.publishing.card_markdown import MARK, model_card
 
 HEADS = {
     "topic|1": HeadConfig(

@@ -1,0 +1,153 @@
+"""What is asked of a model's heads by name: targets that fit, decisions, thresholds.
+
+This file travels with every saved model.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .decoding_multihead import HeadPrediction, check_finite, predict
+from .head_multihead import near_names
+from .layers_multihead import ClassificationHead, module_key
+from .losses_multihead import MISSING
+
+
+class HeadInterface:
+    """The part of `MultiHeadModel` that names heads, checks their targets and decides."""
+
+    config: Any
+    heads: Any
+
+    def _head_names(self, heads: Iterable[str] | None) -> list[str]:
+        if heads is None:
+            return list(self.config.heads)
+        names = [heads] if isinstance(heads, str) else list(heads)
+        if not names:
+            raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")
+        for name in names:
+            self.check_head(name, "heads")
+        return names
+
+    def check_head(self, name: str, argument: str) -> None:
+        """
+        Raises:
+            ValueError: the model has no such head; names `argument` and near names.
+        """
+        if name not in self.config.heads:
+            known = list(self.config.heads)
+            raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
+
+    def _check_labels(self, labels: Any) -> None:
+        if labels is None:
+            return
+        if not isinstance(labels, Mapping):
+            raise ValueError(
+                f"labels is a dict head → tensor with some of the heads {list(self.config.heads)}, "
+                f"not a {type(labels).__name__}"
+            )
+        for name, targets in labels.items():
+            self.check_head(name, "labels")
+            head = self.config.heads[name]
+            dims = 2 if head.multi_label else 1
+            if targets is None:
+                continue
+            if not isinstance(targets, Tensor):
+                raise ValueError(f"head {name!r}: labels are a tensor, not a {type(targets).__name__}")
+            if targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels):
+                expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
+                raise ValueError(
+                    f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
+                    f"expects {expected}"
+                )
+            if dims == 2 and targets.device.type == "cpu":
+                wrong = ~((targets >= 0) & (targets <= 1)) & (targets != MISSING)
+                if wrong.any():
+                    row, label = wrong.nonzero()[0].tolist()
+                    raise ValueError(
+                        f"head {name!r}, row {row} of the batch: cell {head.labels[label]!r} is "
+                        f"{targets[row, label]:g}, not between 0 and 1, or {MISSING} for an unknown one"
+                    )
+            if dims == 1 and targets.dtype != torch.int64:
+                raise ValueError(f"head {name!r}: label ids are int64, not {targets.dtype}")
+            # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
+            if dims == 1 and targets.device.type == "cpu":
+                wrong = ((targets < 0) & (targets != MISSING)) | (targets >= head.num_labels)
+                if wrong.any():
+                    row = int(wrong.nonzero()[0])
+                    raise ValueError(
+                        f"head {name!r}, row {row} of the batch: label id {targets[row]} is not 0 to "
+                        f"{head.num_labels - 1}, or {MISSING} for a missing label"
+                    )
+
+    def decode(
+        self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
+    ) -> dict[str, HeadPrediction]:
+        """What the heads say: probabilities, decisions, and label names with scores.
+
+        Args:
+            logits: head → (batch, labels), as `model(...).logits`.
+            top_k: name the `top_k` best labels of each head instead of the predicted ones.
+            threshold: probability from which on a label is predicted, instead of the saved thresholds: a number for
+                all multi-label heads, or a dict head → number, list in label order or dict by label name.
+
+        Returns:
+            head → `HeadPrediction`.
+
+        Raises:
+            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1, logits that
+                are not finite.
+        """
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
+        if isinstance(threshold, Mapping):
+            for name in threshold:
+                self.check_head(name, "threshold")
+        self.sync_thresholds()
+        predictions = {}
+        for name, head_logits in logits.items():
+            self.check_head(name, "logits")
+            check_finite(name, head_logits)
+            head = self.config.heads[name]
+            own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
+            try:
+                predictions[name] = predict(head, head_logits.detach(), top_k, own)
+            except ValueError as error:
+                raise ValueError(f"head {name!r}: {error}") from None
+        return predictions
+
+    @torch.no_grad()
+    def sync_thresholds(self) -> None:
+        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that decisions read."""
+        by_key = {
+            f"{module_key(name)}.threshold_logits": head
+            for name, head in self.config.heads.items()
+            if head.learn_thresholds is not None
+        }
+        if not by_key:
+            return
+        for key, threshold_logits in self.heads.named_parameters():
+            head = by_key.get(".".join(key.split(".")[-2:]))
+            # PEFT keeps a frozen original beside the copy that trains
+            if head is not None and "original_module" not in key:
+                values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
+                head.thresholds = values.tolist()
+
+    def set_thresholds(self, name: str, thresholds: Any) -> None:
+        """Set a head's thresholds: a number, a list in label order or a dict by label name. Learned ones end with it.
+
+        Raises:
+            ValueError: the head does not exist or is no multi-label one, or a value outside (0, 1).
+        """
+        self.check_head(name, "set_thresholds")
+        head = self.config.heads[name]
+        try:
+            head.thresholds = head.per_label_thresholds(thresholds)
+        except ValueError as error:
+            raise ValueError(f"head {name!r}: {error}") from None
+        head.learn_thresholds = None
+        for key, module in self.heads.named_modules():
+            if key.split(".")[-1] == module_key(name) and isinstance(module, ClassificationHead):
+                module.threshold_logits = None

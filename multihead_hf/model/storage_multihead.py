@@ -1,0 +1,132 @@
+"""Loading and saving of a multi-head model.
+
+This file travels with every saved model.
+"""
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers.quantizers.auto import AutoQuantizationConfig
+from transformers.utils import logging
+
+from .encoder_multihead import freeze_unused_pooler, without_bars
+from .layers_multihead import ClassificationHead, head_of_key, module_key
+
+logger = logging.get_logger(__name__)
+
+TASK = "multi-head-text-classification"
+# the settings of quantisers that name modules to be left alone
+_SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
+
+
+class HeadStorage:
+    """The part of `MultiHeadModel` that loads and saves."""
+
+    config: Any
+    encoder: Any
+    heads: Any
+    sync_thresholds: Any
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
+        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle. A
+        `quantization_config` quantises the encoder only.
+
+        Raises:
+            ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        if kwargs.get("quantization_config") is not None:
+            kwargs["quantization_config"] = without_heads(kwargs["quantization_config"])
+        kwargs.setdefault("use_safetensors", True)
+        ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
+        kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
+        kwargs["output_loading_info"] = True
+        model, info = without_bars(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+        model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
+        freeze_unused_pooler(model.encoder)
+        return (model, info) if wants_info else model
+
+    def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
+        known = {module_key(name) for name in self.config.heads}
+        # (thresholds that were learned, and then replaced in the configuration)
+        keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
+        strange = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
+        if strange:
+            raise ValueError(
+                f"{source}: the checkpoint holds heads that its configuration does not name "
+                f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
+            )
+        for key, saved, expected in sorted(info["mismatched_keys"]):
+            if not ignore_sizes:
+                name = head_of_key(key, self.config.heads)
+                where = f"head {name!r}" if name is not None else "encoder"
+                raise ValueError(
+                    f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
+                    f"makes it {tuple(expected)}"
+                )
+        fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
+        fresh.pop(None, None)
+        made = {module_key(name) for name in fresh if name is not None}
+        for key, module in self.heads.named_modules():
+            if isinstance(module, ClassificationHead):
+                module.is_fresh = key.split(".")[-1] in made
+        if fresh:
+            logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.save_pretrained`, with everything the folder needs where `multihead_hf` is not installed.
+
+        Raises:
+            ValueError: a head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
+                be applied to the weights when they are loaded; nothing is written.
+        """
+        # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
+        from .pipeline_multihead import MultiHeadPipeline
+
+        self._check_saveable()
+        adapter = os.path.join(save_directory, "adapter_config.json")
+        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{save_directory} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
+                "these weights when it loads them: save into another folder"
+            )
+        self.sync_thresholds()
+        half = self.encoder.dtype in (torch.float16, torch.bfloat16)
+        weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
+        heads_dtype = next(weights).dtype
+        self.config.heads_dtype = "float32" if half and heads_dtype == torch.float32 else None
+        implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
+        self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
+        return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""
+        self._check_saveable()
+        return super().push_to_hub(*args, **kwargs)  # type: ignore[misc]
+
+    def _check_saveable(self) -> None:
+        self.config.check_saveable()
+        made = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
+        expected = {module_key(name) for name in self.config.heads}
+        if made and made != expected:
+            raise ValueError(
+                f"config.heads are {list(self.config.heads)}, and the model was made with others ({sorted(made)}): "
+                "what is saved could not be loaded again"
+            )
+
+
+def without_heads(quantization: Any) -> Any:
+    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
+    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
+    if isinstance(quantization, Mapping):
+        quantization = AutoQuantizationConfig.from_dict(dict(quantization))
+    quantization = copy.copy(quantization)
+    for name in _SKIPPED:
+        if hasattr(quantization, name):
+            setattr(quantization, name, [*(getattr(quantization, name) or ()), "heads"])
+    return quantization

@@ -1,0 +1,87 @@
+"""Checks of single values, with messages that say what was expected.
+
+This file travels with every saved model. It needs the standard library only.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any, TypeGuard, TypeVar
+
+_Known = TypeVar("_Known")
+
+_MOST = 3.4e38  # beyond it a number is infinite in float32
+
+
+def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
+    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
+    """`isinstance`, also for a model or configuration whose class came out of a saved folder's custom code."""
+    return any(base.__name__ == known.__name__ for base in type(value).__mro__)
+
+
+def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
+    """`value` when it is one of the known ones.
+
+    Raises:
+        ValueError: it is not; names near ones.
+    """
+    if value not in known:
+        raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known, 0.5)} Known: {', '.join(known)}")
+    return value
+
+
+def plain_number(value: Any) -> Any:
+    """A number out of a tensor or an array that holds one number; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
+
+
+def whole_number(setting: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int when it is a whole number from `low` to `high`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    plain = plain_number(value)
+    if isinstance(plain, bool) or not isinstance(plain, int) or plain < low or (high is not None and plain > high):
+        said = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{setting} {value!r}: give a whole number {said}")
+    return plain
+
+
+def check_text(what: str, text: str) -> None:
+    """
+    Raises:
+        ValueError: nothing but blanks, or half of a character, which no file can hold.
+    """
+    if not text.strip():
+        raise ValueError(f"{what} {text!r} is empty: a name has at least one letter")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{what} {text!r} holds half of a character (a lone surrogate), which cannot be saved")
+
+
+def number(
+    setting: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
+    plain = plain_number(value)
+    if isinstance(plain, bool) or not isinstance(plain, Real) or not abs(float(plain)) <= _MOST:
+        raise ValueError(f"{setting} {value!r}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}")
+    value = float(plain)
+    if not (low <= value <= high and above < value < below):
+        floor = f"{low} or more" if low > above else f"above {above}"
+        ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
+        raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
+    return value

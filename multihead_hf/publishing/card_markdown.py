@@ -1,0 +1,241 @@
+"""The text of a model card, from its facts."""
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import CardData
+
+from ..evaluation.metric_names import main_score_of
+from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
+from .card_facts import CardFacts
+
+# in a card of ours; who takes it out keeps the card as it is
+MARK = "<!-- Written by multihead_hf at every save. To keep your own changes, delete this line. -->"
+
+
+RARE = 10
+
+
+# metric → the id that the Hub and `evaluate` know
+_HUB_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "precision": "precision",
+    "recall": "recall",
+    "mcc": "matthews_correlation",
+    "roc_auc": "roc_auc",
+}
+
+
+_SHOWN = {
+    True: ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "accuracy", "average_precision_macro"),
+    False: ("f1", "precision", "recall", "accuracy", "f1_macro", "mcc"),
+}
+
+
+def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
+    """The card as Markdown with its metadata, from nothing but these two.
+
+    Raises:
+        ValueError: a metric that is not finite.
+    """
+    name = Path(facts.model_id or "").name or "Multi-head model"
+    for evaluation in facts.evaluations:
+        bad = [key for key, value in evaluation["metrics"].items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"no figures: {bad} are not finite")
+    source = resources.files(__package__).joinpath("card_template.md").read_text(encoding="utf-8")
+    # Markdown, in which `md` and `code` escape what comes from outside
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"md": _markdown, "html": _html, "code": _code}
+    body = environment.from_string(source).render(
+        name=name,
+        config=config,
+        facts=facts,
+        mark=MARK,
+        rows=[_head_row(head_name, head, facts) for head_name, head in config.heads.items()],
+        tables=[_table(config.heads, evaluation) for evaluation in facts.evaluations],
+        limits=_limits(config, facts),
+        decides={key: _decides(head) for key, head in config.heads.items()},
+        counts=facts.training.get("labels") or {},
+        text=_example(config, facts),
+        losses={
+            key: head.loss or ("bce" if head.multi_label else "cross_entropy") for key, head in config.heads.items()
+        },
+    )
+    return f"---\n{_metadata(config, facts, name).to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData:
+    known = {key for own in facts.evaluations for key in own["metrics"]}
+    main = {name: main_score_of(head) for name, head in config.heads.items()}
+    mains = [_hub_metric(metric) for name, metric in main.items() if f"{name}_{metric}" in known]
+    heads = config.heads.values()
+    tags = ["multihead_hf", "multi-head", "text-classification"]
+    tags += ["multi-label-classification"] if any(head.multi_label for head in heads) else []
+    data: dict[str, Any] = {
+        "language": facts.language or None,
+        "license": facts.license,
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": facts.base_model,
+        "datasets": facts.datasets or None,
+        "metrics": sorted({metric for metric in mains if metric}) or None,
+        "tags": list(dict.fromkeys([*tags, *facts.tags])),
+        "widget": [{"text": text} for text in facts.widget_texts] or None,
+    }
+    results = [
+        result
+        for evaluation in facts.evaluations
+        for key, head in config.heads.items()
+        if (result := _result(key, head, evaluation, facts)) is not None
+    ]
+    if results:
+        # by hand: `EvalResult` would merge the results of heads on one data set into one
+        data["model-index"] = [{"name": title, "results": results}]
+    return CardData(**{key: value for key, value in data.items() if value is not None})
+
+
+def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: CardFacts) -> dict[str, Any] | None:
+    """One entry of the `model-index`: a head on a data set."""
+    metrics = []
+    for metric in _SHOWN[head.multi_label]:
+        key, kind = f"{name}_{metric}", _hub_metric(metric)
+        if key in evaluation["metrics"] and kind is not None:
+            metrics.append({"type": kind, "name": key, "value": round(evaluation["metrics"][key], 6)})
+    if not metrics:
+        return None
+    known = facts.datasets[0] if len(facts.datasets) == 1 else None
+    dataset = {"type": known or "unknown", "name": evaluation.get("name") or known or "unknown"}
+    return {"task": {"type": "text-classification", "name": name}, "dataset": dataset, "metrics": metrics}
+
+
+def _hub_metric(metric: str) -> str | None:
+    return next((found for key, found in _HUB_METRICS.items() if metric == key or metric.startswith(f"{key}_")), None)
+
+
+def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
+    """A line of the table of heads."""
+    main = main_score_of(head)
+    values = [own["metrics"].get(f"{name}_{main}") for own in facts.evaluations]
+    known = [value for value in values if value is not None]
+    return {"name": name, "head": head, "main": main, "value": known[0] if known else None}
+
+
+def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of an evaluation, by head."""
+    intervals = evaluation.get("intervals") or {}
+    baselines = evaluation.get("baseline") or {}
+    lines = [
+        {
+            "head": name,
+            "metric": metric,
+            "value": evaluation["metrics"][f"{name}_{metric}"],
+            "interval": intervals.get(name, {}).get(metric),
+            "baseline": baselines.get(name, {"figures": {}})["figures"].get(metric),
+        }
+        for name, head in heads.items()
+        for metric in _SHOWN[head.multi_label]
+        if f"{name}_{metric}" in evaluation["metrics"]
+    ]
+    return {
+        **evaluation,
+        "lines": lines,
+        "has_intervals": any(line["interval"] for line in lines),
+        "baseline_rows": {name: baselines[name]["rows"] for name in heads if name in baselines},
+    }
+
+
+def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
+    """What follows from what is known."""
+    found = []
+    if config.truncation == "windows":
+        found.append(f"Texts are read in windows, {config.max_windows} at most; what comes after them is not read.")
+    elif config.max_length is not None:
+        part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
+        found.append(f"Of texts longer than {config.max_length} tokens only {part} is read.")
+    for name, labels in (facts.training.get("labels") or {}).items():
+        rare = [label for label, rows in labels.items() if rows < RARE]
+        if rare:
+            shown = ", ".join(_markdown(label) for label in rare[:20])
+            more = f" and {len(rare) - 20} more" if len(rare) > 20 else ""
+            found.append(
+                f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; expect little of them."
+            )
+    for name, head in config.heads.items():
+        if head.multi_label and head.thresholds is None and head.min_labels != head.num_labels:
+            found.append(
+                f"{_markdown(name)}: labels are predicted from a probability of 0.5 on; thresholds were not tuned."
+            )
+    if not any(head.calibration_temperature is not None for head in config.heads.values()):
+        found.append("Probabilities were not calibrated: take them as an order, not as shares.")
+    if not facts.evaluations:
+        found.append("No evaluation is recorded.")
+    for step in sorted({own["step"] for own in facts.evaluations if own.get("step") is not None}):
+        found.append(f"The figures above were taken at step {step:,}, before training went on.")
+    found += [warning for own in facts.evaluations for warning in _behind(config.heads, own)]
+    if any(own.get("stale") for own in facts.evaluations):
+        found.append("Thresholds or temperatures were changed after the figures above were taken.")
+    return found
+
+
+def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> list[str]:
+    """Sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
+    found, baselines = [], evaluation.get("baseline") or {}
+    for name, head in heads.items():
+        main = main_score_of(head)
+        model = evaluation["metrics"].get(f"{name}_{main}")
+        other = baselines.get(name, {"figures": {}})["figures"].get(main)
+        if model is not None and other is not None and round(other - model, 3) > 0:
+            score = f"in `{main}`, {other:.3f} to {model:.3f}"
+            found.append(f"{_markdown(name)}: the linear baseline is ahead of this model {score}.")
+    return found
+
+
+def _decides(head: HeadConfig) -> str:
+    """How many labels a row has, and from where on they are predicted."""
+    if not head.multi_label:
+        return "one of them"
+    least, most = head.min_labels or 0, head.max_labels
+    if most is None:
+        number = "any number of them" if not least else f"{least} of them or more"
+    else:
+        number = f"{most} of them" if least == most else f"{least} to {most} of them"
+    values = head.thresholds or [0.5]
+    low, high = min(values), max(values)
+    return (
+        f"{number}, from a probability of {low:.3g} on" if low == high else f"{number}, from {low:.3g} to {high:.3g} on"
+    )
+
+
+def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
+    """What to give to the pipeline: a text, or a pair."""
+    text = facts.widget_texts[0] if facts.widget_texts else "A text to classify."
+    columns = config.text_columns or ["text"]
+    return text if len(columns) == 1 else dict.fromkeys(columns, text)
+
+
+def _markdown(text: Any) -> str:
+    """Text from outside in a line or cell of Markdown."""
+    # an underscore inside a word means nothing
+    return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", _html(text))
+
+
+def _html(text: Any) -> str:
+    """Text from outside in a line of HTML."""
+    return html.escape(" ".join(str(text).split()), quote=False)
+
+
+def _code(value: Any) -> str:
+    """A text, or a dict of texts, in Python code."""
+    return json.dumps(value, ensure_ascii=False)

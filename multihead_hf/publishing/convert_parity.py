@@ -1,0 +1,200 @@
+"""What conversions share: files and weights of other formats, and the comparison of old and new logits."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedTokenizerBase,
+)
+
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import token_limit
+
+TEXTS = (
+    "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",
+    "Thank you very much, that was quick!",
+    "?",
+    " ".join(["A long text repeats itself, and is longer than the others in its batch."] * 6),
+)
+
+
+TOLERANCE = 1e-4
+
+
+@dataclass
+class Converted:
+    """A converted model.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of its encoder.
+        differences: head → greatest difference between its logits and the old model's, on `TEXTS`.
+    """
+
+    model: MultiHeadModel
+    tokenizer: PreTrainedTokenizerBase
+    differences: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [f"{'head':24}{'labels':>8}  greatest difference of a logit, old and new"]
+        for name, difference in self.differences.items():
+            lines.append(f"{name:24}{self.model.config.heads[name].num_labels:8,}  {difference:.2e}")
+        return "\n".join(lines)
+
+
+def load_state(path: Path) -> Mapping[str, Any]:
+    """A torch pickle, of tensors and plain values only.
+
+    Raises:
+        ValueError: reading it would run code, or it holds no mapping.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        if asked is None:
+            raise ValueError(f"{path} is refused: it is damaged, or holds more than tensors and plain values") from None
+        raise ValueError(
+            f"{path} is refused: it holds more than tensors and plain values ({asked[1]}); reading it could run code"
+        ) from None
+    except (EOFError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:200] or repr(error)}") from None
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, and not a dict")
+    return state
+
+
+def check_files(folder: Path, names: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: a file is missing; lists those that are.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}")
+
+
+def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str] | None = None) -> None:
+    """
+    Raises:
+        ValueError: a head has no such weight, or another number of labels than there are names.
+    """
+    if not isinstance(state.get(key), Tensor):
+        raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
+    if labels is not None and len(state[key]) != len(labels):
+        raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, and there are {len(labels)} names")
+
+
+def tokenizer_folder(*places: Path) -> Path:
+    """The first folder with a tokenizer.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for place in places:
+        if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
+            return place
+    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save that of the encoder there")
+
+
+def checked(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, old: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+) -> Converted:
+    """Compare the logits of the new model and of the old one's forward pass on `TEXTS`.
+
+    Raises:
+        ValueError: they differ by more than rounding.
+    """
+    limit = min(token_limit(model.config, tokenizer) or 128, 128)
+    tokens = dict(tokenizer(list(TEXTS), padding=True, truncation=True, max_length=limit, return_tensors="pt"))
+    model.eval()
+    with torch.no_grad():
+        new, before = model(**tokens).logits, old(tokens)
+    differences = {name: float((new[name] - before[name]).abs().max()) for name in new}
+    wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
+    if wrong:
+        shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
+        raise ValueError(f"the logits are not those of the old model, they differ: {shown}. Nothing was written")
+    return Converted(model, tokenizer, differences)
+
+
+def number_in(state: Mapping[str, Any], key: str, default: float) -> float:
+    value = state.get(key)
+    return float(value) if isinstance(value, (int, float)) else default
+
+
+def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, also of one inside a training checkpoint, without what DDP and `torch.compile` put
+    before their names."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    found = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            name = str(key)
+            while name.startswith(("module.", "_orig_mod.")):
+                name = name.split(".", 1)[1]
+            found[name] = value
+    return found
+
+
+def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """The encoder's weights in a state dict, under whatever name it had there.
+
+    Raises:
+        ValueError: some are missing, of another shape or of something else.
+    """
+    known = encoder.state_dict()
+    prefixes = ["", *dict.fromkeys(f"{key.split('.')[0]}." for key in state)]
+    best = max(
+        prefixes, key=lambda prefix: sum(key.removeprefix(prefix) in known for key in state if key.startswith(prefix))
+    )
+    own = {key.removeprefix(best): value for key, value in state.items()}
+    buffers = {key for key in own if key.endswith(("position_ids", "token_type_ids"))}
+    strange = [key for key in own if key not in known and key not in buffers]
+    missing = [key for key in known if key not in own and not key.startswith("pooler.")]
+    wrong = [key for key in own if key in known and own[key].shape != known[key].shape]
+    for keys, problem in (
+        (strange, "holds what is neither a head nor the encoder's"),
+        (missing, "lacks weights of the encoder"),
+        (wrong, "has other shapes than the encoder"),
+    ):
+        if keys:
+            raise ValueError(f"{path} {problem}: {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}")
+    return {key: value for key, value in own.items() if key in known}
+
+
+def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """(batch, hidden) of texts that are padded on the right: the old systems' own pooling, not ours."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
+    rows = [own[: int(real.sum())] for own, real in zip(hidden, mask, strict=True)]
+    return torch.stack([own.mean(0) if pooling == "mean" else own.amax(0) for own in rows])
+
+
+def labels_of(path: Path) -> dict[str, list[str]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
+        raise ValueError(f"{path} holds no object of head → list of labels")
+    return found
+
+
+def load_into(path: Path, name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"head {name!r} of {path} does not fit a head on this encoder: {reason}") from None
