@@ -14,7 +14,7 @@ def command(
     known: Annotated[
         dict[str, Any],
         library(
-            "publishing.card.CardFacts",
+            "publishing.card_facts.CardFacts",
             *("model_id", "base_model", "language", "license", "datasets", "tags", "widget_texts", "limits"),
         ),
     ],

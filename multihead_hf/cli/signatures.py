@@ -34,7 +34,7 @@ def parameters(target: str) -> dict[str, Parameter]:
     """Read the parameters of a function or class.
 
     Args:
-        target: a public name of the package, or module and name, such as `"publishing.card.CardFacts"`.
+        target: a public name of the package, or module and name, such as `"publishing.card_facts.CardFacts"`.
 
     Returns:
         The parameters by name, in their order, without `self`.

@@ -28,7 +28,7 @@ def keep_record(
     settings: Mapping[str, Any],
 ) -> None:
     """Write into the description of prepared rows what they were made for. (It stays when rows are selected, shuffled,
-    mapped, saved and concatenated.)
+    mapped, saved and concatenated, but not when a table is made a stream.)
 
     Args:
         dataset: the prepared rows.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ..model.decoding_multihead import calibrated, check_finite, decide, probabilities
+from ..model.decoding_multihead import calibrated, decide, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
 from .bootstrap import Difference, Interval, RowCounts, differences, intervals
 from .calibration import expected_calibration_error
@@ -219,7 +219,9 @@ def make_report(
     if not names:
         raise ValueError(f"no row of the data set is labelled for any of the heads {list(heads)}")
     for name in names:
-        check_finite(name, torch.as_tensor(np.asarray(logits[name])))
+        wrong = rows_not_finite(torch.as_tensor(np.asarray(logits[name])))
+        if wrong:
+            raise ValueError(f"head {name!r}, row {wrong[0]}: its logits are not finite; {len(wrong)} rows are so")
     metrics = StreamingMetrics({name: heads[name] for name in names}, exact_rows=len(texts))
     logit_tensors = {name: torch.as_tensor(np.asarray(logits[name])) for name in names}
     metrics.add(logit_tensors, {name: torch.as_tensor(np.asarray(references[name])) for name in names})

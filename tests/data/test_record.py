@@ -17,7 +17,7 @@ def test_rows_of_other_labels_are_refused(tmp_path: Path) -> None:
     swapped = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=tiny.MOODS[::-1])})
     other = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=["calm", "cross"])})
     further = tiny.model(heads={**tiny.two_heads(), "mood": HeadConfig(labels=[*tiny.MOODS, "sad"])})
-    parts = (rows, rows.shuffle(seed=1).select(range(8)), load_from_disk(tmp_path / "rows"), rows.to_iterable_dataset())
+    parts = (rows, rows.shuffle(seed=1).select(range(8)), load_from_disk(tmp_path / "rows"))
     for part in (*parts, concatenate_datasets([rows, rows])):
         check_record(part, model.config, tokenizer, "rows")
         check_record(part, further.config, tokenizer, "rows")
