@@ -108,7 +108,7 @@ def test_the_file_of_predictions(tmp_path: Path) -> None:
             "predicted_mood_score": "1.000000",
         },
         {
-            "text": "=1+1",
+            "text": "'=1+1",  # no formula for a spreadsheet
             "more": json.dumps(["é"], ensure_ascii=False),
             "predicted_topic": "",
             "predicted_topic_score": "",
