@@ -19,7 +19,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
-    *("help", "install", "train", "test", "test-slow", "test-gpu", "test-lowest"),
+    *("help", "install", "train", "test", "test-all", "test-slow", "test-gpu", "test-lowest"),
     *("lint", "format", "types", "bench", "clean"),
 }
 
