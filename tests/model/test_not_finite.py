@@ -88,7 +88,7 @@ def test_order_and_decisions_are_those_of_float64(
     )
     found = predict(head, torch.tensor([logits]), len(logits), None)
     exact = torch.tensor([logits]).double() / (temperature or 1.0)
-    ranked = sorted(range(len(logits)), key=lambda place: -float(torch.tensor(exact[0, place], dtype=torch.float32)))
+    ranked = sorted(range(len(logits)), key=lambda place: -float(exact[0, place].float()))
     assert found.labels[0] == [str(place) for place in ranked]
     if not multi_label:
         assert found.decisions[0].nonzero().flatten().tolist() == ranked[:1]
