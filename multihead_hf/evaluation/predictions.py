@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import MultiHeadDataCollator
+from ..data.counting import target_chunks
 from ..data.preparation import read_and_prepare
 from ..data.reading import OPTIONS
 from ..model.decoding_multihead import calibrated, check_finite, decide, probabilities
@@ -162,14 +163,8 @@ def prepared_rows(
 
 def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
     """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where not known."""
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in heads}
-    for batch in dataset.select_columns(["labels"]).with_format(None).iter(1000):
-        for name, head in heads.items():
-            unknown = [MISSING] * head.num_labels if head.multi_label else MISSING
-            values = [unknown if row.get(name) is None else row[name] for row in batch["labels"]]
-            cells = np.array(values, np.float32 if head.multi_label else np.int64)
-            parts[name].append(np.nan_to_num(cells, nan=MISSING) if head.multi_label else cells)
-    return {name: np.concatenate(own) for name, own in parts.items()}
+    chunks = [chunk.heads for chunk in target_chunks(dataset, heads)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in heads}
 
 
 @contextlib.contextmanager
