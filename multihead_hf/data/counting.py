@@ -32,6 +32,11 @@ class Targets(NamedTuple):
     heads: dict[str, npt.NDArray[Any]]
     weights: npt.NDArray[np.float64]
 
+    def labelled(self, name: str) -> npt.NDArray[np.bool_]:
+        """Rows with a label of a head, or with a known cell, (rows,)."""
+        targets = self.heads[name]
+        return (targets != MISSING).reshape(len(targets), -1).any(1)
+
 
 @dataclass
 class HeadCounts:

@@ -16,7 +16,6 @@ from ..data.counting import can_be_counted, head_counts, target_chunks
 from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import near_names
-from ..model.losses_multihead import MISSING
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .defaults import heads_in
@@ -205,8 +204,8 @@ def check_learnable(rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingA
     weight = 0.0
     for chunk in target_chunks(rows, heads):
         weight += float(chunk.weights.sum())
-        for name, targets in chunk.heads.items():
-            labelled[name] += int((targets != MISSING).reshape(len(targets), -1).any(1).sum())
+        for name in heads:
+            labelled[name] += int(chunk.labelled(name).sum())
     if not any(labelled.values()):
         raise ValueError(f"train_dataset: no row has a label for {list(heads)}, so nothing would be learned")
     if not weight:

@@ -124,7 +124,7 @@ def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> 
     parts: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]] = {name: [] for name in heads}
     for chunk in target_chunks(some, heads):
         for name, targets in chunk.heads.items():
-            labelled = (targets != MISSING).reshape(len(targets), -1).any(1) & (chunk.weights > 0)
+            labelled = chunk.labelled(name) & (chunk.weights > 0)
             parts[name].append((targets[labelled], chunk.weights[labelled]))
     found = {}
     for name, own in parts.items():
