@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from .evaluation.metric import MultiHeadMetric
     from .evaluation.reporting import write_report
     from .evaluation.tuning import calibrate, tune_thresholds
-    from .inference.explanation import Explanation, WordScore, explain
-    from .inference.files import predict_files
-    from .inference.predictor import MultiHeadPredictor
-    from .inference.probabilities import predict_proba
-    from .inference.results import MultiHeadPredictions
+    from .explanation.explain import Explanation, WordScore, explain
+    from .explanation.probabilities import predict_proba
     from .model.configuration_multihead import MultiHeadConfig
     from .model.decoding_multihead import HeadPrediction
     from .model.head_multihead import HeadConfig, LabelReading
     from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
     from .model.modeling_multihead import MultiHeadModel, MultiHeadOutput
     from .model.pipeline_multihead import MultiHeadPipeline
+    from .prediction.files import predict_files
+    from .prediction.predictor import MultiHeadPredictor
+    from .prediction.results import MultiHeadPredictions
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.gradients import GradientCosineCallback
@@ -54,13 +54,13 @@ _LAZY = {
     "BaselineReport": "evaluation.baseline",
     "linear_baseline": "evaluation.baseline",
     "MultiHeadMetric": "evaluation.metric",
-    "MultiHeadPredictions": "inference.results",
-    "MultiHeadPredictor": "inference.predictor",
-    "predict_files": "inference.files",
-    "Explanation": "inference.explanation",
-    "WordScore": "inference.explanation",
-    "explain": "inference.explanation",
-    "predict_proba": "inference.probabilities",
+    "MultiHeadPredictions": "prediction.results",
+    "MultiHeadPredictor": "prediction.predictor",
+    "predict_files": "prediction.files",
+    "Explanation": "explanation.explain",
+    "WordScore": "explanation.explain",
+    "explain": "explanation.explain",
+    "predict_proba": "explanation.probabilities",
     "MultiHeadConfig": "model.configuration_multihead",
     "HeadPrediction": "model.decoding_multihead",
     "HeadConfig": "model.head_multihead",

@@ -19,14 +19,29 @@ from multihead_hf import MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArgu
 PACKAGE = Path(multihead_hf.__file__).parent
 TRAVELLING = sorted((PACKAGE / "model").glob("*_multihead.py"))
 MAY_IMPORT = {
+    "utils": {"utils"},
     "model": {"model"},
-    "data": {"data", "model"},
-    "evaluation": {"evaluation", "data", "model"},
-    "inference": {"inference", "data", "evaluation", "model"},
-    "training": {"training", "data", "evaluation", "model", "publishing"},
-    "publishing": {"publishing", "model", "evaluation"},
+    "data": {"data", "model", "utils"},
+    "evaluation": {"evaluation", "data", "model", "utils"},
+    "prediction": {"prediction", "data", "model", "utils"},
+    "explanation": {"explanation", "prediction", "data", "model"},
+    "demo": {"demo", "prediction", "data", "model", "utils"},
+    "publishing": {"publishing", "evaluation", "model", "utils"},
+    "training": {"training", "data", "evaluation", "model", "publishing", "utils"},
     # "": the public names of the package itself
-    "cli": {"", "cli", "data", "evaluation", "inference", "model", "publishing", "training"},
+    "cli": {
+        "",
+        "cli",
+        "data",
+        "demo",
+        "evaluation",
+        "explanation",
+        "model",
+        "prediction",
+        "publishing",
+        "training",
+        "utils",
+    },
 }
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
 
@@ -88,7 +103,7 @@ def test_every_travelling_file_is_reached_from_the_model() -> None:
     assert reached | {"modeling_multihead.py"} == {path.name for path in TRAVELLING}
 
 
-def test_inference_imports_no_library_for_training() -> None:
+def test_prediction_imports_no_library_for_training() -> None:
     """Beyond what transformers imports itself for a model and a pipeline."""
     script = """
 import sys

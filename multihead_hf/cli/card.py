@@ -25,7 +25,7 @@ def command(
     replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that somebody changed.")] = False,
 ) -> None:
     """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
-    from ..inference.loading import saved_config
+    from ..prediction.loading import saved_config
     from ..publishing.card import CARD, add_report_folder, read_facts, write_card
     from ..publishing.card_facts import check_given
 

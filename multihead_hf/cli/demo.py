@@ -13,7 +13,7 @@ from .expansion import library
 from .options import NAME, ModelArgument, OverwriteFolderOption
 
 if TYPE_CHECKING:
-    from ..inference.demo import DemoSettings
+    from ..demo.demo import DemoSettings
 
 HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -23,7 +23,7 @@ def command(
     page: Annotated[
         dict[str, Any],
         library(
-            "inference.demo.DemoSettings",
+            "demo.demo.DemoSettings",
             "examples",
             title={"type": str | None, "default": None},
             max_rows={"min": 1},
@@ -43,8 +43,8 @@ def command(
     """Show a saved model as a page for a browser: labels and probabilities of a text, and files of texts."""
     if find_spec("gradio") is None:
         raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
-    from ..inference.demo import DemoSettings
-    from ..inference.loading import saved_config
+    from ..demo.demo import DemoSettings
+    from ..prediction.loading import saved_config
     from ..publishing.card import read_facts
     from ..publishing.card_facts import CardFacts
 
@@ -57,7 +57,7 @@ def command(
     page["examples"] = page["examples"] or ([] if pairs else facts.widget_texts)
     settings = DemoSettings(**page)
     if space is not None:
-        from ..inference.space import write_space
+        from ..demo.space import write_space
 
         write_space(space, model, settings, facts.license, overwrite)
         print(f"The Space is {space}: look at it with python {os.path.join(space, 'app.py')}")
@@ -72,9 +72,9 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
     from transformers import pipeline
 
     from .. import explain
-    from ..inference.demo import Demo
-    from ..inference.loading import load_model
+    from ..demo.demo import Demo
     from ..model.storage_multihead import TASK
+    from ..prediction.loading import load_model
 
     loaded, tokenizer = load_model(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
@@ -82,7 +82,7 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
     with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:
         # uploads are for this user's eyes only, and go with the page; gradio asks for the folder when it is imported
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        from ..inference.demo_page import build_page, launch_page
+        from ..demo.demo_page import build_page, launch_page
 
         page = build_page(demo)
         try:

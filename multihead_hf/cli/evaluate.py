@@ -33,7 +33,7 @@ def command(
     """Print a table of the main figures of each head of a saved model on labelled rows; --json prints all of them."""
     from .. import confidence_intervals
     from ..evaluation.evaluate import evaluated
-    from ..inference.loading import load_model, saved_config
+    from ..prediction.loading import load_model, saved_config
 
     config = saved_config(model)
     reading = labels.reading(config)

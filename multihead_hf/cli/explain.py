@@ -21,17 +21,17 @@ def command(
     gradients: Annotated[
         dict[str, Any],
         library(
-            "inference.gradients.integrated_gradients",
+            "explanation.gradients.integrated_gradients",
             baseline={"type": Literal["pad", "mask", "unk"], **_OF_GRADIENTS},
             tolerance=_OF_GRADIENTS,
             max_steps=_OF_GRADIENTS,
         ),
     ],
-    lime: Annotated[dict[str, Any], library("inference.perturbation.lime", num_samples=_OF_LIME, seed=_OF_LIME)],
+    lime: Annotated[dict[str, Any], library("explanation.perturbation.lime", num_samples=_OF_LIME, seed=_OF_LIME)],
     occlusion: Annotated[
         dict[str, Any],
         library(
-            "inference.perturbation.occlusion",
+            "explanation.perturbation.occlusion",
             window=_OF_OCCLUSION,
             quantity={"type": Literal["probability", "logit"], **_OF_OCCLUSION},
         ),
@@ -61,9 +61,9 @@ def command(
     Integrated gradients and LIME need the extra explain, occlusion does not.
     """
     from .. import explain
-    from ..evaluation.files import write_whole
-    from ..inference.explanation import settings_of
-    from ..inference.loading import load_model, saved_config
+    from ..explanation.explain import settings_of
+    from ..prediction.loading import load_model, saved_config
+    from ..utils.files import write_whole
 
     if html is not None:
         check_page(html, overwrite)

@@ -51,7 +51,7 @@ def command(
     tokenizer lies beside it. The graph is compared with PyTorch before it is kept. Needs the extra onnx or openvino.
     """
     from .. import export_model
-    from ..inference.loading import load_model, saved_config
+    from ..prediction.loading import load_model, saved_config
     from ..publishing.convert import check_output
     from ..publishing.export import check_packages
 

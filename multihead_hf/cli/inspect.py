@@ -45,7 +45,7 @@ def command(
     if model is None and not columns:
         raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
     from .. import infer_heads, inspect_dataset
-    from ..inference.loading import load_tokenizer, saved_config
+    from ..prediction.loading import load_tokenizer, saved_config
 
     config = None if model is None else saved_config(model)
     known: dict[str, Any] = dict.fromkeys(columns) if config is None else config.heads

@@ -72,7 +72,7 @@ def command(
     from accelerate import PartialState
 
     from .. import MultiHeadPredictor, predict_files
-    from ..inference.loading import saved_config
+    from ..prediction.loading import saved_config
 
     limits = thresholds(threshold or [], saved_config(model), settings["heads"] or [])
     processes = PartialState(cpu=settings["device"] == "cpu")

@@ -46,7 +46,7 @@ def command(
         )
     from .. import write_report
     from ..evaluation.reporting import saved_history
-    from ..inference.loading import load_model, saved_config
+    from ..prediction.loading import load_model, saved_config
 
     config = saved_config(model)
     _check_place(output, list(config.heads), overwrite)

@@ -42,7 +42,7 @@ def command(
     _check_settings(settings)
     from .. import calibrate, tune_thresholds
     from ..evaluation.predictions import predicted
-    from ..inference.loading import load_model, saved_config
+    from ..prediction.loading import load_model, saved_config
     from ..publishing.decisions import save_decisions
 
     config = saved_config(model)

@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.sources import one_part, read_dataset
+from ..data.texts import RowTexts
 from .baseline import BaselineReport, linear_baseline
 from .predictions import Predictions, is_trainer, prepared_rows, targets_of
-from .texts import RowTexts
 
 # rows that are prepared for nothing but their labels; of more of them a random sample is
 _PREPARED_ROWS = 50_000

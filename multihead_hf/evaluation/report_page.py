@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from ..data.readers_text import no_formula
-from .files import write_whole
+from ..utils.files import write_whole
 from .report import Report
 from .report_pictures import HEAD_PICTURES, TRAINING_PICTURES, file_name
 

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME
 
 from ..data.reading import joined_columns
 from ..data.sources import one_part, read_dataset
+from ..data.texts import texts_of
 from ..model.unwrapping import multi_head_model
 from .baseline import BaselineReport
 from .baseline_rows import TrainingRows, baseline_of, training_rows
@@ -21,7 +22,6 @@ from .comparison import check_draws
 from .predictions import is_trainer, predicted, prepared_rows
 from .report import Report, make_report
 from .report_page import save_report
-from .texts import texts_of
 
 
 def write_report(

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.files import write_whole
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
+from ..utils.files import write_whole
 from .card_facts import CardFacts, is_picture, picture_path
 from .card_markdown import MARK, model_card
 

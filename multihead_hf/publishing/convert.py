@@ -15,9 +15,9 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME, logging
 
-from ..evaluation.files import check_free, write_files_whole
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
+from ..utils.files import check_free, write_files_whole
 from .convert_parity import (
     TEXTS,
     Converted,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME
 
-from ..evaluation.files import write_files_whole, write_whole
 from ..model.modeling_multihead import MultiHeadModel
+from ..utils.files import write_files_whole, write_whole
 from .card import FACTS, read_facts, write_card
 
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..evaluation.digest import module_digest, plain_config
+from ..model.digest import module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 from .feature_file import CHECKSUM, checksum_of, file_header, find_problem, metadata_of, open_features

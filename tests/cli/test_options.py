@@ -10,12 +10,12 @@ from command_line import cli
 
 from multihead_hf.cli.options import separators
 from multihead_hf.evaluation.thresholds import GRANULARITIES, METRICS
-from multihead_hf.inference.explanation import METHODS
-from multihead_hf.inference.gradients import BASELINES
-from multihead_hf.inference.perturbation import QUANTITIES
-from multihead_hf.inference.precision import AUTO, PRECISIONS
+from multihead_hf.explanation.explain import METHODS
+from multihead_hf.explanation.gradients import BASELINES
+from multihead_hf.explanation.perturbation import QUANTITIES
 from multihead_hf.model.configuration_multihead import POOLINGS
 from multihead_hf.model.head_multihead import EMPTY
+from multihead_hf.prediction.precision import AUTO, PRECISIONS
 from multihead_hf.publishing.export import FORMATS, QUANTIZE
 
 

@@ -1,4 +1,4 @@
-"""`multihead-hf predict`; tests/inference/test_files.py has more."""
+"""`multihead-hf predict`; tests/prediction/test_files.py has more."""
 
 from pathlib import Path
 

@@ -18,8 +18,8 @@ import tiny
 
 from multihead_hf import HeadConfig, prepare_dataset, read_dataset
 from multihead_hf.data.readers import TextFile
-from multihead_hf.inference.demo_table import read_rows
-from multihead_hf.inference.rows import open_rows
+from multihead_hf.demo.demo_table import read_rows
+from multihead_hf.prediction.rows import open_rows
 
 ROWS = [{"text": "café, 1", "code": "007"}, {"text": 'a "b"\nc', "code": "1-2"}]
 COMMA = 'text,code\n"café, 1",007\n"a ""b""\nc",1-2\n'
@@ -169,7 +169,7 @@ def test_shares_and_weights_may_end_in_zeros(tmp_path: Path) -> None:
 
 
 def test_long_cells_are_read_and_the_limit_of_csv_is_left_alone(tmp_path: Path) -> None:
-    script = "import csv; before = csv.field_size_limit(); import multihead_hf.inference.rows; assert csv.field_size_limit() == before"
+    script = "import csv; before = csv.field_size_limit(); import multihead_hf.prediction.rows; assert csv.field_size_limit() == before"
     subprocess.run([sys.executable, "-c", script], check=True)
     before = csv.field_size_limit()
     (tmp_path / "rows.csv").write_text("text\n" + "a" * 300_000 + "\n")

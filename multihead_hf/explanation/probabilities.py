@@ -15,7 +15,7 @@ from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from ..model.pipeline_multihead import text_parts, token_limit
-from .encoding import encode_different, size_of
+from ..prediction.encoding import encode_different, size_of
 
 Text = str | tuple[str, str]
 Probabilities = npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data.readers_text import no_formula
-from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig
+from ..utils.files import naming, write_whole
 
 FORMATS = (".parquet", ".jsonl", ".csv")
 ROW = "row"

@@ -15,7 +15,7 @@ from demo_models import knowing_model, save
 from hub_server import HubServer
 
 from multihead_hf import MultiHeadModel
-from multihead_hf.inference import space
+from multihead_hf.demo import space
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,10 @@ import gradio
 from huggingface_hub import SpaceCardData
 
 from ..data import readers
-from ..evaluation.files import check_free
 from ..model.storage_multihead import TASK
+from ..prediction.loading import load_model
+from ..utils.files import check_free
 from .demo import DemoSettings
-from .loading import load_model
 
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
@@ -31,7 +31,7 @@ from transformers import pipeline
 
 try:
     # where requirements.txt has multihead-hf[explain], the page also shows which words speak for a label
-    from multihead_hf.inference.explanation import explain
+    from multihead_hf.explanation.explain import explain
 except ImportError:
     explain = None
 

@@ -16,9 +16,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..data.readers import NOT_DECODED, Row
-from ..evaluation.digest import module_digest, plain_config
-from ..evaluation.files import naming, write_whole
 from ..model.decoding_multihead import rows_not_finite
+from ..model.digest import module_digest, plain_config
+from ..utils.files import naming, write_whole
 from .parts import Part, Parts
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor

@@ -101,7 +101,7 @@ def test_more_steps_until_it_is_within_the_tolerance(caplog: pytest.LogCaptureFi
     model = planted_model("modernbert")
     loose = explain(model, tiny.tokenizer(), TEXT, "topic", "waste", tolerance=10.0)
     assert loose.details["steps"] == 32
-    logger = logging.getLogger("multihead_hf.inference.gradients")
+    logger = logging.getLogger("multihead_hf.explanation.gradients")
     logger.addHandler(caplog.handler)
     try:
         tight = explain(model, tiny.tokenizer(), TEXT, "topic", "waste", tolerance=1e-4)

@@ -60,7 +60,7 @@ class Demo:
     Args:
         pipe: a `multi-head-text-classification` pipeline.
         settings: see there.
-        explain: `multihead_hf.inference.explanation.explain`, where it can be had; without it no words are shown.
+        explain: `multihead_hf.explanation.explain.explain`, where it can be had; without it no words are shown.
     """
 
     def __init__(self, pipe: Pipeline, settings: DemoSettings, explain: Callable | None = None) -> None:

@@ -7,7 +7,7 @@ import tiny
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from multihead_hf.inference.words import Place, find_words, place_tokens, read_text
+from multihead_hf.explanation.words import Place, find_words, place_tokens, read_text
 
 TEXTS = [
     "The lamp came broken, and a week late!",
@@ -181,7 +181,7 @@ def test_a_word_that_is_read_in_part() -> None:
 
 
 def test_a_tokenizer_without_places_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("multihead_hf.inference.words")
+    logger = logging.getLogger("multihead_hf.explanation.words")
     logger.addHandler(caplog.handler)
     try:
         reading = read_text(ByT5Tokenizer(), tiny.model(max_length=6).config, ["één twee drie"])

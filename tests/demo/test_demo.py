@@ -16,8 +16,8 @@ from demo_models import TOPICS, knowing_model, save
 from transformers import Pipeline, pipeline
 
 from multihead_hf import HeadConfig, explain
-from multihead_hf.inference.demo import ALL_LABELS, PREDICTED, TOP_K, Demo, DemoSettings
-from multihead_hf.inference.demo_html import colour
+from multihead_hf.demo.demo import ALL_LABELS, PREDICTED, TOP_K, Demo, DemoSettings
+from multihead_hf.demo.demo_html import colour
 
 MOOD = "<i>mood</i>"
 

@@ -20,7 +20,7 @@ from hub_server import HubServer
 from transformers import pipeline
 
 from multihead_hf import MultiHeadPredictor, predict_files
-from multihead_hf.inference.parts import Parts
+from multihead_hf.prediction.parts import Parts
 
 ROWS = [{"id": f"{i:03}", "text": f"w{i % 60} w{i * 7 % 60} w{i % 11}", "topic": "x"} for i in range(50)]
 
@@ -679,7 +679,7 @@ def killed_run(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.jsonl"
     count = iter(range(3))
     monkeypatch.setattr(
-        "multihead_hf.inference.parts.os.replace",
+        "multihead_hf.prediction.parts.os.replace",
         lambda *args: os.rename(*args) if next(count, None) is not None else (_ for _ in ()).throw(Stopped()),
     )
     with pytest.raises(Stopped):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .explanation import Explanation, WordScore
+    from .explain import Explanation, WordScore
 
 _NAMES = {"integrated_gradients": "integrated gradients", "lime": "LIME", "occlusion": "occlusion"}
 _BAR = 20  # characters of the longest bar

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub.constants import HF_HOME
 from transformers.utils import logging
 
-from ..evaluation.files import write_whole
+from ..utils.files import write_whole
 
 logger = logging.get_logger(__name__)
 

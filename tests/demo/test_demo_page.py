@@ -29,8 +29,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from transformers import pipeline
 
 from multihead_hf import HeadConfig, explain
-from multihead_hf.inference.demo import Demo, DemoSettings
-from multihead_hf.inference.demo_page import build_page, said_in_the_page
+from multihead_hf.demo.demo import Demo, DemoSettings
+from multihead_hf.demo.demo_page import build_page, said_in_the_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

@@ -14,7 +14,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from multihead_hf import MultiHeadPredictor
-from multihead_hf.inference.precision import fastest
+from multihead_hf.prediction.precision import fastest
 
 
 def texts(count: int, longest: int = 30, seed: int = 0) -> list[str]:

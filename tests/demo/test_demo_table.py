@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from multihead_hf import read_dataset
-from multihead_hf.inference.demo_table import MAX_COLUMNS, read_rows, write_rows
+from multihead_hf.demo.demo_table import MAX_COLUMNS, read_rows, write_rows
 
 
 def given(tmp_path: Path, content: str | bytes, name: str = "rows.csv") -> str:

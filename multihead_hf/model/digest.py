@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from ..model.surgery_multihead import ABOUT_FILES
+from .surgery_multihead import ABOUT_FILES
 
 
 def plain_config(config: PreTrainedConfig) -> dict[str, Any]:

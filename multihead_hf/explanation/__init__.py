@@ -1,0 +1,1 @@
+"""Which words of a text speak for a label."""

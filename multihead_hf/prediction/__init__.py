@@ -1,0 +1,1 @@
+"""Labels and probabilities of many texts: in memory, and of files of any size."""
