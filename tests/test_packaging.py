@@ -1,5 +1,6 @@
 """The project's own files agree with each other: pyproject.toml, the pins in .ci, the Makefile and CONTRIBUTING.md."""
 
+import ast
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ else:
     import tomli as tomllib  # comes with pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DISTRIBUTED_AS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 TARGETS = {
     *("help", "install", "train", "test", "test-all", "test-slow", "test-gpu", "test-lowest"),
     *("lint", "format", "types", "bench", "clean"),
@@ -107,3 +109,19 @@ def test_contributing_names_only_targets_that_exist() -> None:
     named = re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert named
     assert set(named) - documented_targets() == set()
+
+
+def test_what_the_package_imports_is_declared(pyproject: dict) -> None:
+    """Also what comes with another library anyway; but for IPython, which is there wherever notebooks are."""
+    project = pyproject["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    imported = set()
+    for path in Path(multihead_hf.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"multihead_hf", "IPython"}
+    assert {canonicalize_name(DISTRIBUTED_AS.get(name, name)) for name in foreign} - declared == set()

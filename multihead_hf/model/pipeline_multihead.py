@@ -18,7 +18,6 @@ from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 from .configuration_multihead import MultiHeadConfig
 from .encoder_multihead import max_positions, position_table
 from .head_multihead import near_names, one_of
-from .modeling_multihead import MultiHeadModel
 from .modes_multihead import evaluating
 
 # of a dataset or generator so many batches are sorted by length at a time
@@ -290,7 +289,7 @@ class MultiHeadPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
     _load_tokenizer = True
-    model: MultiHeadModel
+    model: Any  # a MultiHeadModel; naming it here would be an import in a circle
     tokenizer: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -30,7 +30,7 @@ from .checks import (
     warn_of_frozen_heads,
 )
 from .choices import OpenChoices, moves_like_adam
-from .console import use_console
+from .console_choice import use_console
 from .defaults import filled_in, heads_in, is_fresh
 from .evaluation import EvaluationHooks, RunningEvaluation
 from .features import FeatureCache, FeatureRows, cache_for, check_frozen

@@ -1,0 +1,31 @@
+"""Which console shows a run: that of a terminal with bars, without them, or that of a notebook."""
+
+from collections.abc import Callable
+from typing import Any
+
+import transformers.trainer
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.utils import is_in_notebook
+
+from .console import Console, ConsolePrinterCallback, ConsoleProgressCallback
+
+
+def use_console(trainer: Any) -> None:
+    """Put a console callback in the place of the progress callback that `Trainer.__init__` has added. One that the
+    user has passed stays as it is, and nothing is added beside it."""
+    made = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
+    kinds: dict[type, Callable[[], TrainerCallback]] = {
+        PrinterCallback: lambda: ConsolePrinterCallback(Console(trainer)),
+        ProgressCallback: lambda: ConsoleProgressCallback(Console(trainer)),
+    }
+    if is_in_notebook():
+        # (both need IPython)
+        from transformers.utils.notebook import NotebookProgressCallback
+
+        from .notebook import notebook_callback
+
+        kinds[NotebookProgressCallback] = lambda: notebook_callback(trainer)
+    there = [each for each in trainer.callback_handler.callbacks if isinstance(each, tuple(kinds))]
+    if len(there) == 1 and type(there[0]) is made and made in kinds:
+        trainer.remove_callback(there[0])
+        trainer.add_callback(kinds[made]())
