@@ -13,12 +13,12 @@ import predict_ray
 import pyarrow as pa
 import pytest
 import tiny
+from example_runs import EXAMPLES, run
 from hub_server import HubServer
 from planted import PLANTED, planted_model
 from transformers import pipeline
 from wimbert_demo_data import generate_messages
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 LAUNCHERS = {
     "python": [sys.executable],
     "accelerate": [
@@ -43,13 +43,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
         server.add_model("jhu-clsp/mmBERT-base", tiny.save_encoder(folder / "encoder", "modernbert"))
         server.add_dataset("UWV/wim-synthetic-data-rd", {"train": generate_messages(64)})
         yield server
-
-
-def run(command: list[str], where: Path, environment: dict[str, str]) -> str:
-    environment = {**environment, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    return done.stdout
 
 
 def test_wimbert_from_the_hub_through_accelerate_to_the_hub_and_back(hub: HubServer, tmp_path: Path) -> None:
@@ -111,7 +104,7 @@ trainer = MultiHeadTrainer(tiny.model(), args, None, tiny.table(16), None, tiny.
 trainer.train()
 """
     environment = hub.env(tmp_path / "home", token="hf_test")
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    environment["PYTHONPATH"] = str(Path(__file__).parent / "helpers")
     run([sys.executable, "-c", script], tmp_path, environment)
     names = set(hub.files("tester/early"))
     published = {name for name in names if "/" not in name}

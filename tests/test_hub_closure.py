@@ -204,5 +204,5 @@ assert trainer.evaluate()["eval_f1"] >= 0
 again = AutoModel.from_pretrained("out/checkpoint-2")
 assert all((value == again.state_dict()[key]).all() for key, value in model.state_dict().items())
 """
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(Path(__file__).parent / "helpers")}
     subprocess.run([sys.executable, "-c", script, str(checkpoint)], check=True, cwd=tmp_path, env=environment)

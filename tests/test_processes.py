@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parent / "run_training.py"
+SCRIPT = Path(__file__).parent / "helpers" / "run_training.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

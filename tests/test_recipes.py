@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import tiny
 from demo_data import ggu_rows, sentiment_rows
+from example_runs import EXAMPLES, run
 from hub_server import HubServer
 from safetensors.torch import load_file
-from test_examples import EXAMPLES, run
 
 from multihead_hf import MultiHeadModel
 

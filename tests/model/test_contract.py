@@ -43,7 +43,7 @@ def assert_same_logits(first: torch.nn.Module, second: torch.nn.Module) -> None:
 # ---- configuration ----
 
 
-def test_01_head_order_survives_a_reload(tmp_path: Path) -> None:
+def test_head_order_survives_a_reload(tmp_path: Path) -> None:
     names = ["zebra", "apple", "mango", "10", "9"]
     model = tiny.model(heads={name: HeadConfig(labels=["x", "y"]) for name in names})
     model.save_pretrained(tmp_path)
@@ -52,7 +52,7 @@ def test_01_head_order_survives_a_reload(tmp_path: Path) -> None:
     assert [key for key, _ in again.named_parameters()] == [key for key, _ in model.named_parameters()]
 
 
-def test_02_heads_named_like_keys_that_transformers_rewrites(tmp_path: Path) -> None:
+def test_heads_named_like_keys_that_transformers_rewrites(tmp_path: Path) -> None:
     names = ["dtype", "_auto_class", "_output_attentions", "base_model_tp_plan", "_commit_hash"]
     config = tiny.model(heads={name: HeadConfig(labels=["x", "y"]) for name in names}).config
     before = copy.deepcopy(config.heads)
@@ -61,7 +61,7 @@ def test_02_heads_named_like_keys_that_transformers_rewrites(tmp_path: Path) -> 
     assert list(MultiHeadConfig.from_pretrained(tmp_path).heads) == names
 
 
-def test_03_a_resized_vocabulary_reopens(tmp_path: Path) -> None:
+def test_a_resized_vocabulary_reopens(tmp_path: Path) -> None:
     model = tiny.model()
     assert model.config.get_text_config() is model.encoder.config
     model.resize_token_embeddings(80)
@@ -72,7 +72,7 @@ def test_03_a_resized_vocabulary_reopens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "t5", "modernbert", "distilbert", "gpt2"])
-def test_04_encoder_settings_read_and_set_on_the_outer_config(family: str) -> None:
+def test_encoder_settings_read_and_set_on_the_outer_config(family: str) -> None:
     config = MultiHeadConfig(encoder=tiny.encoder_config(family), heads=tiny.two_heads())
     assert config.hidden_size == 32
     assert config.vocab_size == len(tiny.VOCAB)
@@ -81,7 +81,7 @@ def test_04_encoder_settings_read_and_set_on_the_outer_config(family: str) -> No
     assert hasattr(config, "max_position_embeddings") == (family != "t5")
 
 
-def test_05_the_config_copies_what_it_is_given() -> None:
+def test_the_config_copies_what_it_is_given() -> None:
     encoder = BertModel._from_config(tiny.encoder_config(), attn_implementation="eager")
     heads = tiny.two_heads()
     config = MultiHeadConfig(encoder=encoder.config, heads=heads)
@@ -122,20 +122,20 @@ def test_05_the_config_copies_what_it_is_given() -> None:
         ({"format_version": 999}, "format_version 999.*pip install -U"),
     ],
 )
-def test_06_wrong_settings_fail_when_the_config_is_made(settings: dict, message: str) -> None:
+def test_wrong_settings_fail_when_the_config_is_made(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MultiHeadConfig(**{"encoder": tiny.encoder_config(), "heads": tiny.two_heads(), **settings})
 
 
 @pytest.mark.parametrize("load", ["config", "model"])
-def test_07_a_plain_encoder_checkpoint_is_refused(tmp_path: Path, load: str) -> None:
+def test_a_plain_encoder_checkpoint_is_refused(tmp_path: Path, load: str) -> None:
     tiny.save_encoder(tmp_path)
     loader = MultiHeadConfig if load == "config" else MultiHeadModel
     with pytest.raises(ValueError, match="from_encoder"):
         loader.from_pretrained(tmp_path)
 
 
-def test_08_hidden_states_and_attentions_set_on_the_outer_config() -> None:
+def test_hidden_states_and_attentions_set_on_the_outer_config() -> None:
     model = tiny.model(attn_implementation="eager")
     model.config.output_hidden_states = True
     model.config.output_attentions = True
@@ -149,7 +149,7 @@ def test_08_hidden_states_and_attentions_set_on_the_outer_config() -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "nomic_bert"])
-def test_09_any_text_is_a_head_name(tmp_path: Path, family: str) -> None:
+def test_any_text_is_a_head_name(tmp_path: Path, family: str) -> None:
     model = tiny.model(family, heads={name: HeadConfig(labels=["x", "y"]) for name in AWKWARD})
     model.save_pretrained(tmp_path)
     again = MultiHeadModel.from_pretrained(tmp_path)
@@ -158,7 +158,7 @@ def test_09_any_text_is_a_head_name(tmp_path: Path, family: str) -> None:
     assert_same_logits(model, again)
 
 
-def test_10_peft_trains_the_heads_as_modules_to_save(tmp_path: Path) -> None:
+def test_peft_trains_the_heads_as_modules_to_save(tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
     base = tiny.model()
@@ -184,7 +184,7 @@ def test_10_peft_trains_the_heads_as_modules_to_save(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["nomic_bert", "mixtral"])
-def test_11_no_renaming_of_an_encoder_reaches_a_head(tmp_path: Path, family: str) -> None:
+def test_no_renaming_of_an_encoder_reaches_a_head(tmp_path: Path, family: str) -> None:
     inner = AutoModel.from_config(tiny.encoder_config(family))
     parts = {part for name, _ in inner.named_modules() for part in name.split(".") if part}
     # the patterns of the renamings, as far as a head could be called like it, and every module name in use
@@ -197,7 +197,7 @@ def test_11_no_renaming_of_an_encoder_reaches_a_head(tmp_path: Path, family: str
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_12_every_trainable_parameter_gets_a_gradient(family: str) -> None:
+def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     model = tiny.model(family).train()
     model(**tiny.batch(), labels={"topic": tiny.labels()["topic"]}).loss.backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -208,7 +208,7 @@ def test_12_every_trainable_parameter_gets_a_gradient(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_13_return_dict_false_concerns_our_output_only(family: str) -> None:
+def test_return_dict_false_concerns_our_output_only(family: str) -> None:
     model = tiny.model(family)
     expected = model(**tiny.batch(), labels=tiny.labels())
     loss, logits, losses, _ = model(**tiny.batch(), labels=tiny.labels(), return_dict=False)
@@ -220,7 +220,7 @@ def test_13_return_dict_false_concerns_our_output_only(family: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_14_a_half_precision_encoder_under_float32_heads(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_half_precision_encoder_under_float32_heads(tmp_path: Path, dtype: torch.dtype) -> None:
     folder = tiny.save_encoder(tmp_path / "encoder")
     model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads(), dtype=dtype)
     assert {p.dtype for p in model.encoder.parameters()} == {dtype}
@@ -233,7 +233,7 @@ def test_14_a_half_precision_encoder_under_float32_heads(tmp_path: Path, dtype: 
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
-def test_15_the_encoder_of_an_encoder_decoder_stands_alone(tmp_path: Path, family: str) -> None:
+def test_the_encoder_of_an_encoder_decoder_stands_alone(tmp_path: Path, family: str) -> None:
     folder = tiny.save_encoder(tmp_path / "encoder", family)
     model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads())
     assert not [name for name, _ in model.named_parameters() if "decoder" in name]
@@ -248,7 +248,7 @@ def test_15_the_encoder_of_an_encoder_decoder_stands_alone(tmp_path: Path, famil
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "last"])
-def test_16_padding_on_either_side(family: str, pooling: str) -> None:
+def test_padding_on_either_side(family: str, pooling: str) -> None:
     model = tiny.model(family, pooling=pooling)
     ids = torch.tensor([[tiny.VOCAB["[CLS]"], 7, 8, 9, tiny.VOCAB["[SEP]"]]])
     alone = logits_of(model, input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -268,7 +268,7 @@ def test_16_padding_on_either_side(family: str, pooling: str) -> None:
 # BART counts positions by itself and takes none, CANINE cuts the text into pieces from the left, and MPNet expects the
 # padding id 1, which this tokenizer does not have
 @pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if name not in ("bart", "canine", "mpnet")])
-def test_16_the_padding_side_of_the_tokenizer_does_not_matter(family: str) -> None:
+def test_the_padding_side_of_the_tokenizer_does_not_matter(family: str) -> None:
     """Without position ids, as a collator gives it."""
     model = tiny.model(family)
     if model.config.encoder.pad_token_id is None:
@@ -287,7 +287,7 @@ def test_16_the_padding_side_of_the_tokenizer_does_not_matter(family: str) -> No
                 )
 
 
-def test_16_short_texts_under_canine() -> None:
+def test_short_texts_under_canine() -> None:
     model = tiny.model("canine").train()
     ids = torch.tensor([[57344, 57345]])
     output = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels={"mood": torch.tensor([1])})
@@ -295,7 +295,7 @@ def test_16_short_texts_under_canine() -> None:
     assert torch.isfinite(output.logits["topic"]).all()
 
 
-def test_16_decoder_only_encoders_pool_the_last_token_and_keep_no_cache() -> None:
+def test_decoder_only_encoders_pool_the_last_token_and_keep_no_cache() -> None:
     model = tiny.model("llama")
     assert model.config.pooling == "last"
     assert model.encoder(**tiny.batch(), use_cache=False).past_key_values is None
@@ -305,7 +305,7 @@ def test_16_decoder_only_encoders_pool_the_last_token_and_keep_no_cache() -> Non
     torch.testing.assert_close(logits_of(model)["mood"], expected)
 
 
-def test_17_labels_for_some_heads_and_errors_for_others() -> None:
+def test_labels_for_some_heads_and_errors_for_others() -> None:
     model = tiny.model()
     output = model(**tiny.batch(), labels={"mood": tiny.labels()["mood"]})
     assert output.losses["topic"] == 0
@@ -321,7 +321,7 @@ def test_17_labels_for_some_heads_and_errors_for_others() -> None:
         model(**tiny.batch(), heads=["tpic"])
 
 
-def test_17_heads_limits_the_work() -> None:
+def test_heads_limits_the_work() -> None:
     model = tiny.model()
     output = model(**tiny.batch(), heads=["mood"], labels=tiny.labels())
     assert list(output.logits) == ["mood"]
@@ -330,7 +330,7 @@ def test_17_heads_limits_the_work() -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "distilbert", "t5", "llama", "canine"])
-def test_18_hidden_states_and_attentions_by_argument(family: str) -> None:
+def test_hidden_states_and_attentions_by_argument(family: str) -> None:
     model = tiny.model(family, attn_implementation="eager")
     output = model(**tiny.batch(), output_hidden_states=True, output_attentions=True)
     assert len(output.hidden_states) >= 3
@@ -338,7 +338,7 @@ def test_18_hidden_states_and_attentions_by_argument(family: str) -> None:
     assert model(**tiny.batch()).hidden_states is None
 
 
-def test_19_the_output_keeps_logits_as_one_dict() -> None:
+def test_the_output_keeps_logits_as_one_dict() -> None:
     output = tiny.model()(**tiny.batch())
     assert list(output.keys()) == ["logits"]
     assert list(output["logits"]) == ["topic", "mood"]
@@ -346,7 +346,7 @@ def test_19_the_output_keeps_logits_as_one_dict() -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
-def test_20_the_attention_implementation_reaches_the_encoder(tmp_path: Path, family: str) -> None:
+def test_the_attention_implementation_reaches_the_encoder(tmp_path: Path, family: str) -> None:
     model = tiny.model(family)
     assert model.encoder.config._attn_implementation == "sdpa"
     model.set_attn_implementation("eager")
@@ -359,7 +359,7 @@ def test_20_the_attention_implementation_reaches_the_encoder(tmp_path: Path, fam
     assert fresh.encoder.config._attn_implementation == "eager"
 
 
-def test_21_auto_classes_know_the_model_when_the_package_is_imported(tmp_path: Path) -> None:
+def test_auto_classes_know_the_model_when_the_package_is_imported(tmp_path: Path) -> None:
     model = tiny.model()
     model.save_pretrained(tmp_path)
     assert isinstance(AutoConfig.from_pretrained(tmp_path), MultiHeadConfig)
@@ -373,7 +373,7 @@ def test_21_auto_classes_know_the_model_when_the_package_is_imported(tmp_path: P
     }
 
 
-def test_22_an_encoder_with_code_of_its_own_is_refused_before_it_runs(tmp_path: Path) -> None:
+def test_an_encoder_with_code_of_its_own_is_refused_before_it_runs(tmp_path: Path) -> None:
     tiny.save_encoder(tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text())
     settings["model_type"] = "homemade"
@@ -386,7 +386,7 @@ def test_22_an_encoder_with_code_of_its_own_is_refused_before_it_runs(tmp_path: 
             MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads(), trust_remote_code=trust)
 
 
-def test_23_a_fresh_encoder_is_initialised_as_its_own_class_would() -> None:
+def test_a_fresh_encoder_is_initialised_as_its_own_class_would() -> None:
     config = ModernBertConfig(
         vocab_size=50,
         hidden_size=64,
@@ -407,7 +407,7 @@ def test_23_a_fresh_encoder_is_initialised_as_its_own_class_would() -> None:
         assert torch.equal(own[key], ours[key]), key
 
 
-def test_23_encoder_weights_missing_from_a_checkpoint_are_initialised_alike(tmp_path: Path) -> None:
+def test_encoder_weights_missing_from_a_checkpoint_are_initialised_alike(tmp_path: Path) -> None:
     model = tiny.model("modernbert")
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
@@ -420,7 +420,7 @@ def test_23_encoder_weights_missing_from_a_checkpoint_are_initialised_alike(tmp_
     assert 0.7 < fresh.std() / spread < 1.4
 
 
-def test_24_automatic_quantisation_leaves_all_heads_alone() -> None:
+def test_automatic_quantisation_leaves_all_heads_alone() -> None:
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     model = tiny.model(heads={"a": HeadConfig(labels=["x", "y"], architecture="mlp"), "b": HeadConfig(labels=["x"])})
@@ -435,7 +435,7 @@ def test_24_automatic_quantisation_leaves_all_heads_alone() -> None:
     assert [name for name in linear if name.startswith("encoder.") and should_convert_module(name, left_alone)]
 
 
-def test_25_the_pipeline_works_in_batches() -> None:
+def test_the_pipeline_works_in_batches() -> None:
     from transformers import pipeline
 
     heads = {
@@ -458,7 +458,7 @@ def test_25_the_pipeline_works_in_batches() -> None:
 # 26 and 29 are the Trainer's: tests/training/test_trainer.py; 27 is a push: tests/test_examples.py
 
 
-def test_28_saving_again_keeps_every_file(tmp_path: Path) -> None:
+def test_saving_again_keeps_every_file(tmp_path: Path) -> None:
     files = {path.name for path in Path(multihead_hf.model.__file__).parent.glob("*_multihead.py")}
     assert len(files) >= 4
     tiny.model().save_pretrained(tmp_path / "first")
@@ -481,7 +481,7 @@ AutoModel.from_pretrained("first", trust_remote_code=True).save_pretrained("seco
     )
 
 
-def test_30_heads_are_a_dict_here_and_a_list_in_the_file(tmp_path: Path) -> None:
+def test_heads_are_a_dict_here_and_a_list_in_the_file(tmp_path: Path) -> None:
     given = tiny.two_heads()
     as_list = [{"name": name, **head.to_dict()} for name, head in given.items()]
     configs = [

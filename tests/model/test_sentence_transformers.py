@@ -195,7 +195,7 @@ def test_files_on_the_hub_are_followed_online_and_offline(tmp_path: Path) -> Non
         hub.add_model("org/without", tmp_path / "without")
         environment = {**hub.env(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
         tests = Path(__file__).parents[1]
-        environment["PYTHONPATH"] = os.pathsep.join([str(tests), str(tests.parent)])
+        environment["PYTHONPATH"] = os.pathsep.join([str(tests / "helpers"), str(tests.parent)])
         for offline in ({}, {"HF_HUB_OFFLINE": "1"}):
             for repo, expected in (("org/with", ["mean", 48, "sort: "]), ("org/without", ["cls", None, None])):
                 done = subprocess.run(

@@ -35,7 +35,7 @@ def test_best_model_and_early_stopping(tmp_path: Path) -> None:
     assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-6")
 
 
-def test_29_checkpoints_are_whole_and_published_folders_hold_no_pickle(tmp_path: Path) -> None:
+def test_checkpoints_are_whole_and_published_folders_hold_no_pickle(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path / "out", max_steps=2, save_strategy="steps", save_steps=2)
     trainer.train()
     trainer.save_model()

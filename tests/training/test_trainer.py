@@ -113,7 +113,7 @@ def test_a_head_without_labels_in_the_data_stays_as_it_is(tmp_path: Path) -> Non
 # ---- metrics ----
 
 
-def test_26_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
+def test_evaluation_loss_is_exact_over_all_rows(tmp_path: Path) -> None:
     """Batches that label different heads, and a mean of batch means would be another number."""
     macro = {"loss": "soft_f1_bce", "loss_kwargs": {"average": "macro", "absent_labels": "count"}}
     model = still(**tiny.two_heads(**macro, learn_thresholds=0.4))
@@ -249,7 +249,7 @@ def test_outputs_that_a_user_ignores(tmp_path: Path) -> None:
     assert trainer_for(tmp_path).evaluate(ignore_keys=["hidden_states"])["eval_loss"] > 0
 
 
-def test_26_evaluation_without_any_label_of_a_head(tmp_path: Path) -> None:
+def test_evaluation_without_any_label_of_a_head(tmp_path: Path) -> None:
     rows = tiny.table(12).remove_columns("topic_labels")
     trainer = MultiHeadTrainer(still(), arguments(tmp_path), None, None, rows, tiny.tokenizer())
     metrics = trainer.evaluate()
