@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from .data.collator import MultiHeadDataCollator
     from .data.encoding import prepare_dataset
     from .data.heads import infer_heads
-    from .data.inspection import inspect_dataset
+    from .data.inspection import DatasetReport, inspect_dataset
     from .data.mixing import mix_datasets
     from .data.sources import read_dataset
-    from .data.splits import split_report, stratified_split
+    from .data.splits import SplitReport, split_report, stratified_split
     from .evaluation.baseline import BaselineReport, linear_baseline
-    from .evaluation.comparison import compare, confidence_intervals
+    from .evaluation.comparison import ComparisonReport, IntervalReport, compare, confidence_intervals
     from .evaluation.metric import MultiHeadMetric
+    from .evaluation.report import EvaluationReport
     from .evaluation.reporting import write_report
-    from .evaluation.tuning import calibrate, tune_thresholds
+    from .evaluation.tuning import CalibrationReport, ThresholdReport, calibrate, tune_thresholds
     from .explanation.explain import Explanation, WordScore, explain
     from .explanation.probabilities import predict_proba
     from .model.configuration_multihead import MultiHeadConfig
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
     from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
     from .model.modeling_multihead import MultiHeadModel, MultiHeadOutput
     from .model.pipeline_multihead import MultiHeadPipeline
+    from .prediction.file_run import PredictionReport
     from .prediction.files import predict_files
     from .prediction.predictor import MultiHeadPredictor
     from .prediction.results import MultiHeadPredictions
     from .publishing.export import ExportReport, export_model
     from .training.arguments import MultiHeadTrainingArguments
     from .training.gradients import GradientCosineCallback
-    from .training.run import train_from_config
+    from .training.run import TrainingReport, train_from_config
     from .training.trainer import MultiHeadTrainer
 
 __version__ = "0.1.0.dev0"
@@ -82,16 +84,30 @@ _LAZY = {
     "tune_thresholds": "evaluation.tuning",
     "train_from_config": "training.run",
     "write_report": "evaluation.reporting",
+    "DatasetReport": "data.inspection",
+    "SplitReport": "data.splits",
+    "ComparisonReport": "evaluation.comparison",
+    "IntervalReport": "evaluation.comparison",
+    "EvaluationReport": "evaluation.report",
+    "CalibrationReport": "evaluation.tuning",
+    "ThresholdReport": "evaluation.tuning",
+    "PredictionReport": "prediction.file_run",
+    "TrainingReport": "training.run",
 }
 
 __all__ = [
     "AdditiveTerm",
     "BaselineReport",
+    "CalibrationReport",
+    "ComparisonReport",
+    "DatasetReport",
+    "EvaluationReport",
     "Explanation",
     "ExportReport",
     "GradientCosineCallback",
     "HeadConfig",
     "HeadPrediction",
+    "IntervalReport",
     "LabelReading",
     "MultiHeadConfig",
     "MultiHeadDataCollator",
@@ -103,7 +119,11 @@ __all__ = [
     "MultiHeadPredictor",
     "MultiHeadTrainer",
     "MultiHeadTrainingArguments",
+    "PredictionReport",
     "RatioTerm",
+    "SplitReport",
+    "ThresholdReport",
+    "TrainingReport",
     "WordScore",
     "calibrate",
     "compare",

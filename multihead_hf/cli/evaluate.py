@@ -23,7 +23,7 @@ def command(
     data: DataArgument,
     labels: LabelOptions,
     files: FileOptions,
-    settings: Annotated[dict[str, Any], library("confidence_intervals", draws={"min": 2})],
+    settings: Annotated[dict[str, Any], library("confidence_intervals", n_resamples={"min": 2})],
     split: SplitOption = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")

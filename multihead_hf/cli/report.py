@@ -26,7 +26,7 @@ def command(
     labels: LabelOptions,
     files: FileOptions,
     settings: Annotated[
-        dict[str, Any], library("write_report", "title", "baseline", most={"min": 0}, draws={"min": 2})
+        dict[str, Any], library("write_report", "title", "baseline", max_mistakes={"min": 0}, n_resamples={"min": 2})
     ],
     split: SplitOption = None,
     train_data: Annotated[

@@ -21,7 +21,7 @@ def command(
     keys: Annotated[bool, typer.Option("--keys", help="Print every key, its default and its meaning.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model as a YAML file says: model, heads, data, training (MultiHeadTrainingArguments) and end.
+    """Train a model as a YAML file says: model, heads, data, training (MultiHeadTrainingArguments) and after_training.
 
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """

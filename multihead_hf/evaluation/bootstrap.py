@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class Interval:
-    """A figure, and the interval that holds the middle share `level` of its draws.
+    """A figure, and the interval that holds the middle share `confidence_level` of its draws.
 
     Args:
         value: over all rows.
@@ -58,14 +58,14 @@ class RowCounts:
         self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
-        """Figures (draws,) of draws in which the labelled rows have the weights (draws, labelled rows).
+        """Figures (n_resamples,) of draws in which the labelled rows have the weights (n_resamples, labelled rows).
 
         A label for which a draw does not define a figure (no row is true for its recall, none predicted for its
         precision, neither for its F1) has the one that it has over all rows: rare labels, which most draws miss, would
         pull macro figures down if they counted as 0, and up if they did not count.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
-        counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (draws, labels)
+        counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (n_resamples, labels)
         by_label = precision_recall_f1(*counts)
         found = {"accuracy": ratio(weights @ self._right, weights.sum(axis=1))}
         if self._multi_label:
@@ -82,12 +82,14 @@ class RowCounts:
         return found
 
 
-def intervals(counts: RowCounts, draws: int = 1000, level: float = 0.95, seed: int = 42) -> dict[str, Interval]:
+def intervals(
+    counts: RowCounts, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 42
+) -> dict[str, Interval]:
     """Each figure of a head, by its metric's name, with its interval; empty without labelled rows."""
     if not counts.labelled.any():
         return {}
-    (drawn,), (values,) = _drawn([counts], draws, seed)
-    return {name: _interval(values[name], drawn[name], level) for name in values}
+    (drawn,), (values,) = _drawn([counts], n_resamples, seed)
+    return {name: _interval(values[name], drawn[name], confidence_level) for name in values}
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Difference:
 
 
 def differences(
-    one: RowCounts, other: RowCounts, draws: int = 1000, level: float = 0.95, seed: int = 42
+    one: RowCounts, other: RowCounts, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 42
 ) -> dict[str, Difference]:
     """Each figure of both, and of `one` less that of `other` with its interval over draws of the same rows for both
     (paired); empty without labelled rows.
@@ -124,31 +126,33 @@ def differences(
         raise ValueError("the two models were not evaluated on the same rows")
     if not one.labelled.any():
         return {}
-    (drawn, other_drawn), (values, other_values) = _drawn([one, other], draws, seed)
+    (drawn, other_drawn), (values, other_values) = _drawn([one, other], n_resamples, seed)
     return {
         name: Difference(
             float(values[name][0]),
             float(other_values[name][0]),
-            _interval(values[name] - other_values[name], drawn[name] - other_drawn[name], level),
+            _interval(values[name] - other_values[name], drawn[name] - other_drawn[name], confidence_level),
         )
         for name in values
         if name in other_values
     }
 
 
-def _drawn(each: Sequence[RowCounts], draws: int, seed: int) -> tuple[list[dict[str, Floats]], list[dict[str, Floats]]]:
+def _drawn(
+    each: Sequence[RowCounts], n_resamples: int, seed: int
+) -> tuple[list[dict[str, Floats]], list[dict[str, Floats]]]:
     """Figures of every draw, the same draws for all, and of all rows as they are."""
     rng = np.random.default_rng(seed)
     rows = int(each[0].labelled.sum())
     parts: list[list[dict[str, Any]]] = [[] for _ in each]
-    for begin in range(0, draws, _BLOCK):
-        weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(_BLOCK, draws - begin))
+    for begin in range(0, n_resamples, _BLOCK):
+        weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(_BLOCK, n_resamples - begin))
         for own, counts in zip(parts, each, strict=True):
             own.append(counts.figures(weights.astype(np.float64)))
     drawn = [{name: np.concatenate([part[name] for part in own]) for name in own[0]} for own in parts]
     return drawn, [counts.figures(np.ones((1, rows))) for counts in each]
 
 
-def _interval(value: Floats, drawn: Floats, level: float) -> Interval:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+def _interval(value: Floats, drawn: Floats, confidence_level: float) -> Interval:
+    low, high = np.quantile(drawn, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return Interval(float(value[0]), float(low), float(high))

@@ -21,39 +21,39 @@ class IntervalReport:
     Args:
         heads: head → metric → figure and interval.
         rows: head → labelled rows.
-        level: share of the draws that an interval holds.
+        confidence_level: share of the bootstrap samples that an interval holds.
     """
 
     heads: dict[str, dict[str, Interval]]
     rows: dict[str, int]
-    level: float
+    confidence_level: float
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({100 * self.level:g}% interval)"]
+        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({100 * self.confidence_level:g}% interval)"]
         for name, found in self.heads.items():
             lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{each}" for metric, each in found.items()]
         return "\n".join(lines)
 
 
 @dataclass
-class Comparison:
+class ComparisonReport:
     """What `compare` found. `print(comparison)` shows a table, `to_dict()` gives plain values.
 
     Args:
         heads: head → metric → both figures and their difference.
         rows: head → labelled rows.
         others: head → name of the model that it was compared with.
-        level: share of the draws that an interval holds.
+        confidence_level: share of the bootstrap samples that an interval holds.
     """
 
     heads: dict[str, dict[str, Difference]]
     rows: dict[str, int]
     others: dict[str, str]
-    level: float
+    confidence_level: float
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -66,7 +66,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = [
             f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'one':>7}{'other':>7}  "
-            f"{f'difference ({100 * self.level:g}% interval)':32}one is"
+            f"{f'difference ({100 * self.confidence_level:g}% interval)':32}one is"
         ]
         for name, found in self.heads.items():
             for metric, each in found.items():
@@ -82,8 +82,8 @@ def confidence_intervals(
     dataset: Any,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
     seed: int = 42,
     **reading: Any,
 ) -> IntervalReport:
@@ -92,59 +92,60 @@ def confidence_intervals(
     Args:
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
         dataset: raw or prepared rows; not those that were trained on, or that thresholds were tuned on.
-        draws: how often rows are drawn for the bootstrap intervals.
-        level: share of the draws that the interval holds.
-        seed: of the draws.
+        n_resamples: number of bootstrap samples.
+        confidence_level: share of the bootstrap samples that the interval holds.
+        seed: seed of the bootstrap samples.
         reading: for a model, how rows are read, as for `write_report`.
 
     Returns:
         accuracy, precision, recall and F1 of each head; other metrics have no interval.
 
     Raises:
-        ValueError: draws or a level that make no interval, or no labelled row.
+        ValueError: a number of bootstrap samples or a confidence_level that makes no interval, or no labelled row.
     """
-    check_draws(draws, level)
+    check_resampling(n_resamples, confidence_level)
     predictions = predicted(model, dataset, tokenizer, **reading)
     names = predictions.labelled()
     if not names:
         raise ValueError(f"no row of the dataset is labelled; the heads are {list(predictions.model.config.heads)}")
     counts = {name: row_counts(predictions, name, predictions.heads[name].positive_id) for name in names}
-    found = {name: intervals(own, draws, level, seed) for name, own in counts.items()}
-    return IntervalReport(found, {name: int(own.labelled.sum()) for name, own in counts.items()}, level)
+    found = {name: intervals(own, n_resamples, confidence_level, seed) for name, own in counts.items()}
+    return IntervalReport(found, {name: int(own.labelled.sum()) for name, own in counts.items()}, confidence_level)
 
 
 def compare(
-    one: Any,
-    others: Any,
+    model: Any,
+    baselines: Any,
     dataset: Any,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
     seed: int = 42,
     **reading: Any,
-) -> Comparison:
+) -> ComparisonReport:
     """Compare a model, head by head, with others on the same rows, with paired bootstrap intervals of the differences.
     With a multi-head run and runs of its single heads it says where sharing the encoder helped and where it hurt.
 
     Args:
-        one: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed, and is that of all such models).
-        others: another, a list of them, or a dict name → one. Each head is compared with the one that has it.
+        model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed, and is that of all of them).
+        baselines: another such model, a list of them, or a dict name → model. Each head is compared with the one
+            that has it.
         dataset: raw or prepared rows that no model was trained on.
-        draws: how often rows are drawn.
-        level: share of the draws that the interval of a difference holds.
-        seed: of the draws.
+        n_resamples: number of bootstrap samples.
+        confidence_level: share of the bootstrap samples that the interval of a difference holds.
+        seed: seed of the bootstrap samples.
         reading: for a model, how rows are read, as for `write_report`.
 
     Raises:
-        ValueError: no head in common, two others with the same head, a head whose labels differ, models with different
-            vocabularies and one tokenizer, or no labelled row.
+        ValueError: no head in common, two baselines with the same head, a head whose labels differ, models with
+            different vocabularies and one tokenizer, or no labelled row.
     """
-    check_draws(draws, level)
-    given = dict(others) if isinstance(others, Mapping) else _named(others)
-    _check_one_vocabulary([each for each in (one, *given.values()) if not is_trainer(each)])
-    against = _opponents(_config(one).heads, {name: _config(other).heads for name, other in given.items()})
-    mine = predicted(one, dataset, tokenizer, **reading)
+    check_resampling(n_resamples, confidence_level)
+    given = dict(baselines) if isinstance(baselines, Mapping) else _named(baselines)
+    _check_one_vocabulary([each for each in (model, *given.values()) if not is_trainer(each)])
+    against = _opponents(_config(model).heads, {name: _config(other).heads for name, other in given.items()})
+    mine = predicted(model, dataset, tokenizer, **reading)
     names = [name for name in mine.labelled() if name in against]
     if not names:
         raise ValueError(f"nothing to compare: no row of the dataset is labelled for {list(against)}")
@@ -154,9 +155,9 @@ def compare(
     for name in names:
         positive = mine.heads[name].positive_id  # of both: the figures are of one label
         own, other = (row_counts(each, name, positive) for each in (mine, theirs[against[name]]))
-        heads[name] = differences(own, other, draws, level, seed)
+        heads[name] = differences(own, other, n_resamples, confidence_level, seed)
         rows[name] = int(own.labelled.sum())
-    return Comparison(heads, rows, {name: against[name] for name in names}, level)
+    return ComparisonReport(heads, rows, {name: against[name] for name in names}, confidence_level)
 
 
 def _check_one_vocabulary(models: list[Any]) -> None:
@@ -196,15 +197,17 @@ def row_counts(predictions: Predictions, name: str, positive: int | None) -> Row
     return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
 
 
-def check_draws(draws: int, level: float) -> None:
+def check_resampling(n_resamples: int, confidence_level: float) -> None:
     """
     Raises:
-        ValueError: no interval can be read off so many draws at this level.
+        ValueError: no interval can be read off so many bootstrap samples at this confidence_level.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level {level} is no share of the draws between 0 and 1, such as 0.95")
-    if not isinstance(draws, int) or draws < 2:
-        raise ValueError(f"{draws} draws give no interval: take 1000")
+    if not 0 < confidence_level < 1:
+        raise ValueError(
+            f"confidence_level {confidence_level} is no share of the bootstrap samples between 0 and 1, such as 0.95"
+        )
+    if not isinstance(n_resamples, int) or n_resamples < 2:
+        raise ValueError(f"n_resamples {n_resamples!r} gives no interval: take 1000")
 
 
 def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:

@@ -97,7 +97,7 @@ class HeadReport:
 
 
 @dataclass
-class Report:
+class EvaluationReport:
     """What `write_report` wrote. `print(report)` shows the summary, `to_dict()` gives plain values.
 
     Args:
@@ -105,7 +105,7 @@ class Report:
         heads: those with labelled rows, by name.
         unlabelled: heads without one.
         rows: of the data set.
-        level: share of the draws that an interval holds.
+        confidence_level: share of the bootstrap samples that an interval holds.
         training: pictures of the training run.
         baseline: the linear baselines, and why heads have none; `None` if none were asked for.
         folder: where it was written.
@@ -115,7 +115,7 @@ class Report:
     heads: dict[str, HeadReport]
     unlabelled: list[str]
     rows: int
-    level: float
+    confidence_level: float
     training: list[Picture] = field(default_factory=list)
     baseline: "BaselineReport | None" = None
     folder: Path | None = None
@@ -130,7 +130,7 @@ class Report:
         return {
             "title": self.title,
             "rows": self.rows,
-            "level": self.level,
+            "confidence_level": self.confidence_level,
             "unlabelled": self.unlabelled,
             "baseline": self._baseline_dict(),
             "pictures": [{"name": each.name, "title": each.title, "alt": each.alt} for each in self.pictures],
@@ -173,7 +173,7 @@ class Report:
 
     def __str__(self) -> str:
         compared = self.has_baselines
-        title = f"{'main score':12}{f'({100 * self.level:g}% interval)':26}"
+        title = f"{'main score':12}{f'({100 * self.confidence_level:g}% interval)':26}"
         lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {title}{'linear baseline (difference)' * compared}".rstrip()]
         for name, own in self.heads.items():
             line = f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval:26}"
@@ -192,10 +192,10 @@ def make_report(
     title: str = "Report",
     history: Sequence[Mapping[str, Any]] = (),
     baseline: "BaselineReport | None" = None,
-    draws: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
     seed: int = 42,
-) -> Report:
+) -> EvaluationReport:
     """The report, from arrays.
 
     Args:
@@ -206,7 +206,7 @@ def make_report(
         title: of the page.
         history: log entries of the training run, as the Trainer's `state.log_history` has them.
         baseline: what `linear_baseline` gave for the same rows.
-        draws, level, seed: of the bootstrap intervals.
+        n_resamples, confidence_level, seed: of the bootstrap intervals.
 
     Raises:
         ValueError: no row is labelled for any head, or logits that are not finite.
@@ -242,7 +242,7 @@ def make_report(
             head,
             int(counts.labelled.sum()),
             {metric: figures[f"{name}_{metric}"] for metric in kinds if f"{name}_{metric}" in figures},
-            intervals(counts, draws, level, seed),
+            intervals(counts, n_resamples, confidence_level, seed),
             metrics.label_table(name),
             confused_pairs(confusion),
             find_mistakes(view, texts),
@@ -251,11 +251,13 @@ def make_report(
         if baseline is not None and name in baseline.heads and own.labels["support"].any():
             own.baseline = baseline.heads[name]
             others = RowCounts(own.baseline.decisions, given, head.positive_id)
-            own.difference = differences(counts, others, draws, level, seed)[own.main_score]
+            own.difference = differences(counts, others, n_resamples, confidence_level, seed)[own.main_score]
         own.pictures = head_pictures(plots, view, own, confusion, file_name(name, files))
         found[name] = own
     unlabelled = [name for name in heads if name not in found]
-    return Report(title, found, unlabelled, len(texts), level, training_pictures(plots, heads, history), baseline)
+    return EvaluationReport(
+        title, found, unlabelled, len(texts), confidence_level, training_pictures(plots, heads, history), baseline
+    )
 
 
 def find_mistakes(view: HeadArrays, texts: Sequence[str]) -> pd.DataFrame:

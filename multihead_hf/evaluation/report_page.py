@@ -14,23 +14,23 @@ import pandas as pd
 
 from ..data.readers_text import no_formula
 from ..utils.files import write_whole
-from .report import Report
+from .report import EvaluationReport
 from .report_pictures import HEAD_PICTURES, TRAINING_PICTURES, file_name
 
 PAGE = "report.html"
 TABLES = ("report.json", "mistakes.csv", "mistakes.parquet")
 
 
-def save_report(report: Report, folder: str | os.PathLike, most: int = 500) -> Report:
+def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistakes: int = 500) -> EvaluationReport:
     """Write `report.html`, `report.json`, the pictures, and the mistakes as CSV and Parquet.
 
     Args:
         report: what `make_report` gave.
         folder: is made where it does not exist; other files in it stay.
-        most: mistakes of a head on the page; the tables have all.
+        max_mistakes: mistakes of a head on the page; the tables have all.
     """
     place = Path(folder)
-    page = _template().render(report=report, most=most, number=_number, percent=_percent, help=_HELP)
+    page = _template().render(report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, help=_HELP)
     # everything is made before the first file is written
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
     mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)

@@ -18,9 +18,9 @@ from ..data.texts import texts_of
 from ..model.unwrapping import multi_head_model
 from .baseline import BaselineReport
 from .baseline_rows import TrainingRows, baseline_of, training_rows
-from .comparison import check_draws
+from .comparison import check_resampling
 from .predictions import is_trainer, predicted, prepared_rows
-from .report import Report, make_report
+from .report import EvaluationReport, make_report
 from .report_page import save_report
 
 
@@ -35,12 +35,12 @@ def write_report(
     history: Sequence[Mapping[str, Any]] | None = None,
     baseline: bool = True,
     train_dataset: Any = None,
-    most: int = 500,
-    draws: int = 1000,
-    level: float = 0.95,
+    max_mistakes: int = 500,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
     seed: int = 42,
     **reading: Any,
-) -> Report:
+) -> EvaluationReport:
     """Write what the model is good at and where it fails: `report.html` (one page that needs nothing else), the same
     figures as `report.json`, the pictures as PNG, and the mistakes as CSV and Parquet. Needs the extra `plots`.
 
@@ -60,9 +60,9 @@ def write_report(
         baseline: put a linear baseline, TF-IDF with logistic regression, beside each head.
         train_dataset: labelled rows to train it on: raw, prepared, files or a name on the Hub. By default the
             trainer's, for a model the split `train` of `dataset`; without training rows there is no baseline.
-        most: the most mistakes of a head on the page; the tables have all.
-        draws: how often rows are drawn for the bootstrap intervals.
-        level, seed: of these intervals.
+        max_mistakes: the most mistakes of a head on the page; the tables have all.
+        n_resamples: number of bootstrap samples.
+        confidence_level, seed: of these intervals.
         reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
             `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
             `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
@@ -74,7 +74,7 @@ def write_report(
         ValueError: no labelled row, rows that cannot be read, or a folder that would be pushed with the model.
         ImportError: matplotlib is missing; says what to type.
     """
-    check_draws(draws, level)
+    check_resampling(n_resamples, confidence_level)
     from . import plots  # noqa: F401  (before anything is computed)
 
     from_trainer = is_trainer(model)
@@ -111,14 +111,14 @@ def write_report(
         title=title or _title(model, config),
         history=(model.state.log_history if from_trainer else ()) if history is None else history,
         baseline=found,
-        draws=draws,
-        level=level,
+        n_resamples=n_resamples,
+        confidence_level=confidence_level,
         seed=seed,
     )
     if from_trainer:
         model.note_report(report)
     report.folder = Path(folder)
-    return save_report(report, folder, most) if predictions.is_first else report
+    return save_report(report, folder, max_mistakes) if predictions.is_first else report
 
 
 def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) -> None:

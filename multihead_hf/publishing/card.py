@@ -96,7 +96,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
     """An evaluation as `CardFacts` holds it.
 
     Args:
-        report: as `Report.to_dict` and `report.json` give it.
+        report: as `EvaluationReport.to_dict` and `report.json` give it.
         name: of its rows.
     """
     heads = report["heads"]
@@ -104,7 +104,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
     return {
         "name": name,
         "rows": report["rows"],
-        "level": report["level"],
+        "confidence_level": report["confidence_level"],
         "metrics": {
             f"{head}_{metric}": value for head, own in heads.items() for metric, value in own["figures"].items()
         },

@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..evaluation.metric_names import metric_names
-from ..evaluation.report import Report
+from ..evaluation.report import EvaluationReport
 from ..model.configuration_multihead import MultiHeadConfig
 from .card import CARD, report_evaluation, report_pictures, write_card
 from .card_facts import CardFacts, check_given, picture_path
@@ -106,7 +106,7 @@ class ModelCardCallback(TrainerCallback):
         """
         self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
 
-    def note_report(self, report: Report) -> None:
+    def note_report(self, report: EvaluationReport) -> None:
         """Remember a report on the model as it is."""
         saved = report.to_dict()
         self._reported = self._snapshot([report_evaluation(saved)])

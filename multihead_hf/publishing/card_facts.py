@@ -26,9 +26,9 @@ class CardFacts:
         widget_texts: texts to try the model with; they are published.
         limits: what the model is not for, in your words.
         evaluations: each a dict with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, where
-            known, `rows`, `intervals` (head → metric → (low, high)), `level`, `stale`: thresholds changed since,
-            `step`: at which it was taken, if training went on, and `baseline`: head → `rows` and `figures` (metric →
-            value) of a linear baseline on the same rows.
+            known, `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale`: thresholds changed
+            since, `step`: at which it was taken, if training went on, and `baseline`: head → `rows` and `figures`
+            (metric → value) of a linear baseline on the same rows.
         training: dict with `rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and `steps`, each where
             known.
         versions: package → version.

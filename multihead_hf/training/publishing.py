@@ -8,7 +8,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import PushInProgress
 
-from ..evaluation.report import Report
+from ..evaluation.report import EvaluationReport
 from ..model.encoder_multihead import without_bars
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
@@ -66,7 +66,7 @@ class PublishingHooks(Trainer):
         the report on it (`write_report`)."""
         return self._card.facts()
 
-    def note_report(self, report: Report) -> None:
+    def note_report(self, report: EvaluationReport) -> None:
         """Let the model card that is written next tell of a report on the model as it is."""
         self._card.note_report(report)
 

@@ -23,7 +23,7 @@ from .run_config import RunConfig, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
 
 
-class FinishedRun(NamedTuple):
+class TrainingReport(NamedTuple):
     """A run that is done.
 
     Args:
@@ -38,7 +38,7 @@ class FinishedRun(NamedTuple):
     said: list[str]
 
 
-def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, resume: bool = False) -> FinishedRun:
+def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, resume: bool = False) -> TrainingReport:
     """Train as a configuration says (`read_run_config`), save the model, and push it with `training.push_to_hub`.
 
     It is what one would write by hand: `set_seed`, `infer_heads`, `MultiHeadModel.from_encoder`, `MultiHeadTrainer`.
@@ -67,7 +67,7 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     set_seed(args.seed)
     model, tokenizer = _model(run, heads)
     _check_end(run, args, model.config.heads, validation, parts.get("test", validation))
-    patience = run.end.early_stopping_patience
+    patience = run.after_training.early_stopping_patience
     trainer = MultiHeadTrainer(
         model=model,
         args=args,
@@ -104,22 +104,28 @@ def _check_end(
         ImportError: a report needs plots, and they need a package.
     """
     several = isinstance(validation, dict)
-    if run.end.report:
+    if run.after_training.report:
         from ..evaluation import plots  # noqa: F401 (says what to install)
 
         if judged is None or isinstance(judged, dict):
-            raise ValueError("end.report needs one set of test or validation rows: data.test or data.validation")
-    if run.end.tune_thresholds and not any(head.multi_label for head in heads.values()):
-        raise ValueError("end.tune_thresholds is for multi-label heads, and there is none")
-    if (run.end.calibrate or run.end.tune_thresholds) and (validation is None or several):
-        raise ValueError("end.calibrate and end.tune_thresholds need one set of validation rows: data.validation")
-    patience = run.end.early_stopping_patience
+            raise ValueError(
+                "after_training.report needs one set of test or validation rows: data.test or data.validation"
+            )
+    if run.after_training.tune_thresholds and not any(head.multi_label for head in heads.values()):
+        raise ValueError("after_training.tune_thresholds is for multi-label heads, and there is none")
+    if (run.after_training.calibrate or run.after_training.tune_thresholds) and (validation is None or several):
+        raise ValueError(
+            "after_training.calibrate and after_training.tune_thresholds need one set of validation rows: "
+            "data.validation"
+        )
+    patience = run.after_training.early_stopping_patience
     if patience is not None and patience < 1:
-        raise ValueError(f"end.early_stopping_patience {patience}: give a whole number of 1 or more")
+        raise ValueError(f"after_training.early_stopping_patience {patience}: give a whole number of 1 or more")
     judges = args.load_best_model_at_end and args.metric_for_best_model and args.eval_strategy != "no"
     if patience is not None and not judges:
         raise ValueError(
-            "end.early_stopping_patience needs training.eval_strategy, load_best_model_at_end and metric_for_best_model"
+            "after_training.early_stopping_patience needs training.eval_strategy, load_best_model_at_end and "
+            "metric_for_best_model"
         )
 
 
@@ -254,13 +260,13 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
         return f"The thresholds were not tuned: {error}"
 
 
-def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> FinishedRun:
+def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> TrainingReport:
     said = []
     validation = parts.get("validation")
-    if run.end.calibrate or run.end.tune_thresholds:
+    if run.after_training.calibrate or run.after_training.tune_thresholds:
         found = predicted(trainer, validation)
-        said += [str(calibrate(trainer, found))] if run.end.calibrate else []
-        said += [_tuned(trainer, found)] if run.end.tune_thresholds else []
+        said += [str(calibrate(trainer, found))] if run.after_training.calibrate else []
+        said += [_tuned(trainer, found)] if run.after_training.tune_thresholds else []
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     tables: list[str] = []
@@ -269,9 +275,9 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
             metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
         tuned = " (which the thresholds or temperatures were chosen on)" if test is None and said else ""
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
-    if run.end.report:
+    if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"
-        write_report(trainer, parts.get("test", validation), folder, baseline=run.end.baseline)
+        write_report(trainer, parts.get("test", validation), folder, baseline=run.after_training.baseline)
         said.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
@@ -279,4 +285,4 @@ def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any
         trainer.save_model()
     times = ("runtime", "per_second", "preparation_time", "epoch")
     plain = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if not key.endswith(times)}
-    return FinishedRun(trainer, plain, [*said, *tables])
+    return TrainingReport(trainer, plain, [*said, *tables])

@@ -76,7 +76,7 @@ class DataSection:
 
 
 @dataclass
-class EndSection:
+class AfterTrainingSection:
     """What is done with the trained model."""
 
     early_stopping_patience: int | None = field(
@@ -101,7 +101,7 @@ class RunConfig:
     """A training run.
 
     Args:
-        model, data, end: see there.
+        model, data, after_training: see there.
         heads: name → settings of its `HeadConfig`, and how its labels are read: `column`, `sep`, `empty` and
             `multi_hot` of its `LabelReading`. `labels` and `problem_type`, where left out, are read off the training
             rows.
@@ -112,7 +112,7 @@ class RunConfig:
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: DataSection = field(default_factory=DataSection)
     training: dict[str, Any] = field(default_factory=dict)
-    end: EndSection = field(default_factory=EndSection)
+    after_training: AfterTrainingSection = field(default_factory=AfterTrainingSection)
 
 
 def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -375,6 +375,6 @@ training:
   save_total_limit: 1
   load_best_model_at_end: true
   metric_for_best_model: f1
-end:
+after_training:
   tune_thresholds: true
 """

@@ -17,7 +17,7 @@ from multihead_hf.training.run_config import EXAMPLE, parse_change, read_run_con
         ("training: {learning_rat: 1}", []),
         ("training: {encoder: x}", []),
         ("model: {encoder: x}\ndata: {train: x}\nheads: {topic: {colum: x}}", []),
-        ("end: {report: true, tune_treshold: true}", []),
+        ("after_training: {report: true, tune_treshold: true}", []),
         ("1: {encoder: x}", []),
         (EXAMPLE, ["training.learning_rat=1e-4"]),
         (EXAMPLE, ["heads.topic.colum=x"]),

@@ -22,7 +22,7 @@ def cells() -> tuple[np.ndarray, np.ndarray]:
 def test_figures_of_all_rows_are_those_of_scikit_learn(cells: tuple[np.ndarray, np.ndarray]) -> None:
     decided, true = cells
     true[7:] = np.where(true[7:] == -100, 0, true[7:])
-    found = intervals(RowCounts(decided, true), draws=20)
+    found = intervals(RowCounts(decided, true), n_resamples=20)
     for average in ("micro", "macro"):
         expected = precision_recall_fscore_support(true[7:], decided[7:], average=average, zero_division=0)
         for name, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
@@ -47,7 +47,7 @@ def test_single_label_head_with_a_positive_label_and_missing_rows() -> None:
     true = rng.integers(0, 2, 200)
     guess = np.where(rng.random(200) < 0.7, true, 1 - true)
     true[:20] = -100
-    found = intervals(RowCounts(np.eye(2, dtype=bool)[guess], true, positive=1), draws=500)
+    found = intervals(RowCounts(np.eye(2, dtype=bool)[guess], true, positive=1), n_resamples=500)
     assert found["f1"].value == pytest.approx(f1_score(true[20:], guess[20:]))
     assert found["accuracy"].value == pytest.approx(accuracy_score(true[20:], guess[20:]))
     assert found["f1_macro"].value == pytest.approx(f1_score(true[20:], guess[20:], average="macro"))
@@ -58,7 +58,7 @@ def test_interval_agrees_with_scipy() -> None:
     rng = np.random.default_rng(SEED)
     true = rng.integers(0, 3, 400)
     guess = np.where(rng.random(400) < 0.75, true, (true + 1) % 3)
-    found = intervals(RowCounts(np.eye(3, dtype=bool)[guess], true), draws=4000)["accuracy"]
+    found = intervals(RowCounts(np.eye(3, dtype=bool)[guess], true), n_resamples=4000)["accuracy"]
     expected = stats.bootstrap(
         ((true == guess).astype(float),), np.mean, method="percentile", n_resamples=4000, rng=1
     ).confidence_interval
@@ -74,18 +74,18 @@ def test_figures_that_a_draw_does_not_define() -> None:
         (true, decided, "precision"),
         (decided.astype(np.float32), true.astype(bool), "recall"),
     ):
-        found = intervals(RowCounts(chosen, given), draws=50)[f"{name}_macro"]
+        found = intervals(RowCounts(chosen, given), n_resamples=50)[f"{name}_macro"]
         assert (found.low, found.value, found.high) == (1, 1, 1)
     one = np.array([1] + [0] * 99)
-    found = intervals(RowCounts(np.eye(2, dtype=bool)[one], one, positive=1), draws=50)
+    found = intervals(RowCounts(np.eye(2, dtype=bool)[one], one, positive=1), n_resamples=50)
     assert all((found[name].low, found[name].high) == (1, 1) for name in ("precision", "recall", "f1"))
 
 
 def test_same_seed_same_interval_and_a_wider_level_is_wider(cells: tuple[np.ndarray, np.ndarray]) -> None:
     counts = RowCounts(*cells)
-    assert intervals(counts, draws=200) == intervals(counts, draws=200)
-    assert intervals(counts, draws=200) != intervals(counts, draws=200, seed=1)
-    narrow, wide = (intervals(counts, draws=500, level=level)["f1_micro"] for level in (0.5, 0.99))
+    assert intervals(counts, n_resamples=200) == intervals(counts, n_resamples=200)
+    assert intervals(counts, n_resamples=200) != intervals(counts, n_resamples=200, seed=1)
+    narrow, wide = (intervals(counts, n_resamples=500, confidence_level=level)["f1_micro"] for level in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
@@ -109,13 +109,13 @@ def test_pairs_make_a_small_difference_visible() -> None:
 
 def test_rare_labels_do_not_pull_macro_figures_out_of_their_interval() -> None:
     once = np.arange(40)  # each label once, all right
-    found = intervals(RowCounts(np.eye(40, dtype=bool)[once], once), draws=200)["f1_macro"]
+    found = intervals(RowCounts(np.eye(40, dtype=bool)[once], once), n_resamples=200)["f1_macro"]
     assert (found.low, found.value, found.high) == (1, 1, 1)
     rng = np.random.default_rng(SEED)
     true = np.minimum(rng.geometric(0.05, 300) - 1, 95)  # most of 96 labels have a row or two, many none
     guess = np.where(rng.random(300) < 0.9, true, rng.integers(0, 96, 300))
     counts = RowCounts(np.eye(96, dtype=bool)[guess], true)
-    found = intervals(counts, draws=500)["f1_macro"]
+    found = intervals(counts, n_resamples=500)["f1_macro"]
     assert found.value == pytest.approx(f1_score(true, guess, average="macro", labels=range(96), zero_division=0))
     assert found.low < found.value < found.high
 

@@ -29,7 +29,7 @@ def one_head_model(name: str, **changes: object) -> MultiHeadModel:
 
 def test_intervals_hold_the_figures_of_evaluate(trained: MultiHeadTrainer) -> None:
     rows = tiny.table(96)
-    report = confidence_intervals(trained, rows, draws=200)
+    report = confidence_intervals(trained, rows, n_resamples=200)
     metrics = trained.evaluate(rows)
     for name, found in report.heads.items():
         for metric, interval in found.items():
@@ -45,7 +45,7 @@ def test_intervals_hold_the_figures_of_evaluate(trained: MultiHeadTrainer) -> No
 def test_a_multi_head_run_against_runs_of_its_single_heads(trained: MultiHeadTrainer) -> None:
     rows = tiny.table(96)
     untrained = {"topic alone": one_head_model("topic"), "mood alone": one_head_model("mood")}
-    found = compare(trained, untrained, rows, tokenizer=tiny.tokenizer(), draws=300)
+    found = compare(trained, untrained, rows, tokenizer=tiny.tokenizer(), n_resamples=300)
     assert found.others == {"topic": "topic alone", "mood": "mood alone"}
     predictions = trained.predict(rows)
     labelled = predictions.label_ids["mood"] != -100
@@ -60,17 +60,19 @@ def test_a_multi_head_run_against_runs_of_its_single_heads(trained: MultiHeadTra
     assert found.to_dict()["heads"]["topic"]["f1_micro"]["verdict"] == "better"
     assert "topic alone" in str(found)
     # the other way round, and against itself
-    back = compare(untrained["topic alone"], trained, rows, tokenizer=tiny.tokenizer(), draws=300)
+    back = compare(untrained["topic alone"], trained, rows, tokenizer=tiny.tokenizer(), n_resamples=300)
     assert list(back.heads) == ["topic"]
     assert back.heads["topic"]["f1_micro"].verdict == "worse"
-    same = compare(trained, [trained], rows, draws=50)
+    same = compare(trained, [trained], rows, n_resamples=50)
     assert {each.verdict for own in same.heads.values() for each in own.values()} == {"not shown"}
 
 
 def test_binary_figures_are_of_one_label(trained: MultiHeadTrainer) -> None:
     models = [tiny.model(heads={"mood": HeadConfig(labels=MOODS, positive_label=label)}) for label in MOODS]
     models[1].load_state_dict(models[0].state_dict())
-    found = compare(models[0], models[1], tiny.table(40), tokenizer=tiny.tokenizer(), draws=20).heads["mood"]["f1"]
+    found = compare(models[0], models[1], tiny.table(40), tokenizer=tiny.tokenizer(), n_resamples=20).heads["mood"][
+        "f1"
+    ]
     assert found.one == found.other
 
 
@@ -83,9 +85,9 @@ def test_one_tokenizer_cannot_read_for_different_vocabularies(trained: MultiHead
 
 def test_the_same_seed_gives_the_same_report(trained: MultiHeadTrainer) -> None:
     rows = tiny.table(40)
-    first, second = (confidence_intervals(trained, rows, draws=50, seed=seed) for seed in (1, 1))
+    first, second = (confidence_intervals(trained, rows, n_resamples=50, seed=seed) for seed in (1, 1))
     assert first == second
-    assert confidence_intervals(trained, rows, draws=50, seed=2) != first
+    assert confidence_intervals(trained, rows, n_resamples=50, seed=2) != first
 
 
 def test_bad_input(trained: MultiHeadTrainer) -> None:
@@ -108,10 +110,10 @@ def test_bad_input(trained: MultiHeadTrainer) -> None:
         compare(trained, one_head_model("mood"), unlabelled, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="no row of the dataset is labelled"):
         confidence_intervals(trained, rows.select_columns(["text"]))
-    with pytest.raises(ValueError, match="level 95 is no share"):
-        confidence_intervals(trained, rows, level=95)
-    with pytest.raises(ValueError, match="1 draws give no interval"):
-        compare(trained, trained, rows, draws=1)
+    with pytest.raises(ValueError, match="confidence_level 95 is no share"):
+        confidence_intervals(trained, rows, confidence_level=95)
+    with pytest.raises(ValueError, match="n_resamples 1 gives no interval"):
+        compare(trained, trained, rows, n_resamples=1)
     with pytest.raises(ValueError, match="pass its tokenizer="):
         confidence_intervals(one_head_model("mood"), rows)
 
@@ -120,6 +122,6 @@ def test_intervals_shrink_with_the_root_of_the_number_of_rows(trained: MultiHead
     widths = []
     for times in (1, 16):
         rows = tiny.table(200).select(list(range(100, 200)) * times)
-        interval = confidence_intervals(trained, rows, draws=500).heads["topic"]["f1_micro"]
+        interval = confidence_intervals(trained, rows, n_resamples=500).heads["topic"]["f1_micro"]
         widths.append(interval.high - interval.low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.2)

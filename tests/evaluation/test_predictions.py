@@ -56,10 +56,10 @@ from transformers import AutoTokenizer
 from multihead_hf import MultiHeadModel, calibrate, compare, confidence_intervals, tune_thresholds, write_report
 from multihead_hf.evaluation.evaluate import evaluated
 model, tokenizer = MultiHeadModel.from_pretrained("model"), AutoTokenizer.from_pretrained("model")
-write_report(model, "rows.parquet", "report", tokenizer=tokenizer, draws=5)
+write_report(model, "rows.parquet", "report", tokenizer=tokenizer, n_resamples=5)
 evaluated(model, "rows.parquet", tokenizer)
-compare(model, model, "rows.parquet", tokenizer=tokenizer, draws=5)
-confidence_intervals(model, "rows.parquet", tokenizer=tokenizer, draws=5)
+compare(model, model, "rows.parquet", tokenizer=tokenizer, n_resamples=5)
+confidence_intervals(model, "rows.parquet", tokenizer=tokenizer, n_resamples=5)
 calibrate(model, "rows.parquet", tokenizer=tokenizer)
 tune_thresholds(model, "rows.parquet", tokenizer=tokenizer)
 """

@@ -18,7 +18,7 @@ from multihead_hf.evaluation import report_pictures as module
 from multihead_hf.evaluation.baseline import BaselineReport, HeadBaseline
 from multihead_hf.evaluation.bootstrap import Interval
 from multihead_hf.evaluation.metrics import single_label_metrics
-from multihead_hf.evaluation.report import Report, make_report
+from multihead_hf.evaluation.report import EvaluationReport, make_report
 from multihead_hf.evaluation.report_page import save_report
 from multihead_hf.evaluation.report_pictures import file_name
 
@@ -56,11 +56,11 @@ def arrays() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def report(arrays: dict[str, Any]) -> Report:
-    return make_report(HEADS, **arrays, title="A & B", history=HISTORY, draws=100)
+def report(arrays: dict[str, Any]) -> EvaluationReport:
+    return make_report(HEADS, **arrays, title="A & B", history=HISTORY, n_resamples=100)
 
 
-def test_figures_are_those_of_scikit_learn(report: Report, arrays: dict[str, Any]) -> None:
+def test_figures_are_those_of_scikit_learn(report: EvaluationReport, arrays: dict[str, Any]) -> None:
     mood, logits = arrays["references"]["mood"][10:], arrays["logits"]["mood"][10:]
     own = report.heads["mood"]
     assert own.figures["f1"] == pytest.approx(f1_score(mood, logits.argmax(1)))
@@ -73,7 +73,7 @@ def test_figures_are_those_of_scikit_learn(report: Report, arrays: dict[str, Any
     assert report.unlabelled == ["colour"]
 
 
-def test_mistakes_are_the_wrong_rows_the_surest_first(report: Report, arrays: dict[str, Any]) -> None:
+def test_mistakes_are_the_wrong_rows_the_surest_first(report: EvaluationReport, arrays: dict[str, Any]) -> None:
     mistakes = report.heads["topic/1"].mistakes
     scores = 1 / (1 + np.exp(-arrays["logits"]["topic/1"].astype(float)))
     given = arrays["references"]["topic/1"]
@@ -116,8 +116,8 @@ def test_curves_are_those_of_scikit_learn(arrays: dict[str, Any]) -> None:
         assert common["precision"][1][where] == pytest.approx(precision[at])
 
 
-def test_everything_is_written_and_the_page_is_closed_in_itself(report: Report, tmp_path: Path) -> None:
-    save_report(report, tmp_path / "new" / "folder", most=7)
+def test_everything_is_written_and_the_page_is_closed_in_itself(report: EvaluationReport, tmp_path: Path) -> None:
+    save_report(report, tmp_path / "new" / "folder", max_mistakes=7)
     folder = tmp_path / "new" / "folder"
     page = (folder / "report.html").read_text()
     assert "A &amp; B" in page
@@ -141,7 +141,7 @@ def test_everything_is_written_and_the_page_is_closed_in_itself(report: Report, 
     assert list(whole["true"][0]) == (flat["true"].fillna("")[0].split(" | ") if whole["true"][0].size else [])
     assert "The report is" in str(report)
     first = (folder / "report.html").read_bytes()
-    save_report(report, folder, most=7)
+    save_report(report, folder, max_mistakes=7)
     assert (folder / "report.html").read_bytes() == first
 
 
@@ -156,7 +156,7 @@ def baselines(arrays: dict[str, Any], right: float) -> BaselineReport:
 
 def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], tmp_path: Path) -> None:
     baseline = baselines(arrays, 0.5)
-    report = make_report(HEADS, **arrays, draws=200, baseline=baseline)
+    report = make_report(HEADS, **arrays, n_resamples=200, baseline=baseline)
     own, other = report.heads["mood"], baseline.heads["mood"].figures["f1"]
     assert own.difference is not None
     assert own.difference.one == pytest.approx(own.figures["f1"])
@@ -187,7 +187,7 @@ def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], t
     assert saved["heads"]["mood"]["baseline"]["rows"] == 90
     assert saved["heads"]["topic/1"]["baseline"] is None
     assert saved["baseline"]["left_out"] == baseline.left_out
-    assert report.heads["mood"].figures == make_report(HEADS, **arrays, draws=5).heads["mood"].figures
+    assert report.heads["mood"].figures == make_report(HEADS, **arrays, n_resamples=5).heads["mood"].figures
 
 
 def check_tables(page: str) -> int:
@@ -213,7 +213,7 @@ def check_tables(page: str) -> int:
 
 
 def test_a_baseline_that_is_ahead_is_said(arrays: dict[str, Any], tmp_path: Path) -> None:
-    report = make_report(HEADS, **arrays, draws=200, baseline=baselines(arrays, 1.0))
+    report = make_report(HEADS, **arrays, n_resamples=200, baseline=baselines(arrays, 1.0))
     warning = report.heads["mood"].baseline_warning
     assert warning is not None
     gap = 1 - report.heads["mood"].figures["f1"]
@@ -235,7 +235,7 @@ def test_a_baseline_that_is_ahead_is_said(arrays: dict[str, Any], tmp_path: Path
 
 
 def test_the_same_rows_give_the_same_pictures(arrays: dict[str, Any]) -> None:
-    one, other = (make_report(HEADS, **arrays, draws=5) for _ in range(2))
+    one, other = (make_report(HEADS, **arrays, n_resamples=5) for _ in range(2))
     assert one.training == []
     assert [each.data for each in one.heads["mood"].pictures] == [each.data for each in other.heads["mood"].pictures]
 
@@ -244,7 +244,7 @@ def test_a_right_model_and_a_head_that_says_nothing() -> None:
     heads = {"mood": HEADS["mood"], "topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
     logits = {"mood": np.eye(2)[[0, 1, 1]] * 9, "topic": np.full((3, 2), -9.0)}
     references = {"mood": np.array([0, 1, 1]), "topic": np.zeros((3, 2))}
-    report = make_report(heads, logits, references, ["a", "b", "c"], draws=10)
+    report = make_report(heads, logits, references, ["a", "b", "c"], n_resamples=10)
     assert [len(own.mistakes) for own in report.heads.values()] == [0, 0]
     kinds = [picture.name for picture in report.heads["topic"].pictures]
     assert kinds == ["topic_reliability"]  # there is no curve without a positive
@@ -254,7 +254,7 @@ def test_many_labels_stay_readable() -> None:
     rng = np.random.default_rng(0)
     heads = {"intent": HeadConfig(labels=[f"label number {place}" for place in range(96)])}
     logits = {"intent": rng.normal(size=(500, 96)).astype(np.float32)}
-    report = make_report(heads, logits, {"intent": rng.integers(0, 96, 500)}, ["x"] * 500, draws=5)
+    report = make_report(heads, logits, {"intent": rng.integers(0, 96, 500)}, ["x"] * 500, n_resamples=5)
     sizes = {
         each.name: (int.from_bytes(each.data[16:20], "big"), int.from_bytes(each.data[20:24], "big"))
         for each in report.heads["intent"].pictures
@@ -292,13 +292,13 @@ def test_awkward_names_of_heads_and_labels() -> None:
     rng = np.random.default_rng(0)
     logits, references = {"h$_$\n": rng.normal(size=(40, 4))}, {"h$_$\n": rng.integers(0, 2, (40, 4))}
     history = [{"h$_$\n_loss": 1.0, "epoch": 1}, {"h$_$\n_loss": 0.5, "epoch": 2}]
-    report = make_report(heads, logits, references, ["x"] * 40, history=history, draws=5)
+    report = make_report(heads, logits, references, ["x"] * 40, history=history, n_resamples=5)
     assert len(report.pictures) == 6
 
 
 def test_curves_of_several_evaluation_sets(arrays: dict[str, Any]) -> None:
     history = [{"eval_north_mood_f1": value, "eval_north_loss": value, "epoch": value} for value in (1.0, 2.0)]
-    report = make_report(HEADS, **arrays, history=history, draws=5)
+    report = make_report(HEADS, **arrays, history=history, n_resamples=5)
     assert [picture.name for picture in report.training] == ["training_loss", "training_scores"]
 
 
@@ -314,7 +314,11 @@ def test_more_labels_than_a_picture_holds() -> None:
     rng = np.random.default_rng(0)
     heads = {"intent": HeadConfig(labels=[f"label {place}" for place in range(600)])}
     report = make_report(
-        heads, {"intent": rng.normal(size=(900, 600))}, {"intent": rng.integers(0, 600, 900)}, ["x"] * 900, draws=2
+        heads,
+        {"intent": rng.normal(size=(900, 600))},
+        {"intent": rng.integers(0, 600, 900)},
+        ["x"] * 900,
+        n_resamples=2,
     )
     widths = {each.name: int.from_bytes(each.data[16:20], "big") for each in report.pictures}
     assert widths["intent_confusion"] < 4000
@@ -324,7 +328,7 @@ def test_a_head_without_any_positive_says_why_it_has_no_score() -> None:
     heads = {"topic": HeadConfig(labels=["a", "b"], problem_type="multi_label_classification")}
     nothing = HeadBaseline("f1_micro", 9, 9, None, {"f1_micro": 0.0}, np.zeros((3, 2), dtype=bool))
     references = {"topic": np.zeros((3, 2))}
-    options: dict[str, Any] = {"draws": 5, "baseline": BaselineReport({"topic": nothing})}
+    options: dict[str, Any] = {"n_resamples": 5, "baseline": BaselineReport({"topic": nothing})}
     report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, references, list("abc"), **options)
     assert not report.has_baselines
     assert "– (no row has any of its labels)" in str(report)

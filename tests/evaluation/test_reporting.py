@@ -42,7 +42,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> MultiHeadTrainer:
 
 def test_report_of_a_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows = tiny.table(40)
-    report = write_report(trainer, rows, tmp_path / "report", draws=50)
+    report = write_report(trainer, rows, tmp_path / "report", n_resamples=50)
     metrics = trainer.evaluate(rows)
     for name, own in report.heads.items():
         for metric, figure in own.figures.items():
@@ -56,8 +56,8 @@ def test_report_of_a_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
 def test_prepared_rows_show_what_their_tokens_say(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows = tiny.table(40)
     prepared = prepare_dataset(rows, tiny.tokenizer(), trainer.model)
-    report = write_report(trainer, prepared, tmp_path, draws=5)
-    raw = write_report(trainer, rows, tmp_path, draws=5)
+    report = write_report(trainer, prepared, tmp_path, n_resamples=5)
+    raw = write_report(trainer, rows, tmp_path, n_resamples=5)
     for name, own in report.heads.items():
         assert list(own.mistakes["text"]) == list(raw.heads[name].mistakes["text"])
 
@@ -69,11 +69,11 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
         frame["mood"] = [None if value is None else tiny.MOODS[int(value)] for value in table["mood"]]
         frame.rename(columns={"mood": "feeling"}).to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
     options = ["--train-data", tmp_path / "train.jsonl"]
-    options += ["--label-column", "mood=feeling", "--label-column", "topic=topic_labels", "--draws", "50"]
+    options += ["--label-column", "mood=feeling", "--label-column", "topic=topic_labels", "--n-resamples", "50"]
     options += ["--batch-size", str(trainer.args.per_device_eval_batch_size)]  # else the last digits differ
     done = cli("report", model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr
-    called = write_report(trainer, rows, tmp_path / "called", draws=50)
+    called = write_report(trainer, rows, tmp_path / "called", n_resamples=50)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["heads"] == called.to_dict()["heads"]
     assert done.stdout.splitlines()[:3] == str(called).splitlines()[:3]
     assert called.has_baselines
@@ -90,7 +90,7 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
 
 def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows, training = tiny.table(40, seed=1), tiny.table(64).select(range(48))
-    report = write_report(trainer, rows, tmp_path / "report", draws=20)
+    report = write_report(trainer, rows, tmp_path / "report", n_resamples=20)
     references = targets_of(prepare_dataset(rows, tiny.tokenizer(), trainer.model), trainer.config.heads)
     targets = targets_of(prepare_dataset(training, tiny.tokenizer(), trainer.model), trainer.config.heads)
     expected = linear_baseline(trainer.config.heads, list(training["text"]), targets, list(rows["text"]), references)
@@ -109,7 +109,7 @@ def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTr
         )
         assert f"{main:.3f} ({own.difference.difference.value:+.3f})" in str(report)
     assert saved["baseline"]["heads"] == ["topic", "mood"]
-    none = write_report(trainer, rows, tmp_path / "none", draws=5, baseline=False)
+    none = write_report(trainer, rows, tmp_path / "none", n_resamples=5, baseline=False)
     assert none.to_dict()["baseline"] is None
     assert "baseline" not in (tmp_path / "none" / "report.html").read_text()
     assert "linear baseline" not in str(none)
@@ -117,11 +117,13 @@ def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTr
 
 def test_rows_without_their_texts_are_compared_by_their_tokens(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows = tiny.table(40, seed=1)
-    raw = write_report(trainer, rows, tmp_path / "raw", draws=5)
-    prepared = write_report(trainer, prepare_dataset(rows, tiny.tokenizer(), trainer.model), tmp_path / "a", draws=5)
+    raw = write_report(trainer, rows, tmp_path / "raw", n_resamples=5)
+    prepared = write_report(
+        trainer, prepare_dataset(rows, tiny.tokenizer(), trainer.model), tmp_path / "a", n_resamples=5
+    )
     other = trainer_for(tmp_path / "x", model=trainer.model)
     other.raw_train_dataset = other.train_dataset
-    tokens = write_report(other, rows, tmp_path / "b", draws=5)
+    tokens = write_report(other, rows, tmp_path / "b", n_resamples=5)
     for name, own in raw.heads.items():
         assert own.baseline is not None
         # (a word of the tokenizer is a token)
@@ -130,7 +132,7 @@ def test_rows_without_their_texts_are_compared_by_their_tokens(trainer: MultiHea
 
 def test_without_training_rows_the_report_says_how_to_give_them(tmp_path: Path) -> None:
     model, rows = tiny.model(), tiny.table(30)
-    options: dict[str, Any] = {"tokenizer": tiny.tokenizer(), "draws": 5}
+    options: dict[str, Any] = {"tokenizer": tiny.tokenizer(), "n_resamples": 5}
     report = write_report(model, rows, tmp_path / "a", **options)
     assert not report.has_baselines
     said = "There is no linear baseline: the training rows are not known; name them with train_dataset="
@@ -165,7 +167,7 @@ def test_of_many_rows_to_prepare_a_sample_is_read(tmp_path: Path, monkeypatch: p
         tmp_path,
         tokenizer=tiny.tokenizer(),
         train_dataset=tiny.table(60, seed=1),
-        draws=5,
+        n_resamples=5,
     )
     own = report.heads["mood"].baseline
     assert own is not None
@@ -185,7 +187,7 @@ def test_a_file_of_somebody_else_is_not_replaced(trainer: MultiHeadTrainer, tmp_
 
 
 def test_every_file_of_a_report_is_known_before(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
-    write_report(trainer, tiny.table(40), tmp_path, draws=5)
+    write_report(trainer, tiny.table(40), tmp_path, n_resamples=5)
     written = {path.name for path in tmp_path.iterdir()}
     assert {"topic_labels.png", "mood_confusion.png", "training_rates.png", "report.html"} <= written
     assert written <= set(files_of_report(["topic", "mood"]))
@@ -197,7 +199,7 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     for part, rows in (("train", 30), ("test", 20)):
         tiny.table(rows).to_parquet(data / f"{part}.parquet")
     model = trainer.args.output_dir
-    arguments = ["report", model, data, "-o", tmp_path / "out", "--draws", "5", "--json", "--overwrite"]
+    arguments = ["report", model, data, "-o", tmp_path / "out", "--n-resamples", "5", "--json", "--overwrite"]
     printed = json.loads(cli(*arguments).stdout)
     assert printed["rows"] == 20
     assert printed["baseline"]["heads"] == ["topic", "mood"]  # trained on the split train
@@ -206,7 +208,7 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     done = cli(*arguments, "--split", "dev")
     assert done.returncode == 1
     assert "the parts are ['train', 'test']" in done.stderr
-    assert write_report(trainer, data, tmp_path / "called", draws=5).rows == 20
+    assert write_report(trainer, data, tmp_path / "called", n_resamples=5).rows == 20
 
 
 def test_a_report_in_the_folder_of_a_model_would_be_pushed(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
@@ -216,7 +218,9 @@ def test_a_report_in_the_folder_of_a_model_would_be_pushed(trainer: MultiHeadTra
             write_report(trainer, tiny.table(4), folder)
     done = cli("report", output, "nothing.csv", "-o", output / "checkpoint-6" / "report")
     assert "nothing.csv" in done.stderr
-    assert write_report(trainer, tiny.table(8), output / "_report" / "b", draws=5).folder == output / "_report" / "b"
+    assert (
+        write_report(trainer, tiny.table(8), output / "_report" / "b", n_resamples=5).folder == output / "_report" / "b"
+    )
 
 
 def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
     model.encoder.requires_grad_(False)
     model.heads["mood"].half()
     rows = tiny.table(8).rename_column("text", "body")
-    write_report(model, rows, tmp_path, tokenizer=tiny.tokenizer(), text_columns=["body"], max_length=9, draws=2)
+    write_report(model, rows, tmp_path, tokenizer=tiny.tokenizer(), text_columns=["body"], max_length=9, n_resamples=2)
     assert model.config.text_columns is None
     assert model.config.max_length is None
     assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
@@ -241,8 +245,8 @@ def test_bad_calls(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
         write_report("model", rows, tmp_path, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="the dataset is empty"):
         write_report(trainer, rows.select([]), tmp_path)
-    with pytest.raises(ValueError, match=r"2\.5 draws give no interval"):
-        write_report(trainer, rows, tmp_path, draws=2.5)
+    with pytest.raises(ValueError, match=r"n_resamples 2\.5 gives no interval"):
+        write_report(trainer, rows, tmp_path, n_resamples=2.5)
     with pytest.raises(ValueError, match=r"the parts are \['a'\]: name one of them as split"):
         write_report(trainer, DatasetDict(a=rows), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -311,7 +315,7 @@ window.addEventListener("load", () => {
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_in_a_browser(trainer: MultiHeadTrainer, tmp_path: Path, width: int) -> None:
     """Sorting, filtering and searching work, every picture shows, and nothing is wider than the window or the phone."""
-    report = write_report(trainer, tiny.table(60), tmp_path, draws=5)
+    report = write_report(trainer, tiny.table(60), tmp_path, n_resamples=5)
     assert all(len(own.mistakes) for own in report.heads.values())
     page = (tmp_path / "report.html").read_text().replace("</body>", PROBE + "</body>")
     # a window is never as narrow as a phone, a frame is

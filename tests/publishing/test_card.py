@@ -49,7 +49,7 @@ def full() -> CardFacts:
             {
                 "name": "test",
                 "rows": 1234,
-                "level": 0.95,
+                "confidence_level": 0.95,
                 "metrics": METRICS,
                 "intervals": {"topic|1": {"f1_micro": [0.7, 0.8]}},
             }
@@ -104,7 +104,7 @@ def test_text_says_all_that_is_known() -> None:
     text = model_card(config(max_length=128, truncation="head+tail"), full())
     for part in (
         "| `f1_micro` | 0.750 | 0.700 to 0.800 |",
-        "On test, 1,234 rows; intervals hold 95 % of bootstrap draws",
+        "On test, 1,234 rows; intervals hold 95 % of bootstrap samples",
         "| roads | 5,000 | 0.300 |",
         r"| &lt;b&gt;waste&lt;/b&gt; \| noise | 3 | 0.500 |",
         r"| \_under\_ | 0 | 0.700 |",

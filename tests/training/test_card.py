@@ -117,7 +117,7 @@ def test_figures_from_before_a_change_are_said_to_be(tmp_path: Path, change: Any
 
 def test_a_report_brings_intervals_and_pictures(tmp_path: Path) -> None:
     trainer = trained(tmp_path)
-    report = write_report(trainer, tiny.table(40), tmp_path / "_report", draws=20)
+    report = write_report(trainer, tiny.table(40), tmp_path / "_report", n_resamples=20)
     trainer.save_model()
     card = (tmp_path / CARD).read_text()
     own = report.heads["mood"].intervals["f1_macro"]
@@ -146,7 +146,7 @@ def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path)
     warning = "were changed after the figures above"
     trainer = trained(tmp_path)
     tune_thresholds(trainer, tiny.table(40), min_support=1)
-    write_report(trainer, tiny.table(40), tmp_path / "_report", draws=5)
+    write_report(trainer, tiny.table(40), tmp_path / "_report", n_resamples=5)
     trainer.save_model()
     assert warning not in (tmp_path / CARD).read_text()
     tune_thresholds(trainer, tiny.table(40), granularity="head")
@@ -253,7 +253,7 @@ def test_command_adds_what_is_known_now(tmp_path: Path) -> None:
     rows = tmp_path / "rows.parquet"
     tiny.table(40).to_parquet(rows)
     options = ["--label-column", "topic=topic_labels", "--label-column", "mood"]
-    assert cli("report", folder, rows, "-o", tmp_path / "report", "--draws", "20", *options).returncode == 0
+    assert cli("report", folder, rows, "-o", tmp_path / "report", "--n-resamples", "20", *options).returncode == 0
     done = cli(
         "card", folder, "--language", "nl", "--report", tmp_path / "report", "--rows-name", "forty rows", "--tag", "x"
     )
@@ -282,7 +282,12 @@ def test_command_and_bad_input(tmp_path: Path) -> None:
     done = cli("card", tmp_path / "model", "--report", tmp_path)
     assert done.returncode == 1
     assert "holds no report" in done.stderr
-    report = {"rows": 1, "level": 0.9, "pictures": [], "heads": {"mood": {"labels": {"x": {}}, "figures": {}}}}
+    report = {
+        "rows": 1,
+        "confidence_level": 0.9,
+        "pictures": [],
+        "heads": {"mood": {"labels": {"x": {}}, "figures": {}}},
+    }
     (tmp_path / "report.json").write_text(json.dumps(report))
     done = cli("card", tmp_path / "model", "--report", tmp_path)
     assert "is on another model: its head 'mood' has the labels ['x']" in done.stderr

@@ -96,7 +96,9 @@ def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
 
 def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"train": "rows.csv", "split": {"train": 0.6, "validation": 0.2, "test": 0.2}}
-    done = train_from_config(config(data=data, end={"calibrate": True, "tune_thresholds": True, "report": True}))
+    done = train_from_config(
+        config(data=data, after_training={"calibrate": True, "tune_thresholds": True, "report": True})
+    )
     assert [done.said[2], done.said[3]] == ["The report is out/_report/report.html", "On the test rows:"]
     (table,) = done.said[4:]
     assert table.startswith("test  epoch 2  step ")
@@ -113,7 +115,7 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_report_may_have_no_baseline(folder: Path) -> None:
-    train_from_config(config(end={"report": True, "baseline": False}))
+    train_from_config(config(after_training={"report": True, "baseline": False}))
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"] is None
     assert "baseline" not in Path("out/README.md").read_text()
 
@@ -123,7 +125,7 @@ def test_a_trained_run_goes_on_where_thresholds_cannot_be_tuned(folder: Path) ->
     rows[:40].to_csv("train.csv", index=False)
     rows[40:43].to_csv("few.csv", index=False)
     data = {"train": "train.csv", "validation": "few.csv"}
-    done = train_from_config(config(data=data, end={"tune_thresholds": True}))
+    done = train_from_config(config(data=data, after_training={"tune_thresholds": True}))
     assert re.search(r"^The thresholds were not tuned: .*labelled", done.said[0])
     assert "topic_f1_micro" in done.metrics
 
@@ -193,15 +195,15 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ("heads.topic.empty=null", r"head 'topic', column 'topics': \d+ of 60 cells are empty.*empty=\"none\" if none"),
         ("training.sep='|'", r"training\.sep: say it in one place, heads\.<name>\.sep or here"),
         ("training.empty=none", r"training\.empty: say it in one place, heads\.<name>\.empty or here"),
-        ("end.report=1", r"end\.report: true or false is expected, not 1"),
+        ("after_training.report=1", r"after_training\.report: true or false is expected, not 1"),
         ("data.train=null", r"data\.train: name the rows to train on"),
         ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
         ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
         ("heads.topic.column=topic", r"topic.*topics"),
         ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
         (
-            "end.early_stopping_patience=2",
-            r"end\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end",
+            "after_training.early_stopping_patience=2",
+            r"after_training\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end",
         ),
         ("heads=null", "heads: name at least one head"),
     ],
@@ -218,7 +220,7 @@ def test_bad_files(folder: Path) -> None:
     done = cli("train", "run.yaml")
     assert (done.returncode, "line 2: 'model' is there twice" in done.stderr) == (1, True)
     Path("run.yaml").write_text("- a\n")
-    assert "the sections model, heads, data, training, end are expected" in cli("train", "run.yaml").stderr
+    assert "the sections model, heads, data, training, after_training are expected" in cli("train", "run.yaml").stderr
     Path("run.yaml").write_text("a: [\n")
     assert "run.yaml cannot be read" in cli("train", "run.yaml").stderr
     Path("run.yaml").write_text("a: !!python/object/apply:os.system [id]\n")
@@ -226,7 +228,7 @@ def test_bad_files(folder: Path) -> None:
     assert cli("train", "none.yaml").returncode == 1
     assert cli("train").returncode == 2
     assert cli("train", "run.yaml", "--set", "learning_rate").returncode == 1
-    no_validation = config(data={"train": "rows.csv"}, end={"tune_thresholds": True})
+    no_validation = config(data={"train": "rows.csv"}, after_training={"tune_thresholds": True})
     with pytest.raises(ValueError, match=r"need one set of validation rows: data\.validation"):
         train_from_config(no_validation)
 
@@ -235,12 +237,21 @@ def test_bad_files(folder: Path) -> None:
     ("sections", "message"),
     [
         ({"data": {"train": "rows.csv", "test": "bad.csv"}}, "data.test: .*'moody'"),
-        ({"data": {"train": "rows.csv"}, "end": {"report": True}}, "end.report needs one set of test or validation"),
         (
-            {"data": {"train": "rows.csv", "test": {"a": "rows.csv", "b": "rows.csv"}}, "end": {"report": True}},
-            "end.report needs one set",
+            {"data": {"train": "rows.csv"}, "after_training": {"report": True}},
+            "after_training.report needs one set of test or validation",
         ),
-        ({"heads": {"mood": {}}, "end": {"tune_thresholds": True}}, "end.tune_thresholds is for multi-label heads"),
+        (
+            {
+                "data": {"train": "rows.csv", "test": {"a": "rows.csv", "b": "rows.csv"}},
+                "after_training": {"report": True},
+            },
+            "after_training.report needs one set",
+        ),
+        (
+            {"heads": {"mood": {}}, "after_training": {"tune_thresholds": True}},
+            "after_training.tune_thresholds is for multi-label heads",
+        ),
         ({"model": {"start_from": "x", "pooling": "max"}}, "model.pooling: the saved model has its own"),
     ],
 )
@@ -286,7 +297,7 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
     keys = cli("train", "--keys").stdout
     for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
         assert f"\n{key}: " in f"\n{keys}", key
-    assert "end.report" in keys
-    assert "end.baseline [True]: Put a linear baseline" in keys
+    assert "after_training.report" in keys
+    assert "after_training.baseline [True]: Put a linear baseline" in keys
     assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
     assert "\nheads.<name>.min_labels: " in keys
