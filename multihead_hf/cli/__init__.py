@@ -16,8 +16,9 @@ except ImportError:
     raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
 
 from .. import __version__
+from ..utils.messages import near_names
 from .expansion import expanded
-from .options import NAME, near
+from .options import NAME
 
 COMMANDS = {  # in the order of the work
     "inspect": "Look at a data set before training.",
@@ -44,7 +45,7 @@ class _Commands(typer.core.TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
-            ctx.fail(f"No such command {cmd_name!r}.{near(cmd_name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+            ctx.fail(f"No such command {cmd_name!r}.{near_names(cmd_name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
         module = importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__)
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         program.command(cmd_name)(expanded(module.command))

@@ -1,14 +1,14 @@
 """Options that commands share, and how they are read."""
 
-import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..utils.messages import near_names
 from .expansion import library
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ def check_head(name: str, heads: list[str], option: str) -> None:
         BadParameter: none of the heads; names near ones.
     """
     if name not in heads:
-        raise typer.BadParameter(f"there is no head {name!r}.{near(name, heads)} Heads: {heads}", param_hint=option)
+        raise typer.BadParameter(
+            f"there is no head {name!r}.{near_names(name, heads)} Heads: {heads}", param_hint=option
+        )
 
 
 def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
@@ -197,7 +199,7 @@ def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str]
     for option in options:
         name, equals, word = option.rpartition("=")
         if word not in ("missing", "none"):
-            hint = near(word, ("missing", "none"), 0.5)
+            hint = near_names(word, ("missing", "none"), 0.5)
             raise typer.BadParameter(f"{option!r}: give missing or none, or NAME=none.{hint}", param_hint="--empty")
         if equals:
             check_head(name, heads, "--empty")
@@ -217,16 +219,10 @@ def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | N
     """
     named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
     for name in named:
-        if name.isidentifier() or near(name, heads):
+        if name.isidentifier() or near_names(name, heads):
             check_head(name, heads, "--sep")
     if len(named) == len(options) and set(named) <= set(heads):
         return named or None
     if len(options) > 1:
         raise typer.BadParameter("give one separator, or NAME=SEP for each head", param_hint="--sep")
     return options[0]
-
-
-def near(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` Did you mean 'x'?`, as `near_names` of the model's room, which cannot be imported without torch."""
-    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
-    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""

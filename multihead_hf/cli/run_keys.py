@@ -8,11 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from .options import near
+from ..utils.messages import unknown_key
 from .signatures import parameters, training_argument_names
 
 _MODULE = "training.run_config"
-_MANY = 30  # keys, from which on they are not all named in a message
 
 
 def check_run_keys(path: str, changes: Sequence[str]) -> None:
@@ -74,6 +73,4 @@ def _check(key: tuple[str, ...], sections: Mapping[str, Sequence[str]]) -> None:
 
 def _refuse(name: str, known: Sequence[str], where: str, sections: Mapping[str, Sequence[str]]) -> None:
     elsewhere = [section for section, keys in sections.items() if section != "heads" and name in keys]
-    hint = near(name, known) or "".join(f" {name!r} is a key of {section}." for section in elsewhere)
-    every = f" Known: {', '.join(known)}" if len(known) < _MANY else " multihead-hf train --keys tells all"
-    raise ValueError(f"{where}{name}: there is no such key.{hint}{every}")
+    raise ValueError(unknown_key(name, known, where, elsewhere))

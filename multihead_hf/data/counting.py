@@ -1,6 +1,6 @@
 """Targets of prepared rows as arrays, and counts of their labels: 100,000 rows take a fraction of a second."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers.trainer_utils import has_length
 
-from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from .collator import stack_targets
@@ -49,6 +48,8 @@ class HeadCounts:
         none: labelled rows of a multi-label head to which no label applies.
         sums: (labels,), the positives with soft targets by their value.
         known: (labels,), rows in which it is known whether a label applies.
+        weight: sum of the `sample_weight` of all rows.
+        labels: the head's labels when they were counted.
     """
 
     positives: npt.NDArray[np.int64]
@@ -57,6 +58,8 @@ class HeadCounts:
     none: int = 0
     sums: Any = 0.0
     known: Any = 0
+    weight: float = 0.0
+    labels: Sequence[str] = ()
 
 
 def can_be_counted(rows: Any) -> bool:
@@ -79,10 +82,11 @@ def head_counts(rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCou
     counts = {}
     for name, head in heads.items():
         zeros = np.zeros(head.num_labels, np.int64)
-        counts[name] = HeadCounts(zeros, sums=zeros.astype(np.float64), known=zeros.copy())
+        counts[name] = HeadCounts(zeros, sums=zeros.astype(np.float64), known=zeros.copy(), labels=[*head.labels])
     for targets in target_chunks(rows, heads):
         for name, own in targets.heads.items():
             _count(counts[name], own)
+            counts[name].weight += float(targets.weights.sum())
     return counts
 
 
@@ -106,17 +110,6 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
     source = (rows[index] for index in range(len(rows))) if has_length(rows) else iter(rows)
     while chunk := list(islice(source, min(size, 2_000))):
         yield _of_rows(chunk, heads)
-
-
-def label_counts(rows: Any, config: MultiHeadConfig) -> dict[str, dict[str, int]]:
-    """Head → label → training rows, of heads with a labelled one."""
-    if not isinstance(rows, Dataset) or "labels" not in rows.column_names:
-        return {}
-    return {
-        name: {label: round(count) for label, count in zip(config.heads[name].labels, counts.sums, strict=True)}
-        for name, counts in head_counts(rows, config.heads).items()
-        if counts.labelled
-    }
 
 
 def _of_columns(batch: pa.Table, heads: Mapping[str, HeadConfig]) -> Targets:

@@ -4,7 +4,7 @@ import copy
 import importlib.metadata
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -76,14 +76,11 @@ class ModelCardCallback(TrainerCallback):
     Args:
         trainer: a `MultiHeadTrainer`.
         given: what the user says for the card, as the argument `model_card`.
-        count_labels: returns head → label → training rows.
     """
 
-    def __init__(self, trainer: Any, given: Any, count_labels: Callable[[], dict[str, dict[str, int]]]) -> None:
+    def __init__(self, trainer: Any, given: Any) -> None:
         self._trainer = trainer
         self._given: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
-        self._count_labels = count_labels
-        self._label_counts: dict[str, dict[str, int]] | None = None
         self._evaluated: EvaluationSnapshot | None = None
         self._reported: EvaluationSnapshot | None = None
 
@@ -139,11 +136,13 @@ class ModelCardCallback(TrainerCallback):
             setattr(facts, key, value)
         if state.global_step:
             facts.training = {"epochs": state.epoch, "steps": state.global_step}
-        if self._label_counts is None:
-            self._label_counts = self._count_labels()
         if rows is not None:
             facts.training["hyperparameters"] = changed_settings(args, args.world_size)
-            facts.training["labels"] = self._label_counts
+            facts.training["labels"] = {
+                name: {label: round(count) for label, count in zip(counts.labels, counts.sums, strict=True)}
+                for name, counts in (trainer.label_counts or {}).items()
+                if counts.labelled
+            }
             if has_length(rows):
                 facts.training["rows"] = len(rows)
         newest = self._newest()

@@ -12,7 +12,7 @@ from torch import nn
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from ..data.counting import can_be_counted, head_counts, target_chunks
+from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import near_names
@@ -175,11 +175,14 @@ def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
         )
 
 
-def check_learnable(rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
+def check_learnable(
+    rows: Any, counts: Mapping[str, HeadCounts] | None, config: MultiHeadConfig, args: MultiHeadTrainingArguments
+) -> None:
     """Warn of a head that has no labelled training row.
 
     Args:
-        rows: the prepared training rows; a stream is not looked at.
+        rows: the prepared training rows.
+        counts: counts of their labels; `None` for a stream, which is not looked at.
         config: of the model.
         args: of the run.
 
@@ -198,19 +201,13 @@ def check_learnable(rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingA
             f"train_dataset has {len(rows)} rows, fewer than the {batch * args.world_size} of a batch, and "
             "dataloader_drop_last=True leaves it out: nothing would be learned"
         )
-    if not can_be_counted(rows):
+    if counts is None:
         return
-    labelled = dict.fromkeys(heads, 0)
-    weight = 0.0
-    for chunk in target_chunks(rows, heads):
-        weight += float(chunk.weights.sum())
-        for name in heads:
-            labelled[name] += int(chunk.labelled(name).sum())
-    if not any(labelled.values()):
+    none = [name for name in heads if not counts[name].labelled]
+    if len(none) == len(heads):
         raise ValueError(f"train_dataset: no row has a label for {list(heads)}, so nothing would be learned")
-    if not weight:
+    if not any(counts[name].weight for name in heads):
         raise ValueError("train_dataset: sample_weight is 0 in all rows, so nothing would be learned")
-    none = [name for name, count in labelled.items() if not count]
     if none:
         logger.warning(f"train_dataset: no row has a label for the heads {none}, which learn nothing")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.trainer_utils import has_length
 
-from ..data.counting import HeadCounts, can_be_counted, head_counts
+from ..data.counting import HeadCounts
 from ..data.doubts import near_equal_labels
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
@@ -202,7 +202,7 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
     return RunFacts(
         heads=trainer.config.heads,
         trained_heads=list(trainer.trained_heads),
-        counts=head_counts(train, trainer.config.heads) if can_be_counted(train) else None,
+        counts=trainer.label_counts,
         rows={split: len(rows) if has_length(rows) else None for split, rows in splits.items()},
         steps=state.max_steps,
         epochs=None if args.max_steps > 0 else args.num_train_epochs,

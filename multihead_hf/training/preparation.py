@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from torch import nn
 from transformers.utils import logging
 
-from ..data.counting import head_counts
+from ..data.counting import HeadCounts, head_counts
 from ..data.mixing import mix_datasets
 from ..data.preparation import part_of, read_and_prepare
 from ..data.reading import remember_readings, said_readings
@@ -150,8 +150,13 @@ def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
         heads[head_name].loss_function = loss
 
 
-def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
+def resolve_balanced(config: MultiHeadConfig, rows: Any, counts: Mapping[str, HeadCounts] | None) -> None:
     """Make numbers of `"balanced"`: label_weights n / (k·n_c), pos_weight negatives / positives.
+
+    Args:
+        config: configuration of the model.
+        rows: prepared training rows.
+        counts: counts of their labels; `None` for a stream, which is read for them.
 
     Raises:
         ValueError: a label without an example, whose weight would be infinite.
@@ -159,8 +164,9 @@ def resolve_balanced(config: MultiHeadConfig, rows: Any) -> None:
     wanted = {name: head for name, head in config.heads.items() if head.unresolved is not None}
     if not wanted:
         return
-    for name, counts in head_counts(rows, wanted).items():
-        head, positives, known = wanted[name], counts.sums.tolist(), counts.known.tolist()
+    counts = head_counts(rows, wanted) if counts is None else counts
+    for name, head in wanted.items():
+        positives, known = counts[name].sums.tolist(), counts[name].known.tolist()
         empty = [label for label, count in zip(head.labels, positives, strict=True) if not count]
         if empty:
             raise ValueError(

@@ -13,6 +13,7 @@ import yaml
 from ..data.reading import OPTIONS
 from ..data.sources import PARTS
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..utils.messages import unknown_key
 from .arguments import MultiHeadTrainingArguments
 
 Source = str | list[str] | dict[str, str | list[str]]
@@ -272,14 +273,9 @@ def _check_split(split: Mapping[str, float] | None) -> None:
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
     for name in given:
         if name not in known:
-            elsewhere = "".join(f" {name!r} is a key of {section}." for section in _sections_with(name))
-            near = near_names(name, known)
-            all_keys = f" Known: {', '.join(known)}" if len(known) < 30 else " multihead-hf train --keys tells all"
-            raise ValueError(f"{where}{name}: there is no such key.{near or elsewhere}{all_keys}")
-
-
-def _sections_with(name: str) -> list[str]:
-    return [section for section, key, _ in _keys() if key == name]
+            raise ValueError(
+                unknown_key(name, list(known), where, [section for section, key, _ in _keys() if key == name])
+            )
 
 
 def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:

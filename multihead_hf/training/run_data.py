@@ -5,9 +5,11 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..data.preparation import part_of
 from ..evaluation.metric_names import check_set_keys, metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
 from .arguments import MultiHeadTrainingArguments
 from .checks import check_best_metric, check_best_metric_is_labelled, check_cacheable, check_learnable
 from .preparation import apply_text_settings, check_same_labels, labels_of, prepared, prepared_for_training
@@ -28,6 +30,7 @@ class RunData:
         self.train, self.evaluation = train, part_of(evaluation, "validation")
         self._has_own_metrics = has_own_metrics
         self._labels: dict[str, list[str]] | None = None  # of the heads that the rows were prepared for
+        self._counted: tuple[Any, dict[str, HeadCounts]] | None = None
 
     def prepare(self, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
         """Prepare the rows for a model, the first time; later models need the same heads.
@@ -46,7 +49,7 @@ class RunData:
             check_best_metric(args, config, self.evaluation)
         apply_text_settings(config, args)
         train = prepared_for_training(self.train, config, args, self.tokenizer)
-        check_learnable(train, config, args)
+        check_learnable(train, self.label_counts(train, config.heads), config, args)
         evaluation = self.prepared_for_evaluation(self.evaluation, config, args, "eval_dataset")
         if not self._has_own_metrics:
             check_best_metric_is_labelled(args, config, evaluation)
@@ -65,6 +68,14 @@ class RunData:
             name_of = (lambda name: f"{what} {name!r}") if what == "eval_dataset" else (lambda name: what)
             return {name: prepared(own, config, args, self.tokenizer, name_of(name)) for name, own in rows.items()}
         return prepared(rows, config, args, self.tokenizer, what)
+
+    def label_counts(self, rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
+        """Count the labels of prepared training rows, once for the same rows; `None` where they are read one by one."""
+        if not can_be_counted(rows):
+            return None
+        if self._counted is None or self._counted[0] is not rows:
+            self._counted = (rows, head_counts(rows, heads))
+        return self._counted[1]
 
     def check_heads_of(self, rows: Any, config: MultiHeadConfig) -> None:
         """

@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalPrediction, get_last_checkpoint, has_
 from transformers.utils import logging
 
 from ..data.collator import MultiHeadDataCollator
-from ..data.counting import label_counts
+from ..data.counting import HeadCounts
 from ..model.losses_multihead import Loss
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
@@ -23,13 +23,7 @@ from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import check_resumable, check_same_heads
-from .checks import (
-    check_arguments,
-    check_cacheable,
-    check_collator,
-    check_extensions,
-    warn_of_frozen_heads,
-)
+from .checks import check_arguments, check_cacheable, check_collator, check_extensions, warn_of_frozen_heads
 from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
 from .defaults import filled_in, heads_in, is_fresh
@@ -107,7 +101,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         self._evaluation = RunningEvaluation()
         self._step_log = StepLog(self)
         self._feature_cache: FeatureCache | None = None
-        self._card = ModelCardCallback(self, args.model_card, lambda: label_counts(self.train_dataset, self.config))
+        self._card = ModelCardCallback(self, args.model_card)
         self._made_optimizer = False
         self.head_weights: HeadWeights | None = None
         self.resumed_from: str | None = None  # checkpoint of the run
@@ -145,7 +139,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         self._data.prepare(base.config, args)
         use_losses(base, self._losses)
         if self._data.train is not None:
-            resolve_balanced(base.config, self._data.train)
+            counts = self._data.label_counts(self._data.train, base.config.heads)
+            resolve_balanced(base.config, self._data.train, counts)
             self._choices.forget_constants()
         freeze(base, args)
         if args.cache_features:
@@ -201,6 +196,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
     # ---- what the arguments leave open ----
+
+    @property
+    def label_counts(self) -> dict[str, HeadCounts] | None:
+        """Head → counts of its labels in the training rows; `None` for rows that are read one by one."""
+        return self._data.label_counts(self.train_dataset, self.config.heads)
 
     @property
     def constant_losses(self) -> dict[str, float]:

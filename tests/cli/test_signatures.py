@@ -11,9 +11,9 @@ import pytest
 import multihead_hf
 from multihead_hf.cli import COMMANDS
 from multihead_hf.cli.expansion import Library
-from multihead_hf.cli.options import near
 from multihead_hf.cli.signatures import parameters, training_argument_names
 from multihead_hf.model.head_multihead import near_names
+from multihead_hf.utils import messages
 
 
 def libraries() -> list[Library]:
@@ -56,7 +56,7 @@ def test_training_arguments_are_those_of_the_class() -> None:
 def test_near_names_are_those_of_the_model_room() -> None:
     known = ["topic", "mood", "moods"]
     for name in ("topc", "mod", "colour", 3):
-        assert near(name, known) == near_names(name, known)
+        assert messages.near_names(name, known) == near_names(name, known)
 
 
 def test_a_help_text_stands_once() -> None:

@@ -29,6 +29,8 @@ from multihead_hf import (
     MultiHeadTrainingArguments,
     prepare_dataset,
 )
+from multihead_hf.data.counting import head_counts
+from multihead_hf.training import run_data
 
 # ---- loss ----
 
@@ -706,3 +708,20 @@ def test_text_settings_are_kept_with_the_model(tmp_path: Path) -> None:
     assert config.max_length == 7
     assert max(trainer.train_dataset["length"]) <= 7
     assert [row["mood"] for row in trainer.train_dataset["labels"]] == rows["feeling"]
+
+
+def test_the_training_labels_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check that there is something to learn, balanced weights, the table at the start and the card read them."""
+    counted: list[Any] = []
+
+    def counting(rows: Any, heads: Any) -> Any:
+        counted.append(rows)
+        return head_counts(rows, heads)
+
+    monkeypatch.setattr(run_data, "head_counts", counting)
+    heads = {**tiny.two_heads(), "mood": HeadConfig(labels=tiny.MOODS, label_weights="balanced")}
+    trainer = trainer_for(tmp_path, model=tiny.model(heads=heads), max_steps=1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "README.md").is_file()
+    assert counted == [trainer.train_dataset]

@@ -1,0 +1,26 @@
+"""Parts of error messages, for what must not wait for torch (`near_names` of the model's room travels with it)."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+_MANY = 30  # keys, from which on they are not all named in a message
+
+
+def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
+    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def unknown_key(name: str, known: Sequence[str], where: str, sections_with: Iterable[str]) -> str:
+    """Return the message for a key of a run's file that does not exist.
+
+    Args:
+        name: the key.
+        known: the keys that exist in its place.
+        where: its place with a dot at the end, or an empty string.
+        sections_with: sections that have such a key.
+    """
+    hint = near_names(name, known) or "".join(f" {name!r} is a key of {section}." for section in sections_with)
+    every = f" Known: {', '.join(known)}" if len(known) < _MANY else " multihead-hf train --keys tells all"
+    return f"{where}{name}: there is no such key.{hint}{every}"
