@@ -16,6 +16,7 @@ from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
 from .record import keep_record
+from .rows_like import RowsLike
 from .sources import in_part, read_dataset
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _CUT = "was_cut"  # whether a text was cut; counted, and not kept
 
 
 def prepare_dataset(
-    dataset: Any,
+    dataset: RowsLike,
     tokenizer: PreTrainedTokenizerBase,
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     *,

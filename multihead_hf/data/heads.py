@@ -26,6 +26,7 @@ from .reading import (
     separator_for_all,
     split_joined,
 )
+from .rows_like import RowsLike
 from .sources import column_batches, in_part, read_dataset, training_part
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ logger = logging.get_logger(__name__)
 
 
 def infer_heads(
-    dataset: Any, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: "Unpack[ReadingOptions]"
+    dataset: RowsLike, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: "Unpack[ReadingOptions]"
 ) -> dict[str, HeadConfig]:
     """Heads from label columns: what kind each is, and its labels in a fixed order. What was decided, and how often
     each label occurs, is logged at info level.

@@ -18,6 +18,7 @@ from .columns import features_of
 from .encoding import find_text_columns
 from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, joined_columns
+from .rows_like import RowsLike
 from .sources import in_part, read_dataset, training_part
 from .splits import IN_PART, LABELLED, Label, SplitReport, label_ids, report_of
 
@@ -110,7 +111,7 @@ class DatasetReport:
 
 
 def inspect_dataset(
-    dataset: Any,
+    dataset: RowsLike,
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,

@@ -13,11 +13,12 @@ from .columns import features_of, is_list
 from .encoding import prepare_dataset
 from .reading import column_names, joined_columns, said_readings
 from .record import check_record
+from .rows_like import RowsLike
 from .sources import is_read, read_dataset
 
 
 def read_and_prepare(
-    dataset: Any,
+    dataset: RowsLike,
     config: MultiHeadConfig,
     reading: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase | None,

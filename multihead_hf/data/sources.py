@@ -30,6 +30,7 @@ from .frames import from_frame, from_polars, table_of, typed
 from .readers import NOT_DECODED, Row, TextFile
 from .readers_text import CSV, one_character, suffix_of
 from .readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, schema_of
+from .rows_like import RowsLike
 
 logger = logging.get_logger(__name__)
 
@@ -41,7 +42,7 @@ FIRST_ROWS = 1000  # of a stream, that say its columns and what they hold
 
 
 def read_dataset(
-    source: Any,
+    source: RowsLike,
     *,
     delimiter: str | None = None,
     encoding: str | None = None,

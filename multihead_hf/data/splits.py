@@ -17,6 +17,7 @@ from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .columns import check_column
 from .labels import label_encoders
 from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
+from .rows_like import RowsLike
 from .sources import PARTS, column_batches, in_part, read_dataset, training_part
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def stratified_split(
-    dataset: Any,
+    dataset: RowsLike,
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     fractions: Mapping[str, float] | Sequence[float],
     seed: int = 42,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from ..data.rows_like import RowsLike
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
@@ -79,7 +80,7 @@ class ComparisonReport:
 
 def confidence_intervals(
     model: Any,
-    dataset: Any,
+    dataset: RowsLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     n_resamples: int = 1000,
@@ -116,7 +117,7 @@ def confidence_intervals(
 def compare(
     model: Any,
     baselines: Any,
-    dataset: Any,
+    dataset: RowsLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     n_resamples: int = 1000,

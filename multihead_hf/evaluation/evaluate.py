@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..data.rows_like import RowsLike
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from .losses import EvaluationLoss
@@ -55,7 +56,7 @@ class Evaluation:
 
 
 def evaluated(
-    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
 ) -> tuple[dict[str, float], StreamingMetrics]:
     """Return the metrics of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
 

@@ -18,6 +18,7 @@ from ..data.collator import MultiHeadDataCollator
 from ..data.counting import target_chunks
 from ..data.preparation import read_and_prepare
 from ..data.reading import OPTIONS
+from ..data.rows_like import RowsLike
 from ..model.decoding_multihead import calibrated, check_finite, decide, probabilities
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel
@@ -91,7 +92,7 @@ class ModelReader:
     labels: Mapping[str, Any]
     batch_size: int
 
-    def prepared(self, dataset: Any, what: str, require_labels: bool = True) -> Any:
+    def prepared(self, dataset: RowsLike, what: str, require_labels: bool = True) -> Any:
         """Return the rows with tokens and targets; `what` is their name in errors."""
         config = multi_head_model(self.model).config
         first = PartialState().main_process_first()
@@ -106,7 +107,7 @@ def is_trainer(model: Any) -> bool:
 
 
 def predicted(
-    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
 ) -> Predictions:
     """Return the logits and references of the rows of a dataset.
 
@@ -142,7 +143,7 @@ def predicted(
 
 
 def prepared_rows(
-    model: Any, dataset: Any, tokenizer: PreTrainedTokenizerBase | None, what: str, reading: Mapping[str, Any]
+    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None, what: str, reading: Mapping[str, Any]
 ) -> Any:
     """Return the rows with tokens and targets, as the model or trainer reads them.
 

@@ -13,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
 from ..data.reading import joined_columns
+from ..data.rows_like import RowsLike
 from ..data.sources import one_part, read_dataset
 from ..data.texts import texts_of
 from ..model.unwrapping import multi_head_model
@@ -26,7 +27,7 @@ from .report_page import save_report
 
 def write_report(
     model: Any,
-    dataset: Any,
+    dataset: RowsLike,
     folder: str | os.PathLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -34,7 +35,7 @@ def write_report(
     title: str | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
     baseline: bool = True,
-    train_dataset: Any = None,
+    train_dataset: RowsLike | None = None,
     max_mistakes: int = 500,
     n_resamples: int = 1000,
     confidence_level: float = 0.95,

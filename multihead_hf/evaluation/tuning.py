@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..data.rows_like import RowsLike
 from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
@@ -79,7 +80,7 @@ class CalibrationReport:
 
 def tune_thresholds(
     model: "MultiHeadModel | Trainer",
-    dataset: Any,
+    dataset: RowsLike,
     metric: str = "f1",
     granularity: str = "auto",
     min_support: int = 10,
@@ -163,7 +164,7 @@ def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np
 
 def calibrate(
     model: "MultiHeadModel | Trainer",
-    dataset: Any,
+    dataset: RowsLike,
     granularity: str = "head",
     min_support: int = 50,
     *,

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from transformers import EvalPrediction, Trainer, TrainerControl
 from transformers.utils import logging
 
+from ..data.rows_like import RowsLike
 from ..evaluation.collapse import collapsed_heads
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.metric_names import check_set_keys
@@ -176,7 +177,10 @@ class EvaluationHooks(Trainer):
             return super().get_test_dataloader(test_dataset)
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: RowsLike | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
         multi_head_model(self.model).sync_thresholds()
@@ -209,7 +213,9 @@ class EvaluationHooks(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
         return mean
 
-    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
+    def predict(
+        self, test_dataset: RowsLike, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> Any:
         """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
         multi_head_model(self.model).sync_thresholds()
         self._data.check_heads_of(test_dataset, self.config)

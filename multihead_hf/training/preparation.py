@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.counting import HeadCounts, head_counts
 from ..data.mixing import mix_datasets
 from ..data.preparation import part_of, read_and_prepare
 from ..data.reading import remember_readings, said_readings
+from ..data.rows_like import RowsLike
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, near_names
 from ..model.losses_multihead import Loss, loss_settings
@@ -43,7 +45,10 @@ def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
 
 
 def prepared_for_training(
-    dataset: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments, tokenizer: Any
+    dataset: RowsLike,
+    config: MultiHeadConfig,
+    args: MultiHeadTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> Any:
     """As `prepared`; a dict of datasets is mixed into one, the same for the same seed.
 
@@ -80,10 +85,10 @@ def prepared_for_training(
 
 
 def prepared(
-    dataset: Any,
+    dataset: RowsLike,
     config: MultiHeadConfig,
     args: MultiHeadTrainingArguments,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
     what: str,
     require_labels: bool = True,
     with_column: set[str] | None = None,

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from datasets import DatasetDict
+from transformers import PreTrainedTokenizerBase
 
 from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..data.preparation import part_of
+from ..data.rows_like import RowsLike
 from ..evaluation.metric_names import check_set_keys, metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
@@ -25,7 +27,9 @@ class RunData:
         has_own_metrics: whether the user has a function of further metrics.
     """
 
-    def __init__(self, tokenizer: Any, train: Any, evaluation: Any, has_own_metrics: bool) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase | None, train: Any, evaluation: Any, has_own_metrics: bool
+    ) -> None:
         self.tokenizer = tokenizer
         self.train, self.evaluation = train, part_of(evaluation, "validation")
         self._has_own_metrics = has_own_metrics
@@ -61,7 +65,7 @@ class RunData:
         self.train, self.evaluation, self._labels = train, evaluation, labels_of(config)
 
     def prepared_for_evaluation(
-        self, rows: Any, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
+        self, rows: RowsLike, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
     ) -> Any:
         """Return prepared rows, or a dict of them for a dict of several sets."""
         if isinstance(rows, (dict, DatasetDict)):

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..data.collator import MultiHeadDataCollator
 from ..data.counting import HeadCounts
+from ..data.rows_like import RowsLike
 from ..model.losses_multihead import Loss
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
@@ -80,8 +81,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         model: nn.Module | None = None,
         args: MultiHeadTrainingArguments | None = None,
         data_collator: Callable | None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: RowsLike | None = None,
+        eval_dataset: RowsLike | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
         losses: Mapping[str, Loss] | None = None,

@@ -251,7 +251,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(family: str, use_reentr
         pytest.skip("the encoder has none")
     gradients = []
     for checkpoints in (False, True):
-        model = tiny.model(family).train()
+        model = tiny.model(family)  # in evaluation mode, without dropout
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -272,7 +272,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(family: str, use_reentr
 @every_family
 def test_a_few_steps_learn_a_batch(family: str) -> None:
     set_seed(0)
-    model = tiny.model(family).train()
+    model = tiny.model(family)  # in evaluation mode, without dropout
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
@@ -300,3 +300,25 @@ def test_the_embeddings_can_be_resized_and_replaced(family: str) -> None:
     model.set_input_embeddings(new)
     assert model.get_input_embeddings() is new
     assert model.get_output_embeddings() is None
+
+
+# ---- training ----
+
+
+@every_family
+def test_a_fixed_batch_is_overfitted(family: str) -> None:
+    """As `TrainingTesterMixin` of transformers' own tests, which is in no package: loss and gradients fall by 90 %."""
+    set_seed(0)
+    model = tiny.model(family)  # in evaluation mode, without dropout
+    batch, labels = inputs(), {"topic": torch.eye(3), "mood": torch.tensor([0, 1, 0])}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    losses, norms = [], []
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    assert norms[-1] < 0.1 * norms[0]
