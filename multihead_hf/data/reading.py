@@ -122,23 +122,6 @@ def label_readings(
     return found
 
 
-def spelled_out(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without `reading`: what it says of each head is said by the others.
-
-    Raises:
-        ValueError: as `said_readings`.
-    """
-    if options.get("reading") is None:
-        return {name: value for name, value in options.items() if name != "reading"}
-    said = {name: own.to_dict() for name, own in said_readings(heads, options).items()}
-    by_head = {
-        option: {name: own[setting] for name, own in said.items() if setting in own}
-        for option, setting in OPTIONS.items()
-    }
-    others = {name: value for name, value in options.items() if name not in ReadingOptions.__annotations__}
-    return {**others, **{option: values for option, values in by_head.items() if values}}
-
-
 def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any]) -> None:
     """Keep what the options say with the heads; of a single-label head, the column is all that matters."""
     for name, said in said_readings(heads, options).items():
