@@ -13,6 +13,7 @@ from transformers.utils import CONFIG_NAME
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
+from .backends import GRAPHS, SavedGraph, is_installed
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -53,6 +54,40 @@ def load_model(
     if missing:
         raise ValueError(f"{name_or_path} lacks weights of the encoder: {', '.join(missing[:3])}")
     return model, tokenizer
+
+
+def graph_format(name_or_path: str | os.PathLike) -> str | None:
+    """Return what wrote a folder's graph, `"openvino"` or `"onnx"`; `None` where it holds a model, or is no folder."""
+    folder = Path(name_or_path)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return None
+    return next((name for name, runtime in GRAPHS.items() if (folder / runtime.GRAPH_FILE).is_file()), None)
+
+
+def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
+    """Load an exported graph: a model without weights, whose `saved_graph` computes, and the tokenizer beside it.
+
+    Args:
+        folder: that `export_model` wrote.
+
+    Raises:
+        ValueError: the folder has no graph, or a graph without what tells how to use it.
+        ImportError: its runtime is not installed.
+    """
+    name = graph_format(folder)
+    if name is None:
+        raise ValueError(f"{folder} holds no exported graph")
+    if not is_installed(name):
+        raise ImportError(f'{folder} holds a graph for {name}: pip install "multihead-hf[{name}]"')
+    config = saved_config(folder)
+    with torch.device("meta"):
+        model = MultiHeadModel(config)
+    about = GRAPHS[name].metadata(Path(folder))
+    outputs = {head["name"]: head["output"] for head in about["heads"]}
+    if list(outputs) != list(config.heads):
+        raise ValueError(f"{folder}: the graph has the heads {list(outputs)}, and {CONFIG_NAME} {list(config.heads)}")
+    model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"])
+    return model, load_tokenizer(folder)
 
 
 def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:

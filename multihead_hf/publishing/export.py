@@ -2,12 +2,9 @@
 
 import contextlib
 import importlib
-import io
 import itertools
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +16,20 @@ from transformers import PreTrainedTokenizerBase
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from . import export_onnx, export_openvino
+from ..prediction import graph_onnx, graph_openvino
+from ..prediction.graph import (
+    LogitsGraph,
+    dynamic_axes,
+    float32_copy,
+    graph_metadata,
+    quiet,
+    sample_tokens,
+    token_inputs,
+)
 from .convert import check_output
-from .export_graph import LogitsGraph, dynamic_axes, float32_copy, graph_metadata, sample_tokens, token_inputs
 from .export_parity import HeadComparison, Runner, Tokens, check_batches, check_texts, compare, labelled_batches
 
-FORMATS: dict[str, Any] = {"onnx": export_onnx, "openvino": export_openvino}
+FORMATS: dict[str, Any] = {"onnx": graph_onnx, "openvino": graph_openvino}
 QUANTIZE = ("int8",)
 TOLERANCE = 1e-4
 """A graph whose logits differ by more from PyTorch's, both in float32, is refused."""
@@ -37,7 +42,8 @@ class ExportReport:
     """An exported model, and how it compares with PyTorch.
 
     Args:
-        folder: that holds the graph, its weights and the tokenizer.
+        folder: that holds the graph, its weights, the model's `config.json` and the tokenizer; `MultiHeadPredictor` and
+            `multihead-hf predict` take it like a model.
         graph: name of the graph's file.
         format: `"onnx"` or `"openvino"`.
         quantize: `"int8"`, or `None` for float32.
@@ -127,6 +133,7 @@ def export_model(
             folder, report = _write(model, tokenizer, Path(parent), format, quantize, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
+            model.config.save_pretrained(folder)
             _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
     finally:
         for name, values in thresholds.items():
@@ -186,12 +193,12 @@ def _write(
     metadata = graph_metadata(source, tokenizer, inputs)
     outputs = {head["name"]: head["output"] for head in metadata["heads"]}
     sample = sample_tokens(source, inputs)
-    with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), _quiet():
+    with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), quiet():
         program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
         program = backend.name_and_describe(program, list(outputs.values()), metadata)
         programs = {"float32": program}
         if quantize is not None:
-            programs[quantize] = export_onnx.quantize(program, sample)
+            programs[quantize] = graph_onnx.quantize(program, sample)
     runners = {}
     for precision, own in programs.items():
         (parent / precision).mkdir()
@@ -279,16 +286,3 @@ def _in_one_line(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{what}: {type(error).__name__}: {reason[:300]}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters print their progress and warn of their own code's age; what matters is compared afterwards."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

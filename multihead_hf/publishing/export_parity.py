@@ -16,7 +16,7 @@ from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
-from .export_graph import WINDOWS
+from ..prediction.graph import WINDOWS
 
 Tokens = dict[str, npt.NDArray[np.int64]]
 Runner = Callable[[Tokens], Mapping[str, np.ndarray]]

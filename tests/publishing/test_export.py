@@ -28,7 +28,7 @@ except ImportError:
 if parse(torch.__version__) < parse("2.11"):
     pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
 
-from multihead_hf.publishing import export_onnx  # noqa: E402
+from multihead_hf.prediction import graph_onnx  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MULTI = "multi_label_classification"
@@ -73,7 +73,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     folder = tmp_path_factory.mktemp("exported") / "graph"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_onnx, "trace", recorded(export_onnx.trace, kept))
+        patch.setattr(graph_onnx, "trace", recorded(graph_onnx.trace, kept))
         report = export_model(made(), tokenizer_of(), folder)
     return Traced(kept[0], folder, report)
 
@@ -90,7 +90,7 @@ def recorded(trace: Callable, kept: list[Any]) -> Callable:
 @pytest.fixture
 def quick(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models with the weights of `made()` need not be traced again, whatever their texts and decisions are."""
-    monkeypatch.setattr(export_onnx, "trace", lambda *_: onnx_ir.from_proto(traced.proto))
+    monkeypatch.setattr(graph_onnx, "trace", lambda *_: onnx_ir.from_proto(traced.proto))
 
 
 def padded(rows: int, length: int, side: str = "right") -> dict[str, torch.Tensor]:
