@@ -22,21 +22,23 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.collator import pad_tokens
-from ..model.digest import module_digest, plain_config
+from ..model.digest import files_digest, module_digest, plain_config
 from ..model.head_multihead import near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from . import graph_onnx, graph_openvino
 from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
-from .precision import BF16, EXACT
+from .precision import AUTO, BF16, EXACT
 
 logger = logging.get_logger(__name__)
 
-AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+TORCH, OPENVINO = "torch", "openvino"
 GRAPHS: dict[str, ModuleType] = {OPENVINO: graph_openvino, "onnx": graph_onnx}
 BACKENDS = (AUTO, TORCH, *GRAPHS)
 TOLERANCE = 1e-3
 """A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
+
+_DIGEST = "digest"
 
 Logits = dict[str, npt.NDArray[np.float32]]
 
@@ -58,7 +60,7 @@ def check_backend(backend: str, device: torch.device) -> None:
         )
     if backend in GRAPHS and device.type != "cpu":
         raise ValueError(
-            f"backend={backend!r} computes on a CPU, and the device is {device}: use 'torch', or device='cpu'"
+            f"backend={backend!r} computes on a CPU, and the device is {device}: use backend='torch', or device='cpu'"
         )
     if backend in GRAPHS and not is_installed(backend):
         raise ImportError(
@@ -168,15 +170,24 @@ def output_names(model: MultiHeadModel) -> dict[str, str]:
     return {head: f"logits_{place:04}" for place, head in enumerate(model.config.heads)}
 
 
-def cached_graph(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> tuple[Path, bool]:
-    """Return the folder of a model's graph in the cache, which is under `HF_HOME`, and whether it has a graph.
+def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> Path:
+    """Return the folder of a model's graph in the cache, which is under `HF_HOME`.
 
     Its name is made of the weights, the configuration and the versions of all that has a part in the graph.
     """
     packages = ["multihead_hf", "torch", "transformers", *GRAPHS[backend].PACKAGES]
     about = [plain_config(model.config), token_inputs(model, tokenizer), {name: version(name) for name in packages}]
-    folder = Path(constants.HF_HOME) / "multihead_hf" / "graphs" / f"{backend}-{module_digest(model, about)}"
-    return folder, (folder / GRAPHS[backend].GRAPH_FILE).is_file()
+    return Path(constants.HF_HOME) / "multihead_hf" / "graphs" / f"{backend}-{module_digest(model, about)}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder of the cache holds a graph, and just as it was written."""
+    digest = folder / _DIGEST
+    return digest.is_file() and digest.read_text() == _digest_of(folder)
+
+
+def _digest_of(folder: Path) -> str:
+    return files_digest(sorted(path for path in folder.iterdir() if path.name != _DIGEST), None)
 
 
 class ModelGraph:
@@ -198,13 +209,12 @@ class ModelGraph:
         self._outputs = output_names(model)
         self._compiled: dict[str, CompiledGraph] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.folder, is_there = cached_graph(model, tokenizer, backend)
-        if not is_there:
-            self.make_anew(model, tokenizer)
+        self.folder = cache_folder(model, tokenizer, backend)
+        if not is_whole(self.folder):
+            self._make(model, tokenizer)
 
-    def make_anew(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Export the model, over what the cache has."""
-        self._compiled.clear()
         self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-")
         made = Path(self._temporary.name)
         make_graph(model, tokenizer, self._backend, made)
@@ -228,6 +238,7 @@ def _copied(made: Path, place: Path) -> bool:
         try:
             for path in made.iterdir():
                 shutil.copyfile(path, beside / path.name)
+            (beside / _DIGEST).write_text(_digest_of(beside))
             beside.chmod(0o755)
             if place.exists():  # a damaged one, or that of another process that was faster
                 shutil.rmtree(place)

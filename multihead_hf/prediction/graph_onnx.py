@@ -47,6 +47,11 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
     for value in program.graph.outputs:
         value.shape = Shape(["batch", value.shape[-1]])
     program.metadata_props.clear()
+    return describe(program, metadata)
+
+
+def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+    """Put metadata into the graph, and return it."""
     program.metadata_props.update({f"{METADATA}.{key}": text for key, text in as_strings(metadata).items()})
     return program
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from . import quiet_imports
 from .graph import METADATA, as_strings
 
 PACKAGES = ("openvino",)
@@ -16,6 +17,7 @@ GRAPH_FILE = "openvino_model.xml"
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
     """The graph as an `openvino.Model`."""
+    quiet_imports.openvino()
     from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
     config = OpenVINOConfig(
@@ -34,12 +36,18 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
                 value.get_tensor().set_names(names - taken)
     for port, name in zip(program.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})
-    for key, text in as_strings(metadata).items():
-        program.set_rt_info(text, [METADATA, key])
+    describe(program, metadata)
     program.validate_nodes_and_infer_types()
     for port in program.inputs:
         if any(size.is_static for size in port.get_partial_shape()):
             raise RuntimeError(f"its input {port.any_name} has the fixed shape {port.get_partial_shape()}")
+    return program
+
+
+def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+    """Put metadata into the graph, and return it."""
+    for key, text in as_strings(metadata).items():
+        program.set_rt_info(text, [METADATA, key])
     return program
 
 
@@ -73,8 +81,7 @@ def compiled(
         precision: `"fp32"`, `"bf16"` or `"int8"` (of a graph that is quantized; its other layers are in float32).
         threads: CPU threads.
     """
-    import openvino
-
+    openvino = quiet_imports.openvino()
     # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after another
     model = _compile(folder, precision, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
     takes = [port.any_name for port in model.inputs]
@@ -97,8 +104,7 @@ def compiled(
 
 def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
     """Compile a saved graph. Left to itself, OpenVINO takes bfloat16 where it can."""
-    import openvino
-
+    openvino = quiet_imports.openvino()
     core = openvino.Core()
     hint = "bf16" if precision == "bf16" else "f32"
     return core.compile_model(
@@ -108,7 +114,6 @@ def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
 
 def metadata(folder: Path) -> dict[str, Any]:
     """Return what a saved graph says of itself."""
-    import openvino
-
+    openvino = quiet_imports.openvino()
     model = openvino.Core().read_model(folder / GRAPH_FILE)
     return {key: json.loads(model.get_rt_info([METADATA, key]).value) for key in ("heads", "text", "quantize")}

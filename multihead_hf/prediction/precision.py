@@ -11,7 +11,8 @@ import torch
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig, near_names
 
-AUTO, EXACT, BF16, FP16, INT8 = "auto", "fp32", "bf16", "fp16", "int8"
+AUTO = "auto"
+EXACT, BF16, FP16, INT8 = "fp32", "bf16", "fp16", "int8"
 # what PyTorch's autocast computes in
 DTYPES: dict[str, torch.dtype | None] = {EXACT: None, BF16: torch.bfloat16, FP16: torch.float16}
 PRECISIONS = (AUTO, EXACT, BF16, FP16, INT8)

@@ -24,8 +24,9 @@ from .backends import (
     Logits,
     ModelGraph,
     SavedGraph,
-    cached_graph,
+    cache_folder,
     is_installed,
+    is_whole,
 )
 from .precision import EXACT, autocast
 
@@ -138,7 +139,7 @@ class Runtime:
         return TORCH
 
     def _is_cached(self, name: str) -> bool:
-        return self.keep and cached_graph(self.model, self.tokenizer, name)[1]
+        return self.keep and is_whole(cache_folder(self.model, self.tokenizer, name))
 
     def _made(self, name: str) -> ModelGraph | None:
         """Make the graph, and say so; `None` where that is impossible."""
@@ -151,7 +152,7 @@ class Runtime:
             return None
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
-        """Compare a graph with PyTorch the first time that it is used; one that is wrong is made anew, or left."""
+        """Compare a graph with PyTorch the first time that it is used; one that is wrong is left for PyTorch."""
         kept = _GRAPHS[self.model][self.backend]
         graph = kept.graph
         if kept.is_checked or graph is None:
@@ -159,9 +160,6 @@ class Runtime:
         some = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
         expected = self._run_torch(some, EXACT, heads)
         problem = self._problem(graph, some, expected, heads)
-        if problem is not None:  # the cache may be damaged
-            graph.make_anew(self.model, self.tokenizer)
-            problem = self._problem(graph, some, expected, heads)
         kept.is_checked = True
         if problem is not None:
             logger.warning(f"{self.backend} cannot be used for this model, so PyTorch predicts: {problem}")
