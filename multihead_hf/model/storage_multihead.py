@@ -89,12 +89,7 @@ class HeadStorage:
         from .pipeline_multihead import MultiHeadPipeline
 
         self._check_saveable()
-        adapter = os.path.join(save_directory, "adapter_config.json")
-        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                f"{save_directory} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
-                "these weights when it loads them: save into another folder"
-            )
+        self.check_no_adapter(save_directory)
         self.sync_thresholds()
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
@@ -103,6 +98,18 @@ class HeadStorage:
         implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
+    def check_no_adapter(self, folder: str | os.PathLike) -> None:
+        """
+        Raises:
+            ValueError: the folder holds an adapter, and this model has none.
+        """
+        adapter = os.path.join(folder, "adapter_config.json")
+        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{folder} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
+                "these weights when it loads them: save into another folder"
+            )
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""

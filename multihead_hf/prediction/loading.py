@@ -82,7 +82,11 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
     check_place(name_or_path)
     here = os.path.isdir(name_or_path)
     if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
-        raise ValueError(f"{name_or_path} is no saved model: it has no {CONFIG_NAME}")
+        cut = any(Path(name_or_path).glob("*.safetensors"))
+        raise ValueError(
+            f"{name_or_path} is no saved model: it has no {CONFIG_NAME}"
+            + (" (but weights: its saving was interrupted; save it again)" if cut else "")
+        )
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except OSError as error:

@@ -304,6 +304,7 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
 def save_converted(converted: Converted, output: str | os.PathLike) -> None:
     """Save model and tokenizer; the folder's files are put in place when all of them are written."""
     place = Path(output)
+    converted.model.check_no_adapter(place)
     place.mkdir(parents=True, exist_ok=True)
 
     def save(folder: str) -> None:
