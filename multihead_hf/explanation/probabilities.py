@@ -94,7 +94,7 @@ def label_logits(
             chosen = order[begin : begin + batch_size]
             batch = pad_tokens(tokenizer, [encoded.rows[row] for row in chosen])
             batch = {name: values.to(model.device) for name, values in batch.items()}
-            logits[chosen] = model(**batch, heads=[head]).logits[head].double().cpu()
+            logits[chosen] = model(**batch, heads=[head], return_dict=True).logits[head].double().cpu()
     check_finite(head, logits)
     return logits[torch.from_numpy(encoded.of)]
 

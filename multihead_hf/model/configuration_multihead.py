@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from .head_multihead import LOSS_SETTINGS, HeadConfig, check_text, is_a, near_names, one_of
+from .values_multihead import of_kind
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
@@ -43,6 +44,13 @@ _ENCODER_SETTINGS = (
     "sep_token_id",
 )
 
+
+# settings of one kind each; those that are names or numbers within limits are checked beside them
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("pooling", "truncation", "window_pooling", "text_prefix", "heads_dtype"), str),
+    **dict.fromkeys(("max_length", "max_windows", "stride", "format_version"), int),
+    **dict.fromkeys(("return_dict", "output_hidden_states", "output_attentions"), bool),
+}
 
 HeadsLike = Mapping[str, "HeadConfig | Mapping[str, Any]"] | Iterable[Mapping[str, Any]]
 
@@ -145,6 +153,9 @@ class MultiHeadConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         saved = self.format_version is not None
+        for name, kind in _KINDS.items():
+            of_kind(name, kwargs.get(name, getattr(self, name, None)), kind)
+        of_kind("text_columns", self.text_columns, str, several=True)
         if not saved:
             self._refuse_unknown(kwargs)
         if self.format_version is None:

@@ -366,7 +366,7 @@ class MultiHeadPipeline(Pipeline):
             begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
             inputs = {key: value[..., begin:end] for key, value in inputs.items()}
         with evaluating(self.model):  # a model that was just trained is in training mode
-            found = self.model(**inputs, heads=heads).logits
+            found = self.model(**inputs, heads=heads, return_dict=True).logits
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
         return {f"logits {name}": logits for name, logits in found.items()}
 

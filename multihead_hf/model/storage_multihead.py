@@ -12,7 +12,7 @@ import torch
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
-from .encoder_multihead import freeze_unused_pooler, without_bars
+from .encoder_multihead import freeze_unused_pooler, tensors_only, without_bars
 from .layers_multihead import ClassificationHead, head_of_key, module_key
 
 logger = logging.get_logger(__name__)
@@ -46,9 +46,15 @@ class HeadStorage:
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
         kwargs["output_loading_info"] = True
-        model, info = without_bars(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+        load = super().from_pretrained  # type: ignore[misc]
+        with tensors_only(pretrained_model_name_or_path):
+            model, info = without_bars(load, pretrained_model_name_or_path, *args, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
         freeze_unused_pooler(model.encoder)
+        for parameter in model.heads.parameters():
+            # weights that are mapped from a file begin anywhere, and narrow products sum otherwise then: the loaded
+            # model's logits would differ from the saved one's in the last bit
+            parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model
 
     def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:

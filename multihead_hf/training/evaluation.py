@@ -242,7 +242,7 @@ class EvaluationHooks(Trainer):
     ) -> Any:
         # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
         labels = inputs.get("labels")
-        rest = {key: value for key, value in inputs.items() if key != "labels"}
+        rest = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}
         ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]
         _, logits, _ = super().prediction_step(model, rest, False, ignored)
         if labels is not None:
