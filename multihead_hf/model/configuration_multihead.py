@@ -185,7 +185,10 @@ class MultiHeadConfig(PreTrainedConfig):
         # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
         attention = self.encoder._attn_implementation
         asked = kwargs.get("attn_implementation") is not None
+        given = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
+        if not given:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
+            self.id2label, self.label2id = None, None
         if not asked:
             self.encoder._attn_implementation = attention
 
@@ -213,7 +216,9 @@ class MultiHeadConfig(PreTrainedConfig):
         shadow = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
         shadow.__dict__.update(heads=entries)
-        return super(MultiHeadConfig, shadow).to_dict()
+        settings = super(MultiHeadConfig, shadow).to_dict()
+        unset = [name for name in ("id2label", "label2id") if settings.get(name) is None]
+        return {name: value for name, value in settings.items() if name not in unset}
 
     def check_saveable(self) -> None:
         """
