@@ -129,8 +129,8 @@ class TextFile:
                     yield record, share()
 
     def rows(self) -> Iterator[tuple[Row, float]]:
-        """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file that
-        is read."""
+        """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file
+        that is read."""
         if self.suffix == ".json":
             yield from self._document_rows()
         else:
