@@ -8,13 +8,16 @@ PYTHON ?= python3
 # The lowest-versions environment may use an older one, down to requires-python.
 PYTHON_LOWEST ?= $(PYTHON)
 
+# How many times the usual examples `make fuzz` tries: `make fuzz FUZZ=300`.
+FUZZ ?= 30
+
 VENV := .venv
 VENV_LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
 PYTEST_FAST := -m pytest -n 2 --dist loadfile
 
-.PHONY: help install train test test-all test-slow test-gpu test-lowest lint format types bench clean
+.PHONY: help install train test test-all test-slow test-gpu test-lowest fuzz lint format types bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +41,9 @@ test-gpu: install ## run the tests marked gpu, on a machine that has one
 
 test-lowest: $(VENV_LOWEST)/.installed ## run the fast tests with the lowest supported versions, in .venv-lowest
 	$(VENV_LOWEST)/bin/python $(PYTEST_FAST)
+
+fuzz: install ## run the fuzzers of tests/fuzz on 30 times as many examples, in about half an hour
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 7200
 
 lint: install ## check style and formatting (ruff)
 	$(BIN)/ruff check

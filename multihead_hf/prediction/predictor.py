@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.digest import files_digest, module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import check_vocabulary, text_parts, text_settings, token_limit
+from ..model.pipeline_multihead import check_vocabulary, text_settings, token_limit
+from ..model.texts_multihead import listed, text_parts
 from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
 from .encoding import Encoded, encode_different, size_of
@@ -153,7 +154,8 @@ class MultiHeadPredictor:
 
         Args:
             texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training; also a
-                `KeyDataset` of `transformers`.
+                `KeyDataset` of `transformers`, and a pandas or polars data frame (its columns of the training, else
+                `text`).
             top_k: the `top_k` best labels of each head instead of the predicted ones.
             threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
 
@@ -184,7 +186,7 @@ class MultiHeadPredictor:
         time, so `texts` may be a generator without an end."""
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
-        rest = _several(texts)
+        rest = _several(listed(texts, self.model.config.text_columns))
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
             for row in range(len(window)):
@@ -200,9 +202,10 @@ class MultiHeadPredictor:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
         parts: list[tuple[str, ...]] = []
-        for row, text in enumerate(_several(texts)):
+        columns = self.model.config.text_columns
+        for row, text in enumerate(_several(listed(texts, columns))):
             try:
-                parts.append(tuple(text_parts(text, self.model.config.text_columns)))
+                parts.append(tuple(text_parts(text, columns)))
             except ValueError as error:
                 raise ValueError(f"text {row}: {error}") from None
             if len(parts[row]) != len(parts[0]):

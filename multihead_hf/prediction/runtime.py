@@ -196,7 +196,7 @@ class Runtime:
         """Logits of a batch; of halves of it where memory does not suffice."""
         try:
             batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
-            logits = self.model(**batch, heads=heads).logits
+            logits = self.model(**batch, heads=heads, return_dict=True).logits
             return {name: own.float().cpu().numpy() for name, own in logits.items()}
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not should_reduce_batch_size(error):

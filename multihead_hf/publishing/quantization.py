@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import text_parts, token_limit
+from ..model.pipeline_multihead import token_limit
+from ..model.texts_multihead import text_parts
 from ..prediction import quiet_imports
 from ..prediction.encoding import encode_different, size_of
 from .export_parity import Batch

@@ -250,7 +250,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
         with torch.no_grad(), self.compute_loss_context_manager():
             heads = list(self.trained_heads)
-            return model(**{**self._prepare_inputs(inputs), "heads": heads, "num_items_in_batch": totals})
+            given = {**self._prepare_inputs(inputs), "heads": heads, "return_dict": True}
+            return model(**given, num_items_in_batch=totals)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
         # counted in `get_batch_samples`; this hook also runs for evaluation batches, which count for themselves
@@ -268,7 +269,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         if model.training:
             inputs = {**inputs, "heads": list(self.trained_heads)}
-        outputs: MultiHeadOutput = model(**inputs)
+        outputs: MultiHeadOutput = model(**inputs, return_dict=True)
         if outputs.loss is None:
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
         prior = self.args.head_weighting == "prior"
