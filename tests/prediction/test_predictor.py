@@ -105,13 +105,14 @@ def test_arguments() -> None:
 def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     own = predictor(window_rows=10)
     seen: list[str] = []
-    forward = own._forward
+    run = own._run
 
-    def counted(rows: list[dict[str, Any]]) -> Any:
+    def counted(batches: list[list[dict[str, Any]]], precision: str) -> Any:
+        rows = [row for batch in batches for row in batch]
         seen.extend(own.tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows)
-        return forward(rows)
+        return run(batches, precision)
 
-    monkeypatch.setattr(own, "_forward", counted)
+    monkeypatch.setattr(own, "_run", counted)
     given = ["w1 w2", "w3", "w1 w2", "w3", "w3"]
     assert_alike(list(own.stream(given)), pipe(own)(given))
     assert sorted(seen) == ["w1 w2", "w3"]
