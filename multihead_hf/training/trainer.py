@@ -269,7 +269,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         if model.training:
             inputs = {**inputs, "heads": list(self.trained_heads)}
-        outputs: MultiHeadOutput = model(**inputs, return_dict=True)
+        outputs: MultiHeadOutput = model(**inputs)
         if outputs.loss is None:
             raise ValueError("the batch has no labels: rows need a `labels` dict, as prepare_dataset makes it")
         prior = self.args.head_weighting == "prior"
