@@ -643,7 +643,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"rows\.csv is the input", output="rows.csv")
     refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
     refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
-    refused(r"save it as JSON Lines", given=str(_empty(tmp_path / "a.json")))
+    refused(r"a\.json holds no row", given=str(_empty(tmp_path / "a.json")))
     refused(r"empty\.csv holds no row", given=str(_empty(tmp_path / "empty.csv")))
     refused(r"empty\.jsonl holds no row", given=str(_empty(tmp_path / "empty.jsonl")))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
