@@ -215,7 +215,7 @@ class ModelGraph:
 
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Export the model, over what the cache has."""
-        self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-", ignore_cleanup_errors=True)
         made = Path(self._temporary.name)
         make_graph(model, tokenizer, self._backend, made)
         if self._keep and _copied(made, self.folder):

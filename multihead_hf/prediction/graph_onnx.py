@@ -110,6 +110,7 @@ def compiled(
 def _session(folder: Path, threads: int) -> Any:
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = threads

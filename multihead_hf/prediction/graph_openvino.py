@@ -1,6 +1,7 @@
 """OpenVINO: the graph through transformers' exporter, its metadata, and running it."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,23 +82,31 @@ def compiled(
         precision: `"fp32"`, `"bf16"` or `"int8"` (of a graph that is quantized; its other layers are in float32).
         threads: CPU threads.
     """
-    openvino = quiet_imports.openvino()
     # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after another
     model = _compile(folder, precision, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
     takes = [port.any_name for port in model.inputs]
+    requests = [model.create_infer_request() for _ in range(threads)]
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
-        found: dict[int, list[np.ndarray]] = {}
+        # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
+        # threads, and whoever frees it while such a call ends waits for ever.)
+        found: list[list[np.ndarray]] = []
+        running: deque[Any] = deque()
 
-        def keep(request: Any, place: int) -> None:
-            found[place] = [np.array(request.get_tensor(name).data, dtype=np.float32) for name in names]
+        def collect() -> Any:
+            request = running.popleft()
+            request.wait()
+            found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
+            return request
 
-        requests = openvino.AsyncInferQueue(model, threads)
-        requests.set_callback(keep)
-        for place, tokens in enumerate(batches):
-            requests.start_async({name: tokens[name] for name in takes}, place)
-        requests.wait_all()
-        return [found[place] for place in range(len(found))]
+        free = list(requests)
+        for tokens in batches:
+            request = free.pop() if free else collect()
+            request.start_async({name: tokens[name] for name in takes})
+            running.append(request)
+        while running:
+            collect()
+        return found
 
     return run
 
