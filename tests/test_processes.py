@@ -71,7 +71,7 @@ def test_two_processes_share_one_feature_cache(tmp_path: Path) -> None:
     for key in one:
         torch.testing.assert_close(one[key], two[key], atol=2e-5, rtol=1e-4)
     assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
-    assert len(list((tmp_path / "2" / "_features").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "2" / "_features").glob("*.arrow"))) == 2
     assert not list((tmp_path / "2" / "_features").glob("*.part"))
 
 

@@ -12,10 +12,6 @@ import multihead_hf
 
 # `Trainer` method → its parameters, and why no public method or callback does the job
 OVERRIDDEN = {
-    "_get_dataloader": (
-        ["dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key"],
-        "the public methods give a loader, and features have to take the place of the rows before there is one",
-    ),
     "_get_num_items_in_batch": (
         ["batch_samples", "device"],
         "it counts labels of tensors, and ours are dicts; `get_batch_samples` calls it, and so does evaluation",

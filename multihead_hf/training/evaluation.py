@@ -157,10 +157,16 @@ class EvaluationHooks(Trainer):
         finally:
             self.args = given
 
+    def _with_features(self, dataset: Any, what: str) -> Any:
+        """The rows with the encoder's features in the place of their tokens, where `cache_features` asks for it."""
+        raise NotImplementedError
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         if self.args.cache_features:
             # a loader that persistent workers keep would not see that the encoder has changed
             self.__dict__.pop("_eval_dataloaders", None)
+            rows = self.eval_dataset[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
+            eval_dataset = self._with_features(self.eval_dataset if rows is None else rows, "evaluation")
         # `dataloader_drop_last` is for training, metrics are those of all rows
         with self._with_arguments(dataloader_drop_last=False):
             return super().get_eval_dataloader(eval_dataset)

@@ -1,86 +1,53 @@
-"""Features of a frozen encoder: every text is encoded once, and epochs then read a memory-mapped file."""
+"""Features of a frozen encoder as a column of the dataset: every text is encoded once, and epochs read memory-mapped
+Arrow files."""
 
+import contextlib
+import functools
 import hashlib
-import json
+import itertools
 import os
+import shutil
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-import torch.utils.data
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from huggingface_hub.utils import WeakFileLock
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..model.digest import module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
 from .arguments import MultiHeadTrainingArguments
-from .feature_file import CHECKSUM, checksum_of, file_header, find_problem, metadata_of, open_features
 
 logger = logging.get_logger(__name__)
 
 # what `MultiHeadModel.encode` takes
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-# of features as they are kept
+# of features as they are kept; Arrow has no bfloat16, whose bits are kept as int16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_FORMAT = "2"
-
-
-class FeatureRows(torch.utils.data.Dataset):
-    """Prepared rows with `features`, (hidden,) or (windows, hidden), in the place of their tokens.
-
-    Args:
-        rows: the prepared rows; their labels and weights are read from there.
-        texts: which text or texts of the file each row has.
-        path: the file.
-    """
-
-    def __init__(self, rows: Dataset, texts: "Texts", path: Path) -> None:
-        columns = [column for column in ("labels", "sample_weight") if column in rows.column_names]
-        self._rows = rows.with_format(None).select_columns(columns) if columns else None
-        self._texts = texts
-        self._path = path
-        self._features = open_features(path)
-
-    def __len__(self) -> int:
-        return self._texts.rows
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        rows = self._rows.__getitems__(list(indices)) if self._rows is not None else [{} for _ in indices]
-        which = [self._texts.of_row(range(len(self))[index]) for index in indices]
-        features = self._features[torch.from_numpy(np.concatenate(which))]
-        each = features.split([len(texts) for texts in which])
-        if not self._texts.windows:
-            each = tuple(features)
-        return [{**row, "features": own} for row, own in zip(rows, each, strict=True)]
-
-    def __getstate__(self) -> dict[str, Any]:
-        # another process opens the file itself
-        return {**self.__dict__, "_features": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._features = open_features(self._path)
+_STORED = {torch.float32: "float32", torch.bfloat16: "int16"}
+_FEATURES, _CHECKSUM = "features", "checksum"
+# what decides about the features of given tokens; a file's name has them in this order, after the digest of its texts
+_MADE_BY = ("encoder", "pooling", "autocast", "dtype")
 
 
 class Texts(NamedTuple):
-    """The different texts (or windows) among prepared rows, in an order that only depends on what they are.
+    """The different texts (or windows) among prepared rows, the longest first; the order only depends on what they are.
 
     Args:
-        digests: 16 bytes for each different text, in ascending order.
+        digest: digest of the different texts.
         first: (different texts,) where each occurs first, counting the texts of all rows.
         length: (different texts,) tokens.
         which: (texts of all rows,) the different text that each is.
@@ -88,23 +55,12 @@ class Texts(NamedTuple):
         windows: whether rows hold lists of windows.
     """
 
-    digests: npt.NDArray[Any]
+    digest: str
     first: npt.NDArray[np.int64]
     length: npt.NDArray[np.int64]
     which: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     windows: bool
-
-    @property
-    def rows(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def digest(self) -> str:
-        return hashlib.blake2b(self.digests.tobytes(), digest_size=16).hexdigest()
-
-    def of_row(self, row: int) -> npt.NDArray[np.int64]:
-        return self.which[self.starts[row] : self.starts[row + 1]]
 
     def tokens(self, rows: Dataset, texts: Sequence[int]) -> list[dict[str, list[int]]]:
         """The tokens of some of the different texts; `rows` holds columns of tokens only."""
@@ -115,6 +71,11 @@ class Texts(NamedTuple):
             return found
         windows = (places - self.starts[of_row]).tolist()
         return [{name: row[name][window] for name in row} for row, window in zip(found, windows, strict=True)]
+
+    def column(self) -> pa.Array:
+        """Each row's text, or list of windows."""
+        which = pa.array(self.which)
+        return pa.ListArray.from_arrays(pa.array(self.starts, pa.int32()), which) if self.windows else which
 
 
 def different_texts(rows: Dataset, columns: list[str]) -> Texts:
@@ -139,14 +100,18 @@ def different_texts(rows: Dataset, columns: list[str]) -> Texts:
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     halves = np.frombuffer(bytes(digests), dtype=np.dtype([("high", ">u8"), ("low", ">u8")]))
     different, first, which = np.unique(halves, return_index=True, return_inverse=True)
-    return Texts(different, first, np.concatenate(lengths)[first], which.ravel(), starts, windows)
+    length = np.concatenate(lengths)[first]
+    order = np.argsort(-length, kind="stable")
+    digest_of_all = hashlib.blake2b(different.tobytes(), digest_size=16).hexdigest()
+    return Texts(digest_of_all, first[order], length[order], np.argsort(order)[which.ravel()], starts, windows)
 
 
 class FeatureCache:
-    """Features of the data sets of a run, each encoded once for as long as the encoder stays as it is.
+    """Features of the datasets of a run, each text encoded once for as long as the encoder stays as it is.
 
-    A file is named after the texts' tokens (and so after tokenizer and text settings) and after what encoded them: the
-    encoder's class, configuration, modules and weights, the pooling, autocast and `dtype`.
+    An Arrow file holds the features of different texts. It is named after the texts' tokens (and so after tokenizer and
+    text settings) and after what encoded them: the encoder's class, configuration, modules and weights, the pooling,
+    autocast and `dtype`.
 
     Args:
         folder: where the files are.
@@ -176,15 +141,15 @@ class FeatureCache:
         self._precision = precision
         self._replace = replace
         self._quiet = quiet
-        self._known: weakref.WeakKeyDictionary[Dataset, tuple[Any, FeatureRows]] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[Dataset, tuple[Any, Dataset]] = weakref.WeakKeyDictionary()
         self._digest: tuple[Any, str] = (None, "")
 
-    def rows(self, model: MultiHeadModel, rows: Dataset, encode: Callable[[dict[str, Tensor]], Tensor]) -> FeatureRows:
-        """Prepared rows with features.
+    def rows(self, model: MultiHeadModel, rows: Dataset, encode: Callable[[dict[str, Tensor]], Tensor]) -> Dataset:
+        """Prepared rows with a column `features`, (hidden,) or (windows, hidden), in the place of their tokens.
 
         Args:
             model: its encoder is frozen.
-            rows: prepared rows.
+            rows: prepared rows with labels.
             encode: tokens (batch, length) → features (batch, hidden).
 
         Raises:
@@ -200,87 +165,110 @@ class FeatureCache:
         if columns != read:
             raise ValueError(f"cache_features knows the encoder's inputs {TOKENS}, and the rows have {read}")
         texts = different_texts(rows, columns)
-        made_by = self._made_by(model, state)
-        key = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
-        path = self._folder / f"{texts.digest}-{key}.safetensors"
-        shape = (len(texts.first), model.config.hidden_size)
-        if path.is_dir():
-            raise ValueError(f"feature cache {path} is a folder: remove it, or give another feature_cache_dir")
-        if find_problem(path, made_by, shape) is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # one of several processes encodes, and the others wait for it
-            with WeakFileLock(f"{path}.lock"):
-                if find_problem(path, made_by, shape) is not None:
-                    others = [other for other in self._folder.glob(f"{texts.digest}-*.safetensors") if other != path]
-                    self._say_why(path if path.exists() else next(iter(others), None), made_by, shape)
-                    self._make(path, texts, rows.with_format(None).select_columns(columns), made_by, model, encode)
-                    for other in others if self._replace else []:
-                        other.unlink(missing_ok=True)
-        difference = metadata_of(path).get("difference")
-        if difference is not None:
-            logger.warning(f"features are kept in {made_by['dtype']}, and differ from the encoder's by {difference}")
-        found = FeatureRows(rows, texts, path)
+        plain = rows.with_format(None)
+        vectors = self._vectors(texts, plain.select_columns(columns), model, state, encode)
+        others = [name for name in ("labels", "sample_weight", "length") if name in rows.column_names]
+        found = plain.select_columns(others).add_column(_FEATURES, texts.column())
+        if "length" not in others:  # samplers by length read it
+            found = found.add_column("length", np.diff(texts.starts) if texts.windows else texts.length[texts.which])
+        found = found.with_transform(functools.partial(_put_features, vectors.with_format("arrow")))
         self._known[rows] = (state, found)
         return found
 
-    def _say_why(self, old: Path | None, made_by: Mapping[str, str], shape: tuple[int, int]) -> None:
-        if old is not None:
-            logger.warning(f"feature cache {old}: {find_problem(old, made_by, shape)}; its texts are encoded again")
+    def _vectors(
+        self,
+        texts: Texts,
+        tokens: Dataset,
+        model: MultiHeadModel,
+        state: Any,
+        encode: Callable[[dict[str, Tensor]], Tensor],
+    ) -> Dataset:
+        """The features of the different texts, from the file, which is made if there is none that can be used."""
+        made_by = self._made_by(model, state)
+        path = self._folder / f"{texts.digest}-{'-'.join(made_by)}.arrow"
+        columns = Features(
+            {
+                _FEATURES: List(Value(_STORED[self._dtype]), length=model.config.hidden_size),
+                _CHECKSUM: Value("uint32"),
+            }
+        )
+        if path.is_dir():
+            raise ValueError(f"feature cache {path} is a folder: remove it, or give another feature_cache_dir")
+        found = _open(path, columns, len(texts.first)) if path.exists() else None
+        if isinstance(found, Dataset):
+            return found
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # one of several processes encodes, and the others wait for it
+        with WeakFileLock(f"{path}.lock"):
+            found = _open(path, columns, len(texts.first)) if path.exists() else None
+            if isinstance(found, Dataset):
+                return found
+            others = [other for other in self._folder.glob(f"{texts.digest}-*.arrow") if other != path]
+            if found is not None:
+                logger.warning(f"feature cache {path}: {found}; its texts are encoded again")
+            elif others:
+                before = zip(_MADE_BY, others[0].stem.split("-")[1:], made_by, strict=False)
+                changed = " and ".join(name for name, old, new in before if old != new)
+                logger.warning(
+                    f"feature cache {others[0]}: it was made with another {changed}; its texts are encoded again"
+                )
+            self._make(path, columns, texts, tokens, model, encode)
+            for other in others if self._replace else []:
+                other.unlink(missing_ok=True)
+        return Dataset.from_file(str(path))
 
-    def _made_by(self, model: MultiHeadModel, state: Any) -> dict[str, str]:
+    def _made_by(self, model: MultiHeadModel, state: Any) -> list[str]:
         """What decides about the features of given tokens; `state` changes when the encoder does."""
         if self._digest[0] != state:
             self._digest = (state, _digest(model.encoder))
-        return {
-            "format": _FORMAT,
-            "encoder": self._digest[1],
-            "pooling": model.config.pooling,
-            "autocast": self._precision,
-            "dtype": str(self._dtype).removeprefix("torch."),
-        }
+        return [self._digest[1], model.config.pooling, self._precision, str(self._dtype).removeprefix("torch.")]
 
     def _make(
         self,
         path: Path,
+        columns: Features,
         texts: Texts,
-        rows: Dataset,
-        made_by: Mapping[str, str],
+        tokens: Dataset,
         model: MultiHeadModel,
         encode: Callable[[dict[str, Tensor]], Tensor],
     ) -> None:
-        shape = (len(texts.first), model.config.hidden_size)
-        logger.info(f"encoding {shape[0]:,} different texts of {texts.rows:,} rows into {path}")
-        part = path.with_name(f"{path.name}.part")
-        # room for the difference and the checksum, which are known at the end
-        header = file_header(shape, self._dtype, made_by, room=300)
-        width = shape[1] * self._dtype.itemsize
+        logger.info(f"encoding {len(texts.first):,} different texts of {len(tokens):,} rows into {path}")
         difference = _Difference()
-        was_training = model.training
-        model.eval()
+
+        def encode_some(batch: Mapping[str, list[int]]) -> pa.Table:
+            exact = torch.cat(
+                [
+                    self._encoded(texts.tokens(tokens, some), encode).float().cpu()
+                    for some in _split(batch["text"], texts.length, self._batch_size)
+                ]
+            )  # (batch, hidden)
+            kept = exact.to(self._dtype)
+            difference.add(exact, kept)
+            stored = (kept if kept.dtype == torch.float32 else kept.view(torch.int16)).numpy()
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
+            return pa.table({_FEATURES: lists, _CHECKSUM: _checksums(stored)}, columns.arrow_schema)
+
+        part = path.with_name(f"{path.name}.part")  # with what a killed process may have left
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
         try:
-            with part.open("wb") as file, tqdm(total=shape[0], desc="Encoding", disable=self._quiet) as progress:
-                file.write(header)
-                for batch in _batches_by_length(texts.length, self._batch_size):
-                    exact = self._encoded(texts.tokens(rows, batch), encode).float().cpu()  # (batch, hidden)
-                    kept = exact.to(self._dtype)
-                    difference.add(exact, kept)
-                    for text, row in zip(batch, kept.view(torch.uint8).numpy(), strict=True):
-                        # not through a memory map, with which a full disk kills the process
-                        file.seek(len(header) + text * width)
-                        file.write(row.tobytes())
-                    progress.update(len(batch))
-                file.flush()
-                metadata = {**made_by, CHECKSUM: checksum_of(part)}
-                if self._dtype != torch.float32:
-                    metadata["difference"] = str(difference)
-                file.seek(0)
-                file.write(file_header(shape, self._dtype, metadata, len(header)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            with evaluating(model), _progress_bars(not self._quiet):
+                Dataset.from_dict({"text": range(len(texts.first))}).map(
+                    encode_some,
+                    batched=True,
+                    batch_size=self._batch_size * 8,
+                    remove_columns="text",
+                    features=columns,
+                    cache_file_name=str(part / path.name),
+                    new_fingerprint=hashlib.blake2b(path.name.encode(), digest_size=16).hexdigest(),
+                    desc="Encoding",
+                )
+            os.replace(part / path.name, path)
         finally:
-            model.train(was_training)
-            part.unlink(missing_ok=True)
+            shutil.rmtree(part, ignore_errors=True)
+        if self._dtype != torch.float32:
+            kept_in = str(self._dtype).removeprefix("torch.")
+            logger.warning(f"features are kept in {kept_in}, and differ from the encoder's by {difference}")
 
     def _encoded(self, texts: list[dict[str, list[int]]], encode: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
         """(texts, hidden); half of the texts at a time where memory does not suffice for all."""
@@ -292,6 +280,61 @@ class FeatureCache:
         clear_device_cache(garbage_collection=True)
         middle = len(texts) // 2
         return torch.cat([self._encoded(part, encode) for part in (texts[:middle], texts[middle:])])
+
+
+def _put_features(vectors: Dataset, batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Rows as they are read, with the features of their texts in the place of the texts' numbers."""
+    if _FEATURES not in batch:
+        return dict(batch)
+    texts = batch[_FEATURES]
+    has_windows = isinstance(texts[0], list)
+    stored = _array(vectors[list(itertools.chain.from_iterable(texts)) if has_windows else texts])
+    found = torch.from_numpy(stored.copy())  # (texts or windows, hidden)
+    found = found if found.dtype == torch.float32 else found.view(torch.bfloat16)
+    return {**batch, _FEATURES: list(found.split([len(windows) for windows in texts]) if has_windows else found)}
+
+
+def _array(table: pa.Table) -> npt.NDArray[Any]:
+    """(rows, hidden), as it is stored."""
+    values = table[_FEATURES].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(table), -1)
+
+
+def _checksums(stored: npt.NDArray[Any]) -> pa.Array:
+    return pa.array([zlib.crc32(row) for row in np.ascontiguousarray(stored)], pa.uint32())
+
+
+def _open(path: Path, columns: Features, texts: int) -> Dataset | str:
+    """The features in a file, memory-mapped; or why it cannot be used."""
+    try:
+        found = Dataset.from_file(str(path))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"it cannot be read ({error})"
+    if found.features != columns or len(found) != texts:
+        return f"it is damaged (it has {len(found):,} texts of {found.features}, not {texts:,} of {columns})"
+    for batch in found.with_format("arrow").iter(10_000):
+        if not _checksums(_array(batch)).equals(batch[_CHECKSUM].combine_chunks()):
+            return "it is damaged (its checksum is another)"
+    return found
+
+
+def _split(texts: list[int], lengths: npt.NDArray[np.int64], batch_size: int) -> Iterator[list[int]]:
+    """The texts, the longest of which is the first, in batches of at most `batch_size` · 512 tokens."""
+    size = max(batch_size * 512 // max(int(lengths[texts[0]]), 1), 1)
+    return (texts[start : start + size] for start in range(0, len(texts), size))
+
+
+@contextlib.contextmanager
+def _progress_bars(shown: bool) -> Iterator[None]:
+    """Context in which datasets shows no progress bars unless they are `shown`."""
+    if shown or datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 def cache_for(args: MultiHeadTrainingArguments, tokenizer: PreTrainedTokenizerBase, precision: str) -> FeatureCache:
@@ -337,17 +380,6 @@ def check_frozen(model: MultiHeadModel) -> None:
             f"cache_features needs a frozen encoder, and {len(trained)} of its parameters are trained (the first is "
             f"{trained[0]}): freeze_encoder=True, or leave cache_features out"
         )
-
-
-def _batches_by_length(lengths: npt.NDArray[np.int64], batch_size: int) -> list[list[int]]:
-    """Texts of similar lengths, the longest first; `batch_size` of 512 tokens, up to eight times as many short ones."""
-    batches: list[list[int]] = []
-    for text in np.argsort(-lengths, kind="stable").tolist():
-        last = batches[-1] if batches else []
-        if not last or (len(last) + 1) * lengths[last[0]] > batch_size * 512 or len(last) == batch_size * 8:
-            batches.append([])
-        batches[-1].append(text)
-    return batches
 
 
 def _state(encoder: nn.Module) -> int:

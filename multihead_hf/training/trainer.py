@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint, has_length
@@ -33,7 +34,7 @@ from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
 from .defaults import filled_in, heads_in, is_fresh
 from .evaluation import EvaluationHooks, RunningEvaluation
-from .features import FeatureCache, FeatureRows, cache_for, check_frozen
+from .features import FeatureCache, cache_for, check_frozen
 from .freezing import check_trainable, freeze
 from .head_weights import HeadWeights, HeadWeightsCallback
 from .logs import StepLog
@@ -171,19 +172,13 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             # for train_sampling_strategy
             self._signature_columns = [*(self._signature_columns or []), self.args.length_column_name]
 
-    def _get_dataloader(
-        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
-    ) -> Any:
-        rows, sampler = dataset, sampler_fn
-        if self.args.cache_features and description != "test":  # what is predicted is read once
-            check_cacheable(description.lower(), dataset)
-            rows = self._feature_rows(dataset)
-            if sampler_fn is not None:
-
-                def sampler(_: Any) -> Any:
-                    return sampler_fn(dataset)  # which has the lengths
-
-        return super()._get_dataloader(rows, description, batch_size, sampler, **kwargs)
+    def get_train_dataloader(self) -> DataLoader:
+        rows = self.train_dataset
+        self.train_dataset = self._with_features(rows, "training")
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(train_dataset)
@@ -192,7 +187,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return SeededByEpoch(sampler, seed)
 
-    def _feature_rows(self, dataset: Any) -> FeatureRows:
+    def _with_features(self, dataset: Any, what: str) -> Any:
+        if not self.args.cache_features or dataset is None:
+            return dataset
+        check_cacheable(what, dataset)
         if self._feature_cache is None:
             self._feature_cache = cache_for(self.args, self._data.tokenizer, self.accelerator.mixed_precision)
         return self._feature_cache.rows(multi_head_model(self.model), dataset, self._encode)

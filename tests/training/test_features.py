@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 from datasets import concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
 from training_runs import arguments, trainer_for, weights
 from transformers import set_seed
 
 from multihead_hf import MultiHeadDataCollator, MultiHeadModel, MultiHeadTrainer, prepare_dataset
-from multihead_hf.training import features
 from multihead_hf.training.features import DTYPES, FeatureCache, different_texts
 
 TIMES = ("runtime", "per_second", "flos")
@@ -102,7 +102,9 @@ def test_each_different_text_is_encoded_once(tmp_path: Path, encoded: list[int])
         with torch.no_grad():
             return model.encode(**tokens)
 
+    encoded.clear()  # what an encoder is tried with when its model is made
     found = cache.rows(model, prepared, encode)
+    assert set(found.column_names) == {"labels", "length", "features"}
     assert sum(encoded) == 20
     assert len(found) == 41
     # every row has the features of its own text, and its own labels
@@ -145,8 +147,7 @@ def test_texts_are_told_apart_by_all_their_tokens() -> None:
 def test_a_second_run_reads_the_file_of_the_first(tmp_path: Path, encoded: list[int]) -> None:
     first = run(tmp_path, cache_features=True)
     assert (
-        sorted(path.suffix for path in (tmp_path / "_features").iterdir() if path.suffix != ".lock")
-        == [".safetensors"] * 2
+        sorted(path.suffix for path in (tmp_path / "_features").iterdir() if path.suffix != ".lock") == [".arrow"] * 2
     )
     encoded.clear()
     model = first.model
@@ -172,11 +173,12 @@ def test_a_damaged_file_is_made_anew_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     first = run(tmp_path, cache_features=True)
-    path = max((tmp_path / "_features").glob("*.safetensors"), key=lambda file: file.stat().st_size)
+    path = max((tmp_path / "_features").glob("*.arrow"), key=lambda file: file.stat().st_size)
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[:-50], "empty": b"", "junk": b"x" * len(whole)}[damage])
     # what a killed process leaves
-    path.with_name(f"{path.name}.part").write_bytes(b"half")
+    path.with_name(f"{path.name}.part").mkdir()
+    (path.with_name(f"{path.name}.part") / "tmp").write_bytes(b"half")
     caplog.clear()
     second = run(tmp_path, cache_features=True)
     (notice,) = [record.getMessage() for record in caplog.records if "feature cache" in record.getMessage()]
@@ -190,7 +192,7 @@ def test_a_damaged_file_is_made_anew_with_one_line(
 
 def test_a_file_that_is_damaged_inside_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = run(tmp_path, cache_features=True)
-    path = max((tmp_path / "_features").glob("*.safetensors"), key=lambda file: file.stat().st_size)
+    path = max((tmp_path / "_features").glob("*.arrow"), key=lambda file: file.stat().st_size)
     whole = path.read_bytes()
     half = len(whole) // 2
     path.write_bytes(whole[:half] + bytes(len(whole) - half))
@@ -204,7 +206,7 @@ def test_a_file_that_is_damaged_inside_is_made_anew(tmp_path: Path, caplog: pyte
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
     run(tmp_path, cache_features=True)
-    path = next((tmp_path / "_features").glob("*.safetensors"))
+    path = next((tmp_path / "_features").glob("*.arrow"))
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match=rf"feature cache {path} is a folder: remove it"):
@@ -246,10 +248,16 @@ def test_bfloat16_is_half_as_large_and_says_how_much_it_differs(
 
 
 def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+    def full(writer: ArrowWriter, *args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features.os, "fsync", full)
+    original = FeatureCache._make
+
+    def make(*args: Any) -> None:
+        monkeypatch.setattr(ArrowWriter, "write_table", full)
+        original(*args)
+
+    monkeypatch.setattr(FeatureCache, "_make", make)
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path, cache_features=True)
     assert not [path for path in (tmp_path / "_features").iterdir() if path.suffix != ".lock"]
@@ -275,10 +283,10 @@ def test_a_folder_that_several_runs_share(tmp_path: Path) -> None:
     """Each reads what its own encoder made, also in workers that open the file again."""
     shared = {"cache_features": True, "feature_cache_dir": str(tmp_path / "shared")}
     one = run(tmp_path / "one", **shared)
-    rows = one._feature_rows(one.train_dataset)
+    rows = one._with_features(one.train_dataset, "training")
     packed, expected = pickle.dumps(rows), rows[0]["features"]
     other = run(tmp_path / "other", model=tiny.model(seed=5, pooling="mean"), **shared)
-    different = other._feature_rows(other.train_dataset)[0]["features"]
+    different = other._with_features(other.train_dataset, "training")[0]["features"]
     assert torch.equal(pickle.loads(packed)[0]["features"], expected)
     assert torch.equal(rows[-len(rows)]["features"], expected)
     assert not torch.equal(different, expected)
@@ -289,7 +297,7 @@ def test_a_folder_that_several_runs_share(tmp_path: Path) -> None:
 
 def test_the_folder_of_ones_own(tmp_path: Path) -> None:
     run(tmp_path / "run", cache_features=True, feature_cache_dir=str(tmp_path / "shared"))
-    assert len(list((tmp_path / "shared").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "shared").glob("*.arrow"))) == 2
     assert not (tmp_path / "run" / "_features").exists()
 
 
