@@ -421,7 +421,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.Mo
         export_model(model, tokenizer, tmp_path / "x", "onx")
     with pytest.raises(ValueError, match="quantize 'int4': give one of"):
         export_model(model, tokenizer, tmp_path / "x", quantize="int4")
-    with pytest.raises(ValueError, match="quantize='int8' is for format='onnx'"):
+    with pytest.raises(ValueError, match="quantize='int8' for 'openvino' needs calibration"):
         export_model(model, tokenizer, tmp_path / "x", "openvino", "int8")
     with pytest.raises(ValueError, match="a CanineTokenizer is written in Python and has no tokenizer"):
         export_model(model, CanineTokenizer(), tmp_path / "x")
