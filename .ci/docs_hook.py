@@ -9,9 +9,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
@@ -88,8 +89,10 @@ PARTS: dict[str, Any] = {
 }
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: "Files", config: Any) -> "Files":
     """Add the pages that are made from files of the repository."""
+    from mkdocs.structure.files import File  # (the tests read this file without MkDocs)
+
     for page, source in FILES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
