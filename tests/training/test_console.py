@@ -20,7 +20,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from multihead_hf import HeadConfig, MultiHeadTrainingArguments
 from multihead_hf.data.counting import HeadCounts
 from multihead_hf.evaluation.tables import number
-from multihead_hf.training import console
+from multihead_hf.training import console, console_choice
 from multihead_hf.training.console import collected_tables, evaluation_title, log_line
 from multihead_hf.training.description import ParameterGroup, RunFacts, describe_run
 
@@ -470,7 +470,7 @@ def displayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     from transformers.utils.notebook import NotebookProgressCallback
 
     monkeypatch.setattr(transformers.trainer, "DEFAULT_PROGRESS_CALLBACK", NotebookProgressCallback)
-    monkeypatch.setattr(console, "is_in_notebook", lambda: True)
+    monkeypatch.setattr(console_choice, "is_in_notebook", lambda: True)
     yield outputs
     for name in loaded:  # they hold the stand-in
         sys.modules.pop(name, None)
