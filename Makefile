@@ -8,16 +8,21 @@ PYTHON ?= python3
 # The lowest-versions environment may use an older one, down to requires-python.
 PYTHON_LOWEST ?= $(PYTHON)
 
+# How many times the usual examples `make fuzz` tries: `make fuzz FUZZ=300`.
+FUZZ ?= 30
+
 VENV := .venv
 VENV_LOWEST := .venv-lowest
-BIN := $(VENV)/bin
+# (on Windows the environments have Scripts in place of bin)
+BIN_DIR := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(BIN_DIR)
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
 PYTEST_FAST := -m pytest -n 2 --dist loadfile
 
-.PHONY: help install train test test-all test-slow test-gpu test-lowest lint format types bench clean
+.PHONY: help install train test test-all test-slow test-gpu test-lowest fuzz lint format types docs bench release-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.installed ## make .venv with the pinned development set and this package, editable
 
@@ -37,7 +42,10 @@ test-gpu: install ## run the tests marked gpu, on a machine that has one
 	$(BIN)/python -m pytest -m gpu
 
 test-lowest: $(VENV_LOWEST)/.installed ## run the fast tests with the lowest supported versions, in .venv-lowest
-	$(VENV_LOWEST)/bin/python $(PYTEST_FAST)
+	$(VENV_LOWEST)/$(BIN_DIR)/python $(PYTEST_FAST)
+
+fuzz: install ## run the fuzzers of tests/fuzz on 30 times as many examples, in about half an hour
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 7200
 
 lint: install ## check style and formatting (ruff)
 	$(BIN)/ruff check
@@ -50,6 +58,10 @@ format: install ## sort the imports and format the code (ruff)
 types: install ## check the types (mypy)
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs-installed ## build the documentation into site/, without a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The documentation is site/index.html"
+
 bench: install ## run every benchmarks/*.py
 	@shopt -s nullglob; scripts=(benchmarks/*.py); \
 	if ((! $${#scripts[@]})); then echo "benchmarks/ holds no script yet."; fi; \
@@ -58,8 +70,14 @@ bench: install ## run every benchmarks/*.py
 	  $(BIN)/python "$$script"; \
 	done
 
+release-check: $(VENV)/.release-installed ## build wheel and sdist, install each into an empty environment, and try it
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python .ci/release_check.py dist
+
 clean: ## remove caches and build output; .venv, .venv-lowest and runs stay
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . \( -name '.venv*' -o -name .git -o -name runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # The stamps: an environment is brought up to date when what it is made from has changed.
@@ -73,5 +91,13 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 $(VENV_LOWEST)/.installed: pyproject.toml .ci/lowest.txt
 	@echo "Installing the lowest supported versions into $(VENV_LOWEST): some minutes and, with a CUDA build of torch, several GB."
 	$(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
-	$(VENV_LOWEST)/bin/python $(PIP_INSTALL) -c .ci/lowest.txt -e '.[dev]'
+	$(VENV_LOWEST)/$(BIN_DIR)/python $(PIP_INSTALL) -c .ci/lowest.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -c .ci/constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+$(VENV)/.release-installed: $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -c .ci/constraints.txt build twine
 	@touch $@

@@ -1,26 +1,29 @@
-"""Predictions of many texts: rows per second against others on one encoder, and memory.
+"""Predictions of many texts: rows per second against others on one encoder, what they decide, latency, and memory.
 
-    pip install "multihead-hf[bench]" sentence-transformers   # the second is one of the four baselines
-    python benchmarks/predict.py                              # some minutes on 2 cores
+    pip install "multihead-hf[bench,openvino,int8]" sentence-transformers   # the last is one of the baselines
+    python benchmarks/predict.py                                            # some minutes on 2 cores
 
-The texts are random words of the encoder's vocabulary, of mixed length (mean about 57 tokens, 95 % under 165). Each
-round runs every system once over all of them, with loaded models; ratios are rows per second of `MultiHeadPredictor`
-in the precision that it chose on these texts, divided by those of
+The texts are random words of the encoder's vocabulary, of mixed length (mean about 57 tokens, 95 % under 165). The head
+is trained on 1,000 other texts like them to say which of 20 groups most of a text's words are of. Each round runs every
+system once over all texts, with loaded models and graphs; a ratio is the rows per second of `MultiHeadPredictor` at its
+defaults divided by those of another system, of the same round:
 
 1. `transformers.pipeline("text-classification", batch_size=32)` for one head (several heads are as many pipelines);
 2. the best batch size of that pipeline, of 1, 8, 32 and 128;
 3. `SentenceTransformer.encode` at its defaults, which has no head at all (left out where it is not installed);
-4. the best loop by hand over texts sorted by length, of batches of 16, 32 and 64, in fp32 and bf16.
+4. the best loop by hand in PyTorch over texts sorted by length, of batches of 16, 32 and 64, in fp32 and bf16;
+5. the exported graph in an OpenVINO loop by hand, one batch after the other.
 
-5. is the highest anonymous memory of `predict_files` with many rows / with few, each in a process of its own, with a
-   small encoder and all texts different.
-
-Below them: how many texts have other labels than in fp32.
+`MultiHeadPredictor` also runs in PyTorch, and with a graph in static int8. Beside its speed stand, for each system with
+the head, its accuracy and how many texts it decides otherwise than PyTorch in fp32. Then come the latency of one text
+(median and 95 %), and the highest anonymous memory of `predict_files` with many rows / with few, each in a process of
+its own, with a small encoder and all texts different.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -34,20 +37,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, logging, pipeline
+from datasets import Dataset, disable_progress_bars
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    PrinterCallback,
+    logging,
+    pipeline,
+)
 
-from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel, MultiHeadPredictor, predict_files
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadConfig,
+    MultiHeadModel,
+    MultiHeadPredictor,
+    MultiHeadTrainer,
+    MultiHeadTrainingArguments,
+    export_model,
+    predict_files,
+)
 
 LABELS = [f"label {i}" for i in range(20)]
 Run = Callable[[list[str]], Any]
 
 
-def draw_texts(tokenizer: Any, count: int) -> list[str]:
-    """Different texts with lognormal lengths."""
-    draw = random.Random(0)
+def group_of_word(word: str) -> int:
+    return sum(map(ord, word)) % len(LABELS)
+
+
+def group_of(text: str) -> str:
+    """The group that most of its words are of: what the head learns."""
+    groups = [group_of_word(word) for word in text.split()]
+    return LABELS[max(set(groups), key=lambda group: (groups.count(group), -group))]
+
+
+def draw_texts(tokenizer: Any, count: int, seed: int = 0) -> list[str]:
+    """Different texts with lognormal lengths, half of the words of each from one group."""
+    draw = random.Random(seed)
     words = sorted(word for word in tokenizer.get_vocab() if word.isalnum())
-    lengths = [min(max(round(draw.lognormvariate(3.72, 0.8)), 1), 400) for _ in range(count)]
-    return [" ".join(draw.choices(words, k=length)) for length in lengths]
+    groups = [[word for word in words if group_of_word(word) == group] for group in range(len(LABELS))]
+    texts = []
+    for _ in range(count):
+        length = min(max(round(draw.lognormvariate(3.72, 0.8)), 1), 400)
+        group = draw.choice([each for each in groups if each])
+        texts.append(" ".join(draw.choice(group if draw.random() < 0.5 else words) for _ in range(length)))
+    return texts
 
 
 def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Run:
@@ -68,12 +103,51 @@ def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Ru
     return run
 
 
-def ours(model: MultiHeadModel, tokenizer: Any, precision: str) -> Run:
+def ours(model: MultiHeadModel | str, tokenizer: Any, **settings: Any) -> Run:
+    """A predictor with nothing remembered of earlier texts; its graph is."""
+
     def run(texts: list[str]) -> Any:
-        predictor = MultiHeadPredictor(model, tokenizer, precision=precision, device="cpu")  # with nothing remembered
-        return predictor.predict(texts)["topic"]
+        if isinstance(model, str):
+            return graph.predict(texts)["topic"].decisions
+        return MultiHeadPredictor(model, tokenizer, device="cpu", **settings).predict(texts)["topic"].decisions
+
+    if isinstance(model, str):
+        graph = MultiHeadPredictor.from_pretrained(model, **settings)
+        graph.window_rows = 1  # how many texts it remembers
+    return run
+
+
+def openvino_by_hand(folder: str, tokenizer: Any, batch: int = 16) -> Run:
+    import openvino
+
+    compiled = openvino.Core().compile_model(f"{folder}/openvino_model.xml", "CPU")
+    takes = [port.any_name for port in compiled.inputs]
+
+    def run(texts: list[str]) -> Any:
+        tokens = tokenizer(texts, truncation=True, max_length=512)
+        order = np.argsort([len(ids) for ids in tokens["input_ids"]])
+        found = np.empty((len(texts), len(LABELS)), np.float32)
+        for begin in range(0, len(texts), batch):
+            rows = order[begin : begin + batch]
+            inputs = tokenizer.pad({key: [tokens[key][i] for i in rows] for key in tokens}, return_tensors="np")
+            found[rows] = compiled({name: inputs[name] for name in takes})["topic"]
+        return found
 
     return run
+
+
+def trained(encoder: str, tokenizer: Any, texts: list[str], folder: str) -> MultiHeadModel:
+    """A model whose head is trained on features of the encoder."""
+    model = MultiHeadModel.from_encoder(encoder, heads={"topic": HeadConfig(labels=LABELS)})
+    model.freeze_encoder()
+    rows = Dataset.from_dict({"text": texts, "topic": [group_of(text) for text in texts]})
+    args = MultiHeadTrainingArguments(
+        folder, cache_features=True, save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True
+    )
+    trainer = MultiHeadTrainer(model, args, train_dataset=rows, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return model.eval()
 
 
 def best_of(runs: dict[str, Run], texts: list[str]) -> str:
@@ -91,11 +165,11 @@ def timed(run: Run, texts: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def systems(encoder: str, texts: list[str]) -> tuple[dict[str, Run], list[str]]:
-    """What is timed, ours first, and what is to be said of it."""
+def systems(encoder: str, texts: list[str], folder: str, calibrate: bool) -> tuple[dict[str, Run], list[str]]:
+    """What is timed, ours at its defaults first, and what there is to note."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    heads = {"topic": HeadConfig(labels=LABELS)}
-    model = MultiHeadModel.from_encoder(encoder, heads=heads, pooling="mean").eval()
+    others = draw_texts(tokenizer, 1_000 if calibrate else 40, seed=1)
+    model = trained(encoder, tokenizer, others, folder)
     one = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=len(LABELS)).eval()
     pipe = pipeline("text-classification", model=one, tokenizer=tokenizer, device="cpu")
 
@@ -103,8 +177,6 @@ def systems(encoder: str, texts: list[str]) -> tuple[dict[str, Run], list[str]]:
         return lambda texts: pipe(texts, batch_size=batch_size, truncation=True)
 
     some = texts[:: max(len(texts) // 64, 1)]
-    predictor = MultiHeadPredictor(model, tokenizer, device="cpu")
-    choice = predictor.choose_precision(texts)
     best_batch = best_of({str(batch): stock(batch) for batch in (1, 8, 32, 128)}, some)
     loops = {
         f"{batch}, {'bf16' if bf16 else 'fp32'}": by_hand(model, tokenizer, batch, bf16)
@@ -112,23 +184,49 @@ def systems(encoder: str, texts: list[str]) -> tuple[dict[str, Run], list[str]]:
         for bf16 in (False, True)
     }
     best_loop = best_of(loops, some)
+    chooser = MultiHeadPredictor(model, tokenizer, device="cpu")
+    noted = [str(chooser.choose_precision(texts * math.ceil(256 / len(texts))))]
     found = {
-        f"MultiHeadPredictor ({choice.precision})": ours(model, tokenizer, choice.precision),
+        f"MultiHeadPredictor ({chooser.backend}, {chooser.chosen})": ours(model, tokenizer),
+        "MultiHeadPredictor (torch, fp32)": ours(model, tokenizer, backend="torch", precision="fp32"),
         "pipeline, batches of 32": stock(32),
         f"pipeline, batches of {best_batch}": stock(int(best_batch)),
         f"loop by hand, batches of {best_loop}": loops[best_loop],
     }
-    said = [str(choice)]
+    try:
+        export_model(model, tokenizer, f"{folder}/graph", "openvino")
+        found["OpenVINO by hand, batches of 16"] = openvino_by_hand(f"{folder}/graph", tokenizer)
+        if calibrate:
+            export_model(model, tokenizer, f"{folder}/int8", "openvino", "int8", calibration=others[:400])
+            found["MultiHeadPredictor (openvino, int8)"] = ours(f"{folder}/int8", tokenizer)
+    except ImportError as error:
+        noted.append(str(error))
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        said.append("sentence-transformers is not installed: pip install sentence-transformers")
+        noted.append("sentence-transformers is not installed: pip install sentence-transformers")
     else:
         found["SentenceTransformer.encode"] = SentenceTransformer(encoder, device="cpu").encode
-    exact, other = (ours(model, tokenizer, precision)(texts).decisions for precision in ("fp32", "bf16"))
-    changed = int((exact != other).any(dim=1).sum())
-    said.append(f"bf16: {changed} of {len(texts)} texts have another label than in fp32")
-    return found, said
+    return found, noted
+
+
+def decided(result: Any) -> Any:
+    """Best label of each text, of decisions or logits; `None` of a system without the trained head."""
+    if isinstance(result, (torch.Tensor, np.ndarray)) and result.shape[1] == len(LABELS):
+        return np.asarray(result).argmax(1)
+    return None
+
+
+def latencies(runs: dict[str, Run], texts: list[str]) -> None:
+    """Print median and 95 % of the milliseconds of one text, the systems taking turns."""
+    names = [name for name in runs if name.startswith(("MultiHeadPredictor", "pipeline, batches of 32"))]
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    for text in texts:
+        for name in names:
+            spent[name].append(1000 * timed(runs[name], [text]))
+    for name, own in spent.items():
+        title = f"one text, {name}"
+        print(f"   {title:58} {np.median(own):7.1f} ms      95 % under {np.percentile(own, 95):.1f} ms")
 
 
 def memory_of(rows: str, folder: str) -> float:
@@ -149,7 +247,7 @@ def memory_of(rows: str, folder: str) -> float:
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     model = MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean"))
-    predictor = MultiHeadPredictor(model, tokenizer, precision="fp32", device="cpu")
+    predictor = MultiHeadPredictor(model, tokenizer, precision="fp32", device="cpu", backend="torch")
     threading.Thread(target=watch, daemon=True).start()
     predict_files(predictor, rows, f"{rows}.parquet", overwrite=True)
     done.set()
@@ -171,7 +269,7 @@ def memory_ratio(encoder: str, few: int, many: int) -> str:
             command = [sys.executable, __file__, "--memory_of", str(path), "--encoder", folder]
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found.append(float(run.stdout.splitlines()[-1]))
-    title = f"5. memory with {many:,} rows / with {few:,}"
+    title = f"6. memory with {many:,} rows / with {few:,}"
     return f"{title:62} {found[1] / found[0]:6.3f}  {found[0]:.0f} to {found[1]:.0f}"
 
 
@@ -182,10 +280,12 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=10_000, help="rows of the first memory run")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the second; 0 leaves memory out")
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
+    parser.add_argument("--quick", action="store_true", help="a head of few texts, no int8")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    disable_progress_bars()
     if options.memory_of:
         print(memory_of(options.memory_of, options.encoder))
         return
@@ -200,15 +300,29 @@ def main() -> None:
     texts = draw_texts(tokenizer, options.rows)
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     print(f"{len(texts)} texts of {np.mean(lengths):.0f} tokens, 95 % under {np.percentile(lengths, 95):.0f}")
-    runs, said = systems(options.encoder, texts)
-    speeds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            speeds[name].append(len(texts) / timed(run, texts))
-    for name, own in speeds.items():
-        print(f"   {name:58} {statistics.median(own):7.1f} rows/s  {min(own):.1f} to {max(own):.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        runs, noted = systems(options.encoder, texts, folder, not options.quick)
+        results = {name: decided(run(texts)) for name, run in runs.items()}  # also warms up
+        speeds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                speeds[name].append(len(texts) / timed(run, texts))
+        exact = results["MultiHeadPredictor (torch, fp32)"]
+        truth = np.array([LABELS.index(group_of(text)) for text in texts])
+        for name, own in speeds.items():
+            line = f"   {name:58} {statistics.median(own):7.1f} rows/s  {min(own):.1f} to {max(own):.1f}"
+            if (labels := results[name]) is not None:
+                line += f"  accuracy {(labels == truth).mean():.3f}, {(labels != exact).sum()} decided otherwise"
+            print(line)
+        latencies(runs, texts[: 8 if options.quick else 64])
     first, *others = speeds
-    order = ("pipeline, batches of 32", "pipeline, batches of", "SentenceTransformer", "loop by hand")
+    order = (
+        "pipeline, batches of 32",
+        "pipeline, batches of",
+        "SentenceTransformer",
+        "loop by hand",
+        "OpenVINO by hand",
+    )
     for number, kind in enumerate(order, start=1):
         name = next((each for each in reversed(others) if each.startswith(kind)), None)
         name = kind if kind in speeds else name
@@ -218,7 +332,7 @@ def main() -> None:
             print(f"{title:62} {statistics.median(ratios):6.3f}  {min(ratios):.3f} to {max(ratios):.3f}")
     if options.many:
         print(memory_ratio(options.encoder, options.few, options.many))
-    print("\n".join(f"   {line}" for line in said))
+    print("\n".join(f"   {line}" for line in noted))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ MAY_IMPORT = {
     "prediction": {"prediction", "data", "model", "utils"},
     "explanation": {"explanation", "prediction", "data", "model"},
     "demo": {"demo", "prediction", "data", "model", "utils"},
-    "publishing": {"publishing", "evaluation", "model", "utils"},
-    "training": {"training", "data", "evaluation", "model", "publishing", "utils"},
+    "publishing": {"publishing", "prediction", "evaluation", "data", "model", "utils"},
+    "training": {"training", "data", "evaluation", "model", "prediction", "publishing", "utils"},
     # "": the public names of the package itself
     "cli": {
         "",

@@ -9,13 +9,13 @@ import pandas as pd
 import tiny
 from hub_server import HubServer
 
-PAGE = (Path(__file__).parents[1] / "examples" / "MIGRATION.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "migrate.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 ENCODERS = set(re.findall(r'(?:from_encoder|from_pretrained)\("([^"]+)"', "\n".join(CODE)))
 
 
 def test_its_code_runs_in_order(tmp_path: Path) -> None:
-    assert len(CODE) == 6
+    assert len(CODE) == 7
     words = [f"w{i} w{i % 7}" for i in range(40)]
     pd.DataFrame({"text": words, "call": [i % 5 == 0 for i in range(40)]}).to_csv(tmp_path / "posts.csv", index=False)
     pd.DataFrame({"sample": words, "label": [i % 3 for i in range(40)]}).to_csv(tmp_path / "ggu.csv", index=False)

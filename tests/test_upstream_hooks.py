@@ -28,6 +28,10 @@ OVERRIDDEN = {
         ["checkpoint_folder"],
         "on_push_begin comes before the Trainer's pickle is written into the folder that is uploaded with it",
     ),
+    "_save": (
+        ["output_dir", "state_dict"],
+        "`save_model` ends with a push: what it writes has to be in place before, and whole, over a model that is there",
+    ),
     "_set_signature_columns_if_needed": (
         [],
         "it keeps the columns that `forward` takes; lengths are none of them, and sampling by length reads them",

@@ -41,6 +41,12 @@ def command(
         list[str] | None,
         typer.Option(help="Labelled rows to compare F1 on: files, a glob, a folder or a data set on the Hub."),
     ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For int8: files with some hundred texts like those to be predicted, in the columns of the training."
+        ),
+    ] = None,
     overwrite: OverwriteFolderOption = False,
     split: SplitOption = None,
     as_json: JsonOption = False,
@@ -64,7 +70,10 @@ def command(
     batches = (
         _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None
     )
-    report = export_model(loaded, tokenizer, output, batches=batches, overwrite=overwrite, **settings)
+    texts = read_part(calibration, files, {}, reading, None) if calibration else None
+    report = export_model(
+        loaded, tokenizer, output, calibration=texts, batches=batches, overwrite=overwrite, **settings
+    )
     show(report, as_json)
     if not as_json:
         print(f"The graph is {os.path.join(report.folder, report.graph)}")

@@ -27,7 +27,8 @@ def command(
         library(
             "MultiHeadPredictor",
             heads={},
-            precision={"type": Literal["auto", "fp32", "bf16", "fp16"]},
+            precision={"type": Literal["auto", "fp32", "bf16", "fp16", "int8"]},
+            backend={"type": Literal["auto", "torch", "openvino", "onnx"]},
             batch_tokens={"min": 1},
             window_rows={"min": 1},
             device={"type": str | None},

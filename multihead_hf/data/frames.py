@@ -14,8 +14,9 @@ from .readers_text import check_names
 # how a CSV file writes what is no text; of numbers those that keep each of their characters, so that codes ("007"),
 # versions ("1.10") and long ids stay what they are
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_INTEGER = r"-?(0|[1-9]\d{0,17})"
+_INTEGER = r"0|-?[1-9]\d{0,17}"
 _NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
+_WHOLE = r"-?(0|[1-9]\d{0,14})\.0"  # as data frames write integers beside missing values
 _SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but shares holds no versions
 
 
@@ -28,14 +29,23 @@ def typed(written: pd.Series) -> pd.Series:
         return written.map(_BOOLEANS).astype("boolean")
     if known.str.fullmatch(_INTEGER).all():
         return pd.Series([None if pd.isna(cell) else int(cell) for cell in written], dtype="Int64")
-    kept = known.str.fullmatch(_NUMBER).all() and known.map(_keeps_its_characters).all()
-    if kept or known.str.fullmatch(_SHARE).all():
+    if known.str.fullmatch(_NUMBER).all() and _are_numbers(known):
         return written.astype("float64")
     return written.fillna("")
 
 
+def _are_numbers(known: pd.Series) -> bool:
+    """Whether cells that look like numbers can become numbers, so that what was written in two ways stays apart."""
+    cells = pd.Series(known.unique())
+    if cells.astype("float64").nunique() < len(cells):
+        return False  # "1" and "1.0", "0.5" and "0.50": one number, and perhaps two labels
+    kept = cells.map(_keeps_its_characters).all()
+    return bool(kept or cells.str.fullmatch(_WHOLE).all() or cells.str.fullmatch(_SHARE).all())
+
+
 def _keeps_its_characters(cell: str) -> bool:
-    return repr(float(cell)).removesuffix(".0") == cell.removesuffix(".0")
+    value = float(cell)
+    return (str(int(value)) if value.is_integer() else str(value)) == cell
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:

@@ -129,8 +129,12 @@ class TextFile:
                     yield record, share()
 
     def rows(self) -> Iterator[tuple[Row, float]]:
-        """Rows of a CSV or JSON Lines file, good and bad, each with the share of the file that is read."""
-        yield from self._csv_rows() if self.suffix in CSV else self._json_rows()
+        """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file
+        that is read."""
+        if self.suffix == ".json":
+            yield from self._document_rows()
+        else:
+            yield from self._csv_rows() if self.suffix in CSV else self._json_rows()
 
     def document(self) -> list[Any]:
         """The rows of a `.json` file, which holds a list of them, one, or JSON Lines.
@@ -273,6 +277,15 @@ class TextFile:
                 written = None if error is None else as_it_stands([line])
                 place = f"{self.name}, line {number}"
                 yield Row(values if error is None else printable(values), place, error, written), share()
+
+    def _document_rows(self) -> Iterator[tuple[Row, float]]:
+        found = self.document()
+        for number, given in enumerate(found):
+            line = json.dumps(given)
+            values, error = self._object(line)
+            place = f"{self.name}, row {number}"
+            row = Row(values, place) if error is None else Row(printable(values), place, error, as_it_stands([line]))
+            yield row, (number + 1) / len(found)
 
     def _object(self, line: str) -> tuple[dict[str, Any], str | None]:
         try:

@@ -3,7 +3,7 @@
 import heapq
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .columns import check_column
+from .covers import find_cover
 from .labels import label_encoders
 from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
 from .rows_like import RowsLike
@@ -36,7 +37,9 @@ def stratified_split(
 
     Iterative stratification: the rarest label that is left goes first, each of its rows to the part that lacks it most.
     Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; here with groups of
-    rows in place of rows, missing labels counting for nothing, and each head's labelled rows as one more label.
+    rows in place of rows, missing labels counting for nothing, and each head's labelled rows as one more label. Where
+    this leaves the training part without a label, rows that hold all of them are put there first; a small table can
+    only be split in so many ways.
 
     Args:
         dataset: rows, or files of them, as `read_dataset` takes; raw or prepared.
@@ -71,7 +74,7 @@ def stratified_split(
         units = list(together.values())
     training = training_part(shares)
     place = list(shares).index(training)
-    parts = _assign(units, labels, list(shares.values()), seed, place)
+    parts = split_units(units, labels, list(shares.values()), seed, place)
     _check_training_part(by_name, labels, parts[place], training)
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
@@ -147,11 +150,38 @@ def _targets(
         yield name, targets()
 
 
-def _assign(
+def split_units(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], seed: int, training: int
 ) -> list[list[int]]:
+    """The rows of each part: every label in the training part and a row in each, where that can be.
+
+    Args:
+        units: rows that stay together.
+        labels: of each row, as `label_ids` gives them.
+        shares: of the parts.
+        seed: of the order in which units are taken.
+        training: place of the training part.
+    """
+    parts = _filled(_assign(units, labels, shares, seed, training), units, labels, training)
+    if _lacking(labels, parts[training]) or not all(parts):
+        cover = _cover(units, labels, shares, training)
+        if cover is not None:
+            spare = [unit for unit in units if unit[0] not in cover]
+            return _filled(_assign(units, labels, shares, seed, training, cover), spare, labels, training)
+    return parts
+
+
+def _assign(
+    units: list[list[int]],
+    labels: list[list[Label]],
+    shares: list[float],
+    seed: int,
+    training: int,
+    first: Collection[int] = (),
+) -> list[list[int]]:
     """The rows of each part. A unit is one row, or the rows of a group; of parts that lack as much the one at the place
-    `training` comes first."""
+    `training` comes first, and units that begin with a row of `first` go there."""
+    units = list(units)
     order = random.Random(seed)
     order.shuffle(units)
     units.sort(key=len, reverse=True)  # large groups while there is room everywhere
@@ -182,8 +212,11 @@ def _assign(
 
     def with_room(index: int) -> list[int]:
         fitting = [part for part in range(len(shares)) if room[part] >= len(units[index]) - 0.5]
-        return fitting or list(range(len(shares)))
+        return fitting or [part for part in range(len(shares)) if room[part] > 0] or list(range(len(shares)))
 
+    for index, rows in enumerate(units):
+        if rows[0] in first:
+            put(index, training)
     heap = [(count, label) for label, count in left.items()]
     heapq.heapify(heap)
     while heap:
@@ -201,12 +234,54 @@ def _assign(
     return parts
 
 
+def _labels_of(labels: list[list[Label]], rows: Iterable[int]) -> set[Label]:
+    return {label for row in rows for label in labels[row] if label[1] >= 0}
+
+
+def _lacking(labels: list[list[Label]], rows: list[int]) -> set[Label]:
+    """Labels that occur, and in none of these rows."""
+    return _labels_of(labels, range(len(labels))) - _labels_of(labels, rows)
+
+
+def _cover(
+    units: list[list[int]], labels: list[list[Label]], shares: list[float], training: int
+) -> Collection[int] | None:
+    """The first rows of units that hold every label and fit into the training part (a group of which some label has to
+    be taken may be larger); `None` where there are none, or none were found."""
+    rows, others = sum(map(len, units)), len(shares) - 1
+    sizes = [len(unit) for unit in units]
+    held = [_labels_of(labels, unit) for unit in units]
+    found = find_cover(held, sizes, math.ceil(rows * shares[training] - 1e-9), len(units) - others)
+    if found is None and max(sizes) > 1:
+        found = find_cover(held, sizes, rows - others, len(units) - others)
+    return None if found is None else {units[place][0] for place in found}
+
+
+def _filled(
+    parts: list[list[int]], units: list[list[int]], labels: list[list[Label]], training: int
+) -> list[list[int]]:
+    """The parts, where the training part has every label with one of the units for each part without a row, from the
+    largest part that can spare one."""
+    for part in parts:
+        if part or _lacking(labels, parts[training]):
+            continue
+        for giving in sorted(range(len(parts)), key=lambda place: -len(parts[place])):
+            rows = set(parts[giving])
+            own = sorted((unit for unit in units if unit[0] in rows and len(unit) < len(rows)), key=len)
+            for unit in own:
+                rest = [row for row in parts[giving] if row not in unit]
+                if giving != training or not _lacking(labels, rest):
+                    parts[giving][:], part[:] = rest, unit
+                    break
+            if part:
+                break
+    return parts
+
+
 def _check_training_part(
     heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str
 ) -> None:
-    everywhere = {label for own in labels for label in own}
-    there = {label for row in rows for label in labels[row]}
-    lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(everywhere - there) if label >= 0]
+    lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(_lacking(labels, rows))]
     if lacking:
         raise ValueError(
             f"part {part!r} would get no example of some labels ({', '.join(lacking)}): give it a larger fraction, or "

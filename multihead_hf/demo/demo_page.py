@@ -17,13 +17,16 @@ from gradio.exceptions import Error
 from .demo import METHODS, PREDICTED, TOP_K, VIEWS, Demo, Reading
 from .demo_html import STYLE, note_html
 from .demo_table import SUFFIXES
+from .demo_uploads import UploadLimit
 
 logger = logging.getLogger(__name__)
 
 WAITING = 20
 """Requests that may wait for the model; it answers them one by one."""
 KEPT = 3_600
-"""Seconds after which uploaded files and results are deleted."""
+"""Seconds after which uploaded files and results are deleted (once in so many seconds, too)."""
+MOST_FILES = 100
+"""Uploaded files of the largest size that may lie on the disk."""
 # one after the other: models and tokenizers are not made for several threads
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
@@ -85,6 +88,8 @@ def launch_page(page: gr.Blocks, demo: Demo, host: str | None = None, port: int 
     Raises:
         OSError: the port is taken.
     """
+    max_file = int(demo.settings.max_file_mb * 2**20)
+    limits = {"max_file": max_file, "max_kept": MOST_FILES * max_file, "seconds": 2 * KEPT}
     page.queue(max_size=WAITING, default_concurrency_limit=1)
     page.launch(
         server_name=host,
@@ -93,7 +98,8 @@ def launch_page(page: gr.Blocks, demo: Demo, host: str | None = None, port: int 
         prevent_thread_lock=True,
         quiet=True,
         show_error=False,
-        max_file_size=int(demo.settings.max_file_mb * 2**20),
+        max_file_size=max_file,
+        app_kwargs={"middleware": [(UploadLimit, (), limits)]},
         state_session_capacity=200,
         footer_links=[],
         run_history=False,

@@ -17,7 +17,7 @@ from .demo import DemoSettings
 
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
-COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py")
+COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py", "demo_uploads.py")
 READERS = ("readers.py", "readers_text.py")  # of the room for data; they lie beside the page in a Space
 REQUIREMENTS = ("gradio>=6.31,<7", "torch>=2.8.0", "transformers>=5.20.0")
 

@@ -250,7 +250,7 @@ def batches_with_logits(
     for some in _batches(rows, reader.batch_size, by_length):
         batch = _moved(collate(some), base.device)
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
-        logits = reader.model(**inputs).logits
+        logits = reader.model(**inputs, return_dict=True).logits
         yield batch, {name: in_float32(own) for name, own in logits.items()}
 
 

@@ -183,7 +183,8 @@ def training_pictures(
                     x, y = found.setdefault(key, ([], []))
                     x.append(entry["epoch"])
                     y.append(value)
-        return {key: points for key, points in found.items() if len(points[0]) > 1}
+        # (in an order that does not depend on that of the keys, which a resumed run reads sorted)
+        return {key: found[key] for key in sorted(found) if len(found[key][0]) > 1}
 
     main = {f"{name}_{main_score_of(head)}" for name, head in heads.items()}
     losses = {"loss", *(f"{name}_loss" for name in heads)}

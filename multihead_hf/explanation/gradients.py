@@ -157,7 +157,7 @@ class _Path:
         inputs = dict(zip(("input_ids", *self._names), (ids, *rest), strict=True))
         if self._windows:
             inputs = {key: values.view(-1, *self._ids.shape) for key, values in inputs.items()}
-        return self._model(**inputs, heads=[self._head]).logits[self._head][:, self._label]
+        return self._model(**inputs, heads=[self._head], return_dict=True).logits[self._head][:, self._label]
 
     def _called(self, layers: list[nn.Module]) -> nn.Module:
         """The one of these layers that embeds the tokens. (T5 has its table twice, and calls one of them.)"""

@@ -14,7 +14,8 @@ from ..model.decoding_multihead import check_finite, probabilities
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from ..model.pipeline_multihead import text_parts, token_limit
+from ..model.pipeline_multihead import token_limit
+from ..model.texts_multihead import text_parts
 from ..prediction.encoding import encode_different, size_of
 
 Text = str | tuple[str, str]
@@ -94,7 +95,7 @@ def label_logits(
             chosen = order[begin : begin + batch_size]
             batch = pad_tokens(tokenizer, [encoded.rows[row] for row in chosen])
             batch = {name: values.to(model.device) for name, values in batch.items()}
-            logits[chosen] = model(**batch, heads=[head]).logits[head].double().cpu()
+            logits[chosen] = model(**batch, heads=[head], return_dict=True).logits[head].double().cpu()
     check_finite(head, logits)
     return logits[torch.from_numpy(encoded.of)]
 

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from .head_multihead import LOSS_SETTINGS, HeadConfig, check_text, is_a, near_names, one_of
+from .values_multihead import of_kind
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
@@ -43,6 +44,13 @@ _ENCODER_SETTINGS = (
     "sep_token_id",
 )
 
+
+# settings of one kind each; those that are names or numbers within limits are checked beside them
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("pooling", "truncation", "window_pooling", "text_prefix", "heads_dtype"), str),
+    **dict.fromkeys(("max_length", "max_windows", "stride", "format_version"), int),
+    **dict.fromkeys(("return_dict", "output_hidden_states", "output_attentions"), bool),
+}
 
 HeadsLike = Mapping[str, "HeadConfig | Mapping[str, Any]"] | Iterable[Mapping[str, Any]]
 
@@ -145,6 +153,9 @@ class MultiHeadConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         saved = self.format_version is not None
+        for name, kind in _KINDS.items():
+            of_kind(name, kwargs.get(name, getattr(self, name, None)), kind)
+        of_kind("text_columns", self.text_columns, str, several=True)
         if not saved:
             self._refuse_unknown(kwargs)
         if self.format_version is None:
@@ -174,7 +185,10 @@ class MultiHeadConfig(PreTrainedConfig):
         # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
         attention = self.encoder._attn_implementation
         asked = kwargs.get("attn_implementation") is not None
+        given = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
+        if not given:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
+            self.id2label, self.label2id = None, None
         if not asked:
             self.encoder._attn_implementation = attention
 
@@ -202,7 +216,9 @@ class MultiHeadConfig(PreTrainedConfig):
         shadow = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
         shadow.__dict__.update(heads=entries)
-        return super(MultiHeadConfig, shadow).to_dict()
+        settings = super(MultiHeadConfig, shadow).to_dict()
+        unset = [name for name in ("id2label", "label2id") if settings.get(name) is None]
+        return {name: value for name, value in settings.items() if name not in unset}
 
     def check_saveable(self) -> None:
         """

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,4 +25,13 @@ def module_digest(module: nn.Module, about: Any) -> str:
     for name, tensor in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def files_digest(paths: Iterable[Path], about: Any) -> str:
+    """Of the content of files, and of what else is said `about` them (plain values)."""
+    found = hashlib.blake2b(digest_size=16)
+    found.update(json.dumps(about, sort_keys=True, default=str).encode())
+    for path in paths:
+        found.update(path.read_bytes())
     return found.hexdigest()

@@ -3,10 +3,11 @@
 This file travels with every saved model.
 """
 
+import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -66,13 +67,15 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
         options: for `from_pretrained`.
 
     Raises:
-        ValueError: the checkpoint lacks weights of the encoder, which would start at random.
+        ValueError: the checkpoint lacks weights of the encoder, which would start at random, or they are a pickle that
+            holds more than tensors.
     """
     missing: dict[int, str] = {}  # id of a parameter → its name
 
     def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
         arguments = {"config": config, "output_loading_info": True, **options, **arguments}
-        model, info = without_bars(_without_report, model_class.from_pretrained, name_or_path, **arguments)
+        with tensors_only(name_or_path):
+            model, info = without_bars(_without_report, model_class.from_pretrained, name_or_path, **arguments)
         missing.update((id(own), name) for name, own in model.named_parameters() if name in info["missing_keys"])
         return model
 
@@ -88,6 +91,19 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
             "MultiHeadModel(MultiHeadConfig(encoder=config, heads=heads))"
         )
     return encoder
+
+
+@contextlib.contextmanager
+def tensors_only(source: Any) -> Iterator[None]:
+    """Within this a pickle that torch refuses is an error that says so of `source`. (torch's own advises to read it all
+    the same.)"""
+    try:
+        yield
+    except torch.serialization.pickle.UnpicklingError:
+        raise ValueError(
+            f"{source}: its weights are a pickle that is damaged or holds more than tensors, and reading it could run "
+            "code: it is refused. Use a checkpoint in safetensors"
+        ) from None
 
 
 def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers.activations import ACT2FN
 
-from .values_multihead import check_text, is_a, near_names, number, one_of, plain_number, whole_number
+from .values_multihead import check_text, is_a, near_names, number, of_kind, one_of, plain_number, whole_number
 
 EMPTY = ("missing", "none")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
@@ -183,8 +183,10 @@ class HeadConfig:
             raise ValueError(f"unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}")
         self.labels = _label_names(labels)
         self.problem_type = one_of("problem_type", problem_type, PROBLEM_TYPES)
+        for setting, value in (("loss", loss), ("activation", activation), ("positive_label", positive_label)):
+            of_kind(setting, value, str)
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
-        self.loss_kwargs = dict(loss_kwargs or {})
+        self.loss_kwargs = dict(of_kind("loss_kwargs", loss_kwargs, Mapping) or {})
         self.loss_weight = number("loss_weight", loss_weight, low=0.0)
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
@@ -232,11 +234,11 @@ class HeadConfig:
     def from_saved(cls, settings: Mapping[str, Any]) -> "HeadConfig":
         """A head out of a `config.json`. A loss that this installation does not know is kept: it is not needed for
         inference, and training with it says what is missing."""
-        loss = settings.get("loss")
+        loss = of_kind("loss", settings.get("loss"), str)
         if loss is None or loss in LOSS_SETTINGS:
             return cls(**settings)
         head = cls(**{**settings, "loss": None, "loss_kwargs": None, "learn_thresholds": None})
-        head.loss, head.loss_kwargs = loss, dict(settings.get("loss_kwargs") or {})
+        head.loss, head.loss_kwargs = loss, dict(of_kind("loss_kwargs", settings.get("loss_kwargs"), Mapping) or {})
         head.learn_thresholds = settings.get("learn_thresholds")
         return head
 
@@ -253,7 +255,7 @@ class HeadConfig:
         elif isinstance(thresholds, str):
             raise ValueError(f"thresholds {thresholds!r}: give a number, a list in label order or a dict by label name")
         elif isinstance(single := plain_number(thresholds), Real):
-            values = [float(single)] * self.num_labels
+            values = [number("thresholds", single)] * self.num_labels
         else:
             values = self._floats("thresholds", thresholds)
         self._check_length("thresholds", values)
@@ -282,7 +284,7 @@ class HeadConfig:
         for label in values:
             if label not in self.labels:
                 raise ValueError(f"{setting}: {label!r} is not a label of this head.{near_names(label, self.labels)}")
-        return [float(values.get(label, other)) for label, other in zip(self.labels, default, strict=True)]
+        return [number(setting, values.get(label, other)) for label, other in zip(self.labels, default, strict=True)]
 
     def _floats(self, setting: str, values: Any) -> list[float]:
         if not isinstance(values, Iterable):

@@ -17,8 +17,9 @@ from transformers import BatchEncoding, Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multihead import MultiHeadConfig
 from .encoder_multihead import max_positions, position_table
-from .head_multihead import near_names, one_of
+from .head_multihead import one_of
 from .modes_multihead import evaluating
+from .texts_multihead import listed, shortened, text_parts
 
 # of a dataset or generator so many batches are sorted by length at a time
 _SORTED_BATCHES = 16
@@ -69,49 +70,6 @@ def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
         "max_windows": config.max_windows,
         "stride": config.stride,
     }
-
-
-def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
-    """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
-    row with the columns of the training (without `columns` that is `"text"`) and any others.
-
-    Raises:
-        ValueError: anything else; says what was expected.
-    """
-    parts = [text]
-    if isinstance(text, Mapping):
-        known = trained = list(columns or ["text"])
-        if not all(column in text for column in trained) or trained == ["text"]:
-            known = ["text", "text_pair"] if "text_pair" in text else ["text"]
-            further = [str(key) for key in text if key not in known]
-            # a misspelt second text is no further column
-            misspelt = "text_pair" not in known and near_names("text_pair", further, cutoff=0.8)
-            if not set(known) <= set(text) or misspelt or (further and trained != ["text"]):
-                raise ValueError(
-                    "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
-                    f"({trained}); this one has {list(text)}"
-                )
-        parts = [text[column] for column in known]
-    if not all(isinstance(part, str) for part in parts):
-        raise ValueError(
-            "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
-            f"{columns or ['text']}; not {type(text).__name__}: {_short(text)}"
-        )
-    if columns is not None and len(columns) > len(parts):
-        first, second = columns
-        raise ValueError(
-            f"the model reads pairs of texts, {{{first!r}: …, {second!r}: …}}, and this is one text: {_short(text)}"
-        )
-    for part in parts:
-        if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
-            raise ValueError(f"a text holds half of a character (a lone surrogate), which is no text: {part!r}")
-    return parts
-
-
-def _short(given: Any) -> str:
-    """So much of a value that it is known again, in one line."""
-    shown = " ".join(repr(given).split())
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 def encode_texts(
@@ -277,8 +235,9 @@ class MultiHeadPipeline(Pipeline):
         threshold: a number for all multi-label heads, or a dict head → number, list in label order or dict by label
             name, instead of the saved thresholds.
         return_all_scores: every label with its score, best first.
-        function_to_apply: what makes scores of logits: `"sigmoid"`, `"softmax"` or `"none"` (the logits themselves,
-            before calibration), instead of the head's own. It changes what is shown, not which labels are predicted.
+        function_to_apply: what makes scores of logits: `"sigmoid"`, `"softmax"`, `"none"` (the logits themselves,
+            before calibration) or `"default"` (the head's own). It changes what is shown, not which labels are
+            predicted.
 
     A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
     (`config.text_columns`, else `text`) and any others.
@@ -308,7 +267,8 @@ class MultiHeadPipeline(Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward = {} if heads is None else {"heads": heads}
         if function_to_apply is not None:
-            one_of("function_to_apply", function_to_apply, tuple(_FUNCTIONS))
+            one_of("function_to_apply", function_to_apply, (*_FUNCTIONS, "default"))
+            function_to_apply = None if function_to_apply == "default" else function_to_apply
         # (left out, and not None: transformers' own pipelines have it so)
         if top_k is None:
             return_all_scores = True
@@ -322,7 +282,9 @@ class MultiHeadPipeline(Pipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts, and
-        an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch."""
+        an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch. Of a
+        data frame the columns of the training are read, else `text`."""
+        inputs = listed(inputs, self.model.config.text_columns)
         if isinstance(inputs, (str, Mapping)):
             return [super().__call__(inputs, **kwargs)]
         if isinstance(inputs, list) and not inputs:
@@ -330,7 +292,7 @@ class MultiHeadPipeline(Pipeline):
         if isinstance(inputs, Iterable) and not isinstance(inputs, (list, bytes, Dataset, GeneratorType)):
             raise ValueError(
                 "several texts are a list, a generator or a torch Dataset: give list(texts) in place of this "
-                f"{type(inputs).__name__}: {_short(inputs)}"
+                f"{type(inputs).__name__}: {shortened(inputs)}"
             )
         batch_size = kwargs.get("batch_size") or self._batch_size or 1
         workers = kwargs.get("num_workers") or self._num_workers or 0
@@ -366,7 +328,7 @@ class MultiHeadPipeline(Pipeline):
             begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
             inputs = {key: value[..., begin:end] for key, value in inputs.items()}
         with evaluating(self.model):  # a model that was just trained is in training mode
-            found = self.model(**inputs, heads=heads).logits
+            found = self.model(**inputs, heads=heads, return_dict=True).logits
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
         return {f"logits {name}": logits for name, logits in found.items()}
 

@@ -12,7 +12,7 @@ import torch
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
-from .encoder_multihead import freeze_unused_pooler, without_bars
+from .encoder_multihead import freeze_unused_pooler, tensors_only, without_bars
 from .layers_multihead import ClassificationHead, head_of_key, module_key
 
 logger = logging.get_logger(__name__)
@@ -46,9 +46,15 @@ class HeadStorage:
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
         kwargs["output_loading_info"] = True
-        model, info = without_bars(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+        load = super().from_pretrained  # type: ignore[misc]
+        with tensors_only(pretrained_model_name_or_path):
+            model, info = without_bars(load, pretrained_model_name_or_path, *args, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
         freeze_unused_pooler(model.encoder)
+        for parameter in model.heads.parameters():
+            # weights that are mapped from a file begin anywhere, and narrow products sum otherwise then: the loaded
+            # model's logits would differ from the saved one's in the last bit
+            parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model
 
     def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
@@ -89,12 +95,7 @@ class HeadStorage:
         from .pipeline_multihead import MultiHeadPipeline
 
         self._check_saveable()
-        adapter = os.path.join(save_directory, "adapter_config.json")
-        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                f"{save_directory} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
-                "these weights when it loads them: save into another folder"
-            )
+        self.check_no_adapter(save_directory)
         self.sync_thresholds()
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
@@ -103,6 +104,18 @@ class HeadStorage:
         implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
+    def check_no_adapter(self, folder: str | os.PathLike) -> None:
+        """
+        Raises:
+            ValueError: the folder holds an adapter, and this model has none.
+        """
+        adapter = os.path.join(folder, "adapter_config.json")
+        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{folder} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
+                "these weights when it loads them: save into another folder"
+            )
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""

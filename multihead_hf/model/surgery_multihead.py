@@ -296,4 +296,4 @@ def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     with evaluating(model):
-        return model(input_ids=ids, attention_mask=mask, heads=names).logits
+        return model(input_ids=ids, attention_mask=mask, heads=names, return_dict=True).logits

@@ -5,7 +5,7 @@ This file travels with every saved model. It needs the standard library only.
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
@@ -33,6 +33,25 @@ def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
     """
     if value not in known:
         raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known, 0.5)} Known: {', '.join(known)}")
+    return value
+
+
+_KINDS: dict[type, str] = {bool: "True or False", str: "a text", int: "a whole number", Mapping: "a dict"}
+
+
+def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
+    """`value` when it is of a kind, or, with `several`, a list of such values; `None` is of every kind.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    values = value if several else [value]
+    fits = isinstance(values, (list, tuple)) and all(
+        isinstance(each, kind) and (kind is bool or not isinstance(each, bool)) for each in values
+    )
+    if value is not None and not fits:
+        said = f"a list, each of it {_KINDS[kind]}" if several else _KINDS[kind]
+        raise ValueError(f"{setting} {value!r}: give {said}, and not a {type(value).__name__}")
     return value
 
 
@@ -76,12 +95,20 @@ def number(
     below: float = math.inf,
 ) -> float:
     """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
-    plain = plain_number(value)
-    if isinstance(plain, bool) or not isinstance(plain, Real) or not abs(float(plain)) <= _MOST:
-        raise ValueError(f"{setting} {value!r}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}")
+    plain: Any = plain_number(value)
+    is_number = isinstance(plain, Real) and not isinstance(plain, bool)
+    if not is_number or not abs(plain) <= _MOST:
+        raise ValueError(
+            f"{setting} {_short(value)}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}"
+        )
     value = float(plain)
     if not (low <= value <= high and above < value < below):
         floor = f"{low} or more" if low > above else f"above {above}"
         ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
         raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
     return value
+
+
+def _short(value: Any) -> str:
+    huge = isinstance(value, int) and abs(value) > _MOST
+    return f"10 ** {math.floor(math.log10(abs(value)))}" if huge else repr(value)

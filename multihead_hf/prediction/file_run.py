@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from ..data.readers import NOT_DECODED, Row
 from ..model.decoding_multihead import rows_not_finite
-from ..model.digest import module_digest, plain_config
 from ..utils.files import naming, write_whole
 from .parts import Part, Parts
 from .precision import AUTO
@@ -43,6 +42,7 @@ class PredictionReport:
         cut: how many of them were longer than it reads.
         seconds: of this run, without loading the model.
         precision: in which the model ran.
+        backend: what computed the logits, such as `"openvino"`.
         undecoded: those of the bad rows whose bytes are of another encoding than was expected.
     """
 
@@ -55,6 +55,7 @@ class PredictionReport:
     cut: int
     seconds: float
     precision: str
+    backend: str
     undecoded: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +64,8 @@ class PredictionReport:
 
     def __str__(self) -> str:
         done = self.rows + self.bad_rows - self.resumed
-        lines = [f"{self.output}: {self.rows:,} rows; {done / max(self.seconds, 1e-9):,.0f} rows/s ({self.precision})"]
+        speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
+        lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
         if self.resumed:
             lines.append(f"{self.resumed:,} rows of the input had been done before")
         if self.cut:
@@ -137,7 +139,7 @@ class FileRun:
         files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
         about = {
             "format": _FORMAT,
-            "model": _digest(self.predictor),
+            "model": self.predictor.digest(),
             "input": files if files else [source, self.rows.version],
             "heads": self.predictor.heads,
             "precision asked for": self.predictor.precision,
@@ -243,6 +245,7 @@ class FileRun:
             sum(cut for _, cut in read),
             time.perf_counter() - begun,
             self.predictor.chosen or self.predictor.precision,
+            self.predictor.backend,
             undecoded,
         )
         if self.processes.is_main_process:
@@ -383,10 +386,3 @@ def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
         while (window := following.result()) is not None:
             following = pool.submit(next, windows, None)
             yield window
-
-
-def _digest(predictor: MultiHeadPredictor) -> str:
-    """Of what decides about predictions."""
-    tokenizer = predictor.tokenizer
-    tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-    return module_digest(predictor.model, [plain_config(predictor.model.config), tokens])

@@ -13,6 +13,8 @@ from transformers.utils import CONFIG_NAME
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
+from ..utils.sizes import no_larger_than_its_file
+from .backends import GRAPHS, SavedGraph, is_installed
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -32,15 +34,16 @@ def load_model(
         dtype: of the weights; by default as saved.
 
     Raises:
-        ValueError: no saved multi-head model, a file of it that is missing or damaged, or weights that it lacks (they
-            would be random).
+        ValueError: no saved multi-head model, a file of it that is missing or damaged, weights that it lacks (they
+            would be random), or a configuration of a much larger model than its weights are.
     """
     hub: dict[str, Any] = {"revision": revision, "token": token}
     saved_config(name_or_path, **hub)
     tokenizer = load_tokenizer(name_or_path, **hub)
     options = {} if dtype is None else {"dtype": dtype}
     try:
-        model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
+        with no_larger_than_its_file(name_or_path, **hub):
+            model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
     except SafetensorError as error:
         raise ValueError(f"{name_or_path}: {_damaged(name_or_path)} is damaged, get it anew: {error}") from error
     missing = sorted(info["missing_keys"])
@@ -53,6 +56,40 @@ def load_model(
     if missing:
         raise ValueError(f"{name_or_path} lacks weights of the encoder: {', '.join(missing[:3])}")
     return model, tokenizer
+
+
+def graph_format(name_or_path: str | os.PathLike) -> str | None:
+    """Return what wrote a folder's graph, `"openvino"` or `"onnx"`; `None` where it holds a model, or is no folder."""
+    folder = Path(name_or_path)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return None
+    return next((name for name, runtime in GRAPHS.items() if (folder / runtime.GRAPH_FILE).is_file()), None)
+
+
+def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
+    """Load an exported graph: a model without weights, whose `saved_graph` computes, and the tokenizer beside it.
+
+    Args:
+        folder: that `export_model` wrote.
+
+    Raises:
+        ValueError: the folder has no graph, or a graph without what tells how to use it.
+        ImportError: its runtime is not installed.
+    """
+    name = graph_format(folder)
+    if name is None:
+        raise ValueError(f"{folder} holds no exported graph")
+    if not is_installed(name):
+        raise ImportError(f'{folder} holds a graph for {name}: pip install "multihead-hf[{name}]"')
+    config = saved_config(folder)
+    with torch.device("meta"):
+        model = MultiHeadModel(config)
+    about = GRAPHS[name].metadata(Path(folder))
+    outputs = {head["name"]: head["output"] for head in about["heads"]}
+    if list(outputs) != list(config.heads):
+        raise ValueError(f"{folder}: the graph has the heads {list(outputs)}, and {CONFIG_NAME} {list(config.heads)}")
+    model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"])
+    return model, load_tokenizer(folder)
 
 
 def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:
@@ -82,7 +119,12 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
     check_place(name_or_path)
     here = os.path.isdir(name_or_path)
     if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
-        raise ValueError(f"{name_or_path} is no saved model: it has no {CONFIG_NAME}")
+        place = Path(name_or_path)
+        cut = any(place.glob("*.safetensors")) or any(place.glob("_saving-*"))
+        raise ValueError(
+            f"{name_or_path} is no saved model: it has no {CONFIG_NAME}"
+            + (" (a save into it was interrupted: save the model again)" if cut else "")
+        )
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except OSError as error:

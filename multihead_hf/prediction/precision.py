@@ -1,23 +1,23 @@
-"""In which precision a model predicts: measured, not assumed."""
+"""In which precision a model predicts: a property of the processor, and of the decisions that stay the same."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..model.head_multihead import near_names
+from ..model.decoding_multihead import HeadPrediction
+from ..model.head_multihead import HeadConfig, near_names
 
 AUTO = "auto"
-# autocast of each; the first is what others are compared with
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_GAIN = 1.1  # a lower precision has to be so many times as fast
-_MOST_CHANGED = 0.01  # of the texts
-_ROUNDS = 3
+EXACT, BF16, FP16, INT8 = "fp32", "bf16", "fp16", "int8"
+# what PyTorch's autocast computes in
+DTYPES: dict[str, torch.dtype | None] = {EXACT: None, BF16: torch.bfloat16, FP16: torch.float16}
+PRECISIONS = (AUTO, EXACT, BF16, FP16, INT8)
+NEAR_TIE = 0.02
+"""Decisions whose probability in float32 is so near to the threshold, or to that of another label, are near-ties."""
 
 
 @dataclass
@@ -25,85 +25,105 @@ class PrecisionChoice:
     """Which precision was chosen, and why.
 
     Args:
-        precision: the chosen one.
-        rows_per_second: precision → texts per second on the measured batches, the best of three rounds.
-        changed: precision → how many of the measured texts have other labels than with fp32, in any head.
-        rows: how many texts were measured.
+        precision: the chosen precision.
+        rows: number of texts that were predicted in float32 and in the lower precision; 0 where there was no choice.
+        changed: how many of these texts have other labels than in float32, in any head.
+        near_ties: how many of the changed texts differ in near-ties only: the probability in float32 is within 0.02 of
+            the threshold, or of that of the other label.
+        difference: greatest difference of a probability.
+        reason: one sentence.
     """
 
     precision: str
-    rows_per_second: dict[str, float]
-    changed: dict[str, int]
     rows: int
+    changed: int
+    near_ties: int
+    difference: float
+    reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        measured = ", ".join(
-            f"{name} {speed:,.0f} rows/s" + (f" ({self.changed[name]} with other labels)" if name != "fp32" else "")
-            for name, speed in self.rows_per_second.items()
-        )
-        return f"precision {self.precision}, measured on {self.rows} texts: {measured}"
+        return f"precision {self.precision}: {self.reason}"
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """
+def check_precision(precision: str, device: torch.device, backend: str, is_quantized: bool) -> None:
+    """Check that a precision exists, and that device, backend and model have it.
+
+    Args:
+        precision: as it was given.
+        device: that the predictor uses.
+        backend: as it was given.
+        is_quantized: whether the model is a graph of 8-bit weights.
+
     Raises:
-        ValueError: an unknown precision, or one that the device does not have.
+        ValueError: it does not; the message says what to give.
     """
-    known = [AUTO, *PRECISIONS]
-    if precision not in known:
+    if precision not in PRECISIONS:
         raise ValueError(
-            f"no precision is called {precision!r}.{near_names(precision, known)} Known: {', '.join(known)}"
+            f"Unknown precision {precision!r}.{near_names(precision, PRECISIONS)} Use one of: {', '.join(PRECISIONS)}"
         )
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(f"fp16 is for CUDA, and this is {device.type}: bf16, or auto")
+    if precision == FP16 and device.type != "cuda":
+        raise ValueError(f"precision='fp16' needs CUDA, and the device is {device.type}: use bf16, or auto")
+    if precision == BF16 and backend == "onnx":
+        raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
+    if precision == INT8 and not is_quantized:
+        raise ValueError(
+            "precision='int8' needs a graph that was quantized with texts of yours: multihead-hf export MODEL "
+            "--format openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
+        )
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """What a forward pass runs under; fp32 leaves everything as the weights are."""
-    dtype = PRECISIONS[precision]
+    """Return the context of a forward pass in PyTorch; fp32 leaves everything as the weights are."""
+    dtype = DTYPES[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
-def fastest(
-    names: Sequence[str],
-    batches: Sequence[list[dict[str, Any]]],
-    run: Callable[[Sequence[list[dict[str, Any]]], str], Iterable[Mapping[str, Any]]],
-    decode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+def choose(
+    heads: Mapping[str, HeadConfig],
+    exact: Sequence[Mapping[str, HeadPrediction]],
+    lower: Sequence[Mapping[str, HeadPrediction]],
+    precision: str,
 ) -> PrecisionChoice:
-    """The fastest precision that says nearly the same as the first one.
+    """Choose the lower precision where it decides as float32 does, but for near-ties.
 
     Args:
-        names: precisions to try, the exact one first.
-        batches: rows to try them on.
-        run: batches, precision → of each logits (rows, labels) by head.
-        decode: logits by head → `HeadPrediction` by head.
+        heads: head → its settings.
+        exact: of each batch head → predictions in float32.
+        lower: the same in the lower precision.
+        precision: name of the lower precision.
     """
-    seconds = dict.fromkeys(names, float("inf"))
-    labels: dict[str, list[Any]] = {}
-    for name in names:  # also warms up
-        labels[name] = [decode(logits) for logits in run(batches, name)]
-    for _ in range(_ROUNDS):  # in turns: the machine may be slower at one time than at another
-        for name in names:
-            begun = time.perf_counter()
-            for _ in run(batches, name):
-                pass
-            seconds[name] = min(seconds[name], time.perf_counter() - begun)
-    rows = sum(map(len, batches))
-    changed = {
-        name: sum(_rows_changed(one, other) for one, other in zip(labels[names[0]], labels[name], strict=True))
-        for name in names
-    }
-    allowed = [name for name in names if changed[name] <= _MOST_CHANGED * rows]
-    best = min(allowed, key=lambda name: seconds[name])
-    if seconds[names[0]] < _GAIN * seconds[best]:
-        best = names[0]
-    return PrecisionChoice(best, {name: rows / seconds[name] for name in names}, changed, rows)
+    rows = changed = ties = 0
+    difference = 0.0
+    for one, other in zip(exact, lower, strict=True):
+        count = len(next(iter(one.values())).decisions)
+        differs, beyond = np.zeros(count, bool), np.zeros(count, bool)
+        for name, own in one.items():
+            difference = max(difference, float((own.probabilities - other[name].probabilities).abs().max()))
+            changes = own.decisions != other[name].decisions  # (rows, labels)
+            differs |= changes.any(1).numpy()
+            beyond |= (changes & ~_near_ties(heads[name], own, changes)).any(1).numpy()
+        rows, changed = rows + count, changed + int(differs.sum())
+        ties += int((differs & ~beyond).sum())
+    chosen = precision if changed == ties else EXACT
+    compared = (
+        f"of {rows:,} texts {changed:,} have other labels in {precision} than in fp32, {ties:,} of them in near-ties "
+        f"(probability within {NEAR_TIE} of the threshold or of another label); probabilities differ by up to "
+        f"{difference:.1e}"
+    )
+    return PrecisionChoice(chosen, rows, changed, ties, difference, compared)
 
 
-def _rows_changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    differs = [np.any(np.asarray(one[head].decisions != other[head].decisions), axis=1) for head in one]
-    return int(np.any(differs, axis=0).sum())
+def _near_ties(head: HeadConfig, exact: HeadPrediction, changes: torch.Tensor) -> torch.Tensor:
+    """(rows, labels), where a decision that changed was near in float32."""
+    scores = exact.probabilities
+    thresholds = torch.tensor(head.thresholds if head.thresholds is not None else 0.5, dtype=scores.dtype)
+    near = (scores - thresholds).abs() <= NEAR_TIE if head.multi_label else torch.zeros_like(changes)
+    # labels that changed places: their probabilities are close to each other
+    highest = scores.masked_fill(~changes, -1).amax(1, keepdim=True)
+    lowest = scores.masked_fill(~changes, 2).amin(1, keepdim=True)
+    several = changes.sum(1, keepdim=True) > 1
+    return near | (several & (highest - lowest <= NEAR_TIE))

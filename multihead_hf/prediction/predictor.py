@@ -5,29 +5,28 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedTokenizerBase
 
-from ..data.collator import pad_tokens
+from ..model.digest import files_digest, module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.modes_multihead import evaluating
-from ..model.pipeline_multihead import check_vocabulary, text_parts, text_settings, token_limit
+from ..model.pipeline_multihead import check_vocabulary, text_settings, token_limit
+from ..model.texts_multihead import listed, text_parts
+from ..utils.hardware import computes_in_bf16
+from .backends import Logits, SavedGraph, check_backend
 from .encoding import Encoded, encode_different, size_of
-from .loading import load_model
-from .precision import AUTO, PRECISIONS, PrecisionChoice, autocast, check_precision, fastest
+from .loading import graph_format, load_graph, load_model
+from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
 from .results import MultiHeadPredictions
+from .runtime import Runtime
 
-Logits = dict[str, npt.NDArray[np.float32]]
-
-# where the curve of rows per second is flat: a CPU wants batches that stay in its caches, a GPU large ones
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
-_MEASURED_BATCHES = 6
-WORTH_MEASURING = 512  # texts; fewer are done before a measurement is
+_COMPARED_BATCHES = 6
+WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
 
 
 class MultiHeadPredictor:
@@ -43,15 +42,20 @@ class MultiHeadPredictor:
             it is.
         tokenizer: of its encoder.
         heads: names of the heads to predict; all by default.
-        precision: `"fp32"` (as the weights are), `"bf16"` or (with CUDA) `"fp16"` autocast, or `"auto"`: both are tried
-            on some batches of your texts, and the faster one is used.
-        batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU and 65,536 on a GPU. A batch that
-            does not fit into memory is halved.
+        precision: `"fp32"` (as the weights are), `"bf16"`, with CUDA `"fp16"`, for a quantized graph `"int8"`, or
+            `"auto"`: bf16 where the processor has it, and where the decisions on some of the texts are those of fp32
+            but for near-ties (a probability within 0.02 of the threshold or of the other label).
+        batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU (1,024 in a graph) and 65,536 on a
+            GPU. In PyTorch a batch that does not fit into memory is halved.
         window_rows: rows that are read, sorted by length, computed and written at a time; memory grows with it.
         device: such as `"cpu"` or `"cuda:1"`; by default CUDA where there is one.
+        backend: what computes: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, about
+            twice as fast) or `"onnx"`. `"auto"` takes OpenVINO where it is installed, from calls of 256 different texts
+            on, as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
 
     Raises:
-        ValueError: a head that the model does not have, an unknown precision, or a device that is not there.
+        ValueError: a head that the model does not have, an unknown precision or backend, or a device that is not there.
+        ImportError: a backend that is not installed.
 
     Example:
         ```python
@@ -72,9 +76,15 @@ class MultiHeadPredictor:
         batch_tokens: int | None = None,
         window_rows: int = 8192,
         device: str | torch.device | None = None,
+        backend: str = AUTO,
     ) -> None:
-        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        check_precision(precision, self.device)
+        graph: SavedGraph | None = getattr(model, "saved_graph", None)
+        self.device = _device(device or ("cuda" if torch.cuda.is_available() and graph is None else "cpu"))
+        check_backend(backend, self.device)
+        check_precision(precision, self.device, backend, graph is not None and graph.quantize is not None)
+        if graph is not None:
+            graph.check(backend, precision)
+            precision = (graph.quantize or EXACT) if precision == AUTO else precision
         for name, value in (("batch_tokens", batch_tokens), ("window_rows", window_rows)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value}: give a whole number of 1 or more")
@@ -83,7 +93,7 @@ class MultiHeadPredictor:
             raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
         for name in heads or ():
             model.check_head(name, "heads")
-        self.model = model.to(self.device)
+        self.model = model if graph is not None else model.to(self.device)
         # truncation and padding are a state of the object: another thread that uses the caller's would change them
         self.tokenizer = copy.deepcopy(tokenizer)
         self._heads = None if heads is None else list(heads)
@@ -92,7 +102,8 @@ class MultiHeadPredictor:
         self.choice: PrecisionChoice | None = None
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
-        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
+        self.batch_tokens = batch_tokens
+        self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
         token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
         # logits of texts of late, for texts that come again while the model is the same
@@ -120,7 +131,7 @@ class MultiHeadPredictor:
         dtype: str | torch.dtype | None = None,
         **settings: Any,
     ) -> "MultiHeadPredictor":
-        """A predictor of a saved model, with the tokenizer beside it.
+        """A predictor of a saved model, with the tokenizer beside it; or of a folder that `multihead-hf export` wrote.
 
         Args:
             name_or_path: folder or Hub id.
@@ -132,14 +143,19 @@ class MultiHeadPredictor:
             ValueError: as for the class; no saved multi-head model, a file of it that is missing or damaged, or a head
                 without weights.
         """
-        return cls(*load_model(name_or_path, revision=revision, token=token, dtype=dtype), **settings)
+        if graph_format(name_or_path) is not None:
+            return cls(*load_graph(name_or_path), **settings)
+        predictor = cls(*load_model(name_or_path, revision=revision, token=token, dtype=dtype), **settings)
+        predictor._runtime.keep = True
+        return predictor
 
     def predict(self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None) -> MultiHeadPredictions:
         """What each head says of each text: probabilities, decisions, and label names with scores.
 
         Args:
             texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training; also a
-                `KeyDataset` of `transformers`.
+                `KeyDataset` of `transformers`, and a pandas or polars data frame (its columns of the training, else
+                `text`).
             top_k: the `top_k` best labels of each head instead of the predicted ones.
             threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
 
@@ -170,7 +186,7 @@ class MultiHeadPredictor:
         time, so `texts` may be a generator without an end."""
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
-        rest = _several(texts)
+        rest = _several(listed(texts, self.model.config.text_columns))
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
             for row in range(len(window)):
@@ -186,9 +202,10 @@ class MultiHeadPredictor:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
         parts: list[tuple[str, ...]] = []
-        for row, text in enumerate(_several(texts)):
+        columns = self.model.config.text_columns
+        for row, text in enumerate(_several(listed(texts, columns))):
             try:
-                parts.append(tuple(text_parts(text, self.model.config.text_columns)))
+                parts.append(tuple(text_parts(text, columns)))
             except ValueError as error:
                 raise ValueError(f"text {row}: {error}") from None
             if len(parts[row]) != len(parts[0]):
@@ -218,35 +235,57 @@ class MultiHeadPredictor:
                 new.append(row)
         self.computed += len(new)
         self.cut += sum(encoded.cut[row] for row in new)
+        self._runtime.prepare(len(new), self._known_of)
         if new:
             batches = self._batches(encoded.rows, new)
             if self.chosen is None and len(new) >= WORTH_MEASURING:
                 self._choose(encoded.rows, batches)
-            tokens = ([encoded.rows[row] for row in batch] for batch in batches)
-            for batch, logits in zip(batches, self._run(tokens, self.chosen or "fp32"), strict=True):
+            tokens = [[encoded.rows[row] for row in batch] for batch in batches]
+            for batch, logits in zip(batches, self._run(tokens, self.chosen or EXACT), strict=True):
                 for name, own in logits.items():
                     found[name][batch] = own
             self._remember(encoded.keys, new, found)
         return {name: own[encoded.of] for name, own in found.items()}
 
-    def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Measure which precision is the fastest on some batches of these texts, and use it from now on.
+    @property
+    def backend(self) -> str:
+        """What computed the last texts, such as `"openvino"`."""
+        return self._runtime.backend
 
-        A lower precision is taken where it is at least a tenth faster, and of the measured texts at most one of a
-        hundred has other labels. With `precision="auto"` this is done with the first 512 texts or more.
+    def digest(self) -> str:
+        """Return what tells this model, configuration and tokenizer from others, bit by bit."""
+        tokenizer = self.tokenizer
+        tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+        about = [plain_config(self.model.config), tokens]
+        graph: SavedGraph | None = getattr(self.model, "saved_graph", None)
+        if graph is None:
+            return module_digest(self.model, about)
+        # the graph is what computes, and the model has no weights
+        return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
+
+    def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
+        """Choose the precision by some of these texts, and use it from now on.
+
+        bf16 is chosen where the processor computes in it, and where the decisions are those of fp32 but for near-ties.
+        With `precision="auto"` this is done with the first 512 texts or more.
         """
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
         """As `choose_precision`, of encoded texts."""
+        self._forget_another_model()
+        self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
-        # of short and long texts
-        some = [batches[i] for i in np.linspace(0, len(batches) - 1, min(len(batches), _MEASURED_BATCHES)).astype(int)]
-        sample = [[rows[row] for row in batch] for batch in some]
-        names = [name for name in PRECISIONS if name != "fp16" or self.device.type == "cuda"]
-        self.choice = fastest(names, sample, self._run, self.decode)
+        if self._runtime.backend != "onnx" and computes_in_bf16(self.device.type == "cpu"):
+            # of short and long texts
+            places = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
+            sample = [[rows[row] for row in batches[place]] for place in places]
+            exact, lower = ([self.decode(own) for own in self._run(sample, name)] for name in (EXACT, BF16))
+            self.choice = choose(self.model.config.heads, exact, lower, BF16)
+        else:
+            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} does not compute in bf16")
         self.use(self.choice.precision)
         return self.choice
 
@@ -270,33 +309,19 @@ class MultiHeadPredictor:
 
     def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
         """Rows of like size, the largest first (if one does not fit into memory, that shows at once)."""
+        limit = self.batch_tokens or self._runtime.batch_tokens
         sizes = {row: size_of(rows[row]) for row in which}
         batches: list[list[int]] = []
         for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
             # a batch is as wide as its first row
-            if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > self.batch_tokens:
+            if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > limit:
                 batches.append([])
             batches[-1].append(row)
         return batches
 
-    def _run(self, batches: Iterable[list[dict[str, Any]]], precision: str) -> list[Logits]:
-        """Logits of each batch. (Autocast casts the weights once for all batches within it.)"""
-        with evaluating(self.model), torch.inference_mode(), autocast(self.device, precision):
-            return [self._forward(rows) for rows in batches]
-
-    def _forward(self, rows: list[dict[str, Any]]) -> Logits:
-        """Logits of a batch; of halves of it where memory does not suffice."""
-        try:
-            batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
-            logits = self.model(**batch, heads=self.heads).logits
-            return {name: own.float().cpu().numpy() for name, own in logits.items()}
-        except (RuntimeError, MemoryError) as error:
-            if len(rows) == 1 or not should_reduce_batch_size(error):
-                raise
-        clear_device_cache(garbage_collection=True)
-        middle = len(rows) // 2
-        halves = [self._forward(part) for part in (rows[:middle], rows[middle:])]
-        return {name: np.concatenate([own[name] for own in halves]) for name in self.heads}
+    def _run(self, batches: list[list[dict[str, Any]]], precision: str) -> list[Logits]:
+        """Logits of each batch."""
+        return self._runtime.run(batches, precision, self.heads)
 
 
 def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:

@@ -14,15 +14,16 @@ from transformers.utils import logging
 
 from ..data.readers import Row, TextFile
 from ..data.readers_text import CSV, LINES, one_character, suffix_of
-from ..data.readers_typed import EXCEL, TYPED, batches_of, excel_rows, is_rows, rows_of, schema_of
+from ..data.readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, rows_of, schema_of
 from ..data.sources import HUB_NAME, no_such_file
 from ..model.head_multihead import near_names
 from .tables import fits
 
 logger = logging.get_logger(__name__)
 
-SUFFIXES = (*CSV, *LINES, *TYPED, EXCEL)
-_FIRST_ROWS = 1000  # of JSON Lines and Excel, whose columns count as known
+JSON = ".json"  # one document, which is read as a whole
+TEXTS = (*CSV, *LINES, JSON)
+_FIRST_ROWS = 1000  # of JSON and Excel, whose columns count as known
 
 
 @dataclass
@@ -90,7 +91,7 @@ def open_rows(
     texts = {
         path: TextFile(path, delimiter, encoding)
         for path in files
-        if suffix_of(path) in (*CSV, *LINES) and os.path.getsize(path)
+        if suffix_of(path) in TEXTS and os.path.getsize(path)
     }
     for recognised in filter(None, (text.recognised for text in texts.values())):
         logger.warning(recognised)
@@ -101,7 +102,7 @@ def open_rows(
     first = schemas[files[0]]
     columns = list(first.names)
     for path, own in schemas.items():
-        if suffix_of(path) in (*LINES, EXCEL):
+        if suffix_of(path) in (*LINES, JSON, EXCEL):
             columns += [name for name in own.names if name not in columns]
         elif set(own.names) != set(first.names):
             only = [name for name in own.names if name not in first.names]
@@ -154,7 +155,7 @@ def columns_of(path: Path) -> list[str]:
     if suffix_of(path) not in SUFFIXES or not path.stat().st_size:
         return []
     try:
-        schema = _schema(str(path), TextFile(str(path)) if suffix_of(path) in (*CSV, *LINES) else None)
+        schema = _schema(str(path), TextFile(str(path)) if suffix_of(path) in TEXTS else None)
     except ValueError:
         return []
     return [] if schema is None else list(schema.names)
@@ -204,7 +205,7 @@ def _files(source: str, without: Sequence[Path]) -> list[str]:
     """
     if os.path.isdir(source):
         inside = [path for path in Path(source).iterdir() if not is_within(path, without)]
-        found = sorted(str(path) for path in inside if is_rows(path) and suffix_of(path) != ".json")
+        found = sorted(str(path) for path in inside if is_rows(path))
         if not found:
             raise ValueError(f"{source}: no file in this folder ends in {', '.join(SUFFIXES)}")
         return found
@@ -215,8 +216,6 @@ def _files(source: str, without: Sequence[Path]) -> list[str]:
     if not found:
         raise ValueError(no_such_file(source))
     for path in found:
-        if suffix_of(path) == ".json":
-            raise ValueError(f"{path}: one JSON document cannot be read row by row; save it as JSON Lines (.jsonl)")
         if not is_rows(path):
             raise ValueError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
     return found

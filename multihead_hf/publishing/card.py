@@ -12,15 +12,10 @@ import numpy as np
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..utils.files import write_whole
-from .card_facts import CardFacts, is_picture, picture_path
+from .card_facts import CardFacts, check_facts, is_picture, picture_path
 from .card_markdown import MARK, model_card
 
 CARD, FACTS = "README.md", "model_card.json"
-
-"""Labels with fewer training rows are named as rare."""
-
-
-"""Facts that only a person knows, or knows better."""
 
 
 def write_card(
@@ -84,9 +79,7 @@ def read_facts(folder: str | os.PathLike) -> CardFacts:
         return CardFacts()
     try:
         facts = CardFacts(**json.loads(path.read_text(encoding="utf-8")))
-        for each, default in asdict(CardFacts()).items():
-            if default is not None and not isinstance(getattr(facts, each), type(default)):
-                raise ValueError(f"{each} is no {type(default).__name__}")
+        check_facts(facts)
         return facts
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it, and the card is made without it") from None

@@ -86,13 +86,23 @@ class ModelCardCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._evaluated = self._reported = None
+        evaluated = [entry for entry in state.log_history if any(key.startswith("eval_") for key in entry)]
+        if evaluated:  # of a run that is resumed
+            step = evaluated[-1].get("step", 0)
+            self._note_logged(state, step)
+            if self._evaluated is not None:
+                self._evaluated.step = step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the model now
-            best = [entry for entry in state.log_history if entry.get("step") == state.best_global_step]
-            sets = self._trainer.eval_dataset
-            logged = {key: value for entry in best for key, value in entry.items()}
-            self.note_evaluation(logged, list(sets) if isinstance(sets, dict) else None)
+            self._note_logged(state, state.best_global_step)
+
+    def _note_logged(self, state: Any, step: int) -> None:
+        """Remember the metrics that were logged at a step."""
+        entries = [entry for entry in state.log_history if entry.get("step") == step]
+        sets = self._trainer.eval_dataset
+        logged = {key: value for entry in entries for key, value in entry.items()}
+        self.note_evaluation(logged, list(sets) if isinstance(sets, dict) else None)
 
     def note_evaluation(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
         """Remember the metrics of an evaluation. (`on_evaluate` is told of each set alone, and not its name.)

@@ -1,8 +1,9 @@
 """What a model card tells, and what of it may be said by hand."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -85,3 +86,74 @@ def picture_path(name: str) -> str:
 
 def is_picture(path: str) -> bool:
     return re.fullmatch(rf"{ASSETS}/[a-z0-9_]+\.png", path) is not None
+
+
+def check_facts(facts: CardFacts) -> None:
+    """Check facts that come out of a file, which anybody may have written, before they become Markdown.
+
+    Raises:
+        ValueError: one has another type than it is written with, or is a place of another kind (a picture outside the
+            folder of the card, a repository that is none).
+    """
+    for name, default in asdict(CardFacts()).items():
+        value = getattr(facts, name)
+        if not isinstance(value, str if default is None else type(default)) and (value, default) != (None, None):
+            raise ValueError(f"{name} is {value!r}")
+    check_given({name: value for name in GIVEN if (value := getattr(facts, name)) is not None})
+    _each("versions", facts.versions, _text)
+    for picture in facts.pictures:
+        _each("pictures", {name: _dict("pictures", picture).get(name) for name in ("path", "title", "alt")}, _text)
+        if not is_picture(picture["path"]):
+            raise ValueError(f"pictures: {picture['path']!r} is no picture in {ASSETS}/")
+    _check_training(facts.training)
+    for evaluation in facts.evaluations:
+        _check_evaluation(_dict("evaluations", evaluation))
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    _optional(training, dict.fromkeys(("rows", "epochs", "steps"), _number))
+    for head, labels in _dict("labels", training.get("labels") or {}).items():
+        _each(head, labels, _number)
+    for name in _dict("hyperparameters", training.get("hyperparameters") or {}):
+        if not name.isidentifier():
+            raise ValueError(f"hyperparameters: {name!r} is no setting")
+
+
+def _check_evaluation(evaluation: dict[str, Any]) -> None:
+    _each("metrics", evaluation.get("metrics"), _number)
+    _optional(evaluation, {"name": _text, **dict.fromkeys(("rows", "confidence_level", "step"), _number)})
+    for head, intervals in _dict("intervals", evaluation.get("intervals") or {}).items():
+        for metric, interval in _dict(head, intervals).items():
+            if not isinstance(interval, (list, tuple)) or len(interval) != 2:
+                raise ValueError(f"intervals: {head}, {metric} is {interval!r}, and not two numbers")
+            _each(metric, dict(enumerate(interval)), _number)
+    for head, baseline in _dict("baseline", evaluation.get("baseline") or {}).items():
+        _each(head, {"rows": _dict(head, baseline).get("rows")}, _number)
+        _each(head, baseline.get("figures"), _number)
+
+
+def _optional(values: Mapping[str, Any], checks: Mapping[str, Callable[[str, Any], None]]) -> None:
+    for name, check in checks.items():
+        if values.get(name) is not None:
+            check(name, values[name])
+
+
+def _each(name: str, values: Any, check: Callable[[str, Any], None]) -> None:
+    for key, value in _dict(name, values).items():
+        check(f"{name}, {key}", value)
+
+
+def _dict(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}, and not a dict")
+    return value
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, and not a text")
+
+
+def _number(name: str, value: Any) -> None:
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} is {value!r}, and not a number")

@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME, logging
 
+from ..model.encoder_multihead import tensors_only
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..utils.files import check_free, write_files_whole
@@ -36,11 +37,6 @@ from .convert_parity import (
 
 logger = logging.get_logger(__name__)
 
-
-"""On which old and new logits are compared."""
-
-
-"""Logits that differ by more are not those of the old model, in float32."""
 
 WIMBERT_STATE, WIMBERT_LABELS = "dual_head_state.pt", "label_names.json"
 
@@ -239,9 +235,10 @@ def convert_sequence_classification(
         known = ", ".join(_MLP_HEADS)
         raise ValueError(f"the classifier of a {config.model_type!r} is none that our heads can be; known are {known}")
     first, activation, last = _MLP_HEADS[config.model_type]
-    source, info = AutoModelForSequenceClassification.from_pretrained(
-        name_or_path, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-    )
+    with tensors_only(name_or_path):
+        source, info = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     source.eval()
     if info["missing_keys"]:
         raise ValueError(f"{name_or_path} is no trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
@@ -304,6 +301,7 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
 def save_converted(converted: Converted, output: str | os.PathLike) -> None:
     """Save model and tokenizer; the folder's files are put in place when all of them are written."""
     place = Path(output)
+    converted.model.check_no_adapter(place)
     place.mkdir(parents=True, exist_ok=True)
 
     def save(folder: str) -> None:

@@ -2,12 +2,10 @@
 
 import contextlib
 import importlib
-import io
 import itertools
-import logging
+import json
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +13,37 @@ from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
 
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from . import export_onnx, export_openvino
+from ..prediction import graph_onnx, graph_openvino
+from ..prediction.graph import (
+    LogitsGraph,
+    dynamic_axes,
+    float32_copy,
+    graph_metadata,
+    quiet,
+    sample_tokens,
+    token_inputs,
+)
+from . import quantization
 from .convert import check_output
-from .export_graph import LogitsGraph, dynamic_axes, float32_copy, graph_metadata, sample_tokens, token_inputs
-from .export_parity import HeadComparison, Runner, Tokens, check_batches, check_texts, compare, labelled_batches
+from .export_parity import (
+    Batch,
+    HeadComparison,
+    Runner,
+    Tokens,
+    check_batches,
+    check_texts,
+    compare,
+    labelled_batches,
+    mean_score,
+)
+from .quantization import calibration_batches
 
-FORMATS: dict[str, Any] = {"onnx": export_onnx, "openvino": export_openvino}
+FORMATS: dict[str, Any] = {"onnx": graph_onnx, "openvino": graph_openvino}
 QUANTIZE = ("int8",)
 TOLERANCE = 1e-4
 """A graph whose logits differ by more from PyTorch's, both in float32, is refused."""
@@ -37,7 +56,8 @@ class ExportReport:
     """An exported model, and how it compares with PyTorch.
 
     Args:
-        folder: that holds the graph, its weights and the tokenizer.
+        folder: that holds the graph, its weights, the model's `config.json` and the tokenizer; `MultiHeadPredictor` and
+            `multihead-hf predict` take it like a model.
         graph: name of the graph's file.
         format: `"onnx"` or `"openvino"`.
         quantize: `"int8"`, or `None` for float32.
@@ -88,6 +108,7 @@ def export_model(
     format: str = "onnx",
     quantize: str | None = None,
     *,
+    calibration: Iterable[Any] | None = None,
     batches: Iterable[Mapping[str, Any]] | None = None,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
@@ -102,9 +123,13 @@ def export_model(
         tokenizer: its tokenizer, a fast one; `tokenizer.json` goes with the graph.
         output: folder, made as a whole or not at all.
         format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
-        quantize: `"int8"` for weights in 8 bits and activations quantised as it runs (ONNX Runtime); ONNX only. What
-            changes with it is reported, and the graph is kept.
-        batches: labelled rows to compare on too, and to judge: padded batches as `MultiHeadDataCollator` gives them.
+        quantize: `"int8"` for weights and activations in 8 bits. What changes with it is reported, and the graph is
+            kept. Heads and pooling stay in float32.
+        calibration: for int8, some hundred texts like those to be predicted, or rows with the columns of the training.
+            Ranges of activations are measured on the first 800 of them. OpenVINO needs them; without them ONNX Runtime
+            measures the ranges of each batch as it runs.
+        batches: labelled rows to compare on too, and to score: padded batches as `MultiHeadDataCollator` gives them.
+            With them OpenVINO's int8 leaves layers in float32 until the mean score is within 0.002 of float32's.
         tolerance: a graph (in float32) whose logits differ from PyTorch's by more is refused.
         overwrite: also write into a folder that holds something; what else is in it stays.
 
@@ -113,9 +138,11 @@ def export_model(
             `tokenizer.json`, an output that exists. Nothing is written then.
         ImportError: a package is missing, or too old; says what to type.
     """
-    _check_asked(model, tokenizer, format, quantize)
+    _check_asked(model, tokenizer, format, quantize, calibration is not None)
     check_output(output, [], overwrite)
     check_packages(format)
+    if calibration is not None:
+        quantization.check_packages()
     place = Path(output).resolve()
     beside = next(
         parent for parent in place.parents if parent.is_dir()
@@ -124,9 +151,10 @@ def export_model(
     model.sync_thresholds()
     try:
         with evaluating(model), tempfile.TemporaryDirectory(dir=beside, prefix=f".{place.name}.") as parent:
-            folder, report = _write(model, tokenizer, Path(parent), format, quantize, batches)
+            folder, report = _write(model, tokenizer, Path(parent), format, quantize, calibration, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
+            _save_config(model, folder)
             _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
     finally:
         for name, values in thresholds.items():
@@ -135,15 +163,20 @@ def export_model(
     return report
 
 
-def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None) -> None:
+def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, is_calibrated: bool) -> None:
     if not is_a(model, MultiHeadModel):
         raise ValueError(f"a {type(model).__name__} is no multi-head model; of an adapter, export merge_and_unload()")
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: give one of {list(FORMATS)}.{near_names(format, FORMATS)}")
     if quantize is not None and quantize not in QUANTIZE:
         raise ValueError(f"quantize {quantize!r}: give one of {list(QUANTIZE)}, or leave it out")
-    if quantize is not None and format != "onnx":
-        raise ValueError(f"quantize={quantize!r} is for format='onnx' (ONNX Runtime's quantiser), not for {format!r}")
+    if quantize is not None and format != "onnx" and not is_calibrated:
+        raise ValueError(
+            f"quantize={quantize!r} for {format!r} needs calibration: some hundred texts like those to be predicted "
+            "(--calibration rows.csv)"
+        )
+    if is_calibrated and quantize is None:
+        raise ValueError("calibration is for int8: give quantize='int8' (--quantize int8), or leave it out")
     if not tokenizer.is_fast:
         raise ValueError(
             f"a {type(tokenizer).__name__} is written in Python and has no {TOKENIZER_FILE}, without which nobody "
@@ -177,6 +210,7 @@ def _write(
     parent: Path,
     format: str,
     quantize: str | None,
+    calibration: Iterable[Any] | None,
     batches: Iterable[Mapping[str, Any]] | None,
 ) -> tuple[Path, ExportReport]:
     """The folder in `parent` with what was asked for, and how what was written there compares with the model."""
@@ -186,19 +220,28 @@ def _write(
     metadata = graph_metadata(source, tokenizer, inputs)
     outputs = {head["name"]: head["output"] for head in metadata["heads"]}
     sample = sample_tokens(source, inputs)
-    with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), _quiet():
+    with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), quiet():
         program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
         program = backend.name_and_describe(program, list(outputs.values()), metadata)
         programs = {"float32": program}
+        labelled = list(labelled_batches(batches or (), inputs))
         if quantize is not None:
-            programs[quantize] = export_onnx.quantize(program, sample)
+            texts = None if calibration is None else calibration_batches(source, tokenizer, calibration, inputs)
+            programs[quantize] = _quantized(
+                program,
+                format,
+                sample,
+                texts,
+                labelled,
+                lambda run, rows: mean_score(source.config.heads, run, outputs, rows),
+            )
     runners = {}
     for precision, own in programs.items():
         (parent / precision).mkdir()
         with _in_one_line(f"the graph ({format}, {precision}) cannot be written and opened again"):
             backend.save(own, parent / precision)
             runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
-    every = itertools.chain(check_batches(source, tokenizer, inputs), labelled_batches(batches or (), inputs))
+    every = itertools.chain(check_batches(source, tokenizer, inputs), labelled)
     found = compare(source, runners, outputs, every)
     sizes = {precision: _sizes(parent / precision) for precision in programs}
     kept = quantize or "float32"
@@ -213,6 +256,16 @@ def _write(
         quantized_heads=None if quantize is None else found[quantize],
     )
     return parent / kept, report
+
+
+def _quantized(program: Any, format: str, sample: Any, texts: Any, labelled: list[Batch], score: Any) -> Any:
+    if texts is None:
+        return graph_onnx.quantize(program, sample)
+    if format == "onnx":
+        quantized = quantization.quantize_onnx(program, texts)
+    else:
+        quantized = quantization.quantize_openvino(program, texts, labelled, score)
+    return FORMATS[format].describe(quantized, {"quantize": "int8"})
 
 
 def _told(run: Runner, what: str) -> Runner:
@@ -253,6 +306,12 @@ def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, f
             )
 
 
+def _save_config(model: MultiHeadModel, folder: Path) -> None:
+    """Save the configuration without the code that a saved model has beside it."""
+    values = {name: value for name, value in model.config.to_dict().items() if name != "auto_map"}
+    (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
     """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
     graph that is there has its own weights beside it."""
@@ -279,16 +338,3 @@ def _in_one_line(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{what}: {type(error).__name__}: {reason[:300]}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters print their progress and warn of their own code's age; what matters is compared afterwards."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from ..evaluation.metric_names import main_score_of
 from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import calibrated, decide, probabilities
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.pipeline_multihead import encode_texts, text_settings, token_limit
-from .export_graph import WINDOWS
+from ..prediction.graph import WINDOWS
 
 Tokens = dict[str, npt.NDArray[np.int64]]
 Runner = Callable[[Tokens], Mapping[str, np.ndarray]]
@@ -101,6 +102,26 @@ def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]
     """Of batches as `MultiHeadDataCollator` gives them."""
     for batch in batches:
         yield Batch({name: batch[name].numpy() for name in inputs}, batch["labels"])
+
+
+def mean_score(
+    heads: Mapping[str, HeadConfig], run: Runner, outputs: Mapping[str, str], batches: Iterable[Batch]
+) -> float:
+    """Mean over the heads of their main score, of a graph on labelled rows.
+
+    Args:
+        heads: head → its settings.
+        run: the graph.
+        outputs: head → name of its logits.
+        batches: with labels.
+    """
+    metrics = StreamingMetrics(heads)
+    for batch in batches:
+        ran = run(batch.tokens)
+        metrics.add({head: torch.from_numpy(np.array(ran[name])) for head, name in outputs.items()}, batch.labels or {})
+    figures = metrics.figures()
+    scores = [figures.get(f"{name}_{main_score_of(head)}") for name, head in heads.items()]
+    return float(np.mean([score for score in scores if score is not None]))
 
 
 def compare(

@@ -8,25 +8,18 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
-from transformers.utils import is_torch_bf16_gpu_available
 
 from ..data.mixing import STOPS
 from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.head_multihead import one_of
 from ..publishing.card_facts import check_given
+from ..utils.hardware import computes_in_bf16
 
 FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05
 EVAL_STEPS = 500  # what `TrainingArguments` takes where nothing is said
 HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
-
-
-def computes_in_bf16(on_cpu: bool) -> bool:
-    """Whether the processor (or else the accelerator) has instructions for products in bfloat16."""
-    if on_cpu:
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return is_torch_bf16_gpu_available()
 
 
 @dataclass

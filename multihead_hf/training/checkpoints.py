@@ -3,10 +3,13 @@
 import functools
 import json
 import os
+import pickle
 import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, TrainerState
+from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, has_length
 from transformers.utils import (
     ADAPTER_SAFE_WEIGHTS_NAME,
@@ -63,8 +67,10 @@ def check_same_heads(checkpoint: str, trainer: Any) -> None:
     path = os.path.join(checkpoint, CONFIG_NAME)
     if not os.path.isfile(path):
         return  # an adapter's checkpoint holds no configuration of the model
-    with open(path, encoding="utf-8") as file:
-        saved = {head["name"]: head["labels"] for head in json.load(file).get("heads", [])}
+    try:
+        saved = _saved_heads(path)
+    except (OSError, *_NOT_OURS) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
     if list(saved) != list(config.heads):
         raise ValueError(f"{checkpoint}: its heads are {list(saved)}, and the model's are {list(config.heads)}")
     for name, head in config.heads.items():
@@ -170,7 +176,9 @@ def find_problem(checkpoint: str) -> str | None:
             opens(os.path.join(checkpoint, name))
         except FileNotFoundError:
             return f"{name} is missing"
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+        except pickle.UnpicklingError:
+            return f"{name} holds more than tensors and plain values, and reading it could run code"
+        except (OSError, RuntimeError, zipfile.BadZipFile, SafetensorError, *_NOT_OURS) as error:
             return f"{name} cannot be read ({type(error).__name__}: {error})"
         return None
 
@@ -187,8 +195,8 @@ def find_problem(checkpoint: str) -> str | None:
     checks: list[tuple[str, Callable[[str], object]]] = [
         (TRAINER_STATE_NAME, _open_state),
         *((name, _open_weights) for name in weights),
-        *((name, _open_weights) for name in (HEAD_WEIGHTING_FILE,) if os.path.isfile(os.path.join(checkpoint, name))),
-        *((name, _open_zip) for name in ("optimizer.pt", "scheduler.pt", *random_states)),
+        *((name, opens) for name, opens in _OPTIONAL if os.path.isfile(os.path.join(checkpoint, name))),
+        *((name, _open_pickle) for name in ("optimizer.pt", "scheduler.pt", *random_states)),
     ]
     return next((problem for name, opens in checks if (problem := missing_or_cut(name, opens))), None)
 
@@ -206,9 +214,35 @@ def _random_states(checkpoint: str) -> list[str]:
     return ["rng_state.pth"] if os.path.isfile(os.path.join(checkpoint, "rng_state.pth")) else []
 
 
-def _open_state(path: str) -> None:
+def _read_dict(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
-        json.load(file)["global_step"]
+        found = json.load(file)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}, and not a dict")
+    return found
+
+
+def _saved_heads(path: str) -> dict[str, list[str]]:
+    """Head → labels, of a saved configuration."""
+    return {str(head["name"]): list(head["labels"]) for head in _read_dict(path).get("heads", [])}
+
+
+def _open_state(path: str) -> None:
+    found = _read_dict(path)
+    found["global_step"]
+    empty = TrainerState()
+    kinds: dict[str, Any] = {each.name: type(getattr(empty, each.name)) for each in fields(TrainerState)}
+    kinds |= {"best_model_checkpoint": str, "best_metric": Real, "best_global_step": Real, "epoch": Real}
+    for name, value in found.items():
+        kind = Real if issubclass(kinds[name], Real) else kinds[name]
+        if value is not None and kind is not type(None) and not isinstance(value, kind):
+            raise ValueError(f"{name} is {value!r}")
+    if not all(isinstance(entry, dict) for entry in found.get("log_history", [])):
+        raise ValueError("log_history is no list of dicts")
+
+
+def _open_trained(path: str) -> None:
+    _read_dict(path)
 
 
 def _open_weights(path: str) -> None:
@@ -216,9 +250,21 @@ def _open_weights(path: str) -> None:
         file.keys()
 
 
-def _open_zip(path: str) -> None:
+def _open_pickle(path: str) -> None:
     with zipfile.ZipFile(path) as file:  # the directory of what `torch.save` writes stands at the end
         file.namelist()
+    with safe_globals():  # as the Trainer reads it; the tensors stay on the disk
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+# what is raised by values of other types than those that are written
+_NOT_OURS = (ValueError, LookupError, TypeError, AttributeError)
+# files of a checkpoint that need not be there
+_OPTIONAL: list[tuple[str, Callable[[str], object]]] = [
+    (HEAD_WEIGHTING_FILE, _open_weights),
+    (CONFIG_NAME, _saved_heads),
+    (TRAINED_FILE, _open_trained),
+]
 
 
 def _checkpoints(output_dir: str) -> list[str]:

@@ -5,6 +5,7 @@ import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, Trainer, TrainerControl
@@ -225,7 +226,7 @@ class EvaluationHooks(Trainer):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows (the base class has
         the mean of batch means). They are counted batch by batch: predictions are kept for `predict` and
-        `compute_metrics` only.
+        `compute_metrics` only. An evaluation leaves the random state as it was.
 
         Raises:
             ValueError: a stream that each of several processes reads by itself.
@@ -237,6 +238,8 @@ class EvaluationHooks(Trainer):
         with (
             self._evaluation.counted(self.config.heads, wanted, gather, prefix) as evaluation,
             keeping_weights(self.model) if cast else contextlib.nullcontext(),
+            # loaders draw a seed for each pass: the run that is evaluated is the one that is not
+            torch.random.fork_rng(devices=[]),
         ):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         # gloo frees gathered tensors in threads of its own, which wait for the interpreter: a process that ends before
@@ -254,7 +257,7 @@ class EvaluationHooks(Trainer):
     ) -> Any:
         # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
         labels = inputs.get("labels")
-        rest = {key: value for key, value in inputs.items() if key != "labels"}
+        rest = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}
         ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]
         _, logits, _ = super().prediction_step(model, rest, False, ignored)
         if labels is not None:

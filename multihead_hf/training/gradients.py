@@ -94,7 +94,7 @@ class GradientCosineCallback(TrainerCallback):
         base.eval()
         try:
             with trainer.compute_loss_context_manager():
-                losses = base(**batch, heads=names).losses
+                losses = base(**batch, heads=names, return_dict=True).losses
             scaler = trainer.accelerator.scaler  # lest gradients in half precision vanish; a cosine has no scale
             gradients = {
                 name: torch.autograd.grad(

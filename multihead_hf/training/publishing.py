@@ -1,7 +1,9 @@
 """Saving and publishing of a Trainer's model."""
 
 import os
+import shutil
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
@@ -11,8 +13,10 @@ from transformers.utils import PushInProgress
 from ..evaluation.report import EvaluationReport
 from ..model.encoder_multihead import without_bars
 from ..model.unwrapping import multi_head_model
+from ..publishing.card import CARD
 from ..publishing.card_callback import ModelCardCallback
 from ..publishing.card_facts import CardFacts
+from ..utils.files import holds_model, write_files_whole
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     is_checkpoint,
@@ -60,6 +64,22 @@ class PublishingHooks(Trainer):
             self._card.write(folder)
         elif not is_checkpoint(folder):
             warn_of_lost_decisions(multi_head_model(self.model).config, folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if not self.args.should_save or not holds_model(folder):
+            super()._save(output_dir, state_dict)
+            return
+        base = multi_head_model(self.model)
+        if base is self.model:
+            base.check_no_adapter(folder)
+
+        def save(fresh: str) -> None:
+            if base is not self.model and (folder / CARD).is_file():
+                shutil.copy(folder / CARD, fresh)  # PEFT adds to the card that it finds
+            super(PublishingHooks, self)._save(fresh, state_dict)
+
+        write_files_whole(folder, save)
 
     def card_facts(self) -> CardFacts:
         """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or

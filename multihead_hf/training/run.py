@@ -16,6 +16,7 @@ from ..evaluation.tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel
+from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
 from .preparation import prepared
@@ -245,7 +246,8 @@ def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadMo
         return model, AutoTokenizer.from_pretrained(
             run.model.encoder, revision=run.model.revision, trust_remote_code=False
         )
-    model = MultiHeadModel.from_pretrained(run.model.start_from)
+    with no_larger_than_its_file(run.model.start_from):
+        model = MultiHeadModel.from_pretrained(run.model.start_from)
     for name, head in heads.items():
         if name not in model.config.heads:
             model.add_head(name, head)

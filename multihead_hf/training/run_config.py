@@ -354,18 +354,12 @@ heads:
     column: topics
     sep: "|"
     empty: none              # an empty cell: none of the labels (or missing: the row is not labelled)
-    loss: soft_f1_bce
-    loss_kwargs: {alpha: 0.15}
   mood: {}                   # one label a row; what is not said is read off the rows
 data:
   train: rows.csv
   split: {train: 0.8, validation: 0.1, test: 0.1}
-training:
+training:                    # learning rates, epochs and batches are chosen and said; each can be set here
   output_dir: runs/complaints
-  num_train_epochs: 5
-  learning_rate: 1e-4
-  head_learning_rate: 1e-3
-  per_device_train_batch_size: 16
   eval_strategy: epoch
   save_strategy: epoch
   save_total_limit: 1

@@ -249,7 +249,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
         with torch.no_grad(), self.compute_loss_context_manager():
             heads = list(self.trained_heads)
-            return model(**{**self._prepare_inputs(inputs), "heads": heads, "num_items_in_batch": totals})
+            given = {**self._prepare_inputs(inputs), "heads": heads, "return_dict": True}
+            return model(**given, num_items_in_batch=totals)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
         # counted in `get_batch_samples`; this hook also runs for evaluation batches, which count for themselves

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,10 +42,47 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+def holds_model(folder: Path) -> bool:
+    """Return whether a folder holds the configuration or the weights of a model."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return any(name in _CONFIGURATIONS or _WEIGHTS.fullmatch(name) for name in names)
+
+
 def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = "*") -> None:
     """Let `save` write files into a folder of its own inside `folder` (which is never pushed), and put those that match
-    the pattern in place when all of them are written."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="_") as fresh:
-        save(fresh)
-        for path in Path(fresh).glob(pattern):
-            os.replace(path, folder / path.name)
+    the pattern in place when all of them are written.
+
+    The configuration of a model goes away first and comes back last, and weights that the new ones do not replace go
+    with it. A process that is killed in between leaves a folder that is refused for its lack of a configuration, and
+    never the weights of one model under the labels of another. After an error the folder is as it was before.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix="_saving-") as place:
+        fresh, old = Path(place, "new"), Path(place, "old")
+        fresh.mkdir()
+        save(str(fresh))
+        names = [str(path.relative_to(fresh)) for path in sorted(fresh.rglob(pattern)) if path.is_file()]
+        for name in names:
+            with open(fresh / name, "rb+") as file:
+                os.fsync(file.fileno())
+        stale = {path.name for path in folder.iterdir() if _WEIGHTS.fullmatch(path.name)} - {*names}
+        gone = {*names, *(stale if any(map(_WEIGHTS.fullmatch, names)) else ())}
+        moves = [(folder, old, name) for name in sorted(gone, key=_is_no_configuration) if (folder / name).is_file()]
+        moves += [(fresh, folder, name) for name in sorted(names, key=_is_no_configuration, reverse=True)]
+        done: list[tuple[Path, Path, str]] = []
+        try:
+            for source, target, name in moves:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source / name, target / name)
+                done.append((source, target, name))
+        except BaseException:
+            for source, target, name in reversed(done):
+                os.replace(target / name, source / name)
+            raise
+
+
+def _is_no_configuration(name: str) -> bool:
+    return name not in _CONFIGURATIONS

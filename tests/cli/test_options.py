@@ -15,7 +15,8 @@ from multihead_hf.explanation.gradients import BASELINES
 from multihead_hf.explanation.perturbation import QUANTITIES
 from multihead_hf.model.configuration_multihead import POOLINGS
 from multihead_hf.model.head_multihead import EMPTY
-from multihead_hf.prediction.precision import AUTO, PRECISIONS
+from multihead_hf.prediction.backends import BACKENDS
+from multihead_hf.prediction.precision import PRECISIONS
 from multihead_hf.publishing.export import FORMATS, QUANTIZE
 
 
@@ -57,7 +58,8 @@ def test_a_separator_may_hold_an_equals_sign() -> None:
         ("explain", "method", METHODS),
         ("explain", "baseline", BASELINES),
         ("explain", "quantity", QUANTITIES),
-        ("predict", "precision", (AUTO, *PRECISIONS)),
+        ("predict", "precision", PRECISIONS),
+        ("predict", "backend", BACKENDS),
         ("convert", "pooling", POOLINGS),
         ("export", "format", FORMATS),
         ("export", "quantize", QUANTIZE),

@@ -327,3 +327,12 @@ def test_rows_with_too_few_fields_are_said(tmp_path: Path, caplog: pytest.LogCap
 def test_values_that_are_no_column(values: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_dataset(pd.DataFrame({"text": ["a", "b"], "y": values}))
+
+
+@pytest.mark.parametrize(
+    "cells", [("1", "1.0"), ("1", "1.00"), ("0", "-0"), ("0.5", "0.50"), ("0", "0.0"), ("1.0", "1.5"), ("1", "10.0")]
+)
+def test_what_is_written_in_two_ways_stays_apart(tmp_path: Path, cells: tuple[str, str]) -> None:
+    """As numbers they would be one label, or another than what is written."""
+    (tmp_path / "rows.csv").write_text(f"text,edition\na,{cells[0]}\nb,{cells[1]}\n")
+    assert read_dataset(tmp_path / "rows.csv")["edition"][:] == list(cells)

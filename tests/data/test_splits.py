@@ -1,5 +1,7 @@
 """Splits that keep the shares of all heads' labels, whatever is missing, and groups together."""
 
+import itertools
+import math
 import random
 from typing import Any
 
@@ -8,6 +10,8 @@ import tiny
 from datasets import Dataset, DatasetDict
 
 from multihead_hf import HeadConfig, infer_heads, prepare_dataset, split_report, stratified_split
+from multihead_hf.data.covers import find_cover
+from multihead_hf.data.splits import split_units
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
 TOPICS = [f"topic {index}" for index in range(20)]
@@ -152,3 +156,89 @@ def test_of_equal_parts_the_training_part_has_what_there_is_once() -> None:
     rows = Dataset.from_dict({"text": ["w1"] * 4, "mood": ["calm", "calm", "calm", "angry"]})
     parts = stratified_split(rows, {"mood": HEADS["mood"]}, {"test": 0.5, "train": 0.5})
     assert "angry" in parts["train"]["mood"]
+
+
+def small_table(rng: random.Random, grouped: bool) -> tuple[list[list[int]], list[list[Any]], list[float]]:
+    """Units of rows, the labels of each row, and shares."""
+    rows = rng.randint(3, 9)
+    kinds = rng.randint(1, 7)
+    labels = [
+        [("head", label) for label in sorted(rng.sample(range(kinds), rng.randint(0, min(3, kinds))))] + [("head", -1)]
+        for _ in range(rows)
+    ]
+    groups: dict[int, list[int]] = {}
+    for row in range(rows):
+        groups.setdefault(rng.randrange(rows) if grouped and rng.random() < 0.5 else row + 100, []).append(row)
+    return list(groups.values()), labels, rng.choice([[0.5, 0.5], [0.7, 0.3], [0.8, 0.1, 0.1], [0.34, 0.33, 0.33]])
+
+
+def held(labels: list[list[Any]], rows: Any) -> set[Any]:
+    return {label for row in rows for label in labels[row] if label[1] >= 0}
+
+
+def there_is_a_split(units: list[list[int]], labels: list[list[Any]], limit: int, parts: int) -> bool:
+    """Whether some units of at most so many rows hold every label, and one is left for each other part."""
+    everything = held(labels, range(len(labels)))
+    return any(
+        sum(map(len, chosen)) <= limit and held(labels, itertools.chain(*chosen)) == everything
+        for count in range(1, len(units) - parts + 2)
+        for chosen in itertools.combinations(units, count)
+    )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_split_is_found_wherever_there_is_one(grouped: bool) -> None:
+    """On 500 small tables, where all can be tried: whole rows or groups, each part with a row, the training part with
+    every label, and (of single rows) no larger than its fraction, rounded up."""
+    rng = random.Random(7)
+    outcomes = {True: 0, False: 0}
+    for _ in range(500):
+        units, labels, shares = small_table(rng, grouped)
+        limit = math.ceil(shares[0] * len(labels) - 1e-9)
+        in_groups = max(map(len, units)) > 1
+        expected = there_is_a_split(units, labels, len(labels) if in_groups else limit, len(shares))
+        parts = split_units(units, labels, shares, rng.randrange(5), 0)
+        assert sorted(itertools.chain(*parts)) == list(range(len(labels)))
+        found = held(labels, parts[0]) == held(labels, range(len(labels))) and min(map(len, parts)) > 0
+        assert found == expected, (units, labels, shares)
+        outcomes[found] += 1
+        for unit in units:
+            assert sum(bool(set(unit) & set(part)) for part in parts) == 1
+        if found and not in_groups:
+            assert len(parts[0]) <= limit
+    assert min(outcomes.values()) > 20, outcomes
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_small_table_that_can_be_split_is_split(seed: int) -> None:
+    topics = ["p", "q|s", "p|q", "p", "p|q", "p", "p", "p", "p", "q", "q", "q|r"]
+    rows = Dataset.from_dict({"text": ["w1"] * 12, "a": list("wxyzvzxwuzzw"), "t": topics})
+    heads = infer_heads(rows, columns=["a", "t"], sep={"t": "|"})
+    parts = stratified_split(rows, heads, {"train": 0.5, "validation": 0.5}, seed=seed)
+    assert [len(part) for part in parts.values()] == [6, 6]
+    assert set(parts["train"]["a"]) == set("uvwxyz")
+    assert set("".join(parts["train"]["t"])) == set("pqrs|")
+
+
+def test_a_cover_is_found_wherever_there_is_one() -> None:
+    rng = random.Random(3)
+    found_any = 0
+    for _ in range(300):
+        units = [frozenset(rng.sample(range(7), rng.randint(0, 4))) for _ in range(rng.randint(2, 8))]
+        sizes = [rng.randint(1, 3) for _ in units]
+        most_rows, most_units = rng.randint(1, 9), rng.randint(1, 5)
+        everything = frozenset().union(*units)
+        expected = any(
+            sum(sizes[place] for place in chosen) <= most_rows
+            and frozenset().union(*(units[place] for place in chosen)) == everything
+            for count in range(most_units + 1)
+            for chosen in itertools.combinations(range(len(units)), count)
+        )
+        found = find_cover(units, sizes, most_rows, most_units)
+        assert (found is not None) == expected, (units, sizes, most_rows, most_units)
+        if found is not None:
+            found_any += 1
+            assert sum(sizes[place] for place in found) <= most_rows
+            assert len(found) <= most_units
+            assert frozenset().union(*(units[place] for place in found)) == everything
+    assert 60 < found_any < 240

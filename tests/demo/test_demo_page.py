@@ -362,6 +362,10 @@ def test_limits_hold_without_the_page_as_well(server: Server) -> None:
     with httpx.Client(timeout=30, trust_env=False) as client:
         files = {"files": ("rows.csv", b"text\n" + b"w1 " * 10_000)}
         assert client.post(f"{server.url}/gradio_api/upload", files=files).status_code == 413
+        many = [("files", (f"{number}.csv", b"text\n" + b"w1 " * 3_000)) for number in range(25)]
+        assert client.post(f"{server.url}/gradio_api/upload", files=many).status_code == 413
+        unsaid = client.post(f"{server.url}/gradio_api/upload", content=iter([b"x"] * 9))
+        assert unsaid.status_code == 411
         files = {"files": ("rows.csv", b"text\n" + b"w1\n" * 21)}
         uploaded = client.post(f"{server.url}/gradio_api/upload", files=files)
         assert uploaded.status_code == 200, uploaded.text

@@ -302,6 +302,15 @@ def test_curves_of_several_evaluation_sets(arrays: dict[str, Any]) -> None:
     assert [picture.name for picture in report.training] == ["training_loss", "training_scores"]
 
 
+def test_a_resumed_run_has_the_same_pictures(arrays: dict[str, Any]) -> None:
+    """A checkpoint keeps the log with its keys sorted."""
+    history = [{"topic/1_loss": value, "mood_loss": value + 1, "loss": value, "epoch": value} for value in (1.0, 2.0)]
+    resumed = [dict(sorted(entry.items())) for entry in history]
+    one, other = (make_report(HEADS, **arrays, history=log, draws=5).training for log in (history, resumed))
+    assert [picture.data for picture in one] == [picture.data for picture in other]
+    assert len(one) == 1
+
+
 def test_logits_that_are_no_numbers(arrays: dict[str, Any]) -> None:
     for name in ("mood", "topic/1"):
         logits = {key: own.copy() for key, own in arrays["logits"].items()}

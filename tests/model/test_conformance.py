@@ -95,6 +95,18 @@ def test_the_number_of_labels_can_be_set_as_of_any_config(family: str) -> None:
     assert (len(config.id2label), len(config.label2id)) == (3, 3)
 
 
+def test_a_config_shows_no_labels_that_are_none_of_a_head(tmp_path: Path) -> None:
+    """Transformers makes up LABEL_0 and LABEL_1. (In the encoder's part of the file they stay: its common tests read the
+    encoder's config out of it and expect its defaults.)"""
+    config = MultiHeadConfig(encoder=tiny.encoder_config(), heads=tiny.two_heads())
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert {"id2label", "label2id", "num_labels"} & set(saved) == set()
+    for own in (config, MultiHeadConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert (own.id2label, own.label2id, own.num_labels) == (None, None, None)
+        assert [head.labels for head in own.heads.values()] == [tiny.TOPICS, tiny.MOODS]
+
+
 # ---- saving and loading ----
 
 

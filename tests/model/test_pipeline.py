@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import tiny
 import torch
@@ -15,7 +16,7 @@ from datasets import Dataset
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from multihead_hf import MultiHeadPipeline
+from multihead_hf import MultiHeadPipeline, MultiHeadPredictor
 
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10"]
 
@@ -169,6 +170,65 @@ def test_several_texts_that_are_no_list(texts: Any) -> None:
         pipe()(texts)
     if name != "list_iterator":
         assert pipe()(list(texts)) == pipe()(TEXTS * 20)
+
+
+ROWS = {"id": [1, 2, 3], "text": ["w1 w2", "w3", "w4 w5"], "question": ["w6", "w7", "w8"], "answer": ["w9", "w1", "w2"]}
+FRAMES = [pd.DataFrame(ROWS), pd.DataFrame(ROWS, index=[7, 7, 9]), pl.DataFrame(ROWS), pl.DataFrame(ROWS).lazy()]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=["pandas", "index", "polars", "lazy"])
+def test_a_data_frame_is_read_as_rows(frame: Any) -> None:
+    """And not as its column names, which is what one iterates over."""
+    pairs = [{"question": one, "answer": other} for one, other in zip(ROWS["question"], ROWS["answer"], strict=True)]
+    for settings, texts in ((None, ROWS["text"]), (["question"], ROWS["question"]), (["question", "answer"], pairs)):
+        model = tiny.model(text_columns=settings)
+        predictor = MultiHeadPredictor(model, tiny.tokenizer())
+        assert predictor.predict(frame)["mood"].scores == predictor.predict(texts)["mood"].scores
+        assert list(predictor.stream(frame)) == list(predictor.stream(texts))
+        one = pipeline("multi-head-text-classification", model=model, tokenizer=tiny.tokenizer())
+        assert one(frame) == one(texts)
+        assert len(one(frame)) == 3
+        assert one(frame, batch_size=2) == one(texts, batch_size=2)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_data_frame_without_the_column(library: Any) -> None:
+    frame = library.DataFrame({"id": [1, 2], "txt": ["w1", "w2"]})
+    for predict in (pipe(), MultiHeadPredictor(tiny.model(), tiny.tokenizer()).predict):
+        with pytest.raises(
+            ValueError, match=r"the data frame has no column 'text'. Did you mean 'txt'\? Its columns are"
+        ):
+            predict(frame)
+    with pytest.raises(ValueError, match=r"text 1: a text is a string.*not dict: \{'text': None\}"):
+        MultiHeadPredictor(tiny.model(), tiny.tokenizer()).predict(
+            library.DataFrame({"text": ["w1", None]}, **({"dtype": object} if library is pd else {}))
+        )
+
+
+def test_what_a_user_of_transformers_expects_of_top_k_and_function_to_apply() -> None:
+    model = tiny.model(heads=tiny.two_heads(thresholds=0.9))
+    one = pipeline("multi-head-text-classification", model=model, tokenizer=tiny.tokenizer())
+    (usual,) = one("w1 w2")
+    assert usual["topic"] == []
+    assert len(usual["mood"]) == 1
+    (everything,) = one("w1 w2", top_k=None)
+    assert {name: len(entries) for name, entries in everything.items()} == {"topic": 3, "mood": 2}
+    assert one("w1 w2", function_to_apply="default", top_k=None) == [everything]
+    with torch.no_grad():
+        logits = model(**tiny.tokenizer()("w1 w2", return_tensors="pt")).logits
+    for function, expected in (
+        ("none", lambda values: values),
+        ("sigmoid", torch.sigmoid),
+        ("softmax", lambda values: values.softmax(-1)),
+    ):
+        (found,) = one("w1 w2", function_to_apply=function, top_k=None)
+        for name, entries in found.items():
+            by_label = {entry["label"]: entry["score"] for entry in entries}
+            values = [by_label[label] for label in model.config.heads[name].labels]
+            assert values == pytest.approx(expected(logits[name][0]).tolist(), abs=1e-6)
+            assert [entry["score"] for entry in entries] == sorted(values, reverse=True)
+    with pytest.raises(ValueError, match=r"unknown function_to_apply 'softmaxx'. Did you mean 'softmax'"):
+        one("w1", function_to_apply="softmaxx")
 
 
 def test_what_is_no_text_is_shown_in_short() -> None:

@@ -50,6 +50,8 @@ def written(rows: list[dict[str, Any]], path: Path) -> Path:
         frame.to_parquet(path)
     elif path.suffix == ".jsonl":
         frame.to_json(path, orient="records", lines=True)
+    elif ".json" in path.suffixes:
+        frame.to_json(path, orient="records")
     elif path.suffix == ".arrow":
         table = pa.Table.from_pandas(frame)
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -69,7 +71,7 @@ def assert_predictions(found: list[dict[str, Any]], saved: Path, numbers: list[i
         assert row["predicted_mood_score"] == pytest.approx(own["mood"][0]["score"], abs=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".json.gz", ".jsonl", ".parquet", ".arrow"])
 def test_every_kind_of_input(saved: Path, tmp_path: Path, suffix: str) -> None:
     source = written(ROWS, tmp_path / f"rows{suffix}")
     report = predict_files(predictor(saved), str(source), tmp_path / "out.parquet")
@@ -78,6 +80,22 @@ def test_every_kind_of_input(saved: Path, tmp_path: Path, suffix: str) -> None:
     assert_predictions(found, saved)
     assert [row["id"] for row in found] == [row["id"] for row in ROWS]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", source.name]
+
+
+def test_bad_rows_of_a_json_document(saved: Path, tmp_path: Path) -> None:
+    rows: list[Any] = [{"text": "w1 \U0001f600"}, 5, {"text": None}, {"text": "\ud800"}, {"text": "w2", "more": 1}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    report = predict_files(predictor(saved), str(tmp_path / "rows.json"), tmp_path / "out.jsonl")
+    assert (report.rows, report.bad_rows) == (2, 3)
+    errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
+    assert [error["place"] for error in errors] == [f"{tmp_path / 'rows.json'}, row {row}" for row in (1, 2, 3)]
+    found = [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert found == ["w1 \U0001f600", "w2"]
+    assert ["object is expected" in errors[0]["error"], "lone surrogate" in errors[2]["error"]] == [True, True]
+    (tmp_path / "cut.json").write_text(json.dumps(rows)[:-9])
+    with pytest.raises(ValueError, match=r"cut.json cannot be read"):
+        predict_files(predictor(saved), str(tmp_path / "cut.json"), tmp_path / "other.jsonl")
+    assert not (tmp_path / "other.jsonl").exists()
 
 
 def test_every_kind_of_output(saved: Path, tmp_path: Path) -> None:
@@ -625,7 +643,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"rows\.csv is the input", output="rows.csv")
     refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
     refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
-    refused(r"save it as JSON Lines", given=str(_empty(tmp_path / "a.json")))
+    refused(r"a\.json holds no row", given=str(_empty(tmp_path / "a.json")))
     refused(r"empty\.csv holds no row", given=str(_empty(tmp_path / "empty.csv")))
     refused(r"empty\.jsonl holds no row", given=str(_empty(tmp_path / "empty.jsonl")))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")

@@ -1,6 +1,7 @@
 """The model card: a pure function of configuration and facts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,40 @@ def test_facts_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / FACTS).write_text(content)
         with pytest.raises(ValueError, match="delete it, and the card is made without it"):
             read_facts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pictures": [{"path": "javascript:alert(1)", "title": "x", "alt": "x"}]}, "is no picture in assets/"),
+        ({"pictures": [{"path": "assets/../../etc/passwd.png", "title": "x", "alt": "x"}]}, "is no picture"),
+        ({"pictures": [{"path": "assets/a.png"}]}, "pictures, title is None"),
+        ({"pictures": ["assets/a.png"]}, "is 'assets/a.png', and not a dict"),
+        ({"base_model": "x)](javascript:alert(1)"}, "which is no repository on the Hub"),
+        ({"datasets": ["me/rows](http://evil)"]}, "which is no repository on the Hub"),
+        ({"datasets": [5]}, "give texts"),
+        ({"language": "nl"}, "language is 'nl'"),
+        ({"license": 5}, "license is 5"),
+        ({"model_id": ["me/x"]}, "model_id is"),
+        ({"versions": {"torch": None}}, "versions, torch is None"),
+        ({"evaluations": [5]}, "evaluations is 5, and not a dict"),
+        ({"evaluations": [{"metrics": {"mood_f1": "high"}}]}, "metrics, mood_f1 is 'high'"),
+        ({"evaluations": [{}]}, "metrics is None, and not a dict"),
+        ({"evaluations": [{"metrics": {}, "intervals": {"mood": {"f1": [1]}}}]}, "and not two numbers"),
+        ({"evaluations": [{"metrics": {}, "baseline": {"mood": {"rows": 1}}}]}, "mood is None, and not a dict"),
+        ({"training": {"labels": {"mood": [1, 2]}}}, "mood is"),
+        ({"training": {"rows": "many"}}, "rows is 'many', and not a number"),
+        ({"training": {"hyperparameters": {"` [x](y) `": 1}}}, "is no setting"),
+    ],
+)
+def test_facts_that_somebody_changed_never_reach_a_card(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_card(tmp_path, config(), full())
+    path = tmp_path / FACTS
+    assert read_facts(tmp_path) == full()
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        read_facts(tmp_path)
+    assert str(path) in str(error.value)
 
 
 def test_what_is_given() -> None:

@@ -11,7 +11,13 @@ import tiny
 import torch
 from command_line import cli
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    pipeline,
+)
 from typer import BadParameter
 
 from multihead_hf import MultiHeadModel
@@ -254,6 +260,25 @@ def test_no_pickle_is_run(tmp_path: Path) -> None:
             (folder / "dual_head_state.pt").write_bytes(content)
         with pytest.raises(ValueError, match="is refused: it is damaged, or" if content else r"values \(posix.mkdir\)"):
             convert_wimbert(folder)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_pickle_of_a_classifier_or_an_encoder_is_run(tmp_path: Path) -> None:
+    old = BertForSequenceClassification(tiny.encoder_config())
+    old.save_pretrained(tmp_path / "old")
+    tiny.tokenizer().save_pretrained(tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    torch.save({"x": Harmful(str(tmp_path / "run"))}, tmp_path / "old" / "pytorch_model.bin")
+    said = r"old: its weights are a pickle that is damaged or holds more than tensors, and reading it could run code"
+    with pytest.raises(ValueError, match=said):
+        convert_sequence_classification(tmp_path / "old", "mood")
+    with pytest.raises(ValueError, match=said):
+        MultiHeadModel.from_encoder(tmp_path / "old", tiny.two_heads())
+    tiny.model().save_pretrained(tmp_path / "new")
+    (tmp_path / "old" / "pytorch_model.bin").rename(tmp_path / "new" / "pytorch_model.bin")
+    (tmp_path / "new" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=said.replace("old:", "new:")):
+        MultiHeadModel.from_pretrained(tmp_path / "new", use_safetensors=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -17,9 +17,17 @@ from packaging.version import parse
 from sklearn.metrics import f1_score
 from transformers import CanineTokenizer, pipeline
 
-from multihead_hf import HeadConfig, MultiHeadDataCollator, MultiHeadModel, export_model, prepare_dataset
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadDataCollator,
+    MultiHeadModel,
+    MultiHeadPredictor,
+    export_model,
+    prepare_dataset,
+)
 
 onnx_ir = pytest.importorskip("onnx_ir")
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 try:
     from transformers.exporters import ExportedModel  # noqa: F401
@@ -28,7 +36,7 @@ except ImportError:
 if parse(torch.__version__) < parse("2.11"):
     pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
 
-from multihead_hf.publishing import export_onnx  # noqa: E402
+from multihead_hf.prediction import graph_onnx  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MULTI = "multi_label_classification"
@@ -73,7 +81,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     folder = tmp_path_factory.mktemp("exported") / "graph"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_onnx, "trace", recorded(export_onnx.trace, kept))
+        patch.setattr(graph_onnx, "trace", recorded(graph_onnx.trace, kept))
         report = export_model(made(), tokenizer_of(), folder)
     return Traced(kept[0], folder, report)
 
@@ -90,7 +98,7 @@ def recorded(trace: Callable, kept: list[Any]) -> Callable:
 @pytest.fixture
 def quick(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models with the weights of `made()` need not be traced again, whatever their texts and decisions are."""
-    monkeypatch.setattr(export_onnx, "trace", lambda *_: onnx_ir.from_proto(traced.proto))
+    monkeypatch.setattr(graph_onnx, "trace", lambda *_: onnx_ir.from_proto(traced.proto))
 
 
 def padded(rows: int, length: int, side: str = "right") -> dict[str, torch.Tensor]:
@@ -317,6 +325,72 @@ def test_int8(quick: None, tmp_path: Path) -> None:
     assert f"{expected:.4f}, {report.heads['topic'].score:.4f} (f1_micro)" in str(report)
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_static_int8_of_onnx(quick: None, tmp_path: Path, labelled: bool) -> None:
+    model, tokenizer = made(), tokenizer_of()
+    rows = prepare_dataset(tiny.table(20).remove_columns("mood"), tokenizer, model)
+    batches = [MultiHeadDataCollator(tokenizer, model)(list(rows))] if labelled else None
+    report = export_model(model, tokenizer, tmp_path / "graph", quantize="int8", calibration=TEXTS, batches=batches)
+    graph = onnx.load(tmp_path / "graph" / "model.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert "QuantizeLinear" in kinds
+    quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    of_heads = [node for node in products if any("heads" in name for name in node.input)]
+    assert len(of_heads) >= len(HEADS)
+    assert not any(quantized & set(node.input) for node in of_heads)
+    check_predictions(model, tmp_path / "graph", report)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_static_int8_of_openvino(tmp_path: Path, labelled: bool) -> None:
+    model, tokenizer = made(), tokenizer_of()
+    rows = prepare_dataset(tiny.table(20).remove_columns("mood"), tokenizer, model)
+    batches = [MultiHeadDataCollator(tokenizer, model)(list(rows))] if labelled else None
+    options = {"quantize": "int8", "calibration": TEXTS, "batches": batches}
+    report = export_model(model, tokenizer, tmp_path / "graph", "openvino", **options)
+    assert sum(report.files.values()) < report.float32_bytes
+    if labelled:
+        assert report.quantized_heads is not None
+        topic = report.quantized_heads["topic"]
+        assert topic.score is not None
+        assert topic.score >= (topic.model_score or 0) - 0.002
+    check_predictions(model, tmp_path / "graph", report)
+
+
+def check_predictions(model: MultiHeadModel, folder: Path, report: Any) -> None:
+    """A predictor takes the folder like a model, and says what is in the report."""
+    assert max(own.difference for own in report.heads.values()) < 1e-4
+    assert max(own.difference for own in report.quantized_heads.values()) > 1e-3
+    predictor = MultiHeadPredictor.from_pretrained(str(folder))
+    assert (predictor.backend, predictor.chosen) == (report.format, "int8")
+    found = predictor.predict(TEXTS)
+    exact = MultiHeadPredictor(model, tokenizer_of(), device="cpu", backend="torch", precision="fp32").predict(TEXTS)
+    assert list(found) == list(exact)
+    for name, own in found.items():
+        difference = (own.probabilities - exact[name].probabilities).abs()
+        assert 0 < float(difference.mean()) < 0.1
+    for settings, message in (
+        ({"precision": "fp32"}, "holds a graph in int8, and not in 'fp32'"),
+        ({"backend": "torch"}, f"holds a graph for {report.format}, and not for 'torch'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MultiHeadPredictor.from_pretrained(str(folder), **settings)
+
+
+def test_calibration_is_checked(quick: None, tmp_path: Path) -> None:
+    model, tokenizer = made(), tokenizer_of()
+    for options, message in (
+        ({"format": "openvino", "quantize": "int8"}, r"needs calibration: some hundred texts .*--calibration rows.csv"),
+        ({"calibration": TEXTS}, r"calibration is for int8: give quantize='int8'"),
+        ({"calibration": [], "quantize": "int8"}, "calibration has no rows"),
+        ({"calibration": [{"txet": "w1"}], "quantize": "int8"}, "calibration row 0: .*'text'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export_model(model, tokenizer, tmp_path / "graph", **options)
+    assert not (tmp_path / "graph").exists()
+
+
 def test_what_was_there_stays_until_the_new_is_whole(quick: None, tmp_path: Path) -> None:
     folder = tmp_path / "graph"
     folder.mkdir()
@@ -347,7 +421,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.Mo
         export_model(model, tokenizer, tmp_path / "x", "onx")
     with pytest.raises(ValueError, match="quantize 'int4': give one of"):
         export_model(model, tokenizer, tmp_path / "x", quantize="int4")
-    with pytest.raises(ValueError, match="quantize='int8' is for format='onnx'"):
+    with pytest.raises(ValueError, match="quantize='int8' for 'openvino' needs calibration"):
         export_model(model, tokenizer, tmp_path / "x", "openvino", "int8")
     with pytest.raises(ValueError, match="a CanineTokenizer is written in Python and has no tokenizer"):
         export_model(model, CanineTokenizer(), tmp_path / "x")

@@ -166,6 +166,45 @@ def test_figures_of_an_earlier_step_say_so(tmp_path: Path) -> None:
     assert "were taken at step 0, before training went on" in (tmp_path / CARD).read_text()
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_that_is_resumed_at_its_end_keeps_its_evaluation(tmp_path: Path, several: bool) -> None:
+    """Killed after its last checkpoint, it evaluates no more."""
+    settings = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 6, "max_steps": 6}
+    rows = tiny.table(48)
+
+    def made() -> MultiHeadTrainer:
+        sets = {"one": rows.select(range(16)), "two": rows.select(range(16, 32))} if several else rows
+        args = arguments(tmp_path / "out", **settings)
+        return MultiHeadTrainer(tiny.model(), args, None, rows, sets, tiny.tokenizer())
+
+    first = made()
+    first.train()
+    first.save_model()
+    expected = read_facts(tmp_path / "out").evaluations
+    assert len(expected) == 1 + several
+    again = made()
+    again.train(resume_from_checkpoint=True)
+    again.save_model()
+    assert again.state.global_step == 6
+    found = read_facts(tmp_path / "out").evaluations
+    assert [(own.get("step"), own["name"]) for own in found] == [(own.get("step"), own["name"]) for own in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one["metrics"] == pytest.approx(other["metrics"])
+    # of an evaluation before the last step that is said
+    early = made()
+    early.train(resume_from_checkpoint=True)
+    entries = early.state.log_history
+    assert [entry["step"] for entry in entries if "eval_loss" in entry or "eval_one_loss" in entry][-1] == 6
+    early.state.log_history = [{**entry, "step": 4} for entry in entries if entry["step"] == 6]
+    early._card.on_train_begin(early.args, early.state, early.control)
+    assert {own["step"] for own in early.card_facts().evaluations} == {4}
+    # a fresh run has none
+    fresh = made()
+    fresh.args.eval_strategy = "no"
+    fresh.train()
+    assert fresh.card_facts().evaluations == []
+
+
 def test_heads_whose_names_end_alike(tmp_path: Path) -> None:
     heads = {"mood": tiny.two_heads()["mood"], "user_mood": tiny.two_heads()["mood"]}
     trainer = trainer_for(tmp_path, model=tiny.model(heads=heads), max_steps=1)

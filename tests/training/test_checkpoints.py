@@ -119,6 +119,44 @@ def test_an_incomplete_checkpoint_is_refused(tmp_path: Path, name: str, damage: 
     assert trainer.state.global_step == 3
 
 
+class Evil:
+    def __reduce__(self) -> Any:
+        return (exec, ("raise SystemExit('code of a checkpoint has run')",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("trainer_state.json", [], "trainer_state.json cannot be read"),
+        ("trainer_state.json", {"global_step": "3"}, "global_step is '3'"),
+        ("trainer_state.json", {"global_step": 3, "log_history": [5]}, "log_history is no list of dicts"),
+        ("trainer_state.json", {"global_step": 3, "best_model_checkpoint": 5}, "best_model_checkpoint is 5"),
+        ("trainer_state.json", {"global_step": 3, "unknown": 5}, "KeyError: 'unknown'"),
+        ("config.json", [], "config.json cannot be read"),
+        ("config.json", {"heads": 5}, "config.json cannot be read"),
+        ("config.json", {"heads": [{"name": "topic"}]}, "config.json cannot be read"),
+        ("trained_parameters.json", [], "trained_parameters.json cannot be read"),
+        *(
+            (name, Evil(), f"{name} holds more than tensors")
+            for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+        ),
+    ],
+)
+def test_a_checkpoint_with_strange_values_is_refused(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    settings = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tmp_path / "out", **settings).train()
+    path = tmp_path / "out" / "checkpoint-1" / name
+    assert path.is_file()
+    if isinstance(content, Evil):
+        torch.save(content, path)
+    else:
+        path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message) as error:
+        trainer_for(tmp_path / "out", **{**settings, "max_steps": 2}).train(resume_from_checkpoint=True)
+    assert "checkpoint-1" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_streams_incomplete_last_step_is_left_out(tmp_path: Path) -> None:
     """10 rows in steps of 2 × 2 rows: two steps an epoch, and nothing of the last two rows in the next one."""
     rows = prepare_dataset(tiny.table(10), tiny.tokenizer(), still())

@@ -68,9 +68,9 @@ def test_nothing_is_said_again_after_infer_heads(path: Path, tmp_path: Path) -> 
         assert found["loss"] == pytest.approx(metrics["eval_loss"], rel=1e-5)
     printed = json.loads(cli("evaluate", tmp_path / "out", path, "--json").stdout)
     assert printed["topic_f1_micro"] == pytest.approx(metrics["eval_topic_f1_micro"])
-    assert confidence_intervals(model, path, tokenizer=tokenizer, draws=10).rows["topic"] == 40
+    assert confidence_intervals(model, path, tokenizer=tokenizer, n_resamples=10).rows["topic"] == 40
     assert tune_thresholds(model, path, min_support=1, tokenizer=tokenizer).heads
-    assert write_report(model, path, tmp_path / "report", tokenizer=tokenizer, draws=10).heads["topic"].rows == 40
+    assert write_report(model, path, tmp_path / "report", tokenizer=tokenizer, n_resamples=10).heads["topic"].rows == 40
     tuned = cli("tune-thresholds", tmp_path / "out", path, "--split", "train", "--dry-run")
     assert "these rows are not in parts" in tuned.stderr
     assert cli("tune-thresholds", tmp_path / "out", path, "--dry-run", "--json").returncode == 0
@@ -111,7 +111,7 @@ def test_the_trainer_and_the_commands_ask(path: Path, tmp_path: Path) -> None:
     for call in (
         lambda: evaluated(model, rows, tiny.tokenizer()),
         lambda: tune_thresholds(model, rows, tokenizer=tiny.tokenizer()),
-        lambda: write_report(model, rows, tmp_path / "report", tokenizer=tiny.tokenizer(), draws=10),
+        lambda: write_report(model, rows, tmp_path / "report", tokenizer=tiny.tokenizer(), n_resamples=10),
     ):
         with pytest.raises(ValueError, match=ASKED):
             call()

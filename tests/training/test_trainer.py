@@ -725,3 +725,36 @@ def test_the_training_labels_are_counted_once(tmp_path: Path, monkeypatch: pytes
     trainer.save_model(str(tmp_path / "saved"))
     assert (tmp_path / "saved" / "README.md").is_file()
     assert counted == [trainer.train_dataset]
+
+
+# ---- the random state ----
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {
+            "dataloader_num_workers": 1,
+            "dataloader_persistent_workers": True,
+            "freeze_encoder": True,
+            "cache_features": True,
+        },
+    ],
+    ids=["plain", "persistent workers"],
+)
+def test_an_evaluation_does_not_change_what_is_trained(tmp_path: Path, settings: dict) -> None:
+    """Loaders draw a seed from the random state for each pass, that of the dropout."""
+    runs = []
+    for extra in ({}, {"eval_strategy": "steps", "eval_steps": 2}, {"eval_strategy": "steps", "eval_steps": 4}):
+        model = tiny.model(heads=tiny.two_heads(dropout=0.3))
+        before = weights(model)
+        trainer = trainer_for(tmp_path, model=model, max_steps=8, learning_rate=1e-2, **settings, **extra)
+        trainer.train()
+        assert len([entry for entry in trainer.state.log_history if "eval_loss" in entry]) == (
+            8 // extra["eval_steps"] if extra else 0
+        )
+        runs.append(weights(trainer.model))
+        assert any(not torch.equal(value, before[key]) for key, value in runs[-1].items())
+    for other in runs[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in runs[0].items())

@@ -1,14 +1,15 @@
 """ONNX: the graph through transformers' exporter, its metadata, ONNX Runtime's quantiser, and running it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from .export_graph import METADATA, as_strings
+from .graph import METADATA, as_strings
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 GRAPH_FILE = "model.onnx"
@@ -46,6 +47,11 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
     for value in program.graph.outputs:
         value.shape = Shape(["batch", value.shape[-1]])
     program.metadata_props.clear()
+    return describe(program, metadata)
+
+
+def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+    """Put metadata into the graph, and return it."""
     program.metadata_props.update({f"{METADATA}.{key}": text for key, text in as_strings(metadata).items()})
     return program
 
@@ -67,12 +73,8 @@ def quantize(program: Any, sample: dict[str, Any]) -> Any:
 
 
 def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The saved graph, ready to run on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+    """Return a function that runs the saved graph on the CPU, one batch at a time."""
+    session = _session(folder, 0)
     takes = [each.name for each in session.get_inputs()]
     names = [each.name for each in session.get_outputs()]
 
@@ -80,3 +82,42 @@ def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.nd
         return dict(zip(names, session.run(names, {name: tokens[name] for name in takes}), strict=True))
 
     return run
+
+
+def compiled(
+    folder: Path, precision: str, threads: int
+) -> Callable[[Iterable[Mapping[str, np.ndarray]], Sequence[str]], list[list[np.ndarray]]]:
+    """Return a function that computes some outputs of many batches, as many batches at a time as there are threads.
+
+    Args:
+        folder: that holds the graph.
+        precision: `"fp32"`, or `"int8"` of a graph that is quantized.
+        threads: CPU threads.
+    """
+    session = _session(folder, 1)  # threads are for batches side by side
+    takes = [each.name for each in session.get_inputs()]
+
+    def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
+        def one(tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            return session.run(list(names), {name: tokens[name] for name in takes})
+
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(one, batches))
+
+    return run
+
+
+def _session(folder: Path, threads: int) -> Any:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+
+
+def metadata(folder: Path) -> dict[str, Any]:
+    """Return what a saved graph says of itself."""
+    found = _session(folder, 1).get_modelmeta().custom_metadata_map
+    return {key: json.loads(found[f"{METADATA}.{key}"]) for key in ("heads", "text", "quantize")}

@@ -1,9 +1,13 @@
 """What is exported: the graph from tokens to the logits of every head, and what a program must know to read them."""
 
+import contextlib
 import copy
 import inspect
+import io
 import json
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -151,3 +155,16 @@ def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]
 def dynamic_axes(sample: Mapping[str, Tensor]) -> dict[str, dict[int, Any]]:
     """For torch.export: every axis of the inputs may have any size."""
     return {name: dict.fromkeys(range(tokens.dim()), torch.export.Dim.DYNAMIC) for name, tokens in sample.items()}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence exporters, which print their progress and warn about their own code."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

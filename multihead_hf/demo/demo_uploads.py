@@ -1,0 +1,57 @@
+"""How much may be uploaded to the demo page, in one request and altogether.
+
+This file is copied into Spaces: the standard library only.
+"""
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+_OVERHEAD = 65_536  # bytes of a request that are not the file's
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+
+class UploadLimit:
+    """An ASGI middleware that refuses uploads beyond a limit before they are read. (gradio limits each file of a
+    request, of which there may be any number.)
+
+    Args:
+        app: to be protected.
+        max_file: bytes of a file, and so of a request, at most.
+        max_kept: bytes of all uploads that may still lie on the disk, at most.
+        seconds: after which an upload has been deleted.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], max_file: int, max_kept: int, seconds: float) -> None:
+        self._app = app
+        self._max_request, self._max_kept, self._seconds = max_file + _OVERHEAD, max_kept, seconds
+        self._kept: deque[tuple[float, int]] = deque()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Pass a request on, or answer it with 411, 413 or 429."""
+        is_upload = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/upload")
+        refusal = self._refusal(dict(scope["headers"]).get(b"content-length")) if is_upload else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        status, sentence = refusal
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": sentence.encode()})
+
+    def _refusal(self, length: bytes | None) -> tuple[int, str] | None:
+        """Status and sentence; `None` where the upload is taken, which is noted."""
+        if length is None or not length.isdigit():
+            return 411, "Say the length of the upload (Content-Length)"
+        size, now = int(length), time.monotonic()
+        if size > self._max_request:
+            return 413, "The upload is larger than the maximum allowed size: upload one file, and split a large one"
+        while self._kept and self._kept[0][0] < now - self._seconds:
+            self._kept.popleft()
+        if sum(kept for _, kept in self._kept) + size > self._max_kept:
+            return 429, "Too many files were uploaded lately: try again in an hour"
+        self._kept.append((now, size))
+        return None

@@ -1,0 +1,82 @@
+"""The texts in what a user gives: strings, pairs, rows, data frames.
+
+This file travels with every saved model. It needs the standard library only.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .values_multihead import near_names
+
+_FRAMES = ("DataFrame", "LazyFrame")  # of pandas and polars, which need not be installed
+
+
+def listed(texts: Any, columns: Sequence[str] | None) -> Any:
+    """The rows of a pandas or polars data frame as a list; anything else as it is.
+
+    Args:
+        texts: what was given.
+        columns: those of the training; a data frame without them is read as `text` (and `text_pair`).
+
+    Raises:
+        ValueError: the data frame has no such column; says which ones it has.
+    """
+    library, kind = type(texts).__module__.partition(".")[0], type(texts).__name__
+    if library not in ("pandas", "polars") or kind not in _FRAMES:
+        return texts
+    frame = texts.collect() if kind == "LazyFrame" else texts
+    trained = list(columns or ["text"])
+    known = trained if set(trained) <= set(frame.columns) else ["text"]
+    if known == ["text"] and "text_pair" in frame.columns:
+        known = ["text", "text_pair"]
+    missing = [column for column in known if column not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"the data frame has no column {trained[0]!r}.{near_names(trained[0], map(str, frame.columns))} Its "
+            f"columns are {list(frame.columns)}; texts are read from {trained}: frame.rename(columns={{...}}), or "
+            'frame["..."].to_list()'
+        )
+    return frame[known].to_dicts() if library == "polars" else frame[known].to_dict("records")
+
+
+def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
+    """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
+    row with the columns of the training (without `columns` that is `"text"`) and any others.
+
+    Raises:
+        ValueError: anything else; says what was expected.
+    """
+    parts = [text]
+    if isinstance(text, Mapping):
+        known = trained = list(columns or ["text"])
+        if not all(column in text for column in trained) or trained == ["text"]:
+            known = ["text", "text_pair"] if "text_pair" in text else ["text"]
+            further = [str(key) for key in text if key not in known]
+            # a misspelt second text is no further column
+            misspelt = "text_pair" not in known and near_names("text_pair", further, cutoff=0.8)
+            if not set(known) <= set(text) or misspelt or (further and trained != ["text"]):
+                raise ValueError(
+                    "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
+                    f"({trained}); this one has {list(text)}"
+                )
+        parts = [text[column] for column in known]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(
+            "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
+            f"{columns or ['text']}; not {type(text).__name__}: {shortened(text)}"
+        )
+    if columns is not None and len(columns) > len(parts):
+        first, second = columns
+        raise ValueError(
+            f"the model reads pairs of texts, {{{first!r}: …, {second!r}: …}}, and this is one text: {shortened(text)}"
+        )
+    for part in parts:
+        if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
+            raise ValueError(f"a text holds half of a character (a lone surrogate), which is no text: {part!r}")
+    return parts
+
+
+def shortened(given: Any) -> str:
+    """So much of a value that it is known again, in one line."""
+    shown = " ".join(repr(given).split())
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"

@@ -1,0 +1,251 @@
+"""The runtimes that compute logits on a CPU in PyTorch's place: a graph of the model, made once and kept.
+
+PyTorch computes in `MultiHeadPredictor` itself. A graph holds all heads, and is that of one state of the model.
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from huggingface_hub import constants
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..data.collator import pad_tokens
+from ..model.digest import files_digest, module_digest, plain_config
+from ..model.head_multihead import near_names
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
+from . import graph_onnx, graph_openvino
+from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
+from .precision import AUTO, BF16, EXACT
+
+logger = logging.get_logger(__name__)
+
+TORCH, OPENVINO = "torch", "openvino"
+GRAPHS: dict[str, ModuleType] = {OPENVINO: graph_openvino, "onnx": graph_onnx}
+BACKENDS = (AUTO, TORCH, *GRAPHS)
+TOLERANCE = 1e-3
+"""A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
+
+_DIGEST = "digest"
+
+Logits = dict[str, npt.NDArray[np.float32]]
+
+
+def check_backend(backend: str, device: torch.device) -> None:
+    """Check that a backend exists, is installed and computes on the device.
+
+    Args:
+        backend: as it was given.
+        device: that the predictor uses.
+
+    Raises:
+        ValueError: an unknown backend, or one that does not compute on this device.
+        ImportError: its package is missing; the message has the line to type.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"Unknown backend {backend!r}.{near_names(backend, BACKENDS)} Use one of: {', '.join(BACKENDS)}"
+        )
+    if backend in GRAPHS and device.type != "cpu":
+        raise ValueError(
+            f"backend={backend!r} computes on a CPU, and the device is {device}: use backend='torch', or device='cpu'"
+        )
+    if backend in GRAPHS and not is_installed(backend):
+        raise ImportError(
+            f'backend={backend!r} needs {" and ".join(GRAPHS[backend].PACKAGES)}: pip install "multihead-hf[{backend}]"'
+        )
+
+
+def is_installed(backend: str) -> bool:
+    """Return whether the packages of a graph backend are there."""
+    return all(importlib.util.find_spec(package) is not None for package in GRAPHS[backend].PACKAGES)
+
+
+class CompiledGraph:
+    """Computes the logits of token rows with a compiled graph.
+
+    Args:
+        backend: `"openvino"` or `"onnx"`.
+        folder: that holds the graph.
+        outputs: head → name of its output.
+        precision: `"fp32"` or `"bf16"`, what the products are computed in.
+    """
+
+    def __init__(
+        self, backend: str, folder: str | os.PathLike[str], outputs: Mapping[str, str], precision: str
+    ) -> None:
+        self.outputs = dict(outputs)
+        self._compute = GRAPHS[backend].compiled(Path(folder), precision, torch.get_num_threads())
+
+    def run(
+        self, batches: Iterable[Sequence[Mapping[str, Any]]], tokenizer: PreTrainedTokenizerBase, heads: Sequence[str]
+    ) -> list[Logits]:
+        """Compute the logits of batches of token rows.
+
+        Args:
+            batches: unpadded rows, as the tokenizer gives them.
+            tokenizer: pads them.
+            heads: names of the heads that are wanted.
+
+        Returns:
+            For each batch head → logits (rows, labels).
+        """
+        padded = ({name: own.numpy() for name, own in pad_tokens(tokenizer, list(rows)).items()} for rows in batches)
+        names = [self.outputs[head] for head in heads]
+        return [dict(zip(heads, values, strict=True)) for values in self._compute(padded, names)]
+
+
+@dataclass
+class SavedGraph:
+    """A graph that was exported, and is predicted with as it is.
+
+    Args:
+        backend: `"openvino"` or `"onnx"`.
+        folder: that holds it.
+        outputs: head → name of its output.
+        quantize: `"int8"`, or `None` for float32.
+    """
+
+    backend: str
+    folder: str
+    outputs: dict[str, str]
+    quantize: str | None
+
+    def check(self, backend: str, precision: str) -> None:
+        """Check what was asked for against what the graph is.
+
+        Raises:
+            ValueError: it is for another backend, or in another precision.
+        """
+        if backend not in (AUTO, self.backend):
+            raise ValueError(
+                f"{self.folder} holds a graph for {self.backend}, and not for {backend!r}: leave backend out"
+            )
+        own = self.quantize or EXACT
+        if precision not in (AUTO, own) and (self.backend, own, precision) != (OPENVINO, EXACT, BF16):
+            raise ValueError(f"{self.folder} holds a graph in {own}, and not in {precision!r}: leave precision out")
+
+    def compiled(self, precision: str) -> CompiledGraph:
+        """Return the graph, ready to compute."""
+        return CompiledGraph(self.backend, self.folder, self.outputs, precision)
+
+
+def make_graph(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, folder: str | os.PathLike[str]
+) -> None:
+    """Write the float32 graph of a model into a folder that exists.
+
+    Raises:
+        ValueError: the exporter cannot do this model; the message has its reason in one line.
+    """
+    runtime = GRAPHS[backend]
+    source = float32_copy(model)
+    sample = sample_tokens(source, token_inputs(source, tokenizer))
+    try:
+        with evaluating(source), quiet():
+            program = runtime.trace(LogitsGraph(source), sample, dynamic_axes(sample))
+            program = runtime.name_and_describe(program, list(output_names(model).values()), {})
+            runtime.save(program, Path(folder))
+    except (OSError, ImportError):
+        raise  # a full disk, an old package
+    except Exception as error:  # exporters raise errors of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{type(error).__name__}: {reason}") from error
+
+
+def output_names(model: MultiHeadModel) -> dict[str, str]:
+    """Return head → name of the output in a graph that is only used here."""
+    return {head: f"logits_{place:04}" for place, head in enumerate(model.config.heads)}
+
+
+def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> Path:
+    """Return the folder of a model's graph in the cache, which is under `HF_HOME`.
+
+    Its name is made of the weights, the configuration and the versions of all that has a part in the graph.
+    """
+    packages = ["multihead_hf", "torch", "transformers", *GRAPHS[backend].PACKAGES]
+    about = [plain_config(model.config), token_inputs(model, tokenizer), {name: version(name) for name in packages}]
+    return Path(constants.HF_HOME) / "multihead_hf" / "graphs" / f"{backend}-{module_digest(model, about)}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder of the cache holds a graph, and just as it was written."""
+    digest = folder / _DIGEST
+    return digest.is_file() and digest.read_text() == _digest_of(folder)
+
+
+def _digest_of(folder: Path) -> str:
+    return files_digest(sorted(path for path in folder.iterdir() if path.name != _DIGEST), None)
+
+
+class ModelGraph:
+    """The graph of one state of a model, on disk and compiled.
+
+    Args:
+        model: whose graph it is.
+        tokenizer: of its encoder.
+        backend: `"openvino"` or `"onnx"`.
+        keep: whether a new graph goes into the cache, for other processes and another day.
+
+    Raises:
+        ValueError: the exporter cannot do this model.
+        ImportError: the exporter needs another version of a package.
+    """
+
+    def __init__(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, keep: bool) -> None:
+        self._backend, self._keep = backend, keep
+        self._outputs = output_names(model)
+        self._compiled: dict[str, CompiledGraph] = {}
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.folder = cache_folder(model, tokenizer, backend)
+        if not is_whole(self.folder):
+            self._make(model, tokenizer)
+
+    def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Export the model, over what the cache has."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-", ignore_cleanup_errors=True)
+        made = Path(self._temporary.name)
+        make_graph(model, tokenizer, self._backend, made)
+        if self._keep and _copied(made, self.folder):
+            self._temporary = None
+        else:
+            self.folder = made
+
+    def compiled(self, precision: str) -> CompiledGraph:
+        """Return the graph in a precision; compiled once."""
+        if precision not in self._compiled:
+            self._compiled[precision] = CompiledGraph(self._backend, self.folder, self._outputs, precision)
+        return self._compiled[precision]
+
+
+def _copied(made: Path, place: Path) -> bool:
+    """Copy a graph into the cache as a whole; whether that was possible."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        try:
+            for path in made.iterdir():
+                shutil.copyfile(path, beside / path.name)
+            (beside / _DIGEST).write_text(_digest_of(beside))
+            beside.chmod(0o755)
+            if place.exists():  # a damaged one, or that of another process that was faster
+                shutil.rmtree(place)
+            os.rename(beside, place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        logger.warning(f"The graph is not kept for the next time: {place.parent} cannot be written ({error.strerror})")
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""OpenVINO: the graph through transformers' exporter, its metadata, and running it."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from . import quiet_imports
+from .graph import METADATA, as_strings
+
+PACKAGES = ("openvino",)
+GRAPH_FILE = "openvino_model.xml"
+
+
+def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
+    """The graph as an `openvino.Model`."""
+    quiet_imports.openvino()
+    from transformers.exporters import OpenVINOConfig, OpenVINOExporter
+
+    config = OpenVINOConfig(
+        dynamic=True, dynamic_shapes=dynamic_shapes, prefer_deferred_runtime_asserts_over_guards=True, stateful=False
+    )
+    return OpenVINOExporter().export(graph, sample, config).program
+
+
+def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, Any]) -> Any:
+    """Give the outputs their names, and the graph its metadata (`rt_info`)."""
+    taken = set(outputs)
+    for node in program.get_ordered_ops():
+        for value in node.outputs():
+            names = value.get_tensor().get_names()
+            if names & taken:  # tensors of one name are an error
+                value.get_tensor().set_names(names - taken)
+    for port, name in zip(program.outputs, outputs, strict=True):
+        port.get_tensor().set_names({name})
+    describe(program, metadata)
+    program.validate_nodes_and_infer_types()
+    for port in program.inputs:
+        if any(size.is_static for size in port.get_partial_shape()):
+            raise RuntimeError(f"its input {port.any_name} has the fixed shape {port.get_partial_shape()}")
+    return program
+
+
+def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+    """Put metadata into the graph, and return it."""
+    for key, text in as_strings(metadata).items():
+        program.set_rt_info(text, [METADATA, key])
+    return program
+
+
+def save(program: Any, folder: Path) -> None:
+    """Write the graph (.xml), and its weights (.bin) beside it."""
+    from transformers.exporters import OpenVINOExporter
+
+    OpenVINOExporter.save_program(program, folder / GRAPH_FILE)
+
+
+def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return a function that runs the saved graph on the CPU, one batch at a time."""
+    model = _compile(folder, "fp32", {})
+    takes = [port.any_name for port in model.inputs]
+    names = [port.any_name for port in model.outputs]
+
+    def run(tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = model({name: tokens[name] for name in takes})
+        return {name: found[place] for place, name in enumerate(names)}
+
+    return run
+
+
+def compiled(
+    folder: Path, precision: str, threads: int
+) -> Callable[[Iterable[Mapping[str, np.ndarray]], Sequence[str]], list[list[np.ndarray]]]:
+    """Return a function that computes some outputs of many batches, as many batches at a time as there are threads.
+
+    Args:
+        folder: that holds the graph.
+        precision: `"fp32"`, `"bf16"` or `"int8"` (of a graph that is quantized; its other layers are in float32).
+        threads: CPU threads.
+    """
+    # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after another
+    model = _compile(folder, precision, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
+    takes = [port.any_name for port in model.inputs]
+    requests = [model.create_infer_request() for _ in range(threads)]
+
+    def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
+        # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
+        # threads, and whoever frees it while such a call ends waits for ever.)
+        found: list[list[np.ndarray]] = []
+        running: deque[Any] = deque()
+
+        def collect() -> Any:
+            request = running.popleft()
+            request.wait()
+            found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
+            return request
+
+        free = list(requests)
+        for tokens in batches:
+            request = free.pop() if free else collect()
+            request.start_async({name: tokens[name] for name in takes})
+            running.append(request)
+        while running:
+            collect()
+        return found
+
+    return run
+
+
+def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
+    """Compile a saved graph. Left to itself, OpenVINO takes bfloat16 where it can."""
+    openvino = quiet_imports.openvino()
+    core = openvino.Core()
+    hint = "bf16" if precision == "bf16" else "f32"
+    return core.compile_model(
+        core.read_model(folder / GRAPH_FILE), "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings}
+    )
+
+
+def metadata(folder: Path) -> dict[str, Any]:
+    """Return what a saved graph says of itself."""
+    openvino = quiet_imports.openvino()
+    model = openvino.Core().read_model(folder / GRAPH_FILE)
+    return {key: json.loads(model.get_rt_info([METADATA, key]).value) for key in ("heads", "text", "quantize")}

@@ -1,0 +1,207 @@
+"""What computes the logits of token rows: PyTorch, or a graph of the model as it is."""
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..data.collator import pad_tokens
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.modes_multihead import evaluating
+from .backends import (
+    AUTO,
+    GRAPHS,
+    OPENVINO,
+    TOLERANCE,
+    TORCH,
+    CompiledGraph,
+    Logits,
+    ModelGraph,
+    SavedGraph,
+    cache_folder,
+    is_installed,
+    is_whole,
+)
+from .precision import EXACT, autocast
+
+logger = logging.get_logger(__name__)
+
+Batches = Sequence[Sequence[Mapping[str, Any]]]
+
+WORTH_A_GRAPH = 256
+"""Different texts of one call from which on `backend="auto"` makes a graph; one that was made before is always used."""
+
+# rows per second are flat around these sizes: a CPU wants batches that stay in its caches, a GPU large ones
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+_GRAPH_BATCH_TOKENS = 1024
+_COMPARED = 2  # batches
+
+
+@dataclass
+class _Kept:
+    """The graph of a model's state, or why there is none."""
+
+    state: Any
+    graph: ModelGraph | None
+    is_checked: bool = False
+
+
+# model → backend → its graph: predictors of one model share it
+_GRAPHS: "weakref.WeakKeyDictionary[MultiHeadModel, dict[str, _Kept]]" = weakref.WeakKeyDictionary()
+
+
+class Runtime:
+    """Computes logits with the backend that was asked for, or with the one that fits.
+
+    Args:
+        model: as it is at each call.
+        tokenizer: pads.
+        device: of the model.
+        backend: `"auto"`, `"torch"`, `"openvino"` or `"onnx"`.
+        saved: a graph that is the model, such as a quantized one.
+
+    Attributes:
+        backend: what computes now.
+        keep: whether a new graph goes into the cache: that of a saved model is worth it.
+    """
+
+    def __init__(
+        self,
+        model: MultiHeadModel,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        backend: str,
+        saved: SavedGraph | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        self.keep = False
+        self.backend = TORCH if saved is None else saved.backend
+        self._asked = backend
+        self._saved = saved
+        self._fixed: CompiledGraph | None = None
+        self._graph: ModelGraph | None = None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch, padding included, with which the backend is fast."""
+        if self.backend in GRAPHS:
+            return _GRAPH_BATCH_TOKENS
+        return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
+
+    def prepare(self, texts: int, state: Any) -> None:
+        """Choose what computes the next texts.
+
+        Args:
+            texts: how many different texts are to be computed.
+            state: of the model; another one needs another graph.
+        """
+        if self._saved is not None or not texts:
+            return
+        self.backend, self._graph = TORCH, None
+        name = self._candidate(texts)
+        if name == TORCH:
+            return
+        kept = _GRAPHS.setdefault(self.model, {})
+        if name not in kept or kept[name].state != state:
+            if self._asked == AUTO and texts < WORTH_A_GRAPH and not self._is_cached(name):
+                return
+            kept[name] = _Kept(state, self._made(name))
+        self._graph = kept[name].graph
+        self.backend = TORCH if self._graph is None else name
+
+    def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
+        """Compute the logits of batches of unpadded token rows: for each batch head → logits (rows, labels)."""
+        if self._saved is not None:
+            if self._fixed is None:
+                self._fixed = self._saved.compiled(precision)
+            return self._fixed.run(batches, self.tokenizer, heads)
+        if self._graph is not None and batches and self._is_right(batches, heads):
+            return self._graph.compiled(precision).run(batches, self.tokenizer, heads)
+        return self._run_torch(batches, precision, heads)
+
+    def _candidate(self, texts: int) -> str:
+        if self._asked != AUTO:
+            return self._asked
+        if self.device.type != "cpu":
+            return TORCH
+        if is_installed(OPENVINO):
+            return OPENVINO
+        if texts >= WORTH_A_GRAPH:
+            logger.warning_once(
+                'PyTorch predicts; on a CPU OpenVINO is about twice as fast: pip install "multihead-hf[openvino]"'
+            )
+        return TORCH
+
+    def _is_cached(self, name: str) -> bool:
+        return self.keep and is_whole(cache_folder(self.model, self.tokenizer, name))
+
+    def _made(self, name: str) -> ModelGraph | None:
+        """Make the graph, and say so; `None` where that is impossible."""
+        if not self._is_cached(name):
+            logger.warning(f"{name} predicts: its graph of the model is made now (backend='torch' does without)")
+        try:
+            return ModelGraph(self.model, self.tokenizer, name, self.keep)
+        except (ValueError, ImportError, OSError) as error:
+            logger.warning(f"{name} cannot be used for this model, so PyTorch predicts (backend='torch'): {error}")
+            return None
+
+    def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
+        """Compare a graph with PyTorch the first time that it is used; one that is wrong is left for PyTorch."""
+        kept = _GRAPHS[self.model][self.backend]
+        graph = kept.graph
+        if kept.is_checked or graph is None:
+            return graph is not None
+        some = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
+        expected = self._run_torch(some, EXACT, heads)
+        problem = self._problem(graph, some, expected, heads)
+        kept.is_checked = True
+        if problem is not None:
+            logger.warning(f"{self.backend} cannot be used for this model, so PyTorch predicts: {problem}")
+            kept.graph = self._graph = None
+            self.backend = TORCH
+        return problem is None
+
+    def _problem(
+        self, graph: ModelGraph, batches: Batches, expected: Sequence[Logits], heads: Sequence[str]
+    ) -> str | None:
+        try:
+            found = self._tried(graph, batches, heads)
+        except ValueError as error:
+            return str(error)
+        for one, other in zip(expected, found, strict=True):
+            for name, values in one.items():
+                difference = float(np.abs(values - other[name]).max())
+                if not difference <= TOLERANCE * max(1.0, float(np.abs(values).max())):
+                    return f"head {name!r}: its logits differ from PyTorch's by {difference:.1e}"
+        return None
+
+    def _tried(self, graph: ModelGraph, batches: Batches, heads: Sequence[str]) -> list[Logits]:
+        try:
+            return graph.compiled(EXACT).run(batches, self.tokenizer, heads)
+        except Exception as error:  # runtimes raise errors of many kinds
+            raise ValueError(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
+
+    def _run_torch(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
+        # (autocast casts the weights once for all batches within it)
+        with evaluating(self.model), torch.inference_mode(), autocast(self.device, precision):
+            return [self._forward(rows, heads) for rows in batches]
+
+    def _forward(self, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
+        """Logits of a batch; of halves of it where memory does not suffice."""
+        try:
+            batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
+            logits = self.model(**batch, heads=heads, return_dict=True).logits
+            return {name: own.float().cpu().numpy() for name, own in logits.items()}
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not should_reduce_batch_size(error):
+                raise
+        clear_device_cache(garbage_collection=True)
+        middle = len(rows) // 2
+        halves = [self._forward(part, heads) for part in (rows[:middle], rows[middle:])]
+        return {name: np.concatenate([own[name] for own in halves]) for name in heads}

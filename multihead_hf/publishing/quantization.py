@@ -1,0 +1,170 @@
+"""Static int8: weights and activations in 8 bits, with ranges that were measured on texts of the user (NNCF)."""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import pad_tokens
+from ..model.modeling_multihead import MultiHeadModel
+from ..model.pipeline_multihead import token_limit
+from ..model.texts_multihead import text_parts
+from ..prediction import quiet_imports
+from ..prediction.encoding import encode_different, size_of
+from .export_parity import Batch
+
+Tokens = Mapping[str, npt.NDArray[np.int64]]
+Run = Callable[[Tokens], Mapping[str, np.ndarray]]
+_BATCH, _MOST_BATCHES = 8, 100  # the ranges hardly change with more
+
+_RANKED = 32
+MOST_LOST = 0.002
+"""Layers are left in float32 until the mean score over the heads is within this of the float32 graph's."""
+
+
+def check_packages() -> None:
+    """Check that NNCF is installed.
+
+    Raises:
+        ImportError: it is not; the message has the line to type.
+    """
+    try:
+        quiet_imports.nncf()
+    except ImportError:
+        raise ImportError('int8 with calibration rows needs NNCF: pip install "multihead-hf[int8]"') from None
+
+
+def calibration_batches(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[Any], inputs: Sequence[str]
+) -> list[Tokens]:
+    """Return token batches of texts, each of about one length.
+
+    Args:
+        model: whose text settings are used.
+        tokenizer: of its encoder.
+        texts: strings, pairs, or rows.
+        inputs: names of the graph's inputs.
+
+    Raises:
+        ValueError: there is no text, or a row without the model's text columns; says which one.
+    """
+    columns = model.config.text_columns
+    parts = []
+    for row, text in enumerate(itertools.islice(texts, _BATCH * _MOST_BATCHES)):
+        try:
+            parts.append(tuple(text_parts(text, columns)))
+        except ValueError as error:
+            raise ValueError(f"calibration row {row}: {error}") from None
+    if not parts:
+        raise ValueError("calibration has no rows: give some hundred texts like those to be predicted")
+    rows = encode_different(tokenizer, model.config, parts, token_limit(model.config, tokenizer)).rows
+    rows.sort(key=size_of)
+    batches = [pad_tokens(tokenizer, rows[begin : begin + _BATCH]) for begin in range(0, len(rows), _BATCH)]
+    return [{name: batch[name].numpy() for name in inputs} for batch in batches]
+
+
+def quantize_openvino(
+    program: Any, calibration: Sequence[Tokens], labelled: Sequence[Batch], score: Callable[[Run, list[Batch]], float]
+) -> Any:
+    """Return a graph in int8; heads and pooling stay in float32.
+
+    Args:
+        program: an `openvino.Model`, which stays as it is.
+        calibration: token batches.
+        labelled: batches with labels. Where there are some, layers that cost more than 0.002 of the score together are
+            left in float32.
+        score: from a function that runs a graph, and batches, to the mean score over the heads.
+    """
+    nncf = quiet_imports.nncf()
+    options = {
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "subset_size": len(calibration),
+        "ignored_scope": nncf.IgnoredScope(names=after_encoder(_openvino_nodes(program))),
+    }
+    dataset = nncf.Dataset(list(calibration))
+    if not labelled:
+        return nncf.quantize(program.clone(), dataset, **options)
+
+    def judge(compiled: Any, batches: Iterable[Batch]) -> tuple[float, None]:
+        takes = [port.any_name for port in compiled.inputs]
+
+        def run(tokens: Tokens) -> Mapping[str, np.ndarray]:
+            found = compiled({name: tokens[name] for name in takes})
+            return {port.any_name: found[port] for port in compiled.outputs}
+
+        return score(run, list(batches)), None
+
+    return nncf.quantize_with_accuracy_control(
+        program.clone(),
+        dataset,
+        nncf.Dataset(list(labelled), lambda batch: dict(batch.tokens)),
+        judge,
+        max_drop=MOST_LOST,
+        drop_type=nncf.DropType.ABSOLUTE,
+        # which layers cost most is found on some of the rows; what is reached is always of all
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED),
+        **options,
+    )
+
+
+def quantize_onnx(program: Any, calibration: Sequence[Tokens]) -> Any:
+    """Return a graph in int8 with quantize and dequantize nodes; heads and pooling stay in float32.
+
+    Args:
+        program: an `onnx_ir.Model`, which stays as it is.
+        calibration: token batches.
+    """
+    import onnx_ir
+
+    nncf = quiet_imports.nncf()
+    proto = onnx_ir.to_proto(program)
+    ignored = nncf.IgnoredScope(names=after_encoder(_onnx_nodes(program)))
+    quantized = nncf.quantize(
+        proto,
+        nncf.Dataset(list(calibration)),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(calibration),
+        ignored_scope=ignored,
+    )
+    found = onnx_ir.from_proto(quantized)
+    found.metadata_props.update(program.metadata_props)
+    return found
+
+
+def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]:
+    """Names of the nodes behind the last product of the encoder: pooling and heads.
+
+    Args:
+        nodes: in the order of computation: name, whether it is a product of token states (batch, length, width), and
+            the places of the nodes that read its result.
+    """
+    is_after: dict[int, bool] = {}
+    for place in reversed(range(len(nodes))):
+        _, is_product, readers = nodes[place]
+        is_after[place] = not is_product and all(is_after[reader] for reader in readers)
+    return [name for place, (name, _, _) in enumerate(nodes) if is_after[place]]
+
+
+def _openvino_nodes(program: Any) -> list[tuple[str, bool, list[int]]]:
+    nodes = [node for node in program.get_ordered_ops() if node.get_type_name() not in ("Result", "Parameter")]
+    places = {node.get_friendly_name(): place for place, node in enumerate(nodes)}
+    found = []
+    for node in nodes:
+        readers = [port.get_node().get_friendly_name() for out in node.outputs() for port in out.get_target_inputs()]
+        is_product = node.get_type_name() == "MatMul" and node.get_output_partial_shape(0).rank.get_length() > 2
+        found.append((node.get_friendly_name(), is_product, [places[name] for name in readers if name in places]))
+    return found
+
+
+def _onnx_nodes(program: Any) -> list[tuple[str, bool, list[int]]]:
+    nodes = list(program.graph)
+    places = {id(node): place for place, node in enumerate(nodes)}
+    found = []
+    for node in nodes:
+        readers = [places[id(user.node)] for value in node.outputs for user in value.uses() if id(user.node) in places]
+        is_product = node.op_type in ("MatMul", "Gemm") and len(node.outputs[0].shape or ()) > 2
+        found.append((node.name, is_product, readers))
+    return found

@@ -1,0 +1,66 @@
+"""How large a saved model is, known before it is made."""
+
+import contextlib
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+
+@contextlib.contextmanager
+def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iterator[None]:
+    """Within this a model is made of at most about as many parameters as its file of weights has: a configuration may
+    ask for more than memory or a day can hold.
+
+    Raises:
+        ValueError: it asks for more.
+    """
+    files = _weight_files(name_or_path, **hub)
+    saved = [math.prod(shape) for path in files for shape in _shapes(path)]
+    # what a model has beside its file: weights that are tied, and an unused pooler
+    most, most_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
+    made, cells, thread = 0, 0, threading.get_ident()
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal made, cells
+        if parameter is None or threading.get_ident() != thread:
+            return
+        made, cells = made + 1, cells + parameter.numel()
+        if made > most or cells > most_cells:
+            raise ValueError(
+                f"{name_or_path}: {CONFIG_NAME} asks for a model with more weights than the {len(saved):,} (of "
+                f"{sum(saved):,} numbers) that its file holds: it is of another model, or was changed"
+            )
+
+    counting = register_module_parameter_registration_hook(count) if files else None
+    try:
+        yield
+    finally:
+        if counting is not None:
+            counting.remove()
+
+
+def _weight_files(name_or_path: str | os.PathLike, **hub: Any) -> list[str]:
+    """The files of weights of a saved model; none where there are none in safetensors, which is said elsewhere."""
+    try:
+        return [cached_file(name_or_path, SAFE_WEIGHTS_NAME, **hub)]
+    except OSError:
+        try:
+            index = cached_file(name_or_path, SAFE_WEIGHTS_INDEX_NAME, **hub)
+            names = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
+            return [cached_file(name_or_path, name, **hub) for name in sorted(set(names))]
+        except (OSError, ValueError, LookupError, AttributeError):
+            return []
+
+
+def _shapes(path: str) -> list[list[int]]:
+    with safe_open(path, "pt") as file:
+        return [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 (no dict)

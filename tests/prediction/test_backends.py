@@ -1,0 +1,230 @@
+"""Graphs in PyTorch's place: the same logits, made once, and never of another model."""
+
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from command_line import cli
+
+from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
+from multihead_hf.prediction import backends, runtime
+
+pytest.importorskip("transformers.exporters", reason="the exporters need a newer transformers")
+MULTI = "multi_label_classification"
+HEADS = {"topic": HeadConfig(tiny.TOPICS, MULTI), "a.b é": HeadConfig(["x", "y"], architecture="mlp")}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(backends.constants, "HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "multihead_hf" / "graphs"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of the model of `saved`, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("graph")
+    backends.make_graph(tiny.model(heads=HEADS), tiny.tokenizer(), "openvino", folder)
+    return folder
+
+
+@pytest.fixture
+def made(exported: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends that a graph was made for, of which only the first time takes seconds."""
+    names: list[str] = []
+
+    def copied(_: Any, __: Any, backend: str, folder: Path) -> None:
+        names.append(backend)
+        shutil.copytree(exported, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(backends, "make_graph", copied)
+    return names
+
+
+def texts(count: int, longest: int = 20) -> list[str]:
+    draw = random.Random(0)
+    return [" ".join(draw.choices(tiny.WORDS, k=draw.randint(0, longest))) for _ in range(count)]
+
+
+def saved(folder: Path, **settings: Any) -> Path:
+    tiny.model(heads=HEADS, **settings).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def check_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert list(one) == list(other)
+    for name, logits in one.items():
+        np.testing.assert_allclose(logits, other[name], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
+def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any]) -> None:
+    model, tokenizer = tiny.model(heads=HEADS, **settings), tiny.tokenizer()
+    given = texts(60)
+    exact = MultiHeadPredictor(model, tokenizer, device="cpu", backend="torch", precision="fp32")
+    graph = MultiHeadPredictor(model, tokenizer, device="cpu", backend=backend, precision="fp32", batch_tokens=64)
+    check_equal(graph.logits(given), exact.logits(given))
+    assert (graph.backend, exact.backend) == (backend, "torch")
+    some = MultiHeadPredictor(model, tokenizer, heads="a.b é", device="cpu", backend=backend)
+    assert list(some.logits(given[:3])) == ["a.b é"]
+    assert not graph.logits([])["topic"].size
+
+
+def test_a_model_that_has_changed_has_another_graph() -> None:
+    model = tiny.model(heads=HEADS)
+    graph = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="openvino", precision="fp32")
+    before = graph.logits(texts(5))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(2)
+    exact = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="torch", precision="fp32")
+    after = graph.logits(texts(5))
+    check_equal(after, exact.logits(texts(5)))
+    assert np.abs(after["topic"] - before["topic"]).max() > 1e-3
+
+
+def test_auto_makes_a_graph_where_it_pays_and_keeps_that_of_a_saved_model(
+    tmp_path: Path, empty_cache: Path, made: list[str]
+) -> None:
+    folder = saved(tmp_path / "model")
+    first = MultiHeadPredictor.from_pretrained(str(folder), device="cpu")
+    first.logits(texts(20))
+    assert (first.backend, empty_cache.exists()) == ("torch", False)
+    found = first.logits(texts(400))
+    assert first.backend == "openvino"
+    assert len(list(empty_cache.iterdir())) == 1
+    again = MultiHeadPredictor.from_pretrained(str(folder), device="cpu")
+    check_equal(again.logits(texts(400)[:5]), {name: logits[:5] for name, logits in found.items()})
+    assert again.backend == "openvino"  # of any number of texts, as the graph is there
+    assert made == ["openvino"]
+
+
+@pytest.mark.parametrize("damage", ["another", "broken"])
+def test_a_cached_graph_that_is_wrong_is_made_anew(
+    tmp_path: Path, empty_cache: Path, made: list[str], damage: str
+) -> None:
+    folder = saved(tmp_path / "model")
+    given = texts(300)
+    expected = MultiHeadPredictor.from_pretrained(str(folder), device="cpu", backend="torch").logits(given)
+    MultiHeadPredictor.from_pretrained(str(folder), device="cpu").logits(given)
+    (cached,) = empty_cache.iterdir()
+    if damage == "broken":
+        (cached / "openvino_model.xml").write_text("<net/>")
+    else:
+        weights = bytearray((cached / "openvino_model.bin").read_bytes())
+        weights[1000:2000] = bytes(1000)
+        (cached / "openvino_model.bin").write_bytes(weights)
+    again = MultiHeadPredictor.from_pretrained(str(folder), device="cpu")
+    check_equal(again.logits(given), expected)
+    assert again.backend == "openvino"
+    third = MultiHeadPredictor.from_pretrained(str(folder), device="cpu")
+    check_equal(third.logits(given), expected)
+    assert made == ["openvino", "openvino"]
+
+
+def test_a_graph_that_says_something_else_is_not_used(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backends, "make_graph", lambda *given: shutil.copytree(exported, given[3], dirs_exist_ok=True))
+    model = tiny.model(heads=HEADS)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(30)
+    graph, exact = (
+        MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend=backend) for backend in ("openvino", "torch")
+    )
+    with caplog.at_level("WARNING"):
+        check_equal(graph.logits(texts(5)), exact.logits(texts(5)))
+    assert graph.backend == "torch"
+    assert "openvino cannot be used for this model, so PyTorch predicts: head 'topic': its logits differ" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(
+    tmp_path: Path, empty_cache: Path, made: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "home").write_text("a file in the folder's place")
+    own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")
+    with caplog.at_level("WARNING"):
+        own.logits(texts(5))
+    assert own.backend == "openvino"
+    assert f"The graph is not kept for the next time: {empty_cache} cannot be written" in caplog.text
+
+
+def test_a_model_that_cannot_be_exported_is_predicted_by_pytorch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise NotImplementedError("no such\noperator")
+
+    monkeypatch.setattr(backends.graph_openvino, "trace", fails)
+    own = MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu", backend="openvino")
+    with caplog.at_level("WARNING"):
+        own.logits(texts(5))
+        own.logits(texts(9))
+    assert own.backend == "torch"
+    said = "openvino cannot be used for this model, so PyTorch predicts (backend='torch'): NotImplementedError: no such"
+    assert caplog.text.count(said) == 1
+
+
+def test_without_openvino_auto_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    own = MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu")
+    with caplog.at_level("WARNING"):
+        own.logits(texts(400))
+    assert own.backend == "torch"
+    assert 'pip install "multihead-hf[openvino]"' in caplog.text
+    with pytest.raises(ImportError, match=r"backend='onnx' needs onnx and .*: pip install \"multihead-hf\[onnx\]\""):
+        MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu", backend="onnx")
+
+
+def test_bad_input() -> None:
+    model, tokenizer = tiny.model(heads=HEADS), tiny.tokenizer()
+    for settings, message in (
+        ({"backend": "openvyno"}, r"Unknown backend 'openvyno'\. Did you mean 'openvino'.* Use one of: auto, torch"),
+        ({"backend": "openvino", "device": "meta"}, "computes on a CPU, and the device is meta: use backend='torch'"),
+        ({"precision": "int8"}, "needs a graph that was quantized with texts of yours: multihead-hf export MODEL"),
+        ({"precision": "bf16", "backend": "onnx"}, "ONNX Runtime has no bfloat16 on a CPU"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MultiHeadPredictor(model, tokenizer, **{"device": "cpu", **settings})
+
+
+def test_files_say_what_computed(tmp_path: Path) -> None:
+    source = tmp_path / "texts.csv"
+    source.write_text("text\n" + "\n".join(texts(40, 8)))
+    folder = saved(tmp_path / "model")
+    done = cli("predict", folder, source, "-o", tmp_path / "out.jsonl", "--backend", "openvino", "--precision", "fp32")
+    assert "rows/s (openvino, fp32)" in done.stdout
+    predictor = MultiHeadPredictor.from_pretrained(str(folder), device="cpu", backend="torch")
+    report = predict_files(predictor, str(source), tmp_path / "again.jsonl")
+    assert (report.backend, report.precision) == ("torch", "fp32")
+    assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "again.jsonl").read_text()
+
+
+def test_nothing_is_sent() -> None:
+    """OpenVINO reports each import to a server, where its package for that can be imported."""
+    script = """
+import socket, sys
+def refuse(*arguments, **options):
+    raise AssertionError("a connection was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from multihead_hf.prediction import quiet_imports
+quiet_imports.openvino(), quiet_imports.nncf()
+import transformers.exporters
+assert "openvino_telemetry" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_threshold_of_texts_is_what_the_docstring_says() -> None:
+    assert f"{runtime.WORTH_A_GRAPH} different texts" in (MultiHeadPredictor.__doc__ or "")

@@ -1,0 +1,85 @@
+"""Saved models that are not as they were saved."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from command_line import cli
+
+from multihead_hf import MultiHeadModel
+from multihead_hf.prediction.loading import load_model
+
+HUGE: list[Callable[[dict[str, Any]], Any]] = [
+    lambda config: config["encoder"].update(hidden_size=10**9),
+    lambda config: config["encoder"].update(vocab_size=10**10),
+    lambda config: config["encoder"].update(num_hidden_layers=10**12),
+    lambda config: config["heads"][0].update(architecture="mlp", hidden_size=10**10),
+    lambda config: config.update(heads=[{**config["heads"][1], "name": f"h{number}"} for number in range(300)]),
+]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("change", HUGE)
+def test_a_configuration_of_a_huge_model_is_refused_before_it_is_made(saved: Path, change: Callable) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    change(config)
+    (saved / "config.json").write_text(json.dumps(config))
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match=r"config.json asks for a model with more weights than the 41 \(of 35,813"):
+        load_model(saved)
+    assert time.monotonic() - begin < 20
+
+
+def test_after_a_refusal_models_of_any_size_can_be_made(saved: Path) -> None:
+    test_a_configuration_of_a_huge_model_is_refused_before_it_is_made(saved, HUGE[2])
+    assert tiny.model(heads={f"h{number}": tiny.two_heads()["mood"] for number in range(300)})
+
+
+def test_a_model_in_several_files_is_loaded(tmp_path: Path) -> None:
+    tiny.model().save_pretrained(tmp_path, max_shard_size="20KB")
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    assert list(load_model(tmp_path)[0].config.heads) == ["topic", "mood"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    HUGE[2](config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="asks for a model with more weights"):
+        load_model(tmp_path)
+
+
+def test_a_run_that_starts_from_such_a_model_is_refused(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    HUGE[2](config)
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "rows.csv").write_text("text,mood\nw1,calm\nw2,angry\n")
+    run = {"model": {"start_from": str(saved)}, "data": {"train": str(saved / "rows.csv")}, "heads": {"mood": {}}}
+    (saved / "run.yaml").write_text(json.dumps({**run, "training": {"output_dir": str(saved / "out")}}))
+    done = cli("train", saved / "run.yaml")
+    assert done.returncode == 1
+    assert "asks for a model with more weights" in done.stderr
+
+
+def test_a_loaded_model_computes_bit_by_bit_what_the_saved_one_did(tmp_path: Path) -> None:
+    """Of heads of one label, too, whose product sums in another order where the weights are not aligned."""
+    for seed in range(4):
+        heads = {
+            "one": {"labels": ["a"], "problem_type": "multi_label_classification"},
+            "narrow": {"labels": ["a", "b"], "architecture": "mlp", "hidden_size": 1},
+        }
+        model = tiny.model(seed=seed, heads=heads)
+        model.save_pretrained(tmp_path / str(seed))
+        again = MultiHeadModel.from_pretrained(tmp_path / str(seed))
+        for rows in (1, 3, 8):
+            batch = tiny.batch(rows, 20)
+            for name, logits in model(**batch).logits.items():
+                assert logits.equal(again(**batch).logits[name]), (seed, name, rows)
