@@ -44,7 +44,9 @@ def test_evaluate_prints_the_figures_of_the_trainer(saved: Path, tmp_path: Path)
     assert summary == f"loss {found['loss']:.4f}  mean F1 {found['f1']:.4f}"
     assert [line.split()[:4] for line in lines] == [["topic", "3", "55", "5"], ["mood", "2", "55", "5"]]
     intervals = json.loads(
-        cli("evaluate", saved, tmp_path / "rows.parquet", "--intervals", "--n-resamples", "20", "--json", *COLUMNS).stdout
+        cli(
+            "evaluate", saved, tmp_path / "rows.parquet", "--intervals", "--n-resamples", "20", "--json", *COLUMNS
+        ).stdout
     )
     assert intervals["heads"]["mood"]["accuracy"]["value"] == pytest.approx(found["mood_accuracy"])
 
