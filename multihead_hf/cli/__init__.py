@@ -22,7 +22,7 @@ from .options import NAME
 
 COMMANDS = {  # in the order of the work
     "inspect": "Look at a data set before training.",
-    "train": "Train a model as a YAML file says.",
+    "train": "Train a model on your table, or as a YAML file says.",
     "tune-thresholds": "Choose thresholds on validation rows.",
     "evaluate": "Print the figures of each head on labelled rows.",
     "report": "Judge a model on labelled rows: a web page.",

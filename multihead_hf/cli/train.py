@@ -1,49 +1,207 @@
-"""`multihead-hf train`: a whole run as a YAML file says."""
+"""`multihead-hf train`: a whole run, of a table or as a YAML file says."""
 
 import contextlib
+import logging
+import os
+import re
+import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..utils.files import write_whole
 from .expansion import library
-from .options import JsonOption, as_text
+from .options import (
+    NAME,
+    EmptyOption,
+    FileOptions,
+    JsonOption,
+    LabelColumnOption,
+    MultiHotOption,
+    SepOption,
+    TextColumnOption,
+    as_text,
+    label_columns,
+    label_options,
+    read,
+)
 
 
 def command(
     settings: Annotated[dict[str, Any], library("train_from_config", "resume")],
-    config: Annotated[str | None, typer.Argument(help="A YAML file; --example prints one to start from.")] = None,
+    files: FileOptions,
+    table: Annotated[dict[str, Any], library("training.table_run.table_run", encoder={"unset": True})],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Your table (files, a glob, a folder, or a dataset on the Hub), with --label-column; or a YAML file "
+            "of a run (--example prints one)."
+        ),
+    ] = None,
+    label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    sep: SepOption = None,
+    empty: EmptyOption = None,
+    multi_hot: MultiHotOption = None,
+    output_dir: Annotated[
+        str | None, typer.Option("--output-dir", "-o", help="Folder of the model. Default: runs/ and the table's name.")
+    ] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE instead of the file's: training.learning_rate=1e-4; also several."),
+        typer.Option(
+            "--set", help="KEY=VALUE of the run, such as training.learning_rate=1e-4. May be given several times."
+        ),
     ] = None,
-    example: Annotated[bool, typer.Option("--example", help="Print a file to start from.")] = False,
-    keys: Annotated[bool, typer.Option("--keys", help="Print every key, its default and its meaning.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Train anew into a folder that holds a run; its checkpoints are deleted."),
+    ] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print a YAML file to start from.")] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key of a run, its default and its meaning.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model as a YAML file says: model, heads, data, training (MultiHeadTrainingArguments) and after_training.
+    """Train a model on your table: multihead-hf train rows.csv --label-column topics --label-column mood
 
+    The rows are split 80/10/10, the model is trained with the defaults, thresholds are chosen on the validation rows,
+    and the test rows are evaluated. The run is kept as run.yaml beside the model; a YAML file is trained as it says.
+    Ctrl+C saves a checkpoint, and --resume goes on from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
-    if not (example or keys or config):
-        raise typer.BadParameter("name a YAML file; --example prints one to start from", param_hint="CONFIG")
-    if config and not (example or keys):
-        from .run_keys import check_run_keys
-
-        check_run_keys(config, change or [])
-    from .. import train_from_config
-    from ..training.run_config import EXAMPLE, describe_keys, parse_change
-
     if example or keys:
+        from ..training.run_config import EXAMPLE, describe_keys
+
         print(EXAMPLE if example else describe_keys())
         return
+    if not source:
+        raise typer.BadParameter(
+            "name your table, and the columns of its labels: rows.csv --label-column topics; or a YAML file "
+            "(--example prints one)",
+            param_hint="SOURCE",
+        )
+    if settings["resume"] and overwrite:
+        raise typer.BadParameter(
+            "--resume goes on, --overwrite trains anew: give one of them", param_hint="--overwrite"
+        )
+    of_table = {
+        **{"--label-column": label_column, "--text-column": text_column, "--sep": sep, "--empty": empty},
+        **{"--multi-hot": multi_hot, "--output-dir": output_dir, "--encoder": table["encoder"]},
+        **{f"--{name}": value for name, value in files.items()},
+    }
+    is_file = len(source) == 1 and source[0].lower().endswith((".yaml", ".yml"))
+    if is_file:
+        _check_run_file(source[0], of_table, change or [])
+        run: Any = source[0]
+    else:
+        columns = label_columns(label_column or [])
+        reading = {**label_options(sep, empty, multi_hot, list(columns)), "text_columns": text_column}
+        run = _run_of_table(source, columns, output_dir or _folder_of(source[0]), reading, files, table)
+    from .. import train_from_config
+    from ..training.run_config import OUTPUT_DIR, as_yaml, parse_change, read_run_config, with_changes
+    from ..training.table_run import RUN_FILE, check_output_dir
+
+    changes = dict(map(parse_change, change or []))
+    configuration = read_run_config(run, changes)
+    if int(os.environ.get("RANK", "0")) == 0:
+        resume = settings["resume"] or bool(configuration.training.get("resume_from_checkpoint"))
+        folder = check_output_dir(configuration.training.get("output_dir", OUTPUT_DIR), resume, overwrite)
+        if not is_file:
+            write_whole(folder / RUN_FILE, as_yaml(with_changes(run, changes)).encode())
     # with --json the output is the figures alone, and what the Trainer prints is not in it
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        run = train_from_config(config, dict(map(parse_change, change or [])), **settings)
-    if not run.trainer.is_world_process_zero():
+        try:
+            done = train_from_config(configuration, **settings)
+        except KeyboardInterrupt as stop:
+            print(f"{NAME}: {stop or 'stopped'}; the same command with --resume goes on", file=sys.stderr)
+            raise typer.Exit(130) from None
+    if not done.trainer.is_world_process_zero():
         return
     if as_json:
-        print(as_text(run.metrics))
+        print(as_text(done.metrics))
     else:
-        print("\n\n".join(run.said))
-        print(f"\nThe model is {run.trainer.args.output_dir}")
+        print("\n\n".join(done.said))
+        _say_next(str(done.trainer.args.output_dir))
+
+
+def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
+    """
+    Raises:
+        BadParameter: an option that is for a table.
+        ValueError: the file cannot be read, or has an unknown key.
+    """
+    for option, value in of_table.items():
+        if value is not None and value != []:
+            raise typer.BadParameter(f"is for a table; {path} says it itself (--set KEY=VALUE)", param_hint=option)
+    from .run_keys import check_run_keys
+
+    check_run_keys(path, changes)
+
+
+def _run_of_table(
+    source: list[str],
+    columns: Mapping[str, str | list[str]],
+    output_dir: str,
+    reading: Mapping[str, Any],
+    files: Mapping[str, Any],
+    table: Mapping[str, Any],
+) -> dict[str, Any]:
+    """
+    Raises:
+        BadParameter: no columns of labels.
+        ValueError: rows that cannot be read, or labels that are unclear.
+    """
+    from .. import infer_heads
+    from ..data.sources import one_part, training_part
+    from ..training.table_run import table_run
+
+    rows = read(source, files, dict.fromkeys(columns), {**reading, "label_columns": columns})
+    parts = list(rows) if isinstance(rows, Mapping) and len(rows) > 1 else []
+    if not columns:
+        part = one_part(rows, None, [training_part(rows)] if isinstance(rows, Mapping) else [])
+        raise typer.BadParameter(
+            f"name the columns of the labels, --label-column topics --label-column mood. Columns: {part.column_names}",
+            param_hint="--label-column",
+        )
+    with _unsaid("multihead_hf.data"):  # the run reads the heads off the rows once more, and says it then
+        heads = infer_heads(rows, columns, **{name: value for name, value in reading.items() if name != "text_columns"})
+    given = {name: value for name, value in table.items() if value is not None}
+    return table_run(
+        source[0] if len(source) == 1 else source,
+        heads,
+        output_dir,
+        parts=parts,
+        label_columns=columns,
+        **given,
+        **reading,
+        **files,
+    )
+
+
+@contextlib.contextmanager
+def _unsaid(name: str) -> Iterator[None]:
+    """Within it a logger says nothing below an error."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _folder_of(source: str) -> str:
+    """`runs/` and the name of the table."""
+    name = re.sub(r"[^\w-]+", "-", Path(source).name.partition(".")[0]).strip("-")
+    return f"runs/{name or 'model'}"
+
+
+def _say_next(folder: str) -> None:
+    model = shlex.quote(folder)
+    print(f"\nThe model is {folder}. What you can do with it:")
+    print(f"  {NAME} predict {model} new_rows.csv -o predictions.csv")
+    print(f"  {NAME} explain {model} 'a text'")
+    print(f"  {NAME} demo {model}")

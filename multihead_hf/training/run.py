@@ -19,8 +19,9 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
+from .interruption import saved_when_interrupted
 from .preparation import prepared
-from .run_config import RunConfig, head_settings, read_run_config
+from .run_config import OUTPUT_DIR, RunConfig, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
 
 
@@ -50,9 +51,10 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
 
     Raises:
         ValueError: keys, rows, heads or settings that cannot be.
+        TrainingInterrupted: Ctrl+C was pressed while it trained; a checkpoint is saved, and `resume=True` goes on.
     """
     run = read_run_config(source, changes)
-    args = MultiHeadTrainingArguments(**{"output_dir": "trainer_output", **run.training})
+    args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
     _take_readings(run, args)
     start = run.model.start_from
     known = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
@@ -79,7 +81,8 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     )
     # now, and not when hours have been trained
     test = None if "test" not in parts else _prepared_test(parts["test"], trainer, args, tokenizer)
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
+    with saved_when_interrupted(trainer):
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
     trainer.save_model()  # whatever becomes of what follows
     return _finished(run, trainer, parts, test)
 

@@ -16,6 +16,7 @@ from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..utils.messages import unknown_key
 from .arguments import MultiHeadTrainingArguments
 
+OUTPUT_DIR = "trainer_output"  # that of transformers
 Source = str | list[str] | dict[str, str | list[str]]
 
 
@@ -165,11 +166,9 @@ def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> Ru
             raise ValueError("changes are for a file or a dict; change the RunConfig itself")
         return source
     what = "" if isinstance(source, Mapping) else f"{source}: "
-    values = dict(source) if isinstance(source, Mapping) else _read_yaml(source)
-    for key, value in (changes or {}).items():
-        _put(values, key.split("."), value)
+    values = source if isinstance(source, Mapping) else _read_yaml(source)
     try:
-        return _checked(values)
+        return _checked(with_changes(values, changes or {}))
     except ValueError as error:
         raise ValueError(f"{what}{error}") from None
 
@@ -196,6 +195,19 @@ def _read_yaml(path: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: the sections {', '.join(SECTIONS)} are expected, not {found!r}")
     return found
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a run with some changed, by their dotted keys; `values` stays as it is."""
+    changed = dict(values)
+    for key, value in changes.items():
+        _put(changed, key.split("."), value)
+    return changed
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Return the values of a run as a YAML file."""
+    return yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False)
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

@@ -142,7 +142,7 @@ def test_the_graph_says_what_the_model_says(traced: Traced) -> None:
 
 def test_the_report(traced: Traced) -> None:
     assert {path.name for path in traced.folder.iterdir()} == {
-        *("model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json")
+        *("model.onnx", "model.onnx.data", "config.json", "tokenizer.json", "tokenizer_config.json")
     }
     assert traced.report.files == {
         name: (traced.folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data")

@@ -1,0 +1,89 @@
+"""A training that is stopped with Ctrl+C can be resumed."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl+C was pressed, and a checkpoint was saved.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        step: optimizer steps that were done.
+    """
+
+    def __init__(self, checkpoint: str, step: int) -> None:
+        super().__init__(f"stopped after step {step}, and saved {checkpoint}")
+        self.checkpoint = checkpoint
+        self.step = step
+
+
+class _StopAfterStep(TrainerCallback):
+    """After an interrupt: one more checkpoint, and no evaluation."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self.training = False
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.training = True
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.training = False
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.interrupted and state.global_step < state.max_steps:
+            control.should_save, control.should_evaluate = True, False
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # not before: the checkpoint holds `control`, and a run that is resumed must not stop at once
+        if self.interrupted:
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_training_stop and self.interrupted:
+            control.should_save = control.should_evaluate = False
+
+
+@contextmanager
+def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
+    """Within it the first Ctrl+C ends a training after the current step with a checkpoint; the second one ends it at
+    once. In one process and its main thread; elsewhere nothing changes, as several processes would stop at different
+    steps.
+
+    Raises:
+        TrainingInterrupted: Ctrl+C was pressed and the checkpoint is saved.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or trainer.args.world_size > 1:
+        yield
+        return
+    stop = _StopAfterStep()
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: Any) -> None:
+        if stop.interrupted or not stop.training:
+            raise KeyboardInterrupt
+        stop.interrupted = True
+        logger.warning("Stopping after this step, with a checkpoint. Ctrl+C once more stops at once, without one.")
+
+    trainer.add_callback(stop)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        trainer.remove_callback(stop)
+    step = trainer.state.global_step
+    if stop.interrupted and step < trainer.state.max_steps:
+        assert trainer.args.output_dir is not None
+        raise TrainingInterrupted(os.path.join(trainer.args.output_dir, f"checkpoint-{step}"), step)

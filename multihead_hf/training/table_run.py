@@ -1,0 +1,87 @@
+"""The run of somebody who has a table and sets nothing, as the configuration that `train_from_config` takes, and the
+folder that it is written to."""
+
+import importlib.util
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..model.head_multihead import HeadConfig
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+RUN_FILE = "run.yaml"  # in the folder of the model
+
+
+def table_run(
+    source: str | Sequence[str],
+    heads: Mapping[str, HeadConfig],
+    output_dir: str,
+    *,
+    parts: Collection[str] = (),
+    encoder: str = ENCODER,
+    label_columns: Mapping[str, str | list[str]] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Return the configuration of a run that splits a table, trains with the defaults, keeps the epoch with the best F1
+    on the validation rows, tunes thresholds on them, and reports on the test rows.
+
+    Args:
+        source: the table: files, a glob, a folder, or a dataset on the Hub.
+        heads: name → head, as `infer_heads` returns them.
+        output_dir: folder of the model.
+        parts: the parts that the rows are in already; then they are not split, and what needs validation rows is left
+            out where there are none.
+        encoder: pretrained encoder, a name on the Hub or a folder.
+        label_columns: name of a head → its column or columns, where they differ from the name.
+        settings: `delimiter` and `encoding` of the files; `text_columns`, `sep`, `empty` and `multi_hot` as for
+            `MultiHeadTrainingArguments`. `None` leaves one out.
+
+    Returns:
+        The sections `model`, `heads`, `data`, `training` and `after_training`, of plain values.
+    """
+    settings = {name: value for name, value in settings.items() if value is not None}
+    files = {name: settings.pop(name) for name in ("delimiter", "encoding") if name in settings}
+    columns = {name: column for name, column in (label_columns or {}).items() if column != name}
+    data: dict[str, Any] = {"train": source if isinstance(source, str) else list(source), **files}
+    training: dict[str, Any] = {"output_dir": output_dir, **settings}
+    validated = not parts or "validation" in parts
+    after: dict[str, Any] = {}
+    if not parts:
+        data["split"] = SPLIT
+    if validated:
+        training |= {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 1}
+        training |= {"load_best_model_at_end": True, "metric_for_best_model": "f1"}
+        after["tune_thresholds"] = any(head.multi_label for head in heads.values())
+    if validated or "test" in parts:
+        after["report"] = importlib.util.find_spec("matplotlib") is not None
+    return {
+        "model": {"encoder": encoder},
+        "heads": {name: {"column": columns[name]} if name in columns else {} for name in heads},
+        "data": data,
+        "training": training,
+        "after_training": after,
+    }
+
+
+def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
+    """Make the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
+
+    Raises:
+        ValueError: the folder holds something, and neither is it to be overwritten, nor is a run in it resumed.
+    """
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder as output_dir")
+    holds_something = folder.is_dir() and any(path.name != RUN_FILE for path in folder.iterdir())
+    if holds_something and not (resume or overwrite):
+        raise ValueError(
+            f"{folder} exists and is not empty: --resume goes on from its newest checkpoint, --overwrite trains anew, "
+            "or name another output_dir"
+        )
+    if overwrite:
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,158 @@
+"""`multihead-hf train` with a table: the run of its YAML file, which is kept beside the model."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+import yaml
+from command_line import cli
+from training_runs import weights
+
+from multihead_hf import MultiHeadModel, MultiHeadTrainer, train_from_config
+
+COLUMNS = ("--label-column", "topic=topics", "--label-column", "mood", "--sep", "topic=|", "--empty", "none")
+SHORT = [
+    *("--set", "training.num_train_epochs=2", "--set", "training.use_cpu=true"),
+    *("--set", "training.disable_tqdm=true", "--set", "after_training.report=false"),
+]
+TRAIN = ("train", "rows.csv", *COLUMNS, "--encoder", "encoder", *SHORT)
+
+
+def the_table() -> pd.DataFrame:
+    table = tiny.table(60).to_pandas()
+    topics = ["|".join(found) if found is not None else None for found in table["topic_labels"]]
+    moods = [None if pd.isna(mood) else tiny.MOODS[int(mood)] for mood in table["mood"]]
+    return pd.DataFrame({"text": table["text"], "topics": topics, "mood": moods})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny.save_encoder(tmp_path / "encoder")
+    the_table().to_csv(tmp_path / "rows.csv", index=False)
+    return tmp_path  # (the working directory)
+
+
+def test_a_table_becomes_a_model(folder: Path) -> None:
+    done = cli(*TRAIN)
+    assert done.returncode == 0, done.stderr
+    assert "On the test rows:" in done.stdout
+    assert "  multihead-hf predict runs/rows new_rows.csv -o predictions.csv\n" in done.stdout
+    config = MultiHeadModel.from_pretrained("runs/rows").config
+    assert {name: head.multi_label for name, head in config.heads.items()} == {"topic": True, "mood": False}
+    assert config.heads["topic"].reading.column == "topics"
+    new = the_table()[["text"]][:7]
+    new.to_csv("new_rows.csv", index=False)
+    assert cli("predict", "runs/rows", "new_rows.csv", "-o", "predictions.csv").returncode == 0
+    assert len(pd.read_csv("predictions.csv")) == len(new)
+
+
+def test_the_run_is_the_one_of_the_file_that_is_kept(folder: Path) -> None:
+    done = cli(*TRAIN, "--set", "training.learning_rate=1e-3", "-o", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    run = yaml.safe_load(Path("out/run.yaml").read_text())
+    assert run["training"]["learning_rate"] == 1e-3
+    assert run["data"]["split"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    again = train_from_config("out/run.yaml", {"training.output_dir": "again"})
+    assert json.loads(done.stdout) == pytest.approx(again.metrics)
+    for key, value in weights(MultiHeadModel.from_pretrained("out")).items():
+        assert torch.equal(value, weights(again.trainer.model)[key]), key
+
+
+def test_a_doubt_is_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    done = cli("train", "rows.csv", "--label-column", "topics", "--encoder", "encoder", *SHORT)
+    assert done.returncode == 0, done.stderr
+    (doubt,) = [record for record in caplog.records if "sep={'topics': '|'}" in record.message]
+    assert "4 of its 7 labels hold '|'" in doubt.message
+
+
+def test_rows_in_parts_are_not_split(folder: Path) -> None:
+    rows = the_table()
+    Path("parts").mkdir()
+    rows[:40].to_csv("parts/train.csv", index=False)
+    rows[40:].to_csv("parts/test.csv", index=False)
+    arguments = ("--encoder", "encoder", *SHORT, "-o", "out")
+    done = cli("train", "parts", *COLUMNS, *arguments)
+    assert done.returncode == 0, done.stderr
+    run = yaml.safe_load(Path("out/run.yaml").read_text())
+    assert "split" not in run["data"]
+    assert "eval_strategy" not in run["training"]
+    assert "tune_thresholds" not in run["after_training"]
+    assert "On the test rows:" in done.stdout
+    rows[30:40].to_csv("parts/validation.csv", index=False)
+    assert cli("train", "parts", *COLUMNS, *arguments, "--overwrite").returncode == 0
+    run = yaml.safe_load(Path("out/run.yaml").read_text())
+    assert run["training"]["metric_for_best_model"] == "f1"
+    assert run["after_training"]["tune_thresholds"] is True
+
+
+def test_a_folder_with_a_run_is_not_overwritten_without_being_asked(folder: Path) -> None:
+    assert cli(*TRAIN, "-o", "out").returncode == 0
+    model = Path("out/model.safetensors").read_bytes()
+    for command in (TRAIN, ("train", "out/run.yaml")):
+        done = cli(*command, *(("-o", "out") if command == TRAIN else ()))
+        assert done.returncode == 1
+        assert "out exists and is not empty: --resume goes on from its newest checkpoint, --overwrite" in done.stderr
+    assert Path("out/model.safetensors").read_bytes() == model
+    assert list(Path("out").glob("checkpoint-*"))
+    done = cli(*TRAIN, "-o", "out", "--overwrite", "--set", "training.seed=7", "--set", "training.save_strategy=no")
+    assert done.returncode == 1  # (the best epoch cannot be kept)
+    assert cli(*TRAIN, "-o", "out", "--overwrite", "--resume").returncode == 2
+    done = cli(*TRAIN, "-o", "out", "--overwrite", "--set", "training.seed=7")
+    assert done.returncode == 0, done.stderr
+    assert Path("out/model.safetensors").read_bytes() != model
+
+
+def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = MultiHeadTrainer.training_step
+    calls = 0
+
+    def pressed(self: MultiHeadTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiHeadTrainer, "training_step", pressed)
+        done = cli(*TRAIN, "-o", "out")
+    assert done.returncode == 130
+    assert done.stderr.endswith(
+        "stopped after step 2, and saved out/checkpoint-2; the same command with --resume goes on\n"
+    )
+    assert cli(*TRAIN, "-o", "out").returncode == 1
+    done = cli(*TRAIN, "-o", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert cli(*TRAIN, "-o", "whole").returncode == 0
+    for key, value in weights(MultiHeadModel.from_pretrained("whole")).items():
+        assert torch.equal(value, weights(MultiHeadModel.from_pretrained("out"))[key]), key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (
+            ["rows.csv"],
+            2,
+            "name the columns of the labels, --label-column topics --label-column mood. Columns: ['text'",
+        ),
+        ([], 2, "name your table, and the columns of its labels"),
+        (["rows.csv", "--label-column", "moods"], 1, "moods"),
+        (["none.csv", "--label-column", "mood"], 1, "none.csv"),
+        (["run.yaml", "--label-column", "mood"], 2, "is for a table; run.yaml says it itself"),
+        (["run.yaml", "-o", "out"], 2, "is for a table; run.yaml says it itself"),
+        (["rows.csv", "--label-column", "mood", "--set", "training.learning_rat=1"], 1, "Did you mean 'learning_rate'"),
+    ],
+)
+def test_wrong_usage(folder: Path, arguments: list[str], code: int, said: str) -> None:
+    Path("run.yaml").write_text("model: {encoder: encoder}\nheads: {mood: {}}\ndata: {train: rows.csv}\n")
+    done = cli("train", *arguments)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert not Path("runs").exists()
+    assert not Path("out").exists()
