@@ -1,6 +1,6 @@
 """`multihead-hf evaluate`: figures of each head on labelled rows."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,23 +24,44 @@ def command(
     labels: LabelOptions,
     files: FileOptions,
     settings: Annotated[dict[str, Any], library("confidence_intervals", n_resamples={"min": 2})],
+    computing: Annotated[
+        dict[str, Any],
+        library(
+            "MultiHeadPredictor",
+            backend={"type": Literal["auto", "torch", "openvino", "onnx"], "default": "torch"},
+            precision={"type": Literal["auto", "fp32", "bf16", "fp16", "int8"], "default": "fp32"},
+        ),
+    ],
     split: SplitOption = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a table of the main figures of each head of a saved model on labelled rows; --json prints all of them."""
-    from .. import confidence_intervals
+    """Print a table of the main metrics of each head of a model, or of an exported graph, on labelled rows.
+
+    --json prints all metrics. By default PyTorch computes, in the precision of the weights; an exported graph computes
+    as it was written.
+    """
+    from .. import MultiHeadPredictor, confidence_intervals
     from ..evaluation.evaluate import evaluated
-    from ..prediction.loading import load_model, saved_config
+    from ..evaluation.predictions import predicted
+    from ..prediction.loading import graph_format, load_model, saved_config
 
     config = saved_config(model)
     reading = labels.reading(config)
-    loaded, tokenizer = load_model(model)
+    compute = None
+    if graph_format(model) is None and computing == {"backend": "torch", "precision": "fp32"}:
+        loaded, tokenizer = load_model(model)
+    else:
+        if graph_format(model) is not None:
+            computing = {"backend": "auto", "precision": "auto"}
+        predictor = MultiHeadPredictor.from_pretrained(model, **computing)
+        loaded, tokenizer, compute = predictor.model, predictor.tokenizer, predictor.logits_of_rows
     rows = read_part(data, files, config.heads, reading, split)
     if intervals:
-        show(confidence_intervals(loaded, rows, tokenizer=tokenizer, **settings, **reading), as_json)
+        predictions = predicted(loaded, rows, tokenizer, compute, **reading)
+        show(confidence_intervals(loaded, predictions, tokenizer=tokenizer, **settings), as_json)
         return
-    figures, counted = evaluated(loaded, rows, tokenizer, **reading)
-    print(as_text(figures) if as_json else counted)
+    metrics, counted = evaluated(loaded, rows, tokenizer, compute, **reading)
+    print(as_text(metrics) if as_json else counted)

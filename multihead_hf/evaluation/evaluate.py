@@ -11,7 +11,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from .losses import EvaluationLoss
 from .metric_names import metric_keys
-from .predictions import batches_with_logits, model_reader
+from .predictions import Compute, batches_with_logits, model_reader
 from .streaming import StreamingMetrics
 
 
@@ -56,12 +56,17 @@ class Evaluation:
 
 
 def evaluated(
-    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+    model: Any,
+    dataset: RowsLike,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    compute: Compute | None = None,
+    **reading: Any,
 ) -> tuple[dict[str, float], StreamingMetrics]:
     """Return the metrics of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
 
     Args:
         model, dataset, tokenizer, reading: as for `predicted`; no trainer.
+        compute: another backend, which computes the logits in the place of the model.
 
     Returns:
         `<head>_<metric>`, `f1`, `<head>_loss` and `loss`; and what they were computed from, which prints as a table.
@@ -74,7 +79,7 @@ def evaluated(
     with model_reader(model, tokenizer, reading) as reader:
         evaluation = Evaluation(base.config.heads)
         rows = reader.prepared(dataset, "dataset")
-        for batch, logits in batches_with_logits(reader, rows, by_length=True):
+        for batch, logits in batches_with_logits(reader, rows, by_length=True, compute=compute):
             evaluation.add(logits, batch["labels"], batch.get("sample_weight"))
         found = evaluation.figures(base.combine, base.config.heads)
     if evaluation.metrics is None or "f1" not in found:

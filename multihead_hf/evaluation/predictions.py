@@ -1,7 +1,7 @@
 """Logits and references of the rows of a dataset, from a model with its tokenizer or from a trainer."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -30,7 +30,11 @@ from .metrics import MISSING
 
 TEXT_SETTINGS = ("text_columns", "max_length", "truncation", "max_windows", "stride", "window_pooling")
 BATCH_SIZE = "per_device_eval_batch_size"
+_WINDOW_ROWS = 2048  # that another backend sorts by length
 _KNOWN = (*OPTIONS, "reading", *TEXT_SETTINGS, BATCH_SIZE)
+
+Compute = Callable[[list[Any]], Mapping[str, npt.NDArray[np.float32]]]
+"""Prepared rows → head → logits (rows, labels)."""
 
 
 class Predictions(NamedTuple):
@@ -107,7 +111,11 @@ def is_trainer(model: Any) -> bool:
 
 
 def predicted(
-    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None = None, **reading: Any
+    model: Any,
+    dataset: RowsLike,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    compute: Compute | None = None,
+    **reading: Any,
 ) -> Predictions:
     """Return the logits and references of the rows of a dataset.
 
@@ -115,6 +123,7 @@ def predicted(
         model: a trainer, or a `MultiHeadModel` (then with its tokenizer).
         dataset: raw or prepared rows; or what this function has returned for them, which is given back.
         tokenizer: tokenizer of the model; a trainer has its own.
+        compute: another backend that computes the logits of a model.
         reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
             `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
             `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
@@ -135,7 +144,7 @@ def predicted(
     references: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
     with model_reader(model, tokenizer, reading) as reader:
         rows = reader.prepared(dataset, "dataset", require_labels=False)
-        for batch, found in batches_with_logits(reader, rows):
+        for batch, found in batches_with_logits(reader, rows, compute=compute):
             for name in base.config.heads:
                 logits[name].append(found[name].cpu().numpy())
                 references[name].append(batch["labels"][name].cpu().numpy())
@@ -193,7 +202,8 @@ def model_reader(
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ValueError(f"{BATCH_SIZE} {size!r}: give a whole number of 1 or more")
     labels = {name: value for name, value in reading.items() if name in (*OPTIONS, "reading")}
-    base.sync_thresholds()
+    if base.device.type != "meta":  # (an exported graph has no weights; its thresholds are in the configuration)
+        base.sync_thresholds()
     with evaluating(model), _text_settings(base, reading), _on_accelerator(model, base.device):
         yield ModelReader(model, tokenizer, labels, size or 32)
 
@@ -233,7 +243,7 @@ def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def batches_with_logits(
-    reader: ModelReader, rows: Any, by_length: bool = False
+    reader: ModelReader, rows: Any, by_length: bool = False, compute: Compute | None = None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """Yield batches of prepared rows with their logits.
 
@@ -241,10 +251,14 @@ def batches_with_logits(
         reader: the model.
         rows: prepared rows.
         by_length: whether rows of like lengths may share a batch, which takes less time than the order of the rows.
+        compute: another backend, which computes the logits in the place of the model.
 
     Yields:
         the batch on the model's device, and head → logits (batch, labels) in float32 or better.
     """
+    if compute is not None:
+        yield from _windows_with_logits(reader, rows, compute)
+        return
     base = multi_head_model(reader.model)
     collate = MultiHeadDataCollator(reader.tokenizer, base.config)
     for some in _batches(rows, reader.batch_size, by_length):
@@ -252,6 +266,15 @@ def batches_with_logits(
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
         logits = reader.model(**inputs, return_dict=True).logits
         yield batch, {name: in_float32(own) for name, own in logits.items()}
+
+
+def _windows_with_logits(
+    reader: ModelReader, rows: Any, compute: Compute
+) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Yield what `batches_with_logits` yields, on the CPU, in batches that are large enough to be sorted by length."""
+    collate = MultiHeadDataCollator(reader.tokenizer, multi_head_model(reader.model).config)
+    for some in _batches(rows, _WINDOW_ROWS, by_length=False):
+        yield collate(some), {name: torch.from_numpy(own) for name, own in compute(some).items()}
 
 
 def _batches(rows: Any, size: int, by_length: bool) -> Iterator[list[Any]]:

@@ -224,8 +224,7 @@ class MultiHeadPredictor:
     def compute(self, encoded: Encoded) -> Logits:
         """head → logits (texts, labels), float32, of encoded texts."""
         self._forget_another_model()
-        widths = {name: self.model.config.heads[name].num_labels for name in self.heads}
-        found = {name: np.empty((len(encoded.rows), width), dtype=np.float32) for name, width in widths.items()}
+        found = self._empty(len(encoded.rows))
         new = []
         for row, key in enumerate(encoded.keys):
             if key in self._known:
@@ -237,15 +236,34 @@ class MultiHeadPredictor:
         self.cut += sum(encoded.cut[row] for row in new)
         self._runtime.prepare(len(new), self._known_of)
         if new:
-            batches = self._batches(encoded.rows, new)
-            if self.chosen is None and len(new) >= WORTH_MEASURING:
-                self._choose(encoded.rows, batches)
-            tokens = [[encoded.rows[row] for row in batch] for batch in batches]
-            for batch, logits in zip(batches, self._run(tokens, self.chosen or EXACT), strict=True):
-                for name, own in logits.items():
-                    found[name][batch] = own
+            self._fill(found, encoded.rows, new)
             self._remember(encoded.keys, new, found)
         return {name: own[encoded.of] for name, own in found.items()}
+
+    def logits_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Logits:
+        """Return the logits of prepared rows, as `prepare_dataset` makes them: head → (rows, labels), float32."""
+        names = self.tokenizer.model_input_names
+        tokens = [{name: row[name] for name in names if name in row} for row in rows]
+        self._forget_another_model()
+        found = self._empty(len(tokens))
+        self._runtime.prepare(len(tokens), self._known_of)
+        if tokens:
+            self._fill(found, tokens, range(len(tokens)))
+        return found
+
+    def _empty(self, rows: int) -> Logits:
+        widths = {name: self.model.config.heads[name].num_labels for name in self.heads}
+        return {name: np.empty((rows, width), dtype=np.float32) for name, width in widths.items()}
+
+    def _fill(self, found: Logits, rows: list[dict[str, Any]], which: Sequence[int]) -> None:
+        """Compute the logits of some of the rows, into their places."""
+        batches = self._batches(rows, which)
+        if self.chosen is None and len(which) >= WORTH_MEASURING:
+            self._choose(rows, batches)
+        tokens = [[rows[row] for row in batch] for batch in batches]
+        for batch, logits in zip(batches, self._run(tokens, self.chosen or EXACT), strict=True):
+            for name, own in logits.items():
+                found[name][batch] = own
 
     @property
     def backend(self) -> str:

@@ -42,7 +42,7 @@ def table_run(
         The sections `model`, `heads`, `data`, `training` and `after_training`, of plain values.
     """
     settings = {name: value for name, value in settings.items() if value is not None}
-    files = {name: settings.pop(name) for name in ("delimiter", "encoding") if name in settings}
+    files: dict[str, Any] = {name: settings.pop(name) for name in ("delimiter", "encoding") if name in settings}
     columns = {name: column for name, column in (label_columns or {}).items() if column != name}
     data: dict[str, Any] = {"train": source if isinstance(source, str) else list(source), **files}
     training: dict[str, Any] = {"output_dir": output_dir, **settings}
