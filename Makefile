@@ -17,7 +17,8 @@ VENV_LOWEST := .venv-lowest
 BIN_DIR := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(BIN_DIR)
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
-PYTEST_FAST := -m pytest -n 2 --dist loadfile
+# (a worker that dies ends the run: with a new one in its place pytest-xdist has been seen to wait for ever)
+PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 .PHONY: help install train test test-all test-slow test-gpu test-lowest fuzz lint format types docs bench release-check clean
 

@@ -1,5 +1,6 @@
 """OpenVINO: the graph through transformers' exporter, its metadata, and running it."""
 
+import functools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,10 +112,15 @@ def compiled(
     return run
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """Return OpenVINO's core, one for the process and never freed (`signal_stack_kept` says what freeing does)."""
+    return quiet_imports.openvino().Core()
+
+
 def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
     """Compile a saved graph. Left to itself, OpenVINO takes bfloat16 where it can."""
-    openvino = quiet_imports.openvino()
-    core = openvino.Core()
+    core = openvino_core()
     hint = "bf16" if precision == "bf16" else "f32"
     return core.compile_model(
         core.read_model(folder / GRAPH_FILE), "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings}
@@ -123,6 +129,5 @@ def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
 
 def metadata(folder: Path) -> dict[str, Any]:
     """Return what a saved graph says of itself."""
-    openvino = quiet_imports.openvino()
-    model = openvino.Core().read_model(folder / GRAPH_FILE)
+    model = openvino_core().read_model(folder / GRAPH_FILE)
     return {key: json.loads(model.get_rt_info([METADATA, key]).value) for key in ("heads", "text", "quantize")}

@@ -14,6 +14,7 @@ from ..model.pipeline_multihead import token_limit
 from ..model.texts_multihead import text_parts
 from ..prediction import quiet_imports
 from ..prediction.encoding import encode_different, size_of
+from ..utils.signal_stack import signal_stack_kept
 from .export_parity import Batch
 
 Tokens = Mapping[str, npt.NDArray[np.int64]]
@@ -86,7 +87,8 @@ def quantize_openvino(
     }
     dataset = nncf.Dataset(list(calibration))
     if not labelled:
-        return nncf.quantize(program.clone(), dataset, **options)
+        with signal_stack_kept():
+            return nncf.quantize(program.clone(), dataset, **options)
 
     def judge(compiled: Any, batches: Iterable[Batch]) -> tuple[float, None]:
         takes = [port.any_name for port in compiled.inputs]
@@ -97,17 +99,18 @@ def quantize_openvino(
 
         return score(run, list(batches)), None
 
-    return nncf.quantize_with_accuracy_control(
-        program.clone(),
-        dataset,
-        nncf.Dataset(list(labelled), lambda batch: dict(batch.tokens)),
-        judge,
-        max_drop=MOST_LOST,
-        drop_type=nncf.DropType.ABSOLUTE,
-        # which layers cost most is found on some of the rows; what is reached is always of all
-        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED),
-        **options,
-    )
+    with signal_stack_kept():
+        return nncf.quantize_with_accuracy_control(
+            program.clone(),
+            dataset,
+            nncf.Dataset(list(labelled), lambda batch: dict(batch.tokens)),
+            judge,
+            max_drop=MOST_LOST,
+            drop_type=nncf.DropType.ABSOLUTE,
+            # which layers cost most is found on some of the rows; what is reached is always of all
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED),
+            **options,
+        )
 
 
 def quantize_onnx(program: Any, calibration: Sequence[Tokens]) -> Any:

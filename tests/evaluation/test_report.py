@@ -306,7 +306,7 @@ def test_a_resumed_run_has_the_same_pictures(arrays: dict[str, Any]) -> None:
     """A checkpoint keeps the log with its keys sorted."""
     history = [{"topic/1_loss": value, "mood_loss": value + 1, "loss": value, "epoch": value} for value in (1.0, 2.0)]
     resumed = [dict(sorted(entry.items())) for entry in history]
-    one, other = (make_report(HEADS, **arrays, history=log, draws=5).training for log in (history, resumed))
+    one, other = (make_report(HEADS, **arrays, history=log, n_resamples=5).training for log in (history, resumed))
     assert [picture.data for picture in one] == [picture.data for picture in other]
     assert len(one) == 1
 

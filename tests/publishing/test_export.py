@@ -1,6 +1,7 @@
 """Exported graphs say what the model says, know what a program needs to decide, and are whole or absent."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -531,3 +532,34 @@ def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
     model.encoder.to(dtype)
     export_model(model, tokenizer_of(), tmp_path / "graph")
     assert model.encoder.dtype == dtype
+
+
+SIGNALLED = """
+import gc, signal, sys
+sys.path.insert(0, sys.argv[1])
+import tiny
+from multihead_hf import MultiHeadPredictor, export_model
+
+texts = ["w1 w2 w3", "w4 w5"] * 4
+predictors = [MultiHeadPredictor(tiny.model(), tiny.tokenizer(), backend="openvino") for _ in range(2)]
+for predictor in predictors:
+    predictor.predict(texts)
+del predictor
+while predictors:  # the first that was made goes first
+    del predictors[0]
+    gc.collect()
+export_model(tiny.model(), tiny.tokenizer(), "graph", "openvino", quantize="int8", calibration=texts)
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the alternate signal stack is kept on Linux only")
+def test_signals_can_be_handled_after_openvino_and_nncf(tmp_path: Path) -> None:
+    """Several of OpenVINO's plugins leave a freed signal stack behind, and Ctrl+C would be a segmentation fault."""
+    command = [sys.executable, "-c", SIGNALLED, str(Path(tiny.__file__).parent)]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("handled\n")

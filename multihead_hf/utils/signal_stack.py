@@ -1,0 +1,32 @@
+"""The alternate signal stack of a thread, kept from libraries that leave freed memory in its place."""
+
+import contextlib
+import ctypes
+import gc
+import sys
+from collections.abc import Iterator
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Restore the alternate signal stack of this thread on exit (on Linux; elsewhere nothing is done).
+
+    OpenVINO's CPU plugin sets a stack of its own, and each of several plugins restores the one that it found, which
+    another may have freed by then. The next signal with a Python handler, such as Ctrl+C, then ends the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _Stack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        gc.collect()  # plugins that are not freed yet would do it later
+        libc.sigaltstack(ctypes.byref(before), None)
