@@ -18,6 +18,7 @@ SMALLEST = {
     "frozen_features": (["--rounds", "1", "--rows", "16", "--epochs", "2"], 4),
     "predict": (["--quick", "--rounds", "1", "--rows", "20", "--few", "50", "--many", "100"], 4),
     "step_overhead": (["--rounds", "1", "--steps", "1", "--batch", "4", "--heads", "2"], 4),
+    "train_speed": (["--rounds", "1", "--rows", "20"], 3),
 }
 
 
@@ -29,8 +30,9 @@ def test_none_is_forgotten() -> None:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     flags, count = SMALLEST[name]
-    if name == "predict":  # the fourth baseline may not be installed
+    if name in ("predict", "train_speed"):
         flags = [*flags, "--encoder", str(tiny.save_encoder(tmp_path / "encoder"))]
+    if name == "predict":  # the fourth baseline may not be installed
         count += find_spec("sentence_transformers") is not None
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *flags]
     done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=280)
