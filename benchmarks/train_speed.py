@@ -5,9 +5,9 @@
 
 The texts are those of `predict.py`: random words of mixed length. Both train one single-label head of 20 labels on
 all-MiniLM-L6-v2 for one pass over the rows: `Trainer` an `AutoModelForSequenceClassification` with
-`DataCollatorWithPadding` and `TrainingArguments("out")` (batches of 8 in random order, float32), and `MultiHeadTrainer` a
-`MultiHeadModel` with `MultiHeadTrainingArguments("out")` (batches of 16 texts of like lengths, bf16 where the processor
-has it). The two take turns, and what is compared is the time from the first step to the last.
+`DataCollatorWithPadding` and `TrainingArguments("out")` (batches of 8 in random order, float32), and `MultiHeadTrainer`
+a `MultiHeadModel` with `MultiHeadTrainingArguments("out")` (batches of 16 texts of like lengths, bf16 where the
+processor has it). The two take turns, and what is compared is the time from the first step to the last.
 
 1. rows per second of `MultiHeadTrainer` / of `Trainer`;
 2. the same with the batch size and the order of `Trainer` (8 rows, random): what is left are the trainer and the model;
