@@ -155,6 +155,10 @@ class ModelCardCallback(TrainerCallback):
             }
             if has_length(rows):
                 facts.training["rows"] = len(rows)
+            evaluated = trainer.eval_dataset
+            sets = [*evaluated.values()] if isinstance(evaluated, dict) else [evaluated]
+            if all(each is not None and has_length(each) for each in sets):
+                facts.training["validation_rows"] = sum(map(len, sets))
         newest = self._newest()
         if newest is not None:
             facts.evaluations = newest.for_card(state.global_step, decision_settings(trainer.config))

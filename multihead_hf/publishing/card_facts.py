@@ -30,8 +30,8 @@ class CardFacts:
             known, `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale`: thresholds changed
             since, `step`: at which it was taken, if training went on, and `baseline`: head → `rows` and `figures`
             (metric → value) of a linear baseline on the same rows.
-        training: dict with `rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and `steps`, each where
-            known.
+        training: dict with `rows`, `validation_rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and
+            `steps`, each where known.
         versions: package → version.
         pictures: each a dict with `path` (below the folder of the card), `title` and `alt`.
     """
@@ -111,7 +111,7 @@ def check_facts(facts: CardFacts) -> None:
 
 
 def _check_training(training: Mapping[str, Any]) -> None:
-    _optional(training, dict.fromkeys(("rows", "epochs", "steps"), _number))
+    _optional(training, dict.fromkeys(("rows", "validation_rows", "epochs", "steps"), _number))
     for head, labels in _dict("labels", training.get("labels") or {}).items():
         _each(head, labels, _number)
     for name in _dict("hyperparameters", training.get("hyperparameters") or {}):

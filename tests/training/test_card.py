@@ -45,7 +45,8 @@ def test_every_save_writes_the_card(tmp_path: Path) -> None:
     facts = read_facts(folder)
     assert facts.model_id == "complaints"
     assert facts.base_model is None  # it was made here
-    assert facts.training["rows"] == 48
+    assert (facts.training["rows"], facts.training["validation_rows"]) == (48, 16)
+    assert "; validated on 16 rows. Encoder: `bert` with mean pooling" in (folder / CARD).read_text()
     assert facts.training["hyperparameters"]["learning_rate"] == 5e-3
     assert "output_dir" not in facts.training["hyperparameters"]
     table = tiny.table(48)
