@@ -33,7 +33,10 @@ def command(
         str | None,
         typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
     ] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Tokenizer to count tokens with. Without it and without --model, words are counted."),
+    ] = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
     empty: EmptyOption = None,

@@ -37,7 +37,7 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
         if not predicted:
             what = f"reached no threshold {on_rows}:"
         else:
-            what = f"finds almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
+            what = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
         yield "nothing", f"head {name!r} {what} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
     elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
         what = (

@@ -209,7 +209,7 @@ def tune_head(
     given = np.asarray(references, dtype=np.float32)
     labelled = (given != MISSING).any(1)
     if (number := int(labelled.sum())) < folds:
-        raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one for each fold")
+        raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one per fold")
     rows = Rows.of(np.asarray(scores, dtype=np.float32)[labelled], given[labelled])
     before = np.full(len(labels), 0.5) if thresholds is None else np.array(thresholds, dtype=np.float64)
     cross_fit, rng = _CrossFit(rows, before, target, min_support, decide), np.random.default_rng(seed)

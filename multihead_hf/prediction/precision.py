@@ -71,8 +71,8 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
         raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
     if precision == INT8 and not is_quantized:
         raise ValueError(
-            "precision='int8' needs a graph that was quantized with texts of yours: multihead-hf export MODEL "
-            "--format openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
+            "precision='int8' needs a graph that was quantized with your texts: multihead-hf export MODEL --format "
+            "openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
         )
 
 

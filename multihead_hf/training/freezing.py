@@ -78,7 +78,9 @@ def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
     lists = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)}
     name = next((name for name, module in lists.items() if len(module) == count), None)
     if name is None:
-        raise ValueError(f"the layers of a {type(encoder).__name__} are no list of {count}, and cannot be told apart")
+        raise ValueError(
+            f"the layers of a {type(encoder).__name__} are not a list of {count}, so single layers cannot be selected"
+        )
     part_of: dict[int, str] = {}
     current = "embeddings"
     for key, parameter in encoder.named_parameters():

@@ -58,7 +58,9 @@ class GradientCosineCallback(TrainerCallback):
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ValueError("gradient cosines need the whole model in each process: leave out FSDP and DeepSpeed")
         if isinstance(trainer.train_dataset, torch.utils.data.IterableDataset):
-            raise ValueError("gradient cosines need training rows that can be drawn: a stream has none")
+            raise ValueError(
+                "gradient cosines need training rows that can be sampled: pass a dataset with a length, not a stream"
+            )
         if trainer.args.cache_features:
             raise ValueError("cache_features freezes the encoder: its heads share nothing that is trained")
         self._trainer, self._every, self._rows = trainer, every, rows
@@ -66,7 +68,7 @@ class GradientCosineCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         heads = list(self._trainer.trained_heads)
         if len(heads) < 2:
-            raise ValueError(f"gradient cosines are between two heads, and {heads} is in training")
+            raise ValueError(f"gradient cosines compare two or more heads, but only {heads} is in training")
         if not self._shared():
             raise ValueError("the encoder is frozen: its heads share nothing that is trained")
 
