@@ -163,7 +163,7 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         found.append(f"Texts are read in at most {config.max_windows} windows; the rest of longer texts is not read.")
     elif config.max_length is not None:
         part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
-        found.append(f"Texts longer than {config.max_length} tokens are truncated: only {part} is read.")
+        found.append(f"Texts longer than {config.max_length} tokens are truncated to {part}.")
     for name, labels in (facts.training.get("labels") or {}).items():
         rare = [label for label, rows in labels.items() if rows < RARE]
         if rare:

@@ -123,7 +123,7 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
         done = cli(*TRAIN, "-o", "out")
     assert done.returncode == 130
     assert done.stderr.endswith(
-        "stopped after step 2, and saved out/checkpoint-2; the same command with --resume goes on\n"
+        "stopped after step 2, and saved out/checkpoint-2; run the same command with --resume to continue\n"
     )
     assert cli(*TRAIN, "-o", "out").returncode == 1
     done = cli(*TRAIN, "-o", "out", "--resume")

@@ -157,7 +157,7 @@ def test_max_length_beyond_the_encoders_positions() -> None:
         ({"mood": ["calm", "angri"]}, {"mood": Value("string")}, r"head 'mood', column 'mood', row 1: 'angri' is not one.*Did you mean 'angry'"),
         ({"mood": [3]}, {"mood": Value("int64")}, r"head 'mood', column 'mood', row 0: '3' is not one of the head's 2 labels"),
         ({"mood": [["calm"]]}, {"mood": List(Value("string"))}, r"head 'mood', column 'mood': the column holds lists.*one label"),
-        ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label a row.*list"),
+        ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label.*list"),
         ({"topic": [[], ["rods"]]}, {"topic": List(Value("string"))}, r"head 'topic', column 'topic', row 1: 'rods'.*'roads'"),
         ({"topic": [[], [3]]}, {"topic": List(Value("int64"))}, r"head 'topic', column 'topic', row 1: label id 3 is out of range.*0 to 2"),
         ({"topic": [[-1]]}, {"topic": List(ClassLabel(names=tiny.TOPICS))}, r"row 0: class -1 is out of range: the column has 3"),
@@ -264,14 +264,14 @@ def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None
     rows = Dataset.from_dict({"text": ["w1"] * 7, "mood": moods})
     with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
-    assert "2 of 7 rows have it; 2 other labels are not the head's, too: 'glad', 'sad'." in str(error.value)
+    assert "2 of 7 rows have it; 2 other labels are not labels of the head either: 'glad', 'sad'." in str(error.value)
 
 
 def test_every_label_of_a_row_is_looked_at() -> None:
     rows = Dataset.from_dict({"text": ["w1"] * 4, "topic": [["zzz", "roads"], ["yyy", "zzz"], ["yyy", "zzz"], ["xxx"]]})
     with pytest.raises(ValueError, match="'zzz' is not one of the head's 3 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
-    assert "3 of 4 rows have it; 2 other labels are not the head's, too: 'yyy', 'xxx'." in str(error.value)
+    assert "3 of 4 rows have it; 2 other labels are not labels of the head either: 'yyy', 'xxx'." in str(error.value)
 
 
 @pytest.mark.parametrize("late", [[0.0, 1.0], [False, True]])

@@ -92,8 +92,8 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
             b"text|mood\nw1|calm\n",
             r"a.csv: with the delimiter ',' it has one column, 'text|mood'.*delimiter='|'",
         ),
-        ("a.csv", b"", r"a.csv holds no row"),
-        ("a.csv", b"text,mood\n", r"a.csv holds no row below its header \['text', 'mood'\]"),
+        ("a.csv", b"", r"a.csv has no rows"),
+        ("a.csv", b"text,mood\n", r"a.csv has no rows below its header \['text', 'mood'\]"),
         (
             "a.csv",
             b'text,mood\n"w1,calm\nw2,angry\n',
@@ -135,7 +135,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
         ValueError, match=r"the data frame, column 'mood': mixed types, 'calm' in row 0 is a str and 3 in row 2"
     ):
         read_dataset(mixed)
-    with pytest.raises(ValueError, match=r"the data frame holds no row; its columns are \['text'\]"):
+    with pytest.raises(ValueError, match=r"the data frame has no rows; its columns are \['text'\]"):
         read_dataset(pd.DataFrame({"text": []}))
     twice = pd.DataFrame([["w1", "w2"]], columns=["text", "text"])
     with pytest.raises(ValueError, match=r"two columns called 'text'"):
@@ -199,7 +199,7 @@ except ValueError as error:
     assert done.stdout.splitlines() == [
         "['train', 'test'] 3 ['NA', 'calm']",
         "IterableDataset",
-        "'org/none' is neither a file here nor a data set on the Hub: Dataset '",
+        "'org/none' is neither a local file nor a dataset on the Hub: Dataset '",
     ]
 
 
@@ -235,7 +235,7 @@ def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
 def test_json_without_rows(tmp_path: Path, content: str) -> None:
     path = tmp_path / ("rows.jsonl" if not content else "rows.json")
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"rows\.jsonl? holds no row"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl? has no rows"):
         read_dataset(path)
 
 

@@ -225,13 +225,13 @@ def test_the_command_without_gradio(tmp_path: Path) -> None:
     with mock.patch.dict(sys.modules, {"gradio": None}):
         done = cli("demo", folder)
     assert done.returncode == 1
-    assert done.stderr.strip() == 'multihead-hf: the demo page needs gradio: pip install "multihead-hf[demo]"'
+    assert done.stderr.strip() == 'multihead-hf: The demo page needs gradio: pip install "multihead-hf[demo]"'
 
 
 def test_the_command_without_a_model(tmp_path: Path) -> None:
     done = cli("demo", tmp_path)
     assert done.returncode == 1
-    assert "is no saved model: it has no config.json" in done.stderr
+    assert "is not a saved model: it has no config.json" in done.stderr
 
 
 def test_the_command_says_who_can_use_the_page(tmp_path: Path) -> None:

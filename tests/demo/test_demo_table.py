@@ -48,8 +48,8 @@ def test_pairs(tmp_path: Path) -> None:
     ("name", "content", "sentence"),
     [
         ("rows.xlsx", "text\na\n", "rows.xlsx: give a file that ends in .csv, .tsv, .jsonl"),
-        ("rows.csv", "", "holds no row"),
-        ("rows.csv", "text\n", "holds no row"),
+        ("rows.csv", "", "has no rows"),
+        ("rows.csv", "text\n", "has no rows"),
         ("rows.csv", "Text,id\na,1\n", "row 1 has no column 'text'; it has 'Text', 'id'. Is it 'Text'"),
         ("rows.csv", "text,id\na,1\nb,2,3\n", "row 2 has 3 cells, and the header 2 ('text', 'id'): put quotes"),
         ("rows.csv", "id,text\n1\n", "row 1 has no column 'text'; it has 'id'"),

@@ -106,7 +106,7 @@ def test_a_folder_that_holds_something(tmp_path: Path) -> None:
     (folder / "mine.txt").write_text("mine")
     done = cli("demo", model, "--space", folder)
     assert done.returncode == 1
-    assert "exists and is not empty: take another folder, or overwrite it (--overwrite)" in done.stderr
+    assert "exists and is not empty: use another folder, or overwrite it (--overwrite)" in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["mine.txt", "model"]
     assert cli("demo", model, "--space", folder, "--overwrite").returncode == 0
     assert (folder / "mine.txt").read_text() == "mine"

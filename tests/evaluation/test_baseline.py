@@ -189,8 +189,8 @@ def test_heads_without_anything_to_learn_are_left_out() -> None:
     found = linear_baseline(heads, texts * 3, targets, texts, references)
     assert found.left_out == {
         "one class": "all training rows have the same labels",
-        "no row": "no training row is labelled for it",
-        "not given": "no training row is labelled for it",
+        "no row": "no training row has a label for this head",
+        "not given": "no training row has a label for this head",
         "all equal": "all training rows have the same labels",
     }
     assert list(found.heads) == ["rare"]

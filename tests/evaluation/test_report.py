@@ -105,7 +105,7 @@ def test_curves_are_those_of_scikit_learn(arrays: dict[str, Any]) -> None:
     lines, marks = module._precision_recall(view)
     assert np.allclose(lines["all labels together"][0][[0, -1]], recall[[0, -1]])
     assert "never" not in lines  # no row has it
-    point = (float(marks["where it decides"][0][0]), float(marks["where it decides"][1][0]))
+    point = (float(marks["at the saved thresholds"][0][0]), float(marks["at the saved thresholds"][1][0]))
     hits = (decided & (given == 1) & known).sum()
     assert point == pytest.approx((hits / (given == 1).sum(), hits / (decided & known).sum()))
     common = module._threshold_lines(view)
@@ -126,7 +126,7 @@ def test_everything_is_written_and_the_page_is_closed_in_itself(report: Evaluati
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert page.count('<tr data-head="') == 14
     assert f"this page has 7 of {len(report.heads['mood'].mistakes)}" in page
-    assert "no row here is labelled for it" in page
+    assert "no row here has a label for this head" in page
     assert re.search(r"No row here has never:", page)
     assert not re.search(r"\bnan\b", re.sub(r"data:image/png;base64,[^\"]+", "", page), flags=re.I)
     pictures = {path.name for path in folder.glob("*.png")}
@@ -173,7 +173,7 @@ def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], t
     page = (save_report(report, tmp_path).folder / "report.html").read_text()
     assert "topic/1 has no linear baseline: no training row &lt;i&gt; is labelled for it." in page
     assert (
-        f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model less the baseline: {gap:+.3f}"
+        f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model minus the baseline: {gap:+.3f}"
         in page
     )
     cells = re.search(r"<tr><td>accuracy</td>(.*)</tr>", page[page.index('id="head-2"') :])
@@ -266,7 +266,7 @@ def test_many_labels_stay_readable() -> None:
 
 def test_no_labelled_row_at_all(arrays: dict[str, Any]) -> None:
     nothing = {name: np.full_like(own, -100) for name, own in arrays["references"].items()}
-    with pytest.raises(ValueError, match="no row of the data set is labelled for any of the heads"):
+    with pytest.raises(ValueError, match="no row of the dataset is labelled for any of the heads"):
         make_report(HEADS, arrays["logits"], nothing, arrays["texts"])
 
 

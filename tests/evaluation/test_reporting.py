@@ -180,7 +180,7 @@ def test_a_file_of_somebody_else_is_not_replaced(trainer: MultiHeadTrainer, tmp_
     (tmp_path / name).write_text("mine")
     done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path)
     assert done.returncode == 1
-    assert f"{tmp_path / name} exists: take another folder, or replace what is there (--overwrite)" in done.stderr
+    assert f"{tmp_path / name} exists: use another folder, or replace the existing files (--overwrite)" in done.stderr
     assert (tmp_path / name).read_text() == "mine"
     done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path / name)
     assert (done.returncode, f"{tmp_path / name} is a file: give a folder" in done.stderr) == (1, True)
@@ -266,7 +266,7 @@ def test_history_of_saved_models(trainer: MultiHeadTrainer, tmp_path: Path) -> N
         (["nowhere", "rows.csv", "-o", "out"], 1, "nowhere is no folder here"),
         (["MODEL", "rows.csv", "-o", "out"], 1, "rows.csv"),
         (["MODEL", "DATA", "-o", "out", "--label-column", "colour=x"], 2, "there is no head 'colour'"),
-        (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the data set is labelled for any of the heads"),
+        (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the dataset is labelled for any of the heads"),
         (["MODEL", "WRONG", "-o", "out"], 1, "'furious' is not one of the head's 2 labels"),
     ],
 )

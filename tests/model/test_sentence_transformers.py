@@ -88,7 +88,7 @@ def test_a_pooling_that_is_not_there_is_said_once(
     folder = save(tmp_path, {"1_Pooling/config.json": pooling})
     assert config_of(folder).pooling == "cls"
     (said,) = warnings(logged)
-    assert f"pooled with {shown}, which is not among the poolings here: pooling='cls' is used" in said
+    assert f"pooled with {shown}, which is not supported here: pooling='cls' is used" in said
     logged.clear()
     assert config_of(folder, pooling="mean").pooling == "mean"
     assert warnings(logged) == []
@@ -132,7 +132,7 @@ def test_only_a_certain_prompt_becomes_the_prefix(
     files = {"config_sentence_transformers.json": {"prompts": prompts, "default_prompt_name": default}}
     folder = save(tmp_path, {**files, "1_Pooling/config.json": MEAN})
     assert config_of(folder).text_prefix == expected
-    named = "none of its prompts is taken; set text_prefix to use one: {'query': 'find: '}" in logged.text
+    named = "none of its prompts is used; set text_prefix to use one: {'query': 'find: '}" in logged.text
     assert named == (expected is None and isinstance(prompts, dict) and "query" in prompts)
     assert config_of(folder, text_prefix="own: ").text_prefix == "own: "
     assert config_of(folder, text_prefix=None).text_prefix is None

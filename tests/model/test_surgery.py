@@ -185,7 +185,7 @@ def test_a_verification_that_fails_leaves_the_model(monkeypatch: pytest.MonkeyPa
 def test_sources_without_heads_to_load(tmp_path: Path) -> None:
     model = tiny.model()
     nowhere = tmp_path / "nothere"
-    with pytest.raises(ValueError, match=r"nothere is no folder here, and cannot be had from the Hub: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"nothere is not a local folder, and cannot be loaded from the Hub: [^\n]*$"):
         model.load_heads(nowhere)
     tiny.model().config.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match=r"bare cannot be loaded: [^\n]*model.safetensors[^\n]*$"):

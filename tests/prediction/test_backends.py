@@ -154,7 +154,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     with caplog.at_level("WARNING"):
         own.logits(texts(5))
     assert own.backend == "openvino"
-    assert f"The graph is not kept for the next time: {empty_cache} cannot be written" in caplog.text
+    assert f"The graph is not cached: {empty_cache} cannot be written" in caplog.text
 
 
 def test_a_model_that_cannot_be_exported_is_predicted_by_pytorch(
@@ -191,7 +191,7 @@ def test_bad_input() -> None:
     for settings, message in (
         ({"backend": "openvyno"}, r"Unknown backend 'openvyno'\. Did you mean 'openvino'.* Use one of: auto, torch"),
         ({"backend": "openvino", "device": "meta"}, "computes on a CPU, and the device is meta: use backend='torch'"),
-        ({"precision": "int8"}, "needs a graph that was quantized with texts of yours: multihead-hf export MODEL"),
+        ({"precision": "int8"}, "needs a graph that was quantized with your texts: multihead-hf export MODEL"),
         ({"precision": "bf16", "backend": "onnx"}, "ONNX Runtime has no bfloat16 on a CPU"),
     ):
         with pytest.raises(ValueError, match=message):

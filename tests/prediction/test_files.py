@@ -348,7 +348,7 @@ def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
     # what an earlier run wrote is not read
     again = predict_files(predictor(saved), str(tmp_path / "*.jsonl"), tmp_path / "out.parquet", overwrite=True)
     assert again.bad_rows == 3
-    with pytest.raises(ValueError, match="holds no row"):
+    with pytest.raises(ValueError, match="has no rows"):
         predict_files(predictor(saved), str(tmp_path / "b.jsonl"), tmp_path / "x.csv")
     (tmp_path / "header.csv").write_text("id,text\n")
     for suffix in ("csv", "jsonl", "parquet"):
@@ -460,7 +460,7 @@ def test_what_the_report_counts(saved: Path, tmp_path: Path) -> None:
     report = predict_files(own, source, tmp_path / "out.csv")
     assert (report.texts, report.cut, report.precision) == (2, 1, "fp32")
     assert own.chosen is None  # too few to measure: the next file may have more
-    assert "1 of 2 texts are longer than the model reads, and were cut" in str(report)
+    assert "1 of 2 texts are longer than the model reads, and were truncated" in str(report)
 
 
 class Stopped(Exception):
@@ -488,7 +488,7 @@ def test_a_run_that_was_ended_goes_on(saved: Path, tmp_path: Path, suffix: str) 
         predict_files(stop_after(predictor(saved), 3), source, out)
     assert not out.exists()
     assert len(list((tmp_path / f"out{suffix}.parts").glob("part-*"))) == 3
-    with pytest.raises(ValueError, match="was left by an earlier run: --resume goes on with it, --overwrite drops it"):
+    with pytest.raises(ValueError, match="was left by an earlier run: --resume continues it, --overwrite deletes it"):
         predict_files(predictor(saved), source, out)
     with pytest.raises(ValueError, match="is of a run with another heads, columns: run it as it was"):
         predict_files(predictor(saved, heads=["mood"]), source, out, resume=True)
@@ -621,7 +621,7 @@ def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, s
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", FULL, str(saved), str(tmp_path), suffix, "20000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert re.search(rf"File too large.*out{suffix}'; .*parts holds what is done: --resume goes on", done.stderr)
+    assert re.search(rf"File too large.*out{suffix}'; .*parts holds the predictions made so far: --resume continues from them", done.stderr)
     assert not (tmp_path / f"out{suffix}").exists()
     assert predict_files(
         predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / f"out{suffix}", resume=True
@@ -643,9 +643,9 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"rows\.csv is the input", output="rows.csv")
     refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
     refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
-    refused(r"a\.json holds no row", given=str(_empty(tmp_path / "a.json")))
-    refused(r"empty\.csv holds no row", given=str(_empty(tmp_path / "empty.csv")))
-    refused(r"empty\.jsonl holds no row", given=str(_empty(tmp_path / "empty.jsonl")))
+    refused(r"a\.json has no rows", given=str(_empty(tmp_path / "a.json")))
+    refused(r"empty\.csv has no rows", given=str(_empty(tmp_path / "empty.csv")))
+    refused(r"empty\.jsonl has no rows", given=str(_empty(tmp_path / "empty.jsonl")))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     refused(r"torn\.parquet cannot be read", given=str(tmp_path / "torn.parquet"))
     refused("the label 'roads' holds 'oa', which joins labels", sep="oa")

@@ -159,7 +159,7 @@ def test_ggu_labels_as_they_are_typed(tmp_path: Path) -> None:
     for given in ('GGU=["a",', "GGU=[a,b]"):
         done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--labels", given)
         assert (done.returncode, "--labels" in done.stderr) == (2, True)
-        with pytest.raises(BadParameter, match=r"is no JSON list of labels: Expecting value"):
+        with pytest.raises(BadParameter, match=r"is not a JSON list of labels: Expecting value"):
             label_names([given])
 
 
@@ -316,7 +316,7 @@ def test_ggu_that_is_something_else(tmp_path: Path) -> None:
     layers = {"heads.GGU.0.weight": torch.zeros(32, 32), "heads.GGU.0.bias": torch.zeros(32)}
     with pytest.raises(ValueError, match=r"head 'GGU' of .* has several layers"):
         convert_ggu_of(tmp_path, {**state, **layers}, labels)
-    with pytest.raises(ValueError, match=r"holds what is neither a head nor the encoder's: .*norm\.weight"):
+    with pytest.raises(ValueError, match=r"has weights that belong neither to a head nor to the encoder: .*norm\.weight"):
         convert_ggu_of(tmp_path, {**state, "norm.weight": torch.zeros(3)}, labels)
     key = next(key for key in state if "attention" in key)
     with pytest.raises(ValueError, match="lacks weights of the encoder"):
@@ -327,7 +327,7 @@ def test_ggu_that_is_something_else(tmp_path: Path) -> None:
 
 def test_an_encoder_alone_is_no_classifier(tmp_path: Path) -> None:
     tiny.save_encoder(tmp_path, "bert")
-    with pytest.raises(ValueError, match="is no trained classifier: it lacks"):
+    with pytest.raises(ValueError, match="is not a trained classifier: it lacks"):
         convert_sequence_classification(tmp_path, "x")
 
 

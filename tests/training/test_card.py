@@ -329,7 +329,7 @@ def test_command_and_bad_input(tmp_path: Path) -> None:
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     done = cli("card", tmp_path / "model", "--report", tmp_path)
-    assert "is on another model: its head 'mood' has the labels ['x']" in done.stderr
+    assert "is about another model: its head 'mood' has the labels ['x']" in done.stderr
     assert cli("card", tmp_path / "nowhere").returncode == 1
 
 

@@ -129,7 +129,7 @@ class Evil:
     [
         ("trainer_state.json", [], "trainer_state.json cannot be read"),
         ("trainer_state.json", {"global_step": "3"}, "global_step is '3'"),
-        ("trainer_state.json", {"global_step": 3, "log_history": [5]}, "log_history is no list of dicts"),
+        ("trainer_state.json", {"global_step": 3, "log_history": [5]}, "log_history is not a list of dicts"),
         ("trainer_state.json", {"global_step": 3, "best_model_checkpoint": 5}, "best_model_checkpoint is 5"),
         ("trainer_state.json", {"global_step": 3, "unknown": 5}, "KeyError: 'unknown'"),
         ("config.json", [], "config.json cannot be read"),

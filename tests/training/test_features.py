@@ -199,7 +199,7 @@ def test_a_file_that_is_damaged_inside_is_made_anew(tmp_path: Path, caplog: pyte
     caplog.clear()
     second = run(tmp_path, cache_features=True)
     (notice,) = [record.getMessage() for record in caplog.records if "feature cache" in record.getMessage()]
-    assert "it is damaged (its checksum is another); its texts are encoded again" in notice
+    assert "it is damaged (the checksum does not match); its texts are encoded again" in notice
     assert path.read_bytes() == whole
     assert_same_run(first, second, 0)
 

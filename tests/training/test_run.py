@@ -188,7 +188,7 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
             "data.split={train: 0.8, val: 0.2}",
             r"data\.split\.val: the parts are train, validation, test\. Did you mean",
         ),
-        ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give train a share"),
+        ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give a fraction for train"),
         ("heads.mood=mood", r"heads\.mood: keys and values are expected, such as \{column: mood\}"),
         ("heads.topic.sep=5", r"heads\.topic\.sep: a text is expected, not 5"),
         ("heads.topic.empty=nothing", r"heads\.topic: unknown empty 'nothing'.*missing, none"),

@@ -233,7 +233,7 @@ def test_raw_rows_from_files_streams_and_frames(tmp_path: Path, caplog: pytest.L
         assert (trainer.config.max_length, trainer.config.truncation) == (8, "head+tail")
     assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
     assert "train_dataset: " in caplog.text
-    assert "longer than 8 tokens and were cut (truncation='head+tail')" in caplog.text
+    assert "longer than 8 tokens and were truncated (truncation='head+tail')" in caplog.text
     folder = tmp_path / "parts"
     folder.mkdir()
     for part in ("train", "validation"):
