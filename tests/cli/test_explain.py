@@ -97,7 +97,7 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
     ):
         done = cli("explain", folder, TEXT, "--head", "topic", *flags)
         assert done.returncode == 2
-        assert "does not read it" in " ".join(done.stderr.split())
+        assert "does not use this option" in " ".join(done.stderr.split())
 
 
 def test_help() -> None:

@@ -38,7 +38,7 @@ def test_damaged_weights_are_one_line(tmp_path: Path, size: int) -> None:
 
 def test_a_damaged_config_is_one_line(tmp_path: Path) -> None:
     (saved(tmp_path) / "config.json").write_text("{")
-    assert "cannot be had from the Hub" not in told(tmp_path)
+    assert "cannot be loaded from the Hub" not in told(tmp_path)
     assert "config.json" in told(tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_a_head_without_weights_gives_no_random_labels(table: Path, tmp_path: Pa
     config = json.loads((model / "config.json").read_text())
     config["heads"].append({**config["heads"][0], "name": "extra"})
     (model / "config.json").write_text(json.dumps(config))
-    expected = f"{model} has no weights for the heads ['extra'], whose labels would be random: train them"
+    expected = f"{model} has no weights for the heads ['extra'], whose predictions would be random: train them"
     assert expected in told(model)
     for command in (
         ["predict", model, table, "-o", "out.csv", "--quiet"],

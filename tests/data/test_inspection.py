@@ -115,7 +115,7 @@ def test_pairs_are_not_their_joined_texts() -> None:
 
 def test_an_empty_part_and_an_empty_batch() -> None:
     rows = PARTS["train"]
-    with pytest.raises(ValueError, match=r"part 'test' has no rows: leave it out"):
+    with pytest.raises(ValueError, match=r"split 'test' has no rows: leave it out"):
         inspect_dataset(DatasetDict(train=rows, test=rows.select([])), HEADS)
     with pytest.raises(ValueError, match=r"batch_size 0: give a whole number above 0"):
         inspect_dataset(rows, HEADS, batch_size=0)

@@ -33,7 +33,7 @@ def test_rows_of_another_tokenizer_are_refused() -> None:
     model, tokenizer = tiny.model(), tiny.tokenizer()
     rows = prepare_dataset(tiny.table(8), tokenizer, model)
     tokenizer.backend_tokenizer.post_processor = None
-    with pytest.raises(ValueError, match=r"train_dataset was prepared with another tokenizer"):
+    with pytest.raises(ValueError, match=r"train_dataset was prepared with a tokenizer other than the model's"):
         check_record(rows, model.config, tokenizer, "train_dataset")
 
 
@@ -51,7 +51,7 @@ def test_texts_that_were_cut_otherwise_are_said(caplog: pytest.LogCaptureFixture
         record.logger.warning = handler  # type: ignore[method-assign]
     assert said == [
         "rows was prepared with max_length 12 (the model has 8), prefix None (the model has 'w1 '), so the model would "
-        "read other tokens later"
+        "read different tokens in predictions"
     ]
 
 

@@ -78,7 +78,7 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
     (tmp_path / "parts" / "validation.csv").rename(tmp_path / "parts" / "dev.csv")
     assert list(read_dataset(tmp_path / "parts")) == ["train", "validation", "test"]
     pd.DataFrame(ROWS).to_csv(tmp_path / "parts" / "validation.csv", index=False)
-    with pytest.raises(ValueError, match=r"dev.csv and validation.csv would both be the part 'validation'"):
+    with pytest.raises(ValueError, match=r"dev.csv and validation.csv would both be the split 'validation'"):
         read_dataset(tmp_path / "parts")
     files = {"train": tmp_path / "parts" / "train.csv", "dev": Dataset.from_list(ROWS)}
     assert {part: len(rows) for part, rows in read_dataset(files).items()} == {"train": 3, "dev": 3}
@@ -127,7 +127,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("text,moods\nw1,calm\n")
     with pytest.raises(
-        ValueError, match=r"other.csv has other columns than .*rows.csv: only there \['topics', .*only here \['moods'\]"
+        ValueError, match=r"other.csv has other columns than .*rows.csv: missing \['topics', .*additional \['moods'\]"
     ):
         read_dataset([path, other])
     mixed: Any = pd.DataFrame({"text": ["w1", "w2", "w3"], "mood": ["calm", None, 3]})
@@ -175,7 +175,7 @@ def test_csv_oddities(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for name in ("train.csv", "train.tsv"):
         (tmp_path / "parts" / name).write_text("text\na\n")
-    with pytest.raises(ValueError, match=r"train.csv and train.tsv would both be the part 'train'"):
+    with pytest.raises(ValueError, match=r"train.csv and train.tsv would both be the split 'train'"):
         read_dataset(tmp_path / "parts")
 
 
@@ -225,7 +225,7 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
 def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,labels\nhello, world,angry\nbye,happy\n")
-    with pytest.raises(ValueError, match=r"rows.csv, line 2: 3 fields, and the header has 2.*quotes around texts"):
+    with pytest.raises(ValueError, match=r"rows.csv, line 2: 3 fields, but the header has 2.*quotes around texts"):
         read_dataset(path)
     path.write_text("text,labels\nhello,angry,\nbye,happy,\n")  # a delimiter at the end of each line
     assert list(read_dataset(path)["labels"]) == ["angry", "happy"]

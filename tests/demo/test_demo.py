@@ -85,7 +85,7 @@ def test_views(demo: Demo, pipe: Pipeline) -> None:
     assert [label for label, (_, on) in everything["topic"].items() if on] == ["waste"]
     assert list(cards(demo.results(reading, names=[MOOD]))) == [MOOD]
     assert list(cards(demo.results(reading, names=[]))) == ["topic", MOOD]
-    assert "will stand here" in demo.results(None)
+    assert "will appear here" in demo.results(None)
 
 
 def test_another_threshold_and_the_saved_ones(pipe: Pipeline) -> None:
@@ -128,7 +128,8 @@ def test_colours_differ_in_lightness() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("", "type a text"), (" \n", "type a text"), ("w1 " * 21, "63 characters, and may have 60")]
+    ("text", "sentence"),
+    [("", "type a text"), (" \n", "type a text"), ("w1 " * 21, "63 characters, but the maximum is 60")],
 )
 def test_texts_that_are_refused(demo: Demo, text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -152,7 +153,7 @@ def test_words(demo: Demo) -> None:
 
 def test_words_of_long_texts_are_refused(pipe: Pipeline) -> None:
     demo = Demo(pipe, DemoSettings(), explain)
-    with pytest.raises(ValueError, match="words are shown of texts of up to 2,000"):
+    with pytest.raises(ValueError, match="words can be shown for texts of up to 2,000"):
         demo.words(demo.read("w1 " * 2000), "topic", "roads", "occlusion")
 
 

@@ -125,7 +125,7 @@ def test_everything_is_written_and_the_page_is_closed_in_itself(report: Evaluati
     assert "<b>noise" not in page
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert page.count('<tr data-head="') == 14
-    assert f"this page has 7 of {len(report.heads['mood'].mistakes)}" in page
+    assert f"this page shows 7 of the {len(report.heads['mood'].mistakes)}" in page
     assert "no row here has a label for this head" in page
     assert re.search(r"No row here has never:", page)
     assert not re.search(r"\bnan\b", re.sub(r"data:image/png;base64,[^\"]+", "", page), flags=re.I)
@@ -151,7 +151,7 @@ def baselines(arrays: dict[str, Any], right: float) -> BaselineReport:
     labels = np.where(np.random.default_rng(1).random(ROWS) < right, given, 1 - given) % 2
     figures = single_label_metrics(labels, given, ["calm", "angry"], "angry")
     mood = HeadBaseline("f1", 90, 400, None, figures, np.eye(2, dtype=bool)[labels])
-    return BaselineReport({"mood": mood}, {"topic/1": "no training row <i> is labelled for it"})
+    return BaselineReport({"mood": mood}, {"topic/1": "no training row <i> has a label for this head"})
 
 
 def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], t
     gap = own.figures["f1"] - other
     assert lines[2].endswith(f"  {other:.3f} ({gap:+.3f})")
     assert lines[1].endswith("  –")
-    assert "topic/1 has no linear baseline: no training row <i> is labelled for it." in lines
+    assert "topic/1 has no linear baseline: no training row <i> has a label for this head." in lines
     page = (save_report(report, tmp_path).folder / "report.html").read_text()
-    assert "topic/1 has no linear baseline: no training row &lt;i&gt; is labelled for it." in page
+    assert "topic/1 has no linear baseline: no training row &lt;i&gt; has a label for this head." in page
     assert (
         f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model minus the baseline: {gap:+.3f}"
         in page
@@ -228,7 +228,7 @@ def test_a_baseline_that_is_ahead_is_said(arrays: dict[str, Any], tmp_path: Path
     close.difference.difference = Interval(-0.01, -0.03, 0.01)
     assert close.baseline_warning == (
         "The linear baseline is ahead of this model by 0.010 in f1, which may be chance: the interval of the "
-        "difference holds 0."
+        "difference contains 0."
     )
     close.difference.difference = Interval(-0.0001, -0.03, 0.01)
     assert close.baseline_warning is None

@@ -109,8 +109,8 @@ def test_the_model_is_left_as_it_is() -> None:
         ("mood", "angri", [], r"head 'mood' has no label 'angri'. Did you mean 'angry'\? Its labels: \['calm'"),
         ("mood", None, "w1", r"give a list of texts: \[text\]"),
         ("mood", None, ["w1", None], r"text 1: a text must be a string, or a pair of strings, not NoneType: None"),
-        ("mood", None, [("w1", "w2", "w3")], r"text 0: a text is a string, or a pair"),
-        ("mood", None, ["w1", ("w1", "w2")], r"some of these are texts and some are pairs"),
+        ("mood", None, [("w1", "w2", "w3")], r"text 0: a text must be a string, or a pair"),
+        ("mood", None, ["w1", ("w1", "w2")], r"some of the inputs are texts and some are pairs"),
     ],
 )
 def test_refusals(head: str, label: str | None, texts: Any, message: str) -> None:

@@ -143,7 +143,7 @@ def test_further_modules_are_left_out_with_one_warning(tmp_path: Path, logged: p
     folder = save(tmp_path, {"1_Pooling/config.json": MEAN}, modules)
     assert config_of(folder).pooling == "mean"
     (said,) = warnings(logged)
-    assert "left out, and the heads stand on the vectors without them: Dense (2_Dense)" in said
+    assert "ignored, and the heads use the vectors without them: Dense (2_Dense)" in said
 
 
 def test_an_encoder_without_such_files_is_read_as_before(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:

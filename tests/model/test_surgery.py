@@ -66,7 +66,7 @@ def test_a_head_is_removed_and_renamed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"head 'channel': the model has a head of this name already"):
         model.rename_head("subject of the text", "channel")
     model.remove_head("subject of the text")
-    with pytest.raises(ValueError, match=r"head 'channel' is the only one"):
+    with pytest.raises(ValueError, match=r"head 'channel' is the only head"):
         model.remove_head("channel")
 
 
@@ -128,9 +128,9 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
     same_weights.config.encoder.layer_norm_eps = 1e-12
     model.load_heads(same_weights, verify=True)
     model.remove_head("new")
-    with pytest.raises(ValueError, match=r"has text_prefix='query: ', and this model None"):
+    with pytest.raises(ValueError, match=r"has text_prefix='query: ', but this model has None"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, text_prefix="query: "))
-    with pytest.raises(ValueError, match=r"has pooling='mean', and this model 'cls'"):
+    with pytest.raises(ValueError, match=r"has pooling='mean', but this model has 'cls'"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, pooling="mean"))
     assert list(model.config.heads) == ["topic", "mood", "channel"]
 
@@ -199,7 +199,7 @@ def test_sources_without_heads_to_load(tmp_path: Path) -> None:
 def test_an_encoder_that_is_rounded(tmp_path: Path) -> None:
     other = tiny.model(heads={"new": CHANNEL})
     other.half().save_pretrained(tmp_path)
-    message = r"the same encoder but for rounding, one of the two in float16: .*from_pretrained\(…, dtype='float16'\)"
+    message = r"the same encoder except for rounding, as one of the two is in float16: .*from_pretrained\(…, dtype='float16'\)"
     with pytest.raises(ValueError, match=message):
         tiny.model().load_heads(tmp_path)
     with pytest.raises(ValueError, match=r"another encoder: embeddings.* differs.*fine-tuned"):

@@ -186,8 +186,8 @@ def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: 
     errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
     assert [each["row"] for each in errors] == bad
     reasons = {each["row"]: each["error"] for each in errors}
-    assert reasons[3] == "column 'text' is None, and a text is expected"
-    assert "no JSON" in reasons[10]
+    assert reasons[3] == "column 'text' is None, but a text is expected"
+    assert "not valid JSON" in reasons[10]
     assert reasons[12] == "there is no column 'text'"
     assert "UTF-8" in reasons[20] or "utf-8" in reasons[20]
     assert reasons[30] == "a JSON object is expected, not [1, 2]"
@@ -375,7 +375,7 @@ def test_an_input_that_a_glob_reads_is_not_replaced(saved: Path, tmp_path: Path)
     paths = [written(ROWS[begin : begin + 5], tmp_path / f"{begin}.jsonl") for begin in (0, 5)]
     before = paths[1].read_bytes()
     for source in (str(tmp_path / "*.jsonl"), str(tmp_path)):
-        with pytest.raises(ValueError, match=r"5.jsonl is one of the input's files, and of no earlier run"):
+        with pytest.raises(ValueError, match=r"5.jsonl is one of the input files, not the output of an earlier run"):
             predict_files(predictor(saved), source, paths[1], overwrite=True)
     assert paths[1].read_bytes() == before
 
@@ -428,7 +428,7 @@ def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
         predict_files(stop_after(predictor(saved), 2), source, out)
     other = predictor(saved)
     other.tokenizer.add_tokens(["w99"])
-    with pytest.raises(ValueError, match="is of a run with another model"):
+    with pytest.raises(ValueError, match="belongs to a run with another model"):
         predict_files(other, source, out, resume=True)
 
 
@@ -490,7 +490,7 @@ def test_a_run_that_was_ended_goes_on(saved: Path, tmp_path: Path, suffix: str) 
     assert len(list((tmp_path / f"out{suffix}.parts").glob("part-*"))) == 3
     with pytest.raises(ValueError, match="was left by an earlier run: --resume continues it, --overwrite deletes it"):
         predict_files(predictor(saved), source, out)
-    with pytest.raises(ValueError, match="is of a run with another heads, columns: run it as it was"):
+    with pytest.raises(ValueError, match="belongs to a run with another heads, columns: repeat that run's settings"):
         predict_files(predictor(saved, heads=["mood"]), source, out, resume=True)
     with pytest.raises(Stopped):
         predict_files(stop_after(predictor(saved), 2), source, out, resume=True)
@@ -591,7 +591,7 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         OSError,
-        match=r"No space left.*part-00000003\.\w+\.unfinished\.jsonl'; .*out\.csv\.parts holds .* --resume goes on",
+        match=r"No space left.*part-00000003\.\w+\.unfinished\.jsonl'; .*out\.csv\.parts holds .* --resume continues",
     ):
         predict_files(predictor(saved), source, out)
     monkeypatch.undo()
@@ -621,7 +621,10 @@ def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, s
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", FULL, str(saved), str(tmp_path), suffix, "20000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert re.search(rf"File too large.*out{suffix}'; .*parts holds the predictions made so far: --resume continues from them", done.stderr)
+    assert re.search(
+        rf"File too large.*out{suffix}'; .*parts holds the predictions made so far: --resume continues from them",
+        done.stderr,
+    )
     assert not (tmp_path / f"out{suffix}").exists()
     assert predict_files(
         predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / f"out{suffix}", resume=True
@@ -653,7 +656,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"two columns called 'predicted_mood'.*--keep.*--prefix", given=labelled)
     refused("threshold: the model has no head 'topics'", threshold={"topics": 0.4})
     refused("top_k 0", top_k=0)
-    refused("are for data sets on the Hub", split="test")
+    refused("are for datasets on the Hub", split="test")
     refused("delimiter '::': one character is expected", delimiter="::")
     (tmp_path / "folder.csv").mkdir()
     refused("folder.csv is a folder", output="folder.csv", overwrite=True)
@@ -661,7 +664,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     written([{"text": "a", "n": 1}], tmp_path / "other.csv")
     refused("has other columns than", given=[source, str(tmp_path / "other.csv")])
     written(ROWS, tmp_path / "tabs.tsv").rename(tmp_path / "tabs.csv")
-    refused(r"say --delimiter '\\t'", given=str(tmp_path / "tabs.csv"))
+    refused(r"give --delimiter '\\t'", given=str(tmp_path / "tabs.csv"))
     assert predict_files(own, str(tmp_path / "tabs.csv"), tmp_path / "t.csv", delimiter="\\t").rows == 50
     predict_files(own, source, tmp_path / "there.csv")
     refused("exists already: give another output, or --overwrite", output="there.csv")
@@ -740,7 +743,7 @@ def test_a_run_that_has_ended_is_not_done_again(saved: Path, tmp_path: Path) -> 
     again = predict_files(predictor(saved), source, out, resume=True)
     assert (again.rows, again.resumed, again.texts) == (first.rows, 50, 0)
     assert out.stat().st_mtime_ns == before.st_mtime_ns
-    with pytest.raises(ValueError, match=r"is of a run with another top_k"):
+    with pytest.raises(ValueError, match=r"belongs to a run with another top_k"):
         predict_files(predictor(saved), source, out, resume=True, top_k=1)
     out.write_text(out.read_text() + "{}\n")
     with pytest.raises(ValueError, match=r"exists already"):

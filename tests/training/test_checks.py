@@ -53,7 +53,7 @@ def test_nothing_to_learn_from(tmp_path: Path, said: list[str]) -> None:
 
 
 def test_a_metric_of_a_head_that_is_not_evaluated(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"one of head 'mood', and eval_dataset has no labels of that head"):
+    with pytest.raises(ValueError, match=r"a metric of head 'mood', but eval_dataset has no labels of that head"):
         made(
             tmp_path,
             evaluation=tiny.table().remove_columns("mood"),

@@ -317,7 +317,7 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
         trainer_for(tmp_path / "run", cache_features=True, freeze_encoder=True, feature_cache_dir=str(file))
     model, args = tiny.model(), arguments(tmp_path, cache_features=True, freeze_encoder=True)
     prepared = prepare_dataset(tiny.table(8), tiny.tokenizer(), model).with_transform(lambda batch: batch)
-    with pytest.raises(ValueError, match="train_dataset has a transform of its own"):
+    with pytest.raises(ValueError, match="train_dataset has a transform: remove"):
         MultiHeadTrainer(model=model, args=args, processing_class=tiny.tokenizer(), train_dataset=prepared)
     for setting in ({"stride": -1}, {"max_windows": 2.5}, {"max_length": 0}):
         with pytest.raises(ValueError, match="give a whole number"):
