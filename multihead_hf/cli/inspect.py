@@ -46,7 +46,9 @@ def command(
     """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
     if model is None and not columns:
-        raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
+        raise typer.BadParameter(
+            "name the columns of the labels, --label-column topic --label-column mood, or a --model"
+        )
     from .. import infer_heads, inspect_dataset
     from ..prediction.loading import load_tokenizer, saved_config
 

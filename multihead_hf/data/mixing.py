@@ -63,7 +63,9 @@ def mix_datasets(
         probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
         never = [name for name, probability in probabilities.items() if not probability]
         if never:
-            raise ValueError(f"temperature {temperature}: no row of {never} would be drawn; give a higher one")
+            raise ValueError(
+                f"temperature {temperature}: no row of {never} would be sampled; give a higher temperature"
+            )
     return interleave_datasets(rows, probabilities=_checked(probabilities, datasets), seed=seed, stopping_strategy=stop)
 
 

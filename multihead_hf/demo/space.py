@@ -57,7 +57,7 @@ _README = """---
 The predictions of {which} for a text, or for a file of texts: the labels of each head, with their probabilities.
 
 - `app.py` starts the page. Its limits, title and examples are set in `SETTINGS` there.
-- `{page}/` is the page, as multihead_hf {version} has it. It asks nothing of other hosts; what is uploaded is
+- `{page}/` is the demo page of multihead_hf {version}. It sends no requests to other hosts; uploaded files are
   deleted within two hours.
 - The page also shows which words contribute to a label where `multihead-hf[explain]` is installed.
 - `trust_remote_code=True` in `app.py` runs the code that is saved with the model: read it first.

@@ -41,7 +41,8 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
         yield "nothing", f"head {name!r} {what} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
     elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
         what = (
-            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, where {support / known:.0%}"
+            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, but only "
+            f"{support / known:.0%}"
         )
         yield "everything", f"head {name!r} {what} apply; {_extreme(metrics, name, highest=False)}. {_LESS_WEIGHT}"
 

@@ -66,8 +66,8 @@ class ComparisonReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'one':>7}{'other':>7}  "
-            f"{f'difference ({100 * self.confidence_level:g}% interval)':32}one is"
+            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'model':>7}{'other':>7}  "
+            f"{f'difference ({100 * self.confidence_level:g}% interval)':32}verdict"
         ]
         for name, found in self.heads.items():
             for metric, each in found.items():

@@ -67,7 +67,7 @@ class PredictionReport:
         speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
         lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
         if self.resumed:
-            lines.append(f"{self.resumed:,} rows of the input had been done before")
+            lines.append(f"{self.resumed:,} rows of the input had already been predicted")
         if self.cut:
             lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were truncated")
         if self.bad_rows:

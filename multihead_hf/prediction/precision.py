@@ -110,7 +110,7 @@ def choose(
         ties += int((differs & ~beyond).sum())
     chosen = precision if changed == ties else EXACT
     compared = (
-        f"of {rows:,} texts {changed:,} have other labels in {precision} than in fp32, {ties:,} of them in near-ties "
+        f"{changed:,} of {rows:,} texts have other labels in {precision} than in fp32, {ties:,} of them in near-ties "
         f"(probability within {NEAR_TIE} of the threshold or of another label); probabilities differ by up to "
         f"{difference:.1e}"
     )

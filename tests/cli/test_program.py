@@ -133,7 +133,7 @@ print("done", file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.endswith("done\n")
-    assert done.stderr.count("Unknown key ") == 2
+    assert done.stderr.count("Unknown key '") == 2
 
 
 def test_importing_the_package_loads_nothing_and_its_names_all_exist() -> None:

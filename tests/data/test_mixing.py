@@ -73,7 +73,10 @@ def test_streams_by_probabilities() -> None:
         ({"probabilities": [0.5, 0.5]}, r"probabilities \[0.5, 0.5\]: give a dict"),
         ({"temperature": 0.0}, r"temperature 0.0"),
         ({"temperature": "2"}, r"temperature '2': give a number above 0"),
-        ({"temperature": 0.0001}, r"temperature 0.0001: no row of \['small'\] would be drawn; give a higher one"),
+        (
+            {"temperature": 0.0001},
+            r"temperature 0.0001: no row of \['small'\] would be sampled; give a higher temperature",
+        ),
         ({"stop": "never"}, r"unknown stop 'never'"),
     ],
 )

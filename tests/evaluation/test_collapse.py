@@ -51,7 +51,7 @@ def test_almost_everything_is_predicted() -> None:
     assert found([0.52, 0.9, 0.8, 0.7], [1.0, 0.0, 0.0, 0.0]) == {
         "emotion": (
             "everything",
-            "head 'emotion' predicts almost everything on 40 labelled rows: 100% of its labels, where 25% apply; its "
+            "head 'emotion' predicts almost everything on 40 labelled rows: 100% of its labels, but only 25% apply; its "
             "lowest probability is 0.52 (threshold 0.5). Tune thresholds (tune_thresholds), check pos_weight and how "
             "empty labels are read, or train longer.",
         )

@@ -177,10 +177,10 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("modle.encoder=x", r"Unknown key modle\. Did you mean 'model'"),
-        ("training.learnig_rate=1", r"Unknown key training\.learnig_rate\. Did you mean 'learning_rate'"),
-        ("model.learning_rate=1", r"Unknown key model\.learning_rate\. 'learning_rate' is a key of training"),
-        ("heads.topic.colum=x", r"Unknown key heads\.topic\.colum\. Did you mean 'column'"),
+        ("modle.encoder=x", r"Unknown key 'modle'\. Did you mean 'model'"),
+        ("training.learnig_rate=1", r"Unknown key 'training\.learnig_rate'\. Did you mean 'learning_rate'"),
+        ("model.learning_rate=1", r"Unknown key 'model\.learning_rate'\. 'learning_rate' is a key of training"),
+        ("heads.topic.colum=x", r"Unknown key 'heads\.topic\.colum'\. Did you mean 'column'"),
         ("training.num_train_epochs=three", r"training\.num_train_epochs: a number is expected, not 'three'"),
         ("training.use_cpu=1", r"training\.use_cpu: true or false is expected, not 1"),
         ("data.split=0.8", r"data\.split: keys and values is expected, not 0\.8"),
