@@ -219,8 +219,8 @@ def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
             common = _common(features[column], table.features[column])
             if common is None:
                 raise ValueError(
-                    f"{path}, column {column!r}: {table.features[column]}, and {features[column]} in {paths[0]}; make "
-                    "them one type, such as strings"
+                    f"{path}, column {column!r}: the type is {table.features[column]}, but {features[column]} in "
+                    f"{paths[0]}; make them one type, such as strings"
                 )
             features[column] = common
     try:

@@ -260,7 +260,7 @@ def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Ta
 
 def _impossible(positives: int, min_support: int, target: Target) -> str:
     if positives < max(min_support, 1):
-        return f"kept as they were: the number of positive labels is {positives}, and min_support is {min_support}"
+        return f"kept as they were: the number of positive labels is {positives}, but min_support is {min_support}"
     return f"kept as they were: no threshold reaches a precision of {target.precision}"
 
 

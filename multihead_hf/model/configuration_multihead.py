@@ -162,8 +162,8 @@ class MultiHeadConfig(PreTrainedConfig):
             self.format_version = FORMAT_VERSION
         elif self.format_version > FORMAT_VERSION:
             raise ValueError(
-                f"this model was saved in format_version {self.format_version}, and this installation of multihead_hf "
-                f"reads up to {FORMAT_VERSION}: pip install -U multihead-hf"
+                f"this model was saved in format_version {self.format_version}, but this installation of "
+                f"multihead_hf reads versions up to {FORMAT_VERSION}: pip install -U multihead-hf"
             )
         self.encoder = _read_encoder(self.encoder)
         self.heads = read_heads(self.heads, saved=saved)

@@ -59,7 +59,7 @@ class HeadInterface:
             if targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels):
                 expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
                 raise ValueError(
-                    f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
+                    f"head {name!r}: labels have shape {tuple(targets.shape)}, but this {head.problem_type} head "
                     f"expects {expected}"
                 )
             if dims == 2 and targets.device.type == "cpu":

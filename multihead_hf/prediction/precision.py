@@ -66,7 +66,7 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
             f"Unknown precision {precision!r}.{near_names(precision, PRECISIONS)} Use one of: {', '.join(PRECISIONS)}"
         )
     if precision == FP16 and device.type != "cuda":
-        raise ValueError(f"precision='fp16' needs CUDA, and the device is {device.type}: use bf16, or auto")
+        raise ValueError(f"precision='fp16' needs CUDA, but the device is {device.type}: use bf16, or auto")
     if precision == BF16 and backend == "onnx":
         raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
     if precision == INT8 and not is_quantized:

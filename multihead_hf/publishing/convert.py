@@ -85,7 +85,7 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
         if state.get("use_thresholds") and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
             raise ValueError(
-                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, and {name}_tau_logit is not a "
+                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, but {name}_tau_logit is not a "
                 f"tensor of {len(names)} thresholds"
             )
         heads[name] = HeadConfig(

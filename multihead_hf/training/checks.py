@@ -40,7 +40,8 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
-            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
+            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or make only one GPU "
+            "visible"
         )
     if args.cache_features:
         _check_cache_arguments(args)
@@ -64,8 +65,8 @@ def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
         inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
         if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
             raise ValueError(
-                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the model: "
-                "take a folder outside, or leave it out"
+                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the "
+                "model: use a folder outside, or leave feature_cache_dir out"
             )
 
 
@@ -171,9 +172,9 @@ def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
     kept = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
     if kept:
         logger.warning(
-            f"{folder}: an adapter keeps no thresholds and temperatures, and the heads {kept} have some: loaded with "
-            "its base model, the heads use the thresholds and temperatures of that model. To keep the trained ones, "
-            "save the whole model: trainer.model.merge_and_unload().save_pretrained(...)"
+            f"{folder}: an adapter does not store thresholds and temperatures, but the heads {kept} have some: "
+            "loaded with its base model, the heads use the thresholds and temperatures of that model. To keep the "
+            "trained ones, save the whole model: trainer.model.merge_and_unload().save_pretrained(...)"
         )
 
 
@@ -268,11 +269,11 @@ def check_cacheable(what: str, rows: Any) -> None:
     """
     if not isinstance(rows, Dataset):
         raise ValueError(
-            f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
+            f"cache_features needs datasets with a length, but {what} is a {type(rows).__name__}: pass a "
             "datasets.Dataset, a data frame or files, or leave cache_features out"
         )
     if rows.format["type"] == "custom":
         raise ValueError(
-            f"cache_features reads each row once, and {what} has a transform: remove the transform, or leave "
+            f"cache_features reads each row once, but {what} has a transform: remove the transform, or leave "
             "cache_features out"
         )

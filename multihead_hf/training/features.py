@@ -379,7 +379,7 @@ def check_frozen(model: MultiHeadModel) -> None:
     trained = [name for name, parameter in model.encoder.named_parameters() if parameter.requires_grad]
     if trained:
         raise ValueError(
-            f"cache_features needs a frozen encoder, and {len(trained)} of its parameters are trained (the first is "
+            f"cache_features needs a frozen encoder, but {len(trained)} of its parameters are trained (the first is "
             f"{trained[0]}): freeze_encoder=True, or leave cache_features out"
         )
 

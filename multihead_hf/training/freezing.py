@@ -27,7 +27,7 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
     freezes_encoder = args.freeze_encoder or args.train_top_layers is not None
     if freezes_encoder and not is_a(model.heads, MultiHeads):
         raise ValueError(
-            "the encoder is wrapped (PEFT), and its adapters would be frozen: freeze nothing, or unload them"
+            "the encoder is wrapped (PEFT), so its adapters would be frozen: freeze nothing, or unload them"
         )
     if args.freeze_encoder and args.train_top_layers is not None:
         raise ValueError("freeze_encoder and train_top_layers contradict each other: give one of them")

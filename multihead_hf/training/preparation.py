@@ -75,7 +75,7 @@ def prepared_for_training(
             )
     for name, rows in parts.items():
         if not isinstance(rows, (Dataset, IterableDataset)):
-            raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, and this is a {type(rows).__name__}")
+            raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, but this is a {type(rows).__name__}")
     probabilities = args.mixing_probabilities if isinstance(args.mixing_probabilities, Mapping) else None
     seed = args.seed if args.data_seed is None else args.data_seed
     try:

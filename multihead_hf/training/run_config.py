@@ -242,7 +242,7 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     for head, settings in run.heads.items():
         run.heads[head] = _checked_head(head, settings)
     if (run.model.encoder is None) == (run.model.start_from is None):
-        raise ValueError("model: give an encoder, or a saved model as start_from, and not both")
+        raise ValueError("model: give an encoder, or a saved model as start_from, but not both")
     if run.model.start_from is not None:
         for name in values.get("model") or {}:
             if name != "start_from":

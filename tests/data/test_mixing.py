@@ -150,7 +150,7 @@ def test_errors_name_the_source(tmp_path: Path) -> None:
     for setting in ({"mixing_probabilities": {"x": 1.0}}, {"mixing_temperature": 2.0}):
         refused(r"train_dataset is one dataset, but mixing_prob.* are for several", train=sources["topics"], **setting)
     refused(r"train_dataset 'moods': there is no text column", train={"moods": sources["moods"].remove_columns("text")})
-    refused(r"train_dataset 'x': only datasets can be mixed, and this is a list", train={"x": list(sources["topics"])})
+    refused(r"train_dataset 'x': only datasets can be mixed, but this is a list", train={"x": list(sources["topics"])})
     refused(r"train_dataset must be one dataset, but it is a dict of \['a'\]", train=DatasetDict(a=sources["topics"]))
 
 

@@ -96,7 +96,7 @@ def test_wimbert_never_falls_back_to_the_usual_thresholds(tmp_path: Path, key: s
         state.pop(key)
         torch.save(state, folder / "dual_head_state.pt")
     head = key.removesuffix("_tau_logit")
-    with pytest.raises(ValueError, match=rf"head '{head}' of .*: use_thresholds is set, and {key} is not a tensor"):
+    with pytest.raises(ValueError, match=rf"head '{head}' of .*: use_thresholds is set, but {key} is not a tensor"):
         convert_wimbert(folder)
 
 

@@ -328,7 +328,7 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
         arguments(tmp_path, feature_dtype="int8")
     for part in ("train_dataset", "eval_dataset"):
         rows = {"train_dataset": tiny.table(8), "eval_dataset": tiny.table(8)}
-        with pytest.raises(ValueError, match=f"datasets with a length, and {part} is a IterableDataset"):
+        with pytest.raises(ValueError, match=f"datasets with a length, but {part} is a IterableDataset"):
             MultiHeadTrainer(
                 model=tiny.model(),
                 args=arguments(tmp_path, cache_features=True, freeze_encoder=True, max_steps=1),

@@ -116,7 +116,7 @@ def test_parts_under_lora(tmp_path: Path) -> None:
     assert any("lora_" in key for key in moved)
     assert any("head_mood" in key for key in moved)
     assert not any("head_topic" in key for key in moved)
-    with pytest.raises(ValueError, match=r"\(PEFT\), and its adapters would be frozen"):
+    with pytest.raises(ValueError, match=r"\(PEFT\), so its adapters would be frozen"):
         trainer_for(tmp_path, get_peft_model(still(), lora), freeze_encoder=True)
 
 

@@ -198,7 +198,7 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ("after_training.report=1", r"after_training\.report: true or false is expected, not 1"),
         ("data.train=null", r"data\.train: name the rows to train on"),
         ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
-        ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
+        ("model.start_from=out", "give an encoder, or a saved model as start_from, but not both"),
         ("heads.topic.column=topic", r"topic.*topics"),
         ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
         (
