@@ -222,7 +222,8 @@ def make_report(
         wrong = rows_not_finite(torch.as_tensor(np.asarray(logits[name])))
         if wrong:
             raise ValueError(
-                f"head {name!r}, row {wrong[0]}: its logits are not finite (NaN or infinity) in {len(wrong)} rows"
+                f"head {name!r}: its logits are not finite (NaN or infinity) in {len(wrong)} rows, the first is row "
+                f"{wrong[0]}"
             )
     metrics = StreamingMetrics({name: heads[name] for name in names}, exact_rows=len(texts))
     logit_tensors = {name: torch.as_tensor(np.asarray(logits[name])) for name in names}

@@ -315,7 +315,10 @@ def test_logits_that_are_no_numbers(arrays: dict[str, Any]) -> None:
     for name in ("mood", "topic/1"):
         logits = {key: own.copy() for key, own in arrays["logits"].items()}
         logits[name][3, 1] = np.nan
-        with pytest.raises(ValueError, match=f"head '{name}', row 3: its logits are not finite; 1 rows"):
+        with pytest.raises(
+            ValueError,
+            match=rf"head '{name}': its logits are not finite \(NaN or infinity\) in 1 rows, the first is row 3",
+        ):
             make_report(HEADS, logits, arrays["references"], arrays["texts"])
 
 
