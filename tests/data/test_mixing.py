@@ -63,7 +63,7 @@ def test_streams_by_probabilities() -> None:
     ("options", "message"),
     [
         ({"probabilities": {"large": 0.5, "smal": 0.5}}, r"there is no dataset 'smal'. Did you mean 'small'"),
-        ({"probabilities": {"large": 0.5}}, r"none for \['small'\]"),
+        ({"probabilities": {"large": 0.5}}, r"the datasets \['small'\] have no probability"),
         ({"probabilities": {"large": 0.5, "small": 0.6}}, r"add up to 1.1, not 1"),
         ({"probabilities": {"large": 1.0, "small": 0.0}}, r"each must be above 0 and below 1"),
         (
