@@ -23,7 +23,9 @@ def test_rows_of_other_labels_are_refused(tmp_path: Path) -> None:
         check_record(part, further.config, tokenizer, "rows")
         with pytest.raises(ValueError, match=r"head 'mood': rows was prepared for other labels.* label 0 was 'calm'"):
             check_record(part, swapped.config, tokenizer, "rows")
-        with pytest.raises(ValueError, match=r"they were \['calm', 'angry'\], and the model has \['calm', 'cross'\]"):
+        with pytest.raises(
+            ValueError, match=r"the labels were \['calm', 'angry'\], but the model has \['calm', 'cross'\]"
+        ):
             check_record(part, other.config, tokenizer, "rows")
 
 

@@ -44,7 +44,9 @@ def test_thresholds_of_its_own() -> None:
 def test_only_wrong_labels_are_predicted() -> None:
     ((kind, text),) = found([0.2, 0.9, 0.1, 0.1], [1.0, 0.0, 1.0, 0.0]).values()
     assert kind == "nothing"
-    assert "head 'emotion' finds almost nothing on 40 labelled rows: 0 of 80 labels that apply, and its highest" in text
+    assert (
+        "head 'emotion' predicts almost nothing on 40 labelled rows: 0 of 80 labels that apply, and its highest" in text
+    )
 
 
 def test_almost_everything_is_predicted() -> None:

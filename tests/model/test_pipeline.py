@@ -130,7 +130,7 @@ def test_rows_with_the_columns_of_the_training() -> None:
     )
     assert flat(predict(row)) == flat(predict({"text": "w1", "text_pair": "w2"}))
     with pytest.raises(
-        ValueError, match=r"the columns of the training \(\['question', 'answer'\]\); this one has \['question'\]"
+        ValueError, match=r"the columns used in training \(\['question', 'answer'\]\); this one has \['question'\]"
     ):
         predict({"question": "w1"})
 
@@ -144,7 +144,7 @@ def test_a_row_with_further_columns() -> None:
     rows = Dataset.from_dict({"text": TEXTS, "id": range(4)})
     assert predict(list(rows)) == predict(TEXTS)
     assert predict({"text": "w1", "text_pair": "w2", "id": 7}) == predict({"text": "w1", "text_pair": "w2"})
-    with pytest.raises(ValueError, match=r"columns of the training \(\['body'\]\); this one has \['text', 'id'\]"):
+    with pytest.raises(ValueError, match=r"columns used in training \(\['body'\]\); this one has \['text', 'id'\]"):
         pipe(text_columns=["body"])({"text": "w1", "id": 7})
 
 

@@ -160,10 +160,10 @@ def test_an_encoder_without_such_files_is_read_as_before(tmp_path: Path, logged:
     ("name", "content", "pooling", "problem"),
     [
         ("modules.json", "[{", "cls", "modules.json cannot be read and is ignored: Expecting"),
-        ("modules.json", {"type": "x"}, "cls", "it holds a dict, and a list was expected"),
+        ("modules.json", {"type": "x"}, "cls", "it holds a dict, but a list was expected"),
         ("modules.json", [{"path": ""}], "cls", "modules.json is ignored: no 'type' and 'path' in {'path': ''}"),
         ("1_Pooling/config.json", "", "cls", "1_Pooling/config.json cannot be read and is ignored"),
-        ("sentence_bert_config.json", "[]", "mean", "it holds a list, and a dict was expected"),
+        ("sentence_bert_config.json", "[]", "mean", "it holds a list, but a dict was expected"),
         ("config_sentence_transformers.json", '{"prompts"', "mean", "config_sentence_transformers.json cannot be read"),
     ],
 )

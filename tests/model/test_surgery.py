@@ -123,7 +123,7 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
     same_weights = tiny.model(heads={"new": CHANNEL})
     same_weights.config.encoder.hidden_dropout_prob = 0.3  # is for training: the vectors are the same
     same_weights.config.encoder.layer_norm_eps = 0.5
-    with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 here"):
+    with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 in this model"):
         model.load_heads(same_weights)
     same_weights.config.encoder.layer_norm_eps = 1e-12
     model.load_heads(same_weights, verify=True)

@@ -86,7 +86,7 @@ def test_the_message_says_what_was_expected(settings: dict[str, Any], message: s
 
 def test_the_message_names_the_head() -> None:
     heads = [{**SAVED["heads"][0], "loss": ["x"]}]
-    with pytest.raises(ValueError, match=r"head 'topic': loss \['x'\]: give a text, and not a list"):
+    with pytest.raises(ValueError, match=r"head 'topic': loss \['x'\]: give a string, not a list"):
         MultiHeadConfig.from_dict({**SAVED, "heads": heads})
     with pytest.raises(ValueError, match=r"head 'topic': loss_weight 10 \*\* 400: give a number"):
         MultiHeadConfig.from_dict({**SAVED, "heads": [{**SAVED["heads"][0], "loss_weight": 10**400}]})

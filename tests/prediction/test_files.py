@@ -410,7 +410,9 @@ def test_many_bad_lines_before_the_first_good_one(saved: Path, tmp_path: Path) -
     report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.jsonl")
     assert (report.rows, report.bad_rows) == (1, 1100)
     (tmp_path / "rows.jsonl").write_text("oops\n" * 1100)
-    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: no JSON: .*one JSON object on each line is expected"):
+    with pytest.raises(
+        ValueError, match=r"rows\.jsonl, line 1: not valid JSON: .*one JSON object on each line is expected"
+    ):
         predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "none.jsonl")
 
 
@@ -537,7 +539,9 @@ def test_a_data_set_on_the_hub_that_has_changed_is_not_gone_on_with(saved: Path,
         assert_predictions(pq.read_table(tmp_path / "whole.parquet").to_pylist(), saved)
         hub.add_dataset("org/rows", {"train": ROWS[::-1]})
         done = run("go on")
-    assert "out.parquet.parts is of a run with another input: run it as it was" in done.stderr, done.stderr[-3000:]
+    assert "out.parquet.parts belongs to a run with another input: repeat that run's settings" in done.stderr, (
+        done.stderr[-3000:]
+    )
     assert not (tmp_path / "out.parquet").exists()
 
 
