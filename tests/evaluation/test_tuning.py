@@ -174,7 +174,7 @@ def test_bad_input(tmp_path: Path) -> None:
             lambda: tune_thresholds(model, rows.remove_columns("topic_labels"), tokenizer=tokenizer),
         ),
         (
-            "head 'topic': no row of the dataset is labelled",
+            "head 'topic': no row of the dataset has a label",
             lambda: calibrate(model, rows.remove_columns("topic_labels"), heads=["topic"], tokenizer=tokenizer),
         ),
     ):
