@@ -125,7 +125,9 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, extra: dict[str, Any], 
         refused = subprocess.run(
             command({**settings, "output_dir": out, "resume": True}), env=ENVIRONMENT, capture_output=True, text=True
         )
-        problem = re.search(r"checkpoint-4 cannot be resumed from: .* newest complete one is (\S+)", refused.stderr)
+        problem = re.search(
+            r"checkpoint-4 cannot be resumed from: .* newest complete checkpoint is (\S+)", refused.stderr
+        )
         assert problem
         resume = problem[1]
     resumed, found = train({**settings, "output_dir": out, "resume": resume})

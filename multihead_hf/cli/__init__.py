@@ -13,7 +13,7 @@ from typing import Annotated, Any
 try:
     import typer
 except ImportError:
-    raise SystemExit('the command line needs typer: pip install "multihead-hf[cli]"') from None
+    raise SystemExit('The command line needs typer: pip install "multihead-hf[cli]"') from None
 
 from .. import __version__
 from ..utils.messages import near_names
@@ -21,17 +21,17 @@ from .expansion import expanded
 from .options import NAME
 
 COMMANDS = {  # in the order of the work
-    "inspect": "Look at a data set before training.",
-    "train": "Train a model on your table, or as a YAML file says.",
+    "inspect": "Inspect a dataset before training.",
+    "train": "Train a model on your table, or from a YAML file.",
     "tune-thresholds": "Choose thresholds on validation rows.",
-    "evaluate": "Print the figures of each head on labelled rows.",
-    "report": "Judge a model on labelled rows: a web page.",
+    "evaluate": "Print the metrics of each head on labelled rows.",
+    "report": "Evaluate a model: write a report as a web page.",
     "predict": "Predict the labels of any number of texts.",
-    "explain": "Say how much each word speaks for a label.",
+    "explain": "Show how much each word contributes to a label.",
     "demo": "Show a model as a page in a browser.",
-    "export": "Write a model as an ONNX or OpenVINO graph.",
-    "card": "Write the model card anew.",
-    "convert": "Make a multi-head model of an older checkpoint.",
+    "export": "Export a model as an ONNX or OpenVINO graph.",
+    "card": "Rewrite the model card.",
+    "convert": "Convert an older checkpoint to a multi-head model.",
 }
 # commands that several processes can share
 IN_PROCESSES = ("predict", "train")
@@ -85,7 +85,10 @@ def common(
     Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in IN_PROCESSES:
-        raise ValueError("start it as one process; with several GPUs show it one, CUDA_VISIBLE_DEVICES=0")
+        raise ValueError(
+            "this command runs as one process: start it without a launcher. With several GPUs, make only one "
+            "visible: CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ def command(
         ),
     ],
     report: Annotated[
-        str | None, typer.Option(help="Folder of a report: its figures, intervals and pictures go into the card.")
+        str | None, typer.Option(help="Folder of a report: its metrics, intervals and pictures go into the card.")
     ] = None,
-    rows_name: Annotated[str | None, typer.Option(help="What to call the rows of the report.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that somebody changed.")] = False,
+    rows_name: Annotated[str | None, typer.Option(help="Name of the report's rows in the card.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that was edited by hand.")] = False,
 ) -> None:
     """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
     from ..prediction.loading import saved_config
@@ -40,5 +40,5 @@ def command(
     facts.model_id = known["model_id"] or facts.model_id or os.path.basename(os.path.abspath(model))
     pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
     if not write_card(model, config, facts, pictures, replace):
-        raise ValueError(f"{os.path.join(model, CARD)} was written or changed by somebody: --replace writes it anew")
+        raise ValueError(f"{os.path.join(model, CARD)} was written or edited by hand: --replace overwrites it")
     print(f"The card is {os.path.join(model, CARD)}")

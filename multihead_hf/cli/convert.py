@@ -13,9 +13,9 @@ def command(
     kind: Annotated[
         Literal["wimbert", "ggu", "sequence-classification"],
         typer.Argument(
-            help="wimbert: encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth. "
-            "sequence-classification: of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, "
-            "DeBERTa, DistilBERT), several if on one encoder."
+            help="wimbert: an encoder, label_names.json and dual_head_state.pt. ggu: pretrained/backbone and a *.pth "
+            "file. sequence-classification: a model of AutoModelForSequenceClassification (BERT, RoBERTa, XLM-R, "
+            "CamemBERT, ELECTRA, DeBERTa, DistilBERT), or several that share one encoder."
         ),
     ],
     source: Annotated[
@@ -46,11 +46,11 @@ def command(
         reader = "sequence-classification" if option == "name" else "ggu"
         if value and kind != reader:
             hint = f"--{option.replace('_', '-')}"
-            raise typer.BadParameter(f"{kind} does not read it, {reader} does", param_hint=hint)
+            raise typer.BadParameter(f"{kind} does not use this option, only {reader} does", param_hint=hint)
     if kind != "sequence-classification" and len(source) > 1:
-        raise typer.BadParameter("one folder at a time", param_hint="SOURCE")
+        raise typer.BadParameter("give one folder at a time", param_hint="SOURCE")
     if kind == "sequence-classification" and len(name or []) != len(source):
-        raise typer.BadParameter(f"give a name for each of {len(source)} heads", param_hint="--name")
+        raise typer.BadParameter(f"give a name for each of the {len(source)} heads", param_hint="--name")
     named = label_names(labels or [])
     from ..publishing import convert
 
@@ -83,5 +83,7 @@ def label_names(options: list[str]) -> dict[str, list[str]]:
         try:
             found[head] = json.loads(names)
         except ValueError as error:
-            raise typer.BadParameter(f"{option!r} is no JSON list of labels: {error}", param_hint="--labels") from None
+            raise typer.BadParameter(
+                f"{option!r} is not a JSON list of labels: {error}", param_hint="--labels"
+            ) from None
     return found

@@ -34,15 +34,15 @@ def command(
     host: Annotated[
         str, typer.Option(help="Address to listen at. 0.0.0.0 shows the page to everyone who can reach this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.", min=1, max=65535)] = None,
+    port: Annotated[int | None, typer.Option(help="Default: the first free port from 7860.", min=1, max=65535)] = None,
     space: Annotated[
-        str | None, typer.Option(help="Start nothing; write the page into this folder, as a Hugging Face Space.")
+        str | None, typer.Option(help="Write the page into this folder as a Hugging Face Space, without starting it.")
     ] = None,
     overwrite: OverwriteFolderOption = False,
 ) -> None:
     """Show a saved model as a page for a browser: labels and probabilities of a text, and files of texts."""
     if find_spec("gradio") is None:
-        raise ImportError('the demo page needs gradio: pip install "multihead-hf[demo]"')
+        raise ImportError('The demo page needs gradio: pip install "multihead-hf[demo]"')
     from ..demo.demo import DemoSettings
     from ..prediction.loading import saved_config
     from ..publishing.card import read_facts
@@ -50,7 +50,10 @@ def command(
 
     pairs = len(saved_config(model).text_columns or ["text"]) > 1
     if pairs and page["examples"]:
-        raise typer.BadParameter("the model reads pairs of texts, and an example is one text", param_hint="--example")
+        raise typer.BadParameter(
+            "the model reads pairs of texts, but an example is a single text: leave --example out",
+            param_hint="--example",
+        )
     here = os.path.isdir(model)
     facts = read_facts(model) if here else CardFacts()
     page["title"] = page["title"] or os.path.basename(os.path.abspath(model) if here else model)

@@ -34,7 +34,8 @@ def command(
     ],
     split: SplitOption = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Bootstrap intervals of accuracy, precision, recall and F1 instead.")
+        bool,
+        typer.Option("--intervals", help="Print bootstrap intervals of accuracy, precision, recall and F1 instead."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -39,9 +39,9 @@ def command(
     text_pair: Annotated[
         str | None, typer.Option(help="The second text, for a model that was trained on pairs of texts.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Name of a head; not needed where the model has one only.")] = None,
+    head: Annotated[str | None, typer.Option(help="Name of a head; not needed if the model has only one.")] = None,
     label: Annotated[
-        str | None, typer.Option(help="Name of one of its labels. Default: that with the highest probability.")
+        str | None, typer.Option(help="Name of a label of the head. Default: the label with the highest probability.")
     ] = None,
     method: Annotated[
         Literal["integrated_gradients", "lime", "occlusion"],
@@ -51,9 +51,11 @@ def command(
             "word."
         ),
     ] = "integrated_gradients",
-    html: Annotated[str | None, typer.Option(help="Also write a web page with the text in colours here.")] = None,
+    html: Annotated[str | None, typer.Option(help="Also write a web page with the coloured text to this file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a web page that exists.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Texts, or steps, that are computed at a time.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Number of texts, or steps, that are computed at a time.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain one prediction of a saved model: how much each word of a text speaks for a label.
@@ -70,7 +72,9 @@ def command(
     config = saved_config(model)
     columns = config.text_columns
     if columns and len(columns) != (1 if text_pair is None else 2):
-        raise typer.BadParameter(f"the model was trained on the columns {columns}", param_hint="--text-pair")
+        raise typer.BadParameter(
+            f"the model was trained on the columns {columns}: give one text for each of them", param_hint="--text-pair"
+        )
     if head is None:
         if len(config.heads) > 1:
             raise typer.BadParameter(f"name one of the heads {list(config.heads)}", param_hint="--head")
@@ -79,7 +83,7 @@ def command(
     given = {name: value for name, value in settings.items() if value is not None}
     for name in given:
         if name not in settings_of(method):
-            raise typer.BadParameter(f"{method} does not read it", param_hint=f"--{name.replace('_', '-')}")
+            raise typer.BadParameter(f"{method} does not use this option", param_hint=f"--{name.replace('_', '-')}")
     first = sys.stdin.read().rstrip("\n") if text == "-" else text
     found = explain(
         *load_model(model),

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def command(
     model: ModelArgument,
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the graph, made as a whole or not at all.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder of the graph; written completely or not at all.")
+    ],
     settings: Annotated[
         dict[str, Any],
         library(
@@ -39,12 +41,12 @@ def command(
     files: FileOptions,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Labelled rows to compare F1 on: files, a glob, a folder or a data set on the Hub."),
+        typer.Option(help="Labelled rows to compare F1 on: files, a glob, a folder or a dataset on the Hub."),
     ] = None,
     calibration: Annotated[
         list[str] | None,
         typer.Option(
-            help="For int8: files with some hundred texts like those to be predicted, in the columns of the training."
+            help="For int8: files with a few hundred texts like those to predict, in the columns used in training."
         ),
     ] = None,
     overwrite: OverwriteFolderOption = False,

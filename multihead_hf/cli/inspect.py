@@ -33,7 +33,10 @@ def command(
         str | None,
         typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
     ] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; without it (and --model) words count.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Tokenizer to count tokens with. Without it and without --model, words are counted."),
+    ] = None,
     text_column: TextColumnOption = None,
     sep: SepOption = None,
     empty: EmptyOption = None,
@@ -43,7 +46,9 @@ def command(
     """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
     if model is None and not columns:
-        raise typer.BadParameter("name the labels' columns, --label-column topic --label-column mood, or a --model")
+        raise typer.BadParameter(
+            "name the columns of the labels, --label-column topic --label-column mood, or a --model"
+        )
     from .. import infer_heads, inspect_dataset
     from ..prediction.loading import load_tokenizer, saved_config
 

@@ -26,12 +26,13 @@ ModelArgument = Annotated[str, typer.Argument(help="A saved multi-head model: a 
 LabelColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="A column of labels; for each head one. NAME=COLUMN for another name of the head, "
-        "NAME=COLUMN,COLUMN for one column for each label."
+        help="A column of labels, once for each head. NAME=COLUMN gives the head another name; NAME=COLUMN,COLUMN is a "
+        "head with one column per label."
     ),
 ]
 TextColumnOption = Annotated[
-    list[str] | None, typer.Option(help="Column of the text, twice for text pairs. Default: the model's, else text.")
+    list[str] | None,
+    typer.Option(help="Column of the text; give it twice for text pairs. Default: the model's, else text."),
 ]
 SepOption = Annotated[
     list[str] | None,
@@ -56,13 +57,11 @@ MultiHotOption = Annotated[
 ]
 FileOptions = Annotated[dict[str, Any], library("read_dataset", "delimiter", "encoding")]
 SplitOption = Annotated[
-    str | None, typer.Option(help="Which part of a folder or Hub data set. Default: test, else validation.")
+    str | None, typer.Option(help="Which split of a folder or Hub dataset. Default: test, else validation.")
 ]
-BatchSizeOption = Annotated[int, typer.Option(help="Texts that are read at a time.", min=1)]
+BatchSizeOption = Annotated[int, typer.Option(help="Number of texts that are read at a time.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")]
-OverwriteFolderOption = Annotated[
-    bool, typer.Option("--overwrite", help="Also write into a folder that holds something.")
-]
+OverwriteFolderOption = Annotated[bool, typer.Option("--overwrite", help="Also write into a folder that is not empty.")]
 
 
 def show(report: Any, as_json: bool) -> None:
@@ -81,7 +80,9 @@ def check_folder(model: str) -> None:
         ValueError: a model on the Hub, in which nothing can be changed from here.
     """
     if not os.path.isdir(model):
-        raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
+        raise ValueError(
+            f"{model} is not a local folder: download the model or save it to a folder, and change it there"
+        )
 
 
 @dataclass

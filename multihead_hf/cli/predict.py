@@ -57,8 +57,8 @@ def command(
     threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Predict labels from this probability on, instead of the saved thresholds: 0.4 for all multi-label "
-            "heads, NAME=0.4 for one, NAME:LABEL=0.4 for one label. Also several."
+            help="Threshold to use instead of the saved ones: 0.4 for all multi-label heads, NAME=0.4 for one head, "
+            "NAME:LABEL=0.4 for one label. May be given several times."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
@@ -82,7 +82,7 @@ def command(
     try:
         report = predict_files(predictor, data, output, threshold=limits, progress=not quiet, **texts, **files)
     except KeyboardInterrupt:
-        print(f"\n{output}.parts holds what is done: --resume goes on", file=sys.stderr)
+        print(f"\n{output}.parts holds the predictions made so far: --resume continues from them", file=sys.stderr)
         raise
     if processes.is_main_process:
         if predictor.choice is not None and not as_json:
@@ -124,16 +124,21 @@ def thresholds(
         head = max(fitting, key=len, default=place)
         if predicted and head in config.heads and head not in predicted:
             raise typer.BadParameter(
-                f"{option!r}: head {head!r} is not predicted, --head names {predicted}", param_hint="--threshold"
+                f"{option!r}: head {head!r} is not predicted; --head selects {predicted}", param_hint="--threshold"
             )
         if head == place:
             if head in found:
-                raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
+                raise typer.BadParameter(
+                    f"head {head!r}: give either one number for the head, or one for each label",
+                    param_hint="--threshold",
+                )
             found[head] = number
             continue
         labels = found.setdefault(head, {})
         if not isinstance(labels, dict):
-            raise typer.BadParameter(f"head {head!r}: one number, or labels with theirs", param_hint="--threshold")
+            raise typer.BadParameter(
+                f"head {head!r}: give either one number for the head, or one for each label", param_hint="--threshold"
+            )
         label = place[len(head) + 1 :]
         if label in labels:
             raise typer.BadParameter(f"head {head!r}, label {label!r}: give one number", param_hint="--threshold")

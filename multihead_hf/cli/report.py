@@ -22,7 +22,7 @@ from .options import (
 def command(
     model: ModelArgument,
     data: DataArgument,
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; made where it does not exist.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the report; created if it does not exist.")],
     labels: LabelOptions,
     files: FileOptions,
     settings: Annotated[
@@ -32,17 +32,18 @@ def command(
     train_data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Training rows of the linear baseline: files, a glob or a folder; also several. "
+            help="Training rows of the linear baseline: files, a glob or a folder. May be given several times. "
             "Default: the split train of DATA, if it has one."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
     if train_data and not settings["baseline"]:
         raise typer.BadParameter(
-            "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"
+            "only the linear baseline uses this option, and --no-baseline turns the baseline off",
+            param_hint="--train-data",
         )
     from .. import write_report
     from ..evaluation.reporting import saved_history
@@ -78,5 +79,5 @@ def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
     there = [name for name in files_of_report(heads) if os.path.exists(os.path.join(output, name))]
     if there and not overwrite:
         raise ValueError(
-            f"{os.path.join(output, there[0])} exists: take another folder, or replace what is there (--overwrite)"
+            f"{os.path.join(output, there[0])} exists: use another folder, or replace the existing files (--overwrite)"
         )

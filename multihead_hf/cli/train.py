@@ -57,7 +57,9 @@ def command(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Train anew into a folder that holds a run; its checkpoints are deleted."),
+        typer.Option(
+            "--overwrite", help="Start a new run in a folder that already has one; its checkpoints are deleted."
+        ),
     ] = False,
     example: Annotated[bool, typer.Option("--example", help="Print a YAML file to start from.")] = False,
     keys: Annotated[
@@ -85,7 +87,7 @@ def command(
         )
     if settings["resume"] and overwrite:
         raise typer.BadParameter(
-            "--resume goes on, --overwrite trains anew: give one of them", param_hint="--overwrite"
+            "--resume continues a run and --overwrite starts a new one: give only one of them", param_hint="--overwrite"
         )
     of_table = {
         **{"--label-column": label_column, "--text-column": text_column, "--sep": sep, "--empty": empty},
@@ -116,7 +118,7 @@ def command(
         try:
             done = train_from_config(configuration, **settings)
         except KeyboardInterrupt as stop:
-            print(f"{NAME}: {stop or 'stopped'}; the same command with --resume goes on", file=sys.stderr)
+            print(f"{NAME}: {stop or 'stopped'}; run the same command with --resume to continue", file=sys.stderr)
             raise typer.Exit(130) from None
     if not done.trainer.is_world_process_zero():
         return
@@ -135,7 +137,10 @@ def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) 
     """
     for option, value in of_table.items():
         if value is not None and value != []:
-            raise typer.BadParameter(f"is for a table; {path} says it itself (--set KEY=VALUE)", param_hint=option)
+            raise typer.BadParameter(
+                f"this option is for a table; {path} is a YAML file, so change it there or with --set KEY=VALUE",
+                param_hint=option,
+            )
     from .run_keys import check_run_keys
 
     check_run_keys(path, changes)

@@ -29,13 +29,17 @@ def command(
     labels: LabelOptions,
     files: FileOptions,
     split: Annotated[
-        str | None, typer.Option(help="Which part of a folder or Hub data set. Default: validation.")
+        str | None, typer.Option(help="Which split of a folder or Hub dataset. Default: validation.")
     ] = None,
-    head: Annotated[list[str] | None, typer.Option(help="Name of a head; also several. Default: all.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Name of a head. May be given several times. Default: all heads.")
+    ] = None,
     calibrate_too: Annotated[
         bool, typer.Option("--calibrate", help="First fit a temperature to each head, on the same rows.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be chosen, without changing the model.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
@@ -81,5 +85,6 @@ def _check_settings(settings: dict[str, Any]) -> None:
     for name, reader in _READERS.items():
         if settings[name] is not None and settings["metric"] != reader:
             raise typer.BadParameter(
-                f"{settings['metric']} does not read it, --metric {reader} does", param_hint=f"--{name}"
+                f"--metric {settings['metric']} does not use this option, only --metric {reader} does",
+                param_hint=f"--{name}",
             )

@@ -61,7 +61,7 @@ class MultiHeadDataCollator:
         labels = [row.get("labels") or {} for row in rows]
         for row, given in enumerate(labels):
             if not isinstance(given, Mapping):
-                raise ValueError(f"row {row} of the batch: labels is a dict head → target, not {given!r}")
+                raise ValueError(f"row {row} of the batch: labels must be a dict head → target, not {given!r}")
             for name in given:
                 if name not in self._heads:
                     near = near_names(name, self._heads)

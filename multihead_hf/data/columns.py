@@ -58,8 +58,8 @@ def feature_of(features: Features | None, column: str, what: str) -> Any:
     inner = feature.feature if is_list(feature) else feature
     if not isinstance(inner, (ClassLabel, Value)) or inner.dtype in ("binary", "large_binary"):
         raise ValueError(
-            f"{what}, column {column!r}: labels are strings, booleans, integers or ClassLabel, or lists of them, "
-            f"and this column is {feature}"
+            f"{what}, column {column!r}: labels must be strings, booleans, integers or ClassLabel, or lists of them, "
+            f"but this column is {feature}"
         )
     return inner
 
@@ -72,14 +72,14 @@ def check_named(where: str, labels: Iterable[Any]) -> None:
     for label in labels:
         if isinstance(label, str) and not label.strip():
             raise ValueError(
-                f"{where}: {label!r} is no label. A row to which no label applies has an empty list, and one that is "
-                "not labelled None"
+                f"{where}: {label!r} is not a label. Give an empty list for a row to which no label applies, and "
+                "None for an unlabelled row"
             )
 
 
 def said_twice(label: Any, value: Any) -> str:
     """What is wrong with a list of label ids that holds one of them twice."""
-    return f"label id {label} is given twice in {value!r}; for lists of 0/1 say multi_hot=True (--multi-hot)"
+    return f"label id {label} is given twice in {value!r}; for lists of 0/1 set multi_hot=True (--multi-hot)"
 
 
 def check_label_column(features: Features, column: str, what: str) -> None:
@@ -91,7 +91,8 @@ def check_label_column(features: Features, column: str, what: str) -> None:
     kinds = ("bool", "int", "uint", "float", "null")
     if not isinstance(feature, Value) or not feature.dtype.startswith(kinds):
         raise ValueError(
-            f"{what}, column {column!r}: a column for one label holds booleans, 0/1 or shares, not {feature}"
+            f"{what}, column {column!r}: a column for one label must hold booleans, 0/1 or numbers from 0 to 1, "
+            f"not {feature}"
         )
 
 

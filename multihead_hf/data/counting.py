@@ -147,8 +147,8 @@ def _ids(column: pa.Array, name: str, head: HeadConfig) -> npt.NDArray[np.int64]
     wrong = ids[(ids != MISSING) & ((ids < 0) | (ids >= head.num_labels))]
     if len(wrong):
         raise ValueError(
-            f"head {name!r}: a prepared row has the label id {wrong[0]}, and the ids of the head are 0 to "
-            f"{head.num_labels - 1}: prepare the rows for this model (prepare_dataset), or pass them raw"
+            f"head {name!r}: a prepared row has the label id {wrong[0]}, but the ids of the head are 0 to "
+            f"{head.num_labels - 1}: prepare the rows for this model (prepare_dataset), or pass the raw rows"
         )
     return ids
 
@@ -158,8 +158,8 @@ def _cells(column: pa.Array, name: str, head: HeadConfig) -> npt.NDArray[np.floa
     wrong = pc.filter(lists, pc.not_equal(pc.list_value_length(lists), head.num_labels))
     if len(wrong):
         raise ValueError(
-            f"head {name!r}: a prepared row has {len(wrong[0])} cells, and the head has {head.num_labels} labels: "
-            "prepare the rows for this model (prepare_dataset), or pass them raw"
+            f"head {name!r}: a prepared row has {len(wrong[0])} cells, but the head has {head.num_labels} labels: "
+            "prepare the rows for this model (prepare_dataset), or pass the raw rows"
         )
     cells = _unlabelled(len(column), head)
     own = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, head.num_labels)  # what is null is NaN

@@ -33,15 +33,17 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
     if alike:
         shown = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_SHOWN])
         logger.warning(
-            f"head {name!r}: labels that differ only in case, blanks or Unicode form are different "
-            f"labels: {shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, make them one in the data"
+            f"head {name!r}: labels that differ only in case, blanks or Unicode form are different labels: "
+            f"{shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, give them one spelling in the "
+            "data"
         )
     lists = [label for label in present if may_be_joined and label.startswith("[") and label.endswith("]")]
     if lists:
         logger.warning(
-            f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as text, "
-            f"such as {lists[0]!r}, and each is taken as one label. If a row may have several labels, write them with "
-            'a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep lists'
+            f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as "
+            f"text, such as {lists[0]!r}, and each is read as one label. If a row may have several labels, write "
+            'them with a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep '
+            "lists"
         )
         return
     for sep in _SEPARATORS if may_be_joined else ():
@@ -51,9 +53,9 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
             shown = ", ".join(map(repr, parts[:_SHOWN])) + (", …" if len(parts) > _SHOWN else "")
             hold = "hold" if len(joined) > 1 else "holds"
             logger.warning(
-                f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} "
-                f"{sep!r}, and their parts are labels of other rows too ({shown}). If a row may have several labels, "
-                f'say sep={{{name!r}: {sep!r}}} (--sep "{name}={sep}")'
+                f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} {sep!r}, and their parts are "
+                f"also labels of other rows ({shown}). If a row may have several labels, set sep={{{name!r}: "
+                f'{sep!r}}} (--sep "{name}={sep}")'
             )
             return
 

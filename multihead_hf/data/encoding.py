@@ -171,12 +171,15 @@ def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: A
         logger.info(f"{what}none of {rows:,} texts is longer than {max_length} tokens")
         return
     limit = f"{max_length} tokens"
-    advice = "A higher max_length keeps more of them, truncation='head+tail' their ends, 'windows' more at more cost"
+    advice = (
+        "A higher max_length keeps more of them, truncation='head+tail' keeps their ends, and truncation='windows' "
+        "reads more of them at a higher cost"
+    )
     if truncation == "windows":
         limit = f"the windows of {limit}"
         advice = "A higher max_windows keeps more of them"
     logger.warning(
-        f"{what}{cut:,} of {rows:,} texts ({cut / rows:.1%}) are longer than {limit} and were cut "
+        f"{what}{cut:,} of {rows:,} texts ({cut / rows:.1%}) are longer than {limit} and were truncated "
         f"(truncation={truncation!r}). {advice}"
     )
 
@@ -201,8 +204,8 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
     for name in names:
         if name not in features:
             raise ValueError(
-                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}; columns of "
-                f"text: {strings}. Name yours with text_columns=[...]"
+                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}; columns "
+                f"of text: {strings}. Choose the text column with text_columns=[...]"
             )
         if name not in strings:
             raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")

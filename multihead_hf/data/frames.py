@@ -56,7 +56,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not columns:
-        raise ValueError(f"{what} holds no row, or no such column")
+        raise ValueError(f"{what} has no rows, or no such column")
     return from_frame(
         pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}), what
     )
@@ -68,7 +68,7 @@ _NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplement
 
 def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
     if not len(frame):
-        raise ValueError(f"{what} holds no row; its columns are {list(frame.columns)}")
+        raise ValueError(f"{what} has no rows; its columns are {list(frame.columns)}")
     check_names([str(column) for column in frame.columns], what)
     for column in frame.columns:
         _check_one_type(frame[column], str(column), what)
@@ -96,7 +96,7 @@ def from_polars(frame: Any) -> Dataset:
             "of them, or leave the column out"
         ) from None
     if not len(rows):
-        raise ValueError(f"the data frame holds no row; its columns are {rows.column_names}")
+        raise ValueError(f"the data frame has no rows; its columns are {rows.column_names}")
     return rows
 
 
@@ -120,9 +120,9 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
                 at, one = first.setdefault(in_list, (row, each))
                 if _kind(each) != _kind(one):
                     raise ValueError(
-                        f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is a "
-                        f"{_kind(one)} and {each!r} in row {row} a {_kind(each)}; make all of them one type, such as "
-                        "strings"
+                        f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is "
+                        f"a {_kind(one)} and {each!r} in row {row} is a {_kind(each)}; make all of them one type, "
+                        "such as strings"
                     )
                 known[in_list].add(type(each))
 

@@ -106,7 +106,7 @@ def heads_off(source: Any, readings: Mapping[str, LabelReading], for_all: Collec
     """
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
     if not parts:
-        raise ValueError("the dataset has no part, and so no row")
+        raise ValueError("the dataset has no splits, so it has no rows")
     first = training_part(parts)
     wanted = list(dict.fromkeys(column for each in readings.values() for column in column_names(each.column or [])))
     for part, rows in parts.items():
@@ -143,8 +143,8 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
         strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
         if strange:
             raise ValueError(
-                f"{what}: labels that occur in {part!r} and not in {first!r}: {strange}. Nothing could be learned of "
-                "them: split anew, or name the head's labels yourself"
+                f"{what}: labels that occur in {part!r} but not in {first!r}: {strange}. The model could not learn "
+                "them: split the rows again, or name the head's labels yourself"
             )
     logger.info(f"head {name!r}: {found.describe()}")
     say_doubts(name, found.counts, found.rows - found.missing, found.may_be_joined)
@@ -167,9 +167,9 @@ def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any])
             if any(sep in joined_text(cell, feature, sep) for cell in batch[column]):
                 return True
     logger.warning(
-        f"head {name!r}, column {column!r}: the separator {sep!r} occurs in none of {rows_read:,} rows, so the head is "
-        f"single-label. If a row may have several labels, say it for this head: sep={{{name!r}: {sep!r}}} "
-        f'(--sep "{name}={sep}")'
+        f"head {name!r}, column {column!r}: the separator {sep!r} occurs in none of {rows_read:,} rows, so the head "
+        f"is single-label. If a row may have several labels, set the separator for this head: sep={{{name!r}: "
+        f'{sep!r}}} (--sep "{name}={sep}")'
     )
     return False
 
@@ -319,9 +319,9 @@ def _read_lists(
         labels = [str(label) for label in range(max(counts, default=-1) + 1)]
         if len(labels) > max(_IDS_PER_USED * len(counts), _IDS_FREE):
             raise ValueError(
-                f"{what}: the lists hold {len(counts):,} different label ids, up to {max(counts):,}. Ids are places in "
-                f"the list of labels, so that the head would have {len(labels):,} labels. If they are names, store "
-                "them as strings; if they are places, give the head's labels: HeadConfig(labels=[...])"
+                f"{what}: the lists hold {len(counts):,} different label ids, up to {max(counts):,}. Ids are "
+                f"positions in the list of labels, so the head would have {len(labels):,} labels. If they are names, "
+                "store them as strings; if they are positions, give the head's labels: HeadConfig(labels=[...])"
             )
     by_name = Counter({str(label): count for label, count in counts.items()})
     mattered = LabelReading(multi_hot=cells) if integers else _NOTHING

@@ -86,7 +86,9 @@ class DatasetReport:
         lines += ["", *_head_lines(self.heads), "", str(self.labels), ""]
         for part, names in self.no_column.items():
             where = f" in {part}" if part else ""
-            lines.append(f"no column{where} for the heads {names}: if another holds their labels, name it")
+            lines.append(
+                f"no column{where} for the heads {names}: if another column holds their labels, name that column"
+            )
         silent = self.no_column.get(training_part(self.parts), [])
         for name, share in self.absent_in_a_batch.items():
             if name in silent:
@@ -100,7 +102,7 @@ class DatasetReport:
                     lines.append(f"{name}: {len(labels)} labels occur {what}: {', '.join(labels[:_SHOWN])}{more}")
         for entries, what in (
             (self.contradictions, "texts occur several times with different labels"),
-            (self.in_several_parts, "texts occur in several parts"),
+            (self.in_several_parts, "texts occur in several splits"),
         ):
             lines.append(f"{len(entries):,} {what}")
             for entry in entries[:_SHOWN]:
@@ -152,7 +154,7 @@ def inspect_dataset(
     encoders: dict[str, dict[str, LabelEncoder]] = {}
     for part, rows in parts.items():
         if not len(rows):
-            raise ValueError(f"{f'part {part!r}' if part else 'the dataset'} holds no row: leave it out")
+            raise ValueError(f"{f'split {part!r}' if part else 'the dataset'} has no rows: leave it out")
         columns = find_text_columns(features_of(rows), text_columns or (config and config.text_columns))
         values = [[text or "" for text in rows.with_format(None)[column]] for column in columns]
         texts = list(zip(*values, strict=True))

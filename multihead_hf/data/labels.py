@@ -136,7 +136,7 @@ class LabelEncoder(NamedTuple):
 
     def _single_label(self, value: Any, row: int) -> int:
         if isinstance(value, (list, tuple)):
-            raise self._error(row, f"{value!r} is a list, and this single-label head takes one label a row")
+            raise self._error(row, f"{value!r} is a list, but this single-label head takes one label per row")
         if isinstance(self.feature, ClassLabel):
             if value == -1:
                 return MISSING  # how datasets marks a missing class
@@ -147,7 +147,7 @@ class LabelEncoder(NamedTuple):
         if not isinstance(value, (list, tuple)):
             raise self._error(
                 row,
-                f"{value!r} is one label, and this multi-label head takes a list of labels (or a string, with sep=)",
+                (f"{value!r} is one label, but this multi-label head takes a list of labels (or a string, with sep=)"),
             )
         if not isinstance(self.feature, ClassLabel) and self._says_cells(value):
             return self._multi_hot(value, row)
@@ -186,14 +186,16 @@ class LabelEncoder(NamedTuple):
     def _multi_hot(self, cells: Sequence[Any], row: int) -> list[float]:
         if len(cells) != self.head.num_labels:
             raise self._error(
-                row, f"a multi-hot list of {len(cells)} cells, and the head has {self.head.num_labels} labels"
+                row, f"a multi-hot list of {len(cells)} cells, but the head has {self.head.num_labels} labels"
             )
         with contextlib.suppress(KeyError):  # nearly always
             return [_CELLS[cell] for cell in cells]
         targets = [float(MISSING) if is_missing(cell) else float(cell) for cell in cells]
         for label, target in zip(self.head.labels, targets, strict=True):
             if target != MISSING and not 0.0 <= target <= 1.0:
-                raise self._error(row, f"cell {label!r} is {target}; cells are 0, 1, between them (soft), or None")
+                raise self._error(
+                    row, f"cell {label!r} is {target}; a cell must be 0, 1, a number between them (soft), or None"
+                )
         return targets
 
     def _id(self, label: str, row: int) -> int:
@@ -261,7 +263,7 @@ def further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
     if not others:
         return f"{found}."
     shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
-    return f"{found}; {len(others):,} other labels are not the head's, too: {shown}."
+    return f"{found}; {len(others):,} other labels are not labels of the head either: {shown}."
 
 
 def label_encoders(
@@ -294,8 +296,9 @@ def label_encoders(
             encoders[name].check_column(dataset)
     if not encoders and require_labels:
         raise ValueError(
-            f"no column holds labels of the heads {list(heads)}: columns are {list(features)}. A head's column has its "
-            "name (or its name and '_labels'); name others with label_columns={head: column}"
+            f"no column holds labels of the heads {list(heads)}: the columns are {list(features)}. A head's column "
+            "has the name of the head (or this name and '_labels'); choose another column with label_columns={head: "
+            "column}"
         )
     unlabelled = [name for name in heads if name not in encoders]
     if unlabelled and require_labels:
@@ -328,12 +331,12 @@ def _encoder(
     )
     no_value = not lists and encoder.feature.dtype == "null"  # no row is labelled
     if lists != head.multi_label and not no_value and not encoder.joined:
-        kind = "lists" if lists else "one label a row"
+        kind = "lists" if lists else "one label per row"
         expected = "a list of labels" if head.multi_label else "one label"
         if head.multi_label and is_text(features[column]):
-            expected += " (for strings of several labels say what joins them, --sep '|' or sep='|')"
+            expected += " (for strings of several labels give their separator, --sep '|' or sep='|')"
         raise ValueError(
-            f"{encoder.what}: the column holds {kind}, and this {head.problem_type} head takes {expected} in each row"
+            f"{encoder.what}: the column holds {kind}, but this {head.problem_type} head takes {expected} in each row"
         )
     return encoder
 
@@ -356,7 +359,7 @@ def _label_column(
             check_label_column(features, column, what)
     if not isinstance(given, str) and (set(given) != set(head.labels) or not head.multi_label):
         raise ValueError(
-            f"{what}: a list of columns has one for each label of a multi-label head; its labels are {head.labels}, "
-            f"and the columns {given}"
+            f"{what}: a list of columns must have one column for each label of a multi-label head; the labels of the "
+            f"head are {head.labels}, but the columns are {given}"
         )
     return given

@@ -47,7 +47,8 @@ def mix_datasets(
     streams = [name for name, each in datasets.items() if isinstance(each, IterableDataset)]
     if streams and len(streams) < len(rows):
         raise ValueError(
-            f"{streams} are streams and the others are not: make all of them one kind (to_iterable_dataset)"
+            f"{streams} are streams and the other datasets are not: make all of them the same kind "
+            "(to_iterable_dataset)"
         )
     empty = [name for name, each in datasets.items() if isinstance(each, Dataset) and not len(each)]
     if empty:
@@ -56,13 +57,15 @@ def mix_datasets(
         return concatenate_datasets(rows)
     if probabilities is None:
         if streams:
-            raise ValueError(f"nobody knows how long the streams {streams} are: give probabilities")
+            raise ValueError(f"the lengths of the streams {streams} are unknown: give probabilities")
         largest = max(len(each) for each in datasets.values())  # relative to it no power overflows
         sizes = {name: (len(each) / largest) ** (1 / temperature) for name, each in datasets.items()}
         probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
         never = [name for name, probability in probabilities.items() if not probability]
         if never:
-            raise ValueError(f"temperature {temperature}: no row of {never} would be drawn; give a higher one")
+            raise ValueError(
+                f"temperature {temperature}: no row of {never} would be sampled; give a higher temperature"
+            )
     return interleave_datasets(rows, probabilities=_checked(probabilities, datasets), seed=seed, stopping_strategy=stop)
 
 
@@ -79,12 +82,12 @@ def _checked(probabilities: Mapping[str, float], datasets: Mapping[str, Any]) ->
             raise ValueError(f"probabilities: there is no dataset {name!r}.{near_names(name, known)} Datasets: {known}")
     missing = [name for name in datasets if name not in probabilities]
     if missing:
-        raise ValueError(f"probabilities: none for {missing}; every dataset needs one")
+        raise ValueError(f"probabilities: the datasets {missing} have no probability, and every dataset needs one")
     wrong = [name for name, value in probabilities.items() if not _is_number(value)]
     if wrong:
-        raise ValueError(f"probabilities: those of {wrong} are no numbers: {dict(probabilities)}")
+        raise ValueError(f"probabilities: the values of {wrong} are not numbers: {dict(probabilities)}")
     if any(not 0 < value < 1 for value in probabilities.values()) and len(datasets) > 1:
-        raise ValueError(f"probabilities {dict(probabilities)}: each is above 0 and below 1")
+        raise ValueError(f"probabilities {dict(probabilities)}: each must be above 0 and below 1")
     if abs(sum(probabilities.values()) - 1) > 1e-6:
         raise ValueError(f"probabilities {dict(probabilities)} add up to {sum(probabilities.values()):g}, not 1")
     return [probabilities[name] for name in datasets]

@@ -52,7 +52,7 @@ def read_and_prepare(
         # a folder, or a dataset on the Hub
         dataset = part_of(dataset, "train" if what.startswith("train_dataset") else "validation")
     if isinstance(dataset, dict):
-        raise ValueError(f"{what} is one dataset, and this is a dict of {list(dataset)}: pass one of them")
+        raise ValueError(f"{what} must be one dataset, but it is a dict of {list(dataset)}: pass one of them")
     if isinstance(dataset, Sized) and not len(dataset):
         raise ValueError(f"{what} is empty")
     if not isinstance(dataset, (Dataset, IterableDataset)):
@@ -62,8 +62,8 @@ def read_and_prepare(
     if "input_ids" in columns:
         if require_labels and "labels" not in columns:
             raise ValueError(
-                f"{what} holds tokens but no `labels`: pass it raw, with its text, or as prepare_dataset makes it. "
-                f"Columns: {columns}"
+                f"{what} holds tokens but no `labels`: pass the raw rows with their text, or the output of "
+                f"prepare_dataset. Columns: {columns}"
             )
         _check_windows(features_of(dataset)["input_ids"], config, what)
         check_record(dataset, config, tokenizer, what)
@@ -98,8 +98,8 @@ def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
     has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
     if has_windows != (config.truncation == "windows"):
         raise ValueError(
-            f"{what} was prepared {'with' if has_windows else 'without'} windows, and the model has truncation="
-            f"{config.truncation!r}: pass the raw rows, or prepare them for this model"
+            f"{what} was prepared {'with' if has_windows else 'without'} windows, but the model has "
+            f"truncation={config.truncation!r}: pass the raw rows, or prepare them for this model"
         )
 
 
@@ -114,6 +114,7 @@ def _check_prepared_rows(rows: Any, what: str) -> None:
     if not isinstance(first, Mapping) or "input_ids" not in first:
         keys = list(first) if isinstance(first, Mapping) else type(first).__name__
         raise ValueError(
-            f"{what} is a {type(rows).__name__} of raw rows ({keys}); datasets, data frames and files are prepared for "
-            "you: Dataset.from_list(rows), Dataset.from_pandas(frame), or rows as prepare_dataset makes them"
+            f"{what} is a {type(rows).__name__} of raw rows ({keys}); pass a dataset, a data frame or files, which "
+            "are prepared for you: Dataset.from_list(rows), Dataset.from_pandas(frame), or the output of "
+            "prepare_dataset"
         )

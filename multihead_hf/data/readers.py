@@ -196,7 +196,7 @@ class TextFile:
             except csv.Error as error:
                 raise ValueError(f"{self.name} cannot be read: the first line: {error}") from None
         if not columns:
-            raise ValueError(f"{self.name} holds no row")
+            raise ValueError(f"{self.name} has no rows")
         if undecoded([("", "".join(columns))]):
             raise ValueError(self.not_decoded(1))
         check_names(columns, self.name)
@@ -204,7 +204,7 @@ class TextFile:
         if len(columns) == 1 and others:
             raise ValueError(
                 f"{self.name}: with the delimiter {self.delimiter!r} it has one column, {columns[0]!r}; if that is "
-                f"several, say --delimiter {others[0]!r} (delimiter={others[0]!r})"
+                f"several columns, give --delimiter {others[0]!r} (delimiter={others[0]!r})"
             )
         return columns
 
@@ -263,7 +263,7 @@ class TextFile:
                 )
                 continue
             if record.fields and len(record.fields) != len(self.columns):
-                error = f"{len(record.fields)} fields, and the header has {len(self.columns)}"
+                error = f"{len(record.fields)} fields, but the header has {len(self.columns)}"
                 error += f" (read up to line {record.until})" if record.until > record.number else ""
             values = dict(zip(self.columns, record.fields, strict=False))
             yield Row(values, f"{self.name}, line {record.number}", error, as_it_stands(record.lines)), share
@@ -292,7 +292,7 @@ class TextFile:
             values = json.loads(line)
         except (ValueError, RecursionError) as problem:
             decoded = undecoded([("", line)]) is None
-            return {}, f"no JSON: {problem}" if decoded else f"the line {NOT_DECODED}{self._shown}"
+            return {}, f"not valid JSON: {problem}" if decoded else f"the line {NOT_DECODED}{self._shown}"
         if not isinstance(values, dict):
             return {}, f"a JSON object is expected, not {values!r}"
         if line.isascii() and "\\ud" not in line.lower():
@@ -300,4 +300,7 @@ class TextFile:
         if undecoded([("", line)]) is not None:
             return values, self._reason(undecoded(dumped(values)))
         wrong = undecoded(dumped(values))  # of "\ud800", which no file can hold
-        return values, None if wrong is None else f"column {wrong[0]!r} holds a lone surrogate, which is no character"
+        return (
+            values,
+            None if wrong is None else f"column {wrong[0]!r} contains a lone surrogate and cannot be encoded as UTF-8",
+        )

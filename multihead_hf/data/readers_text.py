@@ -110,7 +110,7 @@ def known_encoding(encoding: str) -> str:
     except LookupError:
         near = difflib.get_close_matches(encoding.lower().replace("-", "_"), [*aliases, *aliases.values()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"encoding {encoding!r}: there is none of this name.{hint} Such as utf-8, cp1252") from None
+        raise ValueError(f"Unknown encoding {encoding!r}.{hint} Use one such as utf-8 or cp1252") from None
 
 
 def one_character(delimiter: str) -> str:

@@ -115,8 +115,9 @@ def label_readings(
             other = claimed.setdefault(column, name)
             if other != name:
                 raise ValueError(
-                    f"the heads {other!r} and {name!r} would both read their labels from the column {column!r}: say "
-                    f"whose labels it holds, label_columns={{{name!r}: {column!r}}} (--label-column {name}={column})"
+                    f"the heads {other!r} and {name!r} would both read their labels from the column {column!r}: "
+                    f"choose the head of this column, label_columns={{{name!r}: {column!r}}} (--label-column "
+                    f"{name}={column})"
                 )
         found[name] = LabelReading(**{**remembered, **said[name].to_dict()})
     return found

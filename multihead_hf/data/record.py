@@ -66,8 +66,8 @@ def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTok
             continue
         if record["tokens"] != _tokens(tokenizer):
             raise ValueError(
-                f"{what} was prepared with another tokenizer than the model's: prepare the raw rows for it "
-                "(prepare_dataset), or pass them raw"
+                f"{what} was prepared with a tokenizer other than the model's: prepare the raw rows for this model "
+                "(prepare_dataset), or pass the raw rows"
             )
         now = {"max_length": token_limit(config, tokenizer), **text_settings(config)}
         other = [
@@ -76,7 +76,9 @@ def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTok
             if name in record and record[name] != value
         ]
         if other:
-            logger.warning(f"{what} was prepared with {', '.join(other)}, so the model would read other tokens later")
+            logger.warning(
+                f"{what} was prepared with {', '.join(other)}, so the model would read different tokens in predictions"
+            )
 
 
 def _check_labels(name: str, head: HeadConfig, given: Sequence[str] | None, what: str) -> None:
@@ -85,12 +87,12 @@ def _check_labels(name: str, head: HeadConfig, given: Sequence[str] | None, what
         return
     if sorted(given) == sorted(head.labels):
         place = next(place for place, (one, other) in enumerate(zip(given, head.labels, strict=True)) if one != other)
-        told = f"its label {place} was {given[place]!r}, and is {head.labels[place]!r} in the model"
+        told = f"label {place} was {given[place]!r}, but is {head.labels[place]!r} in the model"
     else:
-        told = f"they were {_shown(given)}, and the model has {_shown(head.labels)}"
+        told = f"the labels were {_shown(given)}, but the model has {_shown(head.labels)}"
     raise ValueError(
-        f"head {name!r}: {what} was prepared for other labels, or for the same in another order: {told}. Prepare the "
-        "raw rows for this model (prepare_dataset), or pass them raw"
+        f"head {name!r}: {what} was prepared for other labels, or for the same labels in another order: {told}. "
+        "Prepare the raw rows for this model (prepare_dataset), or pass the raw rows"
     )
 
 
@@ -111,7 +113,7 @@ def _records(dataset: Any) -> Iterator[dict[str, Any]]:
             try:
                 record = json.loads(part)[_KEY]
             except json.JSONDecodeError as error:
-                logger.warning(f"what these rows were prepared for cannot be read ({error})")
+                logger.warning(f"the record of how these rows were prepared cannot be read ({error})")
                 continue
             if isinstance(record, dict) and isinstance(record.get("labels"), dict):
                 yield record

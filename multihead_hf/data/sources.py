@@ -84,8 +84,9 @@ def read_dataset(
         return _from_files([os.fspath(path) for path in source], written)
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(
-            f"rows are a datasets.Dataset, a pandas or polars data frame, files ({', '.join(SUFFIXES)}) or the name of "
-            f"a data set on the Hub, not a {type(source).__name__}: Dataset.from_list(rows) for a list of dicts"
+            f"rows must be a datasets.Dataset, a pandas or polars data frame, files ({', '.join(SUFFIXES)}) or the "
+            f"name of a dataset on the Hub, not a {type(source).__name__}: Dataset.from_list(rows) for a list of "
+            "dicts"
         )
     path = os.fspath(source)
     if os.path.isdir(path):
@@ -99,7 +100,7 @@ def read_dataset(
         try:
             return load_dataset(path, **hub)
         except (DatasetNotFoundError, ConnectionError) as error:
-            raise ValueError(f"{path!r} is neither a file here nor a data set on the Hub: {error}") from None
+            raise ValueError(f"{path!r} is neither a local file nor a dataset on the Hub: {error}") from None
     raise ValueError(no_such_file(path))
 
 
@@ -134,12 +135,12 @@ def one_part(data: Any, split: str | None, parts: Sequence[str] = DEFAULT_PARTS)
     """
     if not isinstance(data, Mapping):
         if split is not None:
-            raise ValueError(f"split {split!r}: these rows are not in parts; leave it out")
+            raise ValueError(f"split {split!r}: these rows have no splits; leave it out")
         return data
     for name in parts if split is None else [split]:
         if name in data:
             return data[name]
-    raise ValueError(f"the parts are {list(data)}: name one of them as split")
+    raise ValueError(f"the splits are {list(data)}: choose one of them as split")
 
 
 def training_part(parts: Iterable[str]) -> str:
@@ -156,7 +157,7 @@ def in_part(part: str) -> Iterator[None]:
     except ValueError as error:
         if not part:
             raise
-        raise ValueError(f"part {part!r}: {error}") from error
+        raise ValueError(f"split {part!r}: {error}") from error
 
 
 def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> Iterator[dict[str, list]]:
@@ -180,7 +181,7 @@ def _from_folder(folder: str, written: _Written) -> DatasetDict:
         part = _OTHER_NAMES.get(stem.lower(), stem)
         if is_rows(name):
             if part in files:
-                raise ValueError(f"{folder}: {files[part]} and {name} would both be the part {part!r}; name the files")
+                raise ValueError(f"{folder}: {files[part]} and {name} would both be the split {part!r}; name the files")
             files[part] = name
     if not files:
         raise ValueError(f"{folder}: no file in this folder ends in {', '.join(SUFFIXES)}")
@@ -199,9 +200,7 @@ def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
         only_first = [column for column in columns[0] if column not in own]
         only_here = [column for column in own if column not in columns[0]]
         if only_first or only_here:
-            raise ValueError(
-                f"{path} has other columns than {paths[0]}: only there {only_first}, only here {only_here}"
-            )
+            raise ValueError(f"{path} has other columns than {paths[0]}: missing {only_first}, additional {only_here}")
     if all_csv:  # as one table before types are settled: a column may be empty in one file
         what = paths[0] if len(paths) == 1 else f"files {list(paths)}"
         return _as_dataset(pd.concat(tables, ignore_index=True), what, strings)
@@ -220,14 +219,14 @@ def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
             common = _common(features[column], table.features[column])
             if common is None:
                 raise ValueError(
-                    f"{path}, column {column!r}: {table.features[column]}, and {features[column]} in {paths[0]}; make "
-                    "them one type, such as strings"
+                    f"{path}, column {column!r}: the type is {table.features[column]}, but {features[column]} in "
+                    f"{paths[0]}; make them one type, such as strings"
                 )
             features[column] = common
     try:
         return concatenate_datasets([table.select_columns(list(features)).cast(features) for table in tables])
     except (ValueError, ArrowException) as error:
-        raise ValueError(f"the files {list(paths)} are no one table: {error}") from None
+        raise ValueError(f"the files {list(paths)} cannot be read as one table: {error}") from None
 
 
 def _common(one: Any, other: Any) -> Any:
@@ -265,7 +264,7 @@ def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
         if suffix == EXCEL:
             return table_of(list(excel_rows(path)), path)
         if os.path.getsize(path) == 0:
-            raise ValueError(f"{path} holds no row")
+            raise ValueError(f"{path} has no rows")
         text = TextFile(path, written.delimiter, written.encoding)
         return _read_csv(text) if suffix in CSV else _read_json(text)
     except (OSError, EOFError, ArrowInvalid) as error:
@@ -286,7 +285,7 @@ def _read_json(text: TextFile) -> Dataset:
     rows = text.document() if text.suffix == ".json" else [_strict(row, text) for row, _ in text.rows()]
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"{text.name} cannot be read: row {number} is {row!r}, and a JSON object is expected")
+            raise ValueError(f"{text.name} cannot be read: row {number} is {row!r}, but a JSON object is expected")
     return table_of(rows, text.name)
 
 
@@ -304,7 +303,7 @@ def _strict(row: Row, text: TextFile) -> dict[str, Any]:
 
 def _not_empty(table: Dataset, path: str) -> Dataset:
     if not len(table):
-        raise ValueError(f"{path} holds no row")
+        raise ValueError(f"{path} has no rows")
     return table
 
 
@@ -328,18 +327,18 @@ def _read_csv(text: TextFile) -> pd.DataFrame:
             continue
         if any(fields[len(columns) :]):
             raise ValueError(
-                f"{text.name}, line {record.until}: {len(fields)} fields, and the header has {len(columns)}, {columns}"
-                f"; put quotes around texts that hold {text.delimiter!r}"
+                f"{text.name}, line {record.until}: {len(fields)} fields, but the header has {len(columns)}, "
+                f"{columns}; put quotes around texts that hold {text.delimiter!r}"
             )
         if len(fields) < len(columns):
             short.append(record.until)
         rows.append([*fields, *([""] * (len(columns) - len(fields)))][: len(columns)])
     if not rows:
-        raise ValueError(f"{text.name} holds no row below its header {columns}")
+        raise ValueError(f"{text.name} has no rows below its header {columns}")
     if short:
         logger.warning(
-            f"{text.name}: {len(short):,} rows have fewer fields than the header {columns}, and the others count as "
-            f"empty; the first is line {short[0]}"
+            f"{text.name}: {len(short):,} rows have fewer fields than the header {columns}, and their missing fields "
+            f"are read as empty; the first is line {short[0]}"
         )
     cells = zip(columns, zip(*rows, strict=True), strict=True)
     return pd.DataFrame({name: pd.Series([cell or None for cell in own], dtype="string") for name, own in cells})

@@ -69,7 +69,7 @@ def stratified_split(
         together: dict[Any, list[int]] = {}
         for row, group in enumerate(source.with_format(None)[groups]):
             if isinstance(group, (list, dict)):
-                raise ValueError(f"groups: column {groups!r} holds {type(group).__name__}s; a group is one value")
+                raise ValueError(f"groups: column {groups!r} holds {type(group).__name__}s; a group must be one value")
             together.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
         units = list(together.values())
     training = training_part(shares)
@@ -79,7 +79,7 @@ def stratified_split(
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
             raise ValueError(
-                f"part {part!r} would get no row of {len(source)}: give it a larger fraction, or smaller groups"
+                f"split {part!r} would get no row of {len(source)}: give it a larger fraction, or smaller groups"
             )
     return DatasetDict({name: source.select(sorted(rows)) for name, rows in zip(shares, parts, strict=True)})
 
@@ -92,11 +92,11 @@ def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[s
     if not isinstance(fractions, Mapping):
         values = list(fractions)
         if len(values) not in (2, 3):
-            raise ValueError(f"fractions {values}: name the parts, {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}")
+            raise ValueError(f"fractions {values}: name the splits, {{'train': 0.8, 'validation': 0.1, 'test': 0.1}}")
         fractions = dict(zip(PARTS[: len(values)], values, strict=True))
     for part, share in fractions.items():
         if not isinstance(share, Real) or not 0 < share < 1:
-            raise ValueError(f"fraction {share} of part {part!r}: a share is above 0 and below 1")
+            raise ValueError(f"fraction {share} of split {part!r}: give a number above 0 and below 1")
     if not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise ValueError(f"fractions {dict(fractions)} add up to {sum(fractions.values()):g}, not 1")
     return dict(fractions)
@@ -284,8 +284,8 @@ def _check_training_part(
     lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(_lacking(labels, rows))]
     if lacking:
         raise ValueError(
-            f"part {part!r} would get no example of some labels ({', '.join(lacking)}): give it a larger fraction, or "
-            "more and smaller groups"
+            f"split {part!r} would get no example of some labels ({', '.join(lacking)}): give it a larger fraction, "
+            "or more and smaller groups"
         )
 
 

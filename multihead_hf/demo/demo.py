@@ -83,7 +83,7 @@ class Demo:
             if not (text or "").strip():
                 raise ValueError("type a text first" if len(texts) == 1 else f"type a text for {column!r} first")
             if len(text) > limit:
-                raise ValueError(f"the text has {len(text):,} characters, and may have {limit:,}")
+                raise ValueError(f"the text has {len(text):,} characters, but the maximum is {limit:,}")
         outputs = self.pipe.forward(self.pipe.preprocess(self._row(texts)))
         logits = {key.removeprefix("logits "): value.cpu() for key, value in outputs.items()}
         return Reading(list(texts), logits)
@@ -108,7 +108,7 @@ class Demo:
             names: the heads to show; none is all.
         """
         if reading is None:
-            return note_html("What the model says of your text will stand here.")
+            return note_html("The predictions for your text will appear here.")
         cut = None if saved else threshold
         decided = self.pipe.postprocess(reading.logits, threshold=cut)
         ranked = self.pipe.postprocess(reading.logits, return_all_scores=True)
@@ -127,7 +127,9 @@ class Demo:
             raise ValueError("type a text first")
         length = sum(map(len, reading.texts))
         if length > MAX_EXPLAINED:
-            raise ValueError(f"the text has {length:,} characters; words are shown of texts of up to {MAX_EXPLAINED:,}")
+            raise ValueError(
+                f"the text has {length:,} characters; words can be shown for texts of up to {MAX_EXPLAINED:,}"
+            )
         text = reading.texts[0] if len(reading.texts) == 1 else tuple(reading.texts)
         settings = {"window": 1 + length // CHARACTERS_A_WORD} if method == "occlusion" else {"max_steps": MAX_STEPS}
         model, tokenizer = self.pipe.model, self.pipe.tokenizer

@@ -43,7 +43,7 @@ def said_in_the_page(function: Callable) -> Callable:
             sentence = " ".join(str(error).split())
         except Exception:
             logger.exception("the demo page could not answer")
-            sentence = "that could not be done; the log of the program says why"
+            sentence = "the request failed; the log of the program has the reason"
         # gradio shows it as HTML
         raise Error(html.escape(sentence[:1].upper() + sentence[1:]), print_exception=False)
 
@@ -188,7 +188,7 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
 def _words(demo: Demo, reading: gr.State, answers: list[Dependency]) -> None:
     """Which words speak for a label; the label follows the text and the head."""
     first = next(iter(demo.heads))
-    with gr.Accordion("Which words speak for a label?", open=False, elem_id="mh-words"):
+    with gr.Accordion("Which words contribute to a label?", open=False, elem_id="mh-words"):
         with gr.Row():
             head = gr.Dropdown(list(demo.heads), value=first, label="Head", elem_id="mh-words-head")
             label = gr.Dropdown(

@@ -45,7 +45,7 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
             raise ValueError(f"the file has more than {max_rows:,} rows: split it")
         rows.append(_checked(row, len(rows) + 1, columns, max_chars))
     if not rows:
-        raise ValueError("the file holds no row")
+        raise ValueError("the file has no rows")
     return rows
 
 
@@ -92,8 +92,8 @@ def _csv_rows(text: TextFile) -> Iterator[Row]:
         cells = record.fields
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise ValueError(
-                f"row {number} has {len(cells)} cells, and the header {len(header)} ({_names(header)}): put quotes "
-                "around texts that hold the delimiter"
+                f"row {number} has {len(cells)} cells, but the header has {len(header)} ({_names(header)}): put "
+                "quotes around texts that hold the delimiter"
             )
         yield dict(zip(header, cells, strict=False))
 
@@ -102,7 +102,7 @@ def _json_rows(text: TextFile) -> Iterator[Row]:
     for number, (row, _) in enumerate(text.rows(), start=1):
         _check_decoded(row.error)
         if row.error is not None:
-            raise ValueError(f'row {number} is no JSON object such as {{"text": "…"}}')
+            raise ValueError(f'row {number} is not a JSON object such as {{"text": "…"}}')
         yield row.values
 
 
@@ -125,7 +125,7 @@ def _checked(row: Row, number: int, columns: Sequence[str], max_chars: int) -> R
             raise ValueError(f"row {number} has no column {column!r}; it has {_names(row)}.{hint}")
         text = row[column]
         if not isinstance(text, str):
-            raise ValueError(f"row {number}: {column!r} is {reprlib.repr(text)}, and no text")
+            raise ValueError(f"row {number}: {column!r} is {reprlib.repr(text)}, not a text")
         if len(text) > max_chars:
-            raise ValueError(f"row {number}: {column!r} has {len(text):,} characters, and may have {max_chars:,}")
+            raise ValueError(f"row {number}: {column!r} has {len(text):,} characters, but the maximum is {max_chars:,}")
     return row

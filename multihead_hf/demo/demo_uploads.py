@@ -45,7 +45,7 @@ class UploadLimit:
     def _refusal(self, length: bytes | None) -> tuple[int, str] | None:
         """Status and sentence; `None` where the upload is taken, which is noted."""
         if length is None or not length.isdigit():
-            return 411, "Say the length of the upload (Content-Length)"
+            return 411, "The request must give the length of the upload (Content-Length)"
         size, now = int(length), time.monotonic()
         if size > self._max_request:
             return 413, "The upload is larger than the maximum allowed size: upload one file, and split a large one"

@@ -30,7 +30,7 @@ from {page}.demo_page import build_page, launch_page
 from transformers import pipeline
 
 try:
-    # where requirements.txt has multihead-hf[explain], the page also shows which words speak for a label
+    # where requirements.txt has multihead-hf[explain], the page also shows which words contribute to a label
     from multihead_hf.explanation.explain import explain
 except ImportError:
     explain = None
@@ -38,7 +38,7 @@ except ImportError:
 MODEL = {model}
 SETTINGS = {settings}
 
-# the model's own code runs: that of the library it was trained with
+# this runs the code that was saved with the model
 demo = Demo(pipeline("{task}", MODEL, trust_remote_code=True), SETTINGS, explain)
 page = build_page(demo)
 
@@ -54,12 +54,12 @@ _README = """---
 
 # Demo page
 
-What {which} says of a text, or of a file of texts: the labels of each of its heads, with their probabilities.
+The predictions of {which} for a text, or for a file of texts: the labels of each head, with their probabilities.
 
-- `app.py` starts the page. Its limits, title and examples stand in `SETTINGS` there.
-- `{page}/` is the page, as multihead_hf {version} has it. It asks nothing of other hosts; what is uploaded is
+- `app.py` starts the page. Its limits, title and examples are set in `SETTINGS` there.
+- `{page}/` is the demo page of multihead_hf {version}. It sends no requests to other hosts; uploaded files are
   deleted within two hours.
-- The page also shows which words speak for a label where `multihead-hf[explain]` is installed.
+- The page also shows which words contribute to a label where `multihead-hf[explain]` is installed.
 - `trust_remote_code=True` in `app.py` runs the code that is saved with the model: read it first.
 """
 
@@ -86,11 +86,11 @@ def write_space(
     """
     place = Path(folder)
     if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):
-        raise ValueError(f"{folder} is the model's own folder, or in it: take another one for the Space")
+        raise ValueError(f"{folder} is the model's folder, or inside it: use another folder for the Space")
     check_free(folder, overwrite)
     copy = place / MODEL
     if copy.exists() and not (copy / "configuration_multihead.py").is_file():
-        raise ValueError(f"{copy} is not what this command has written: move it away, or take another folder")
+        raise ValueError(f"{copy} was not written by this command: move it away, or use another folder")
     existed = place.exists()
     place.mkdir(parents=True, exist_ok=True)
     try:
@@ -118,7 +118,7 @@ def _write(place: Path, model: str, settings: DemoSettings, license_id: str | No
         for part in load_model(model):
             part.save_pretrained(place / MODEL)
     (place / PAGE).mkdir()
-    (place / PAGE / "__init__.py").write_text('"""The demo page, as multihead_hf has it."""\n', encoding="utf-8")
+    (place / PAGE / "__init__.py").write_text('"""The demo page of multihead_hf."""\n', encoding="utf-8")
     for name in COPIED:
         code = (Path(__file__).parent / name).read_text(encoding="utf-8").replace("from ..data.", "from .")
         (place / PAGE / name).write_text(code, encoding="utf-8")

@@ -139,7 +139,7 @@ def linear_baseline(
         for name, own in arrays.items():
             if len(np.asarray(own)) != len(rows):
                 raise ValueError(
-                    f"head {name!r}: {argument} have {len(np.asarray(own))} rows, and there are {len(rows)} texts"
+                    f"head {name!r}: {argument} have {len(np.asarray(own))} rows, but there are {len(rows)} texts"
                 )
     report = BaselineReport()
     order = np.random.default_rng(seed).permutation(len(train_texts))
@@ -175,7 +175,7 @@ def _labelled(targets: npt.NDArray[Any]) -> Bools:
 def _nothing_to_learn(head: HeadConfig, targets: npt.NDArray[Any] | None) -> str | None:
     """Return the reason why nothing can be learned from these targets, `None` if something can."""
     if targets is None or not _labelled(targets).any():
-        return "no training row is labelled for it"
+        return "no training row has a label for this head"
     known, true = known_and_true(targets, head.num_labels)
     if not (true.any(0) & (known & ~true).any(0)).any():
         return "all training rows have the same labels"

@@ -68,7 +68,9 @@ def training_rows(
     if train_dataset is not None:
         found = read_dataset(train_dataset, strings=strings)
         if isinstance(found, Mapping) and "train" not in found:
-            raise ValueError(f"train_dataset: the splits are {list(found)}, and none is 'train': pass one of them")
+            raise ValueError(
+                f"train_dataset: the splits are {list(found)}, without one named 'train': pass one of them"
+            )
         return _prepared(model, one_part(found, None, ("train",)), tokenizer, reading, seed)
     if not isinstance(data, Mapping) or "train" not in data:
         return _NOT_KNOWN
@@ -134,4 +136,4 @@ def _prepared(
 
 
 def _not_read_again(rows: Any) -> str:
-    return f"it needs training rows that can be read again, and these are of the type {type(rows).__name__}"
+    return f"it needs training rows that can be read more than once, but these are of the type {type(rows).__name__}"

@@ -108,7 +108,7 @@ def calibrate_head(
     labelled = (given != MISSING).any(1) if multi_label else given != MISSING
     given, cells = given[labelled], cells[labelled]
     if len(given) < folds:
-        raise ValueError(f"{len(given)} labelled rows: calibration needs at least {folds}, one for each fold")
+        raise ValueError(f"{len(given)} labelled rows: calibration needs at least {folds}, one per fold")
 
     as_it_was = np.ones(()) if before is None else np.asarray(before, dtype=np.float64)
 

@@ -37,11 +37,12 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
         if not predicted:
             what = f"reached no threshold {on_rows}:"
         else:
-            what = f"finds almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
+            what = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
         yield "nothing", f"head {name!r} {what} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
     elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
         what = (
-            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, where {support / known:.0%}"
+            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, but only "
+            f"{support / known:.0%}"
         )
         yield "everything", f"head {name!r} {what} apply; {_extreme(metrics, name, highest=False)}. {_LESS_WEIGHT}"
 

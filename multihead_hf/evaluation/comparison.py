@@ -34,7 +34,7 @@ class IntervalReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{'head':24}{'rows':>8}  {'metric':18}figure ({100 * self.confidence_level:g}% interval)"]
+        lines = [f"{'head':24}{'rows':>8}  {'metric':18}value ({100 * self.confidence_level:g}% interval)"]
         for name, found in self.heads.items():
             lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{each}" for metric, each in found.items()]
         return "\n".join(lines)
@@ -66,8 +66,8 @@ class ComparisonReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'one':>7}{'other':>7}  "
-            f"{f'difference ({100 * self.confidence_level:g}% interval)':32}one is"
+            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'model':>7}{'other':>7}  "
+            f"{f'difference ({100 * self.confidence_level:g}% interval)':32}verdict"
         ]
         for name, found in self.heads.items():
             for metric, each in found.items():
@@ -165,8 +165,8 @@ def _check_one_vocabulary(models: list[Any]) -> None:
     sizes = {_config(model).vocab_size for model in models}
     if len(sizes) > 1:
         raise ValueError(
-            f"the models have vocabularies of {sorted(sizes)} tokens, and one tokenizer cannot read for all of them: "
-            "pass a trainer with its tokenizer for each"
+            f"the models have vocabularies of {sorted(sizes)} tokens, so one tokenizer cannot encode texts for all "
+            "of them: pass one trainer with its tokenizer for each model"
         )
 
 
@@ -180,12 +180,14 @@ def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, 
     for name, head in own.items():
         having = [other for other, heads in others.items() if name in heads]
         if len(having) > 1:
-            raise ValueError(f"head {name!r} is in {having[0]!r} and in {having[1]!r}: compare it with one of them")
+            raise ValueError(
+                f"head {name!r} is in {having[0]!r} and in {having[1]!r}: compare it with only one of them"
+            )
         if having:
             check_same_labels(name, head, others[having[0]][name])
             against[name] = having[0]
     if not against:
-        raise ValueError(f"nothing to compare: none of the heads {list(own)} is in the others")
+        raise ValueError(f"nothing to compare: none of the heads {list(own)} is in the other models")
     return against
 
 
@@ -204,11 +206,9 @@ def check_resampling(n_resamples: int, confidence_level: float) -> None:
         ValueError: no interval can be read off so many bootstrap samples at this confidence_level.
     """
     if not 0 < confidence_level < 1:
-        raise ValueError(
-            f"confidence_level {confidence_level} is no share of the bootstrap samples between 0 and 1, such as 0.95"
-        )
+        raise ValueError(f"confidence_level {confidence_level}: give a number between 0 and 1, such as 0.95")
     if not isinstance(n_resamples, int) or n_resamples < 2:
-        raise ValueError(f"n_resamples {n_resamples!r} gives no interval: take 1000")
+        raise ValueError(f"n_resamples {n_resamples!r}: give a whole number of 2 or more, such as 1000")
 
 
 def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
@@ -224,7 +224,7 @@ def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
     second = [label for label in other.labels if label not in one.labels]
     if not first and not second:
         raise ValueError(f"head {name!r}: the two models have the same labels in another order")
-    raise ValueError(f"head {name!r}: labels only in the one model: {first}; only in the other: {second}")
+    raise ValueError(f"head {name!r}: labels only in the first model: {first}; only in the second: {second}")
 
 
 def _named(others: Any) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def check_known_heads(heads: Mapping[str, MetricHead], arrays: Mapping[str, npt.
     """Raise a ValueError if `arrays`, the argument called `argument`, has a head that `heads` has not."""
     for name in arrays:
         if name not in heads:
-            raise ValueError(f"{argument} have the unknown head {name!r}; the heads are {list(heads)}")
+            raise ValueError(f"{argument} contain the unknown head {name!r}; the heads are {list(heads)}")
 
 
 def check_scores(scores: npt.ArrayLike, shape: Shape, head: str | None = None) -> Floats:

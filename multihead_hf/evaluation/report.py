@@ -83,7 +83,7 @@ class HeadReport:
         gap = -self.difference.difference.value
         ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
         if self.difference.verdict == "not shown":
-            return f"{ahead}, which may be chance: the interval of the difference holds 0."
+            return f"{ahead}, which may be chance: the interval of the difference contains 0."
         return (
             f"{ahead}: the encoder was not worth its cost here. More epochs or another learning rate may change that; "
             "if they do not, the baseline is the better model."
@@ -178,7 +178,7 @@ class EvaluationReport:
         for name, own in self.heads.items():
             line = f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval:26}"
             lines.append(f"{line}{own.main_baseline * compared}".rstrip())
-        lines += [f"{name:24}{0:8}{'':8}  no row is labelled for it" for name in self.unlabelled]
+        lines += [f"{name:24}{0:8}{'':8}  no row has a label for this head" for name in self.unlabelled]
         lines += self.baseline_notes
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
 
@@ -217,11 +217,14 @@ def make_report(
 
     names = [name for name in heads if name in references and np.not_equal(references[name], MISSING).any()]
     if not names:
-        raise ValueError(f"no row of the data set is labelled for any of the heads {list(heads)}")
+        raise ValueError(f"no row of the dataset is labelled for any of the heads {list(heads)}")
     for name in names:
         wrong = rows_not_finite(torch.as_tensor(np.asarray(logits[name])))
         if wrong:
-            raise ValueError(f"head {name!r}, row {wrong[0]}: its logits are not finite; {len(wrong)} rows are so")
+            raise ValueError(
+                f"head {name!r}: its logits are not finite (NaN or infinity) in {len(wrong)} rows, the first is row "
+                f"{wrong[0]}"
+            )
     metrics = StreamingMetrics({name: heads[name] for name in names}, exact_rows=len(texts))
     logit_tensors = {name: torch.as_tensor(np.asarray(logits[name])) for name in names}
     metrics.add(logit_tensors, {name: torch.as_tensor(np.asarray(references[name])) for name in names})

@@ -117,7 +117,7 @@ def head_pictures(plots: Any, view: HeadArrays, own: "HeadReport", confusion: pd
     if not head.multi_label:
         add("confusion", "Confusion matrix", plots.confusion_matrix(confusion, support))
     elif len(own.confused):
-        figure = plots.confusion_matrix(confusion, support, "missed", "predicted in its place")
+        figure = plots.confusion_matrix(confusion, support, "missed", "predicted instead")
         add("confusion", "Labels that were confused", figure)
     return pictures
 
@@ -145,7 +145,7 @@ def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]
     precision, recall, _ = precision_recall_f1(
         *(np.asarray(each.sum()) for each in (decided & targets, decided, targets))
     )
-    return lines, {"where it decides": ([float(recall)], [float(precision)])} if lines else {}
+    return lines, {"at the saved thresholds": ([float(recall)], [float(precision)])} if lines else {}
 
 
 def _threshold_lines(view: HeadArrays) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def write_report(
     data = read_dataset(dataset, strings=strings)
     rows = one_part(data, split)
     if not isinstance(rows, Dataset):
-        raise ValueError(f"a report needs rows that can be read again, and this is a {type(rows).__name__}")
+        raise ValueError(f"a report needs rows that can be read more than once, but this is a {type(rows).__name__}")
     if not len(rows):
-        raise ValueError("the dataset is empty: there is no row to judge the model on")
+        raise ValueError("the dataset is empty: there are no rows to evaluate the model on")
     config = multi_head_model(model.model if from_trainer else model).config
     columns = (model.args.text_columns if from_trainer else reading.get("text_columns")) or config.text_columns
     columns = [columns] if isinstance(columns, str) else list(columns or ["text"])
@@ -138,8 +138,8 @@ def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) ->
         below = place.relative_to(parent).parts
         if not below or not below[0].startswith("_"):
             raise ValueError(
-                f"{folder} lies in the model's folder and would be pushed with it, texts and all: take a folder "
-                f"elsewhere, or {os.path.join(parent, '_report')} (what begins with _ is not pushed)"
+                f"{folder} is inside the model's folder and would be pushed with it, including the texts: use a "
+                f"folder elsewhere, or {os.path.join(parent, '_report')} (names that begin with _ are not pushed)"
             )
 
 

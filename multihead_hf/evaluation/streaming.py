@@ -119,8 +119,8 @@ class StreamingMetrics:
         )
         if self._binned:
             logger.info(
-                f"areas under curves of {list(self._binned)} are binned, as they have more than {self._exact_rows:,} "
-                f"rows: they are wrong by {self.binning_error:.2g} at most"
+                f"areas under curves of the heads {list(self._binned)} are computed from binned probabilities, as "
+                f"they have more than {self._exact_rows:,} rows: the error is {self.binning_error:.2g} at most"
             )
         return found
 
@@ -190,7 +190,9 @@ class StreamingMetrics:
             ValueError: the head has several labels a row; see `confused_labels`.
         """
         if name not in self._single:
-            raise ValueError(f"head {name!r} is no single-label head and has no confusion matrix: see confused_labels")
+            raise ValueError(
+                f"head {name!r} is not a single-label head, so it has no confusion matrix: use confused_labels"
+            )
         labels = self.heads[name].labels
         return pd.DataFrame(
             self._single[name].matrix, pd.Index(labels, name="true"), pd.Index(labels, name="predicted")
@@ -203,7 +205,7 @@ class StreamingMetrics:
             ValueError: the head has one label a row; see `confusion_matrix`.
         """
         if name not in self._multi:
-            raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
+            raise ValueError(f"head {name!r} is not a multi-label head: use confusion_matrix")
         labels = self.heads[name].labels
         return pd.DataFrame(
             self._multi[name].confused.toarray(), pd.Index(labels, name="missed"), pd.Index(labels, name="predicted")

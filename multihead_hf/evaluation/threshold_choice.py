@@ -209,7 +209,7 @@ def tune_head(
     given = np.asarray(references, dtype=np.float32)
     labelled = (given != MISSING).any(1)
     if (number := int(labelled.sum())) < folds:
-        raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one for each fold")
+        raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one per fold")
     rows = Rows.of(np.asarray(scores, dtype=np.float32)[labelled], given[labelled])
     before = np.full(len(labels), 0.5) if thresholds is None else np.array(thresholds, dtype=np.float64)
     cross_fit, rng = _CrossFit(rows, before, target, min_support, decide), np.random.default_rng(seed)
@@ -260,7 +260,7 @@ def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Ta
 
 def _impossible(positives: int, min_support: int, target: Target) -> str:
     if positives < max(min_support, 1):
-        return f"kept as they were: the number of positive labels is {positives}, and min_support is {min_support}"
+        return f"kept as they were: the number of positive labels is {positives}, but min_support is {min_support}"
     return f"kept as they were: no threshold reaches a precision of {target.precision}"
 
 

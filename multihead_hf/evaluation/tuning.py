@@ -40,7 +40,7 @@ class ThresholdReport:
             stages = (found.before, found.after, found.fitted)
             cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in stages]
             lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
-        lines.append("* on rows that neither the thresholds nor the choice between them come from")
+        lines.append("* on held-out rows, used neither to fit the thresholds nor to choose between them")
         for name, found in self.heads.items():
             lines.append(f"{name}: {found.reason}")
             if found.choice != "unchanged":
@@ -75,7 +75,7 @@ class CalibrationReport:
             lines.append(
                 f"{name:24}{shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
             )
-        return "\n".join([*lines, "* with temperatures from other rows than those that are scored"])
+        return "\n".join([*lines, "* on held-out rows, not used to fit the temperatures"])
 
 
 def tune_thresholds(
@@ -133,8 +133,8 @@ def tune_thresholds(
     names = _heads_to_tune(predictions, heads, multi_label_only=True)
     if not any((np.asarray(references[name]) >= 0.5).any() for name in names):
         raise ValueError(
-            f"no row of the dataset has a positive label of the heads {names}, so there is nothing to choose "
-            "thresholds by, and the model keeps the ones that it has: pass rows to which labels apply"
+            f"no row of the dataset has a positive label of the heads {names}, so thresholds cannot be chosen, and "
+            "the model keeps its current thresholds: pass rows to which labels apply"
         )
     found: dict[str, HeadThresholds] = {}
     for name in names:
@@ -209,7 +209,7 @@ def calibrate(
         if not own.is_determined:
             logger.warning(
                 f"head {name!r}: these {own.rows:,} rows do not determine a temperature (the likelihood rises to the "
-                "end of the search, as on rows of one label), and the head keeps what it had"
+                "end of the search, as on rows of one label), and the head keeps its temperature"
             )
         moved = _moved_thresholds(head, own.temperature)
         head.calibration_temperature = own.temperature
@@ -238,9 +238,12 @@ def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_labe
     for name in heads or []:
         base.check_head(name, "heads")
         if name not in labelled:
-            raise ValueError(f"head {name!r}: no row of the dataset is labelled for it")
+            raise ValueError(f"head {name!r}: no row of the dataset has a label for this head")
         if name not in fitting:
-            raise ValueError(f"head {name!r}: it predicts its highest score; thresholds are for multi-label heads")
+            raise ValueError(
+                f"head {name!r}: it is a single-label head, which predicts its highest score; thresholds are for "
+                "multi-label heads"
+            )
     if not fitting:
         kind = "multi-label head" if multi_label_only else "head"
         raise ValueError(f"no row of the dataset is labelled for a {kind}; the heads are {list(base.config.heads)}")

@@ -148,7 +148,7 @@ def explain(
     reading = read_text(tokenizer, model.config, texts)
     read = reading.read()
     if not any(read):
-        raise ValueError("there is no word to explain: the text is empty, or has none")
+        raise ValueError("there is no word to explain: the text is empty, or has no words")
     scores = label_scores(model, tokenizer, head, [plain], batch_size=1)[0]
     number = int(scores.argmax()) if number is None else number
     label = model.config.heads[head].labels[number]

@@ -47,8 +47,8 @@ def integrated_gradients(
     """
     if question.reading.places is None:
         raise ValueError(
-            f"integrated gradients need the place of each token in the text, and a {type(question.tokenizer).__name__} "
-            f"does not tell it: use the tokenizer in its fast form, or {_OTHERS}"
+            "integrated gradients need the position of each token in the text, which a "
+            f"{type(question.tokenizer).__name__} does not provide: use a fast tokenizer, or {_OTHERS}"
         )
     if max_steps < 1 or batch_size < 1 or not tolerance >= 0:
         raise ValueError(
@@ -70,8 +70,8 @@ def integrated_gradients(
     if not enough:
         logger.warning(
             f"head {question.head!r}, label {question.label!r}: the scores differ by {error:.3g} in sum from the "
-            f"change of the logit, {path.difference:.3g}, after {steps} steps (tolerance {tolerance:g}): take them as "
-            f"rough, raise max_steps, or take another baseline than {baseline!r}"
+            f"change of the logit, {path.difference:.3g}, after {steps} steps (tolerance {tolerance:g}): treat them "
+            f"as approximate, raise max_steps, or take another baseline than {baseline!r}"
         )
     scores = [0.0] * len(question.reading.words)
     for row, shares_of_row in enumerate(question.reading.token_shares()):
@@ -169,7 +169,8 @@ class _Path:
                 return layer
         name = type(self._model.encoder).__name__
         raise ValueError(
-            f"integrated gradients need the token embeddings of the encoder, and a {name} shows none: use {_OTHERS}"
+            f"integrated gradients need the token embeddings of the encoder, which a {name} does not expose: use "
+            f"{_OTHERS}"
         )
 
 

@@ -114,7 +114,7 @@ def read_texts(texts: Any) -> list[Text]:
         raise ValueError("give a list of texts: [text]")
     found = [read_text_or_pair(text, f"text {row}: ") for row, text in enumerate(texts)]
     if len({type(text) for text in found}) > 1:
-        raise ValueError("some of these are texts and some are pairs of texts: give one kind at a time")
+        raise ValueError("some of the inputs are texts and some are pairs of texts: give one kind at a time")
     return found
 
 
@@ -128,7 +128,7 @@ def read_text_or_pair(text: Any, where: str = "") -> Text:
         return text_parts(str(text), None)[0]
     parts = list(text) if isinstance(text, (tuple, list, np.ndarray)) else []
     if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"{where}a text is a string, or a pair of strings; not {type(text).__name__}: {text!r}")
+        raise ValueError(f"{where}a text must be a string, or a pair of strings, not {type(text).__name__}: {text!r}")
     one, other = (text_parts(str(part), None)[0] for part in parts)
     return one, other
 
@@ -140,7 +140,7 @@ def check_model(model: Any) -> None:
     """
     if not is_a(model, MultiHeadModel):
         raise ValueError(
-            f"a {type(model).__name__} is no multi-head model: give MultiHeadModel.from_pretrained(...), or the "
+            f"a {type(model).__name__} is not a multi-head model: give MultiHeadModel.from_pretrained(...), or the "
             "`.model` of a trainer or pipeline"
         )
 

@@ -118,7 +118,7 @@ def _table(found: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
         place = f" @{word.start}" if times[word.word] > 1 else ""
         place += f" (text {word.part + 1})" if not isinstance(found.text, str) else ""
         yield f"{_number(word.score, strongest):>{width}}  {bar:{_BAR}}  {_visible(word.word)}{place}", word
-    more = [f"{len(read) - _ROWS} more words count for less"] if len(read) > _ROWS else []
+    more = [f"{len(read) - _ROWS} more words have lower scores"] if len(read) > _ROWS else []
     more += [f"{len(found.words) - len(read)} words are not read"] if len(read) < len(found.words) else []
     if more:
         yield "; ".join(more), None

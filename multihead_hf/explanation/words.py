@@ -164,8 +164,8 @@ def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts
     words = [word for part, text in enumerate(texts) for word in find_words(text, part)]
     if cut[0] and not placing.knows_places:
         logger.warning(
-            f"the text is longer than the model reads, and a {type(tokenizer).__name__} does not tell which of its "
-            "words were cut away: all count as read. Explain a shorter text"
+            f"the text is longer than the model reads, and a {type(tokenizer).__name__} does not report which of its "
+            "words were truncated: all words count as read. Explain a shorter text"
         )
     if not placing.knows_places:
         return Reading(words, rows, None, cut[0])

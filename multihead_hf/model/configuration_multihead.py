@@ -73,7 +73,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
     else:
         for entry in heads:
             if not isinstance(entry, Mapping) or "name" not in entry:
-                raise ValueError(f"heads given as a list are dicts with a 'name' and 'labels', not {entry!r}")
+                raise ValueError(f"heads given as a list must be dicts with a 'name' and 'labels', not {entry!r}")
             entries.append((entry["name"], {key: value for key, value in entry.items() if key != "name"}))
     read: dict[str, HeadConfig] = {}
     for name, head in entries:
@@ -162,8 +162,8 @@ class MultiHeadConfig(PreTrainedConfig):
             self.format_version = FORMAT_VERSION
         elif self.format_version > FORMAT_VERSION:
             raise ValueError(
-                f"this model was saved in format_version {self.format_version}, and this installation of multihead_hf "
-                f"reads up to {FORMAT_VERSION}: pip install -U multihead-hf"
+                f"this model was saved in format_version {self.format_version}, but this installation of "
+                f"multihead_hf reads versions up to {FORMAT_VERSION}: pip install -U multihead-hf"
             )
         self.encoder = _read_encoder(self.encoder)
         self.heads = read_heads(self.heads, saved=saved)
@@ -249,7 +249,7 @@ class MultiHeadConfig(PreTrainedConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"this is a checkpoint of a plain {model_type!r} model without heads. To put heads on it: "
+                f"this is a checkpoint of a plain {model_type!r} model without heads. To add heads to it: "
                 "MultiHeadModel.from_encoder(name_or_path, heads={'topic': HeadConfig(labels=[...])})"
             )
         return super().from_dict(config_dict, **kwargs)
@@ -267,8 +267,8 @@ def _read_encoder(encoder: Any) -> PreTrainedConfig:
     model_type = encoder.get("model_type")
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f"encoder: model_type {model_type!r} is not one that this version of transformers knows."
-            f"{near_names(model_type, CONFIG_MAPPING.keys())}"
+            f"encoder: model_type {model_type!r} is unknown in this version of "
+            f"transformers.{near_names(model_type, CONFIG_MAPPING.keys())}"
         )
     settings = {key: copy.deepcopy(value) for key, value in encoder.items() if key != "model_type"}
     return _with_hidden_size(CONFIG_MAPPING[model_type](**settings))
@@ -277,8 +277,8 @@ def _read_encoder(encoder: Any) -> PreTrainedConfig:
 def _with_hidden_size(encoder: PreTrainedConfig) -> PreTrainedConfig:
     if not isinstance(getattr(encoder, "hidden_size", None), int):
         raise ValueError(
-            f"encoder: a {type(encoder).__name__} has no hidden_size of its own, so it is no single text encoder; give "
-            "the config of its text part"
+            f"encoder: a {type(encoder).__name__} has no hidden_size at its top level, so it is not a single text "
+            "encoder; give the config of its text encoder"
         )
     return encoder
 

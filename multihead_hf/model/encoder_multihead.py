@@ -213,7 +213,7 @@ def try_encoder(model: Any) -> None:
         try:
             alone, both = model.encode(tokens[:, :6], mask[:1, :6]), model.encode(batch, mask)
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            logger.info(f"the encoder ({config.model_type}) was not tried on made-up texts: {error}")
+            logger.info(f"the encoder ({config.model_type}) could not be checked on generated texts: {error}")
             _TRIED.add(kind)
             return
     width = alone.shape[-1]
@@ -227,12 +227,12 @@ def try_encoder(model: Any) -> None:
         if "attention_mask" not in inspect.signature(type(model.encoder).forward).parameters:
             raise ValueError(
                 f"encoder: a {type(config).__name__} reads padding as if it were text (it has no attention mask), so "
-                "that a text's labels would change with its neighbours in the batch: choose another encoder"
+                "that a text's labels would depend on the other texts in the batch: choose another encoder"
             )
         # (of CANINE the README says it)
         (logger.info if config.model_type == "canine" else logger.warning)(
-            f"the encoder ({config.model_type}) reads a text beside longer ones a little otherwise than alone: its "
-            f"vectors differ by up to {gap:.1%}. Predict texts one by one where that matters"
+            f"the encoder ({config.model_type}) encodes a text slightly differently in a batch with longer texts "
+            f"than alone: its vectors differ by up to {gap:.1%}. Predict texts one by one where that matters"
         )
     _TRIED.add(kind)
 

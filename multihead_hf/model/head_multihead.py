@@ -311,7 +311,7 @@ class HeadConfig:
             raise ValueError(f"unknown loss {self.loss!r}.{near_names(self.loss, known)} Known: {', '.join(known)}")
         problem_type, settings = LOSS_SETTINGS[self.loss]
         if problem_type != self.problem_type:
-            raise ValueError(f"loss {self.loss!r} is for {problem_type}, and problem_type is {self.problem_type!r}")
+            raise ValueError(f"loss {self.loss!r} is for {problem_type}, but problem_type is {self.problem_type!r}")
         for name, value in self.loss_kwargs.items():
             if name not in settings:
                 known_settings = ", ".join(settings) or "none"

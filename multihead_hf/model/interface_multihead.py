@@ -45,8 +45,8 @@ class HeadInterface:
             return
         if not isinstance(labels, Mapping):
             raise ValueError(
-                f"labels is a dict head → tensor with some of the heads {list(self.config.heads)}, "
-                f"not a {type(labels).__name__}"
+                f"labels must be a dict head → tensor with some of the heads {list(self.config.heads)}, not a "
+                f"{type(labels).__name__}"
             )
         for name, targets in labels.items():
             self.check_head(name, "labels")
@@ -55,11 +55,11 @@ class HeadInterface:
             if targets is None:
                 continue
             if not isinstance(targets, Tensor):
-                raise ValueError(f"head {name!r}: labels are a tensor, not a {type(targets).__name__}")
+                raise ValueError(f"head {name!r}: labels must be a tensor, not a {type(targets).__name__}")
             if targets.dim() != dims or (dims == 2 and targets.shape[1] != head.num_labels):
                 expected = f"(batch, {head.num_labels})" if dims == 2 else "(batch,)"
                 raise ValueError(
-                    f"head {name!r}: labels have shape {tuple(targets.shape)}, and this {head.problem_type} head "
+                    f"head {name!r}: labels have shape {tuple(targets.shape)}, but this {head.problem_type} head "
                     f"expects {expected}"
                 )
             if dims == 2 and targets.device.type == "cpu":
@@ -71,7 +71,7 @@ class HeadInterface:
                         f"{targets[row, label]:g}, not between 0 and 1, or {MISSING} for an unknown one"
                     )
             if dims == 1 and targets.dtype != torch.int64:
-                raise ValueError(f"head {name!r}: label ids are int64, not {targets.dtype}")
+                raise ValueError(f"head {name!r}: label ids must be int64, not {targets.dtype}")
             # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
             if dims == 1 and targets.device.type == "cpu":
                 wrong = ((targets < 0) & (targets != MISSING)) | (targets >= head.num_labels)

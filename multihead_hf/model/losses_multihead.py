@@ -314,8 +314,8 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
     loss = head.loss_function or LOSSES.get(head.loss)
     if loss is None:
         raise ValueError(
-            f"head {name!r}: its loss {head.loss!r} is not known to this installation, so it can predict but not "
-            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}; make yours known with register_loss, "
+            f"head {name!r}: its loss {head.loss!r} is unknown in this installation, so the head can predict but not "
+            f"train.{near_names(head.loss, LOSSES)} Known: {', '.join(LOSSES)}; register yours with register_loss, "
             f"or pass it to MultiHeadTrainer(losses={{{name!r}: ...}})"
         )
     if (setting := head.unresolved) is not None:
@@ -325,7 +325,7 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
         )
     terms = loss(head, threshold_logits, **head.loss_kwargs)
     if len({term.name for term in terms}) < len(terms):
-        raise ValueError(f"head {name!r}: two terms of its loss {head.loss!r} have one name; names are unique")
+        raise ValueError(f"head {name!r}: two terms of its loss {head.loss!r} have the same name; names must be unique")
     return terms
 
 

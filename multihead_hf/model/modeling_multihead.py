@@ -153,7 +153,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         refuse_remote_code(name_or_path, trust_remote_code, hub)
         encoder_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
         if encoder_config.model_type == MultiHeadConfig.model_type:
-            raise ValueError(f"{name_or_path} is a multi-head model already: MultiHeadModel.from_pretrained(...)")
+            raise ValueError(f"{name_or_path} is already a multi-head model: use MultiHeadModel.from_pretrained(...)")
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):

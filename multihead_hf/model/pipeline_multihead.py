@@ -55,8 +55,9 @@ def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase
     highest = max(tokenizer.get_vocab().values())
     if highest >= known:
         raise ValueError(
-            f"the tokenizer has token ids up to {highest:,}, and the encoder embeddings of {known:,} tokens. Is it the "
-            "tokenizer of this encoder? If tokens were added to it: model.resize_token_embeddings(len(tokenizer))"
+            f"the tokenizer has token ids up to {highest:,}, but the encoder has embeddings for only {known:,} "
+            "tokens. Is it the tokenizer of this encoder? If tokens were added to it: "
+            "model.resize_token_embeddings(len(tokenizer))"
         )
 
 
@@ -98,7 +99,9 @@ def encode_texts(
     if max_length is not None and max_length <= special:
         raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
     if truncation != "tail" and pairs is not None:
-        raise ValueError(f"truncation={truncation!r} is for single texts; text pairs are cut with truncation='tail'")
+        raise ValueError(
+            f"truncation={truncation!r} is for single texts; text pairs are truncated with truncation='tail'"
+        )
     if truncation == "windows" and (max_length is None or max_length - special <= stride):
         raise ValueError(
             f"windows of max_length {max_length} with {special} special tokens and a stride of {stride}: give a "
@@ -291,7 +294,7 @@ class MultiHeadPipeline(Pipeline):
             return []
         if isinstance(inputs, Iterable) and not isinstance(inputs, (list, bytes, Dataset, GeneratorType)):
             raise ValueError(
-                "several texts are a list, a generator or a torch Dataset: give list(texts) in place of this "
+                "pass several texts as a list, a generator or a torch Dataset: list(texts) instead of this "
                 f"{type(inputs).__name__}: {shortened(inputs)}"
             )
         batch_size = kwargs.get("batch_size") or self._batch_size or 1

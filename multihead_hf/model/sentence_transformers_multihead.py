@@ -55,8 +55,8 @@ def sentence_transformers_settings(
     missed = [f"{kind} ({path})" for kind, path in modules.items() if kind not in _NOT_MISSED]
     if missed:
         logger.warning(
-            f"{name_or_path}: these modules of its modules.json are left out, and the heads stand on the vectors "
-            f"without them: {', '.join(missed)}"
+            f"{name_or_path}: these modules of its modules.json are ignored, and the heads use the vectors without "
+            f"them: {', '.join(missed)}"
         )
     settings: dict[str, Any] = {}
     if "pooling" in wanted and "Pooling" in modules:
@@ -92,7 +92,7 @@ def _read(name_or_path: Any, filename: str, kind: type, hub: Mapping[str, Any]) 
     else:
         if isinstance(found, kind):
             return found
-        problem = f"it holds a {type(found).__name__}, and a {kind.__name__} was expected"
+        problem = f"it holds a {type(found).__name__}, but a {kind.__name__} was expected"
     logger.warning(f"{name_or_path}: {filename} cannot be read and is ignored: {problem}")
     return None
 
@@ -119,8 +119,8 @@ def _pooling(name_or_path: Any, found: dict[str, Any], encoder: PreTrainedConfig
     if len(modes) == 1 and str(modes[0]) in _POOLING_NAMES:
         return _POOLING_NAMES[str(modes[0])]
     logger.warning(
-        f"{name_or_path}: its vectors were pooled with {' + '.join(map(str, modes))}, which is not among the poolings "
-        f"here: pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
+        f"{name_or_path}: its vectors were pooled with {' + '.join(map(str, modes))}, which is not supported here: "
+        f"pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
     )
     return None
 
@@ -144,5 +144,5 @@ def _prompt(name_or_path: Any, found: dict[str, Any]) -> str | None:
         if name in prompts and isinstance(prompts[name], str):
             return prompts[name]
     if prompts:
-        logger.info(f"{name_or_path}: none of its prompts is taken; set text_prefix to use one: {prompts}")
+        logger.info(f"{name_or_path}: none of its prompts is used; set text_prefix to use one: {prompts}")
     return None

@@ -64,7 +64,7 @@ class HeadStorage:
         strange = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
         if strange:
             raise ValueError(
-                f"{source}: the checkpoint holds heads that its configuration does not name "
+                f"{source}: the checkpoint has heads that are not in its configuration "
                 f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
             )
         for key, saved, expected in sorted(info["mismatched_keys"]):
@@ -72,8 +72,8 @@ class HeadStorage:
                 name = head_of_key(key, self.config.heads)
                 where = f"head {name!r}" if name is not None else "encoder"
                 raise ValueError(
-                    f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, and the configuration "
-                    f"makes it {tuple(expected)}"
+                    f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, but shape "
+                    f"{tuple(expected)} by the configuration"
                 )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
@@ -128,8 +128,8 @@ class HeadStorage:
         expected = {module_key(name) for name in self.config.heads}
         if made and made != expected:
             raise ValueError(
-                f"config.heads are {list(self.config.heads)}, and the model was made with others ({sorted(made)}): "
-                "what is saved could not be loaded again"
+                f"config.heads are {list(self.config.heads)}, but the model was made with the heads {sorted(made)}: "
+                "the saved model could not be loaded again"
             )
 
 

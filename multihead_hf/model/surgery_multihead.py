@@ -53,7 +53,7 @@ class HeadSurgery:
         self.check_head(name, "remove_head")
         rest = {other: head for other, head in self.config.heads.items() if other != name}
         if not rest:
-            raise ValueError(f"head {name!r} is the only one; a multi-head model has at least one")
+            raise ValueError(f"head {name!r} is the only head; a multi-head model needs at least one")
         self._change(rest, {}, list(rest), verify)
 
     def rename_head(self, name: str, new_name: str, *, verify: bool = False) -> None:
@@ -173,7 +173,7 @@ class HeadSurgery:
             reason = str(error).strip().partition("\n")[0]
             if os.path.isdir(source):
                 raise ValueError(f"{source} cannot be loaded: {reason}") from error
-            raise ValueError(f"{source} is no folder here, and cannot be had from the Hub: {reason}") from error
+            raise ValueError(f"{source} is not a local folder, and cannot be loaded from the Hub: {reason}") from error
 
     def _check_unwrapped(self) -> None:
         if not is_a(self.heads, MultiHeads):
@@ -184,7 +184,7 @@ class HeadSurgery:
             theirs, mine = getattr(other.config, setting), getattr(self.config, setting)
             if theirs != mine:
                 raise ValueError(
-                    f"{what} has {setting}={theirs!r}, and this model {mine!r}: its heads see other vectors"
+                    f"{what} has {setting}={theirs!r}, but this model has {mine!r}: its heads expect different vectors"
                 )
         mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
         if mine.keys() != theirs.keys():
@@ -206,15 +206,15 @@ class HeadSurgery:
             rounded = str(coarser).removeprefix("torch.")
         if rounded is not None:
             raise ValueError(
-                f"{what} has the same encoder but for rounding, one of the two in {rounded}: load both in one dtype, "
-                f"MultiHeadModel.from_pretrained(…, dtype={rounded!r})"
+                f"{what} has the same encoder except for rounding, as one of the two is in {rounded}: load both in "
+                f"one dtype, MultiHeadModel.from_pretrained(…, dtype={rounded!r})"
             )
 
         settings, others = (config.encoder.to_dict() for config in (self.config, other.config))
         for setting in sorted(settings.keys() | others.keys()):
             if _of_vectors(setting) and settings.get(setting) != others.get(setting):
                 there, here = others.get(setting), settings.get(setting)
-                raise ValueError(f"{what} has another encoder: {setting} is {there!r} there and {here!r} here")
+                raise ValueError(f"{what} has another encoder: {setting} is {there!r} there and {here!r} in this model")
 
     def _fresh_head(self, head: HeadConfig) -> ClassificationHead:
         weight: Any = self.heads[next(iter(self.config.heads))].layers[-1].weight

@@ -56,23 +56,24 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
             misspelt = "text_pair" not in known and near_names("text_pair", further, cutoff=0.8)
             if not set(known) <= set(text) or misspelt or (further and trained != ["text"]):
                 raise ValueError(
-                    "a text as a dict has the keys 'text' and 'text_pair', or the columns of the training "
-                    f"({trained}); this one has {list(text)}"
+                    "a text given as a dict must have the keys 'text' and 'text_pair', or the columns used in "
+                    f"training ({trained}); this one has {list(text)}"
                 )
         parts = [text[column] for column in known]
     if not all(isinstance(part, str) for part in parts):
         raise ValueError(
-            "a text is a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
+            "a text must be a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
             f"{columns or ['text']}; not {type(text).__name__}: {shortened(text)}"
         )
     if columns is not None and len(columns) > len(parts):
         first, second = columns
         raise ValueError(
-            f"the model reads pairs of texts, {{{first!r}: …, {second!r}: …}}, and this is one text: {shortened(text)}"
+            f"the model reads pairs of texts, {{{first!r}: …, {second!r}: …}}, but this is a single text: "
+            f"{shortened(text)}"
         )
     for part in parts:
         if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
-            raise ValueError(f"a text holds half of a character (a lone surrogate), which is no text: {part!r}")
+            raise ValueError(f"a text contains a lone surrogate and cannot be encoded as UTF-8: {part!r}")
     return parts
 
 

@@ -19,8 +19,8 @@ def multi_head_model(model: Any) -> MultiHeadModel:
             return module
     if model is None:
         raise ValueError(
-            "there is no model: a hyperparameter search leaves none; make a MultiHeadTrainer with its best settings "
-            "(best_run.hyperparameters) and train it"
+            "the trainer has no model, as after a hyperparameter search: make a MultiHeadTrainer with its best "
+            "settings (best_run.hyperparameters) and train it"
         )
     raise ValueError(
         f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "

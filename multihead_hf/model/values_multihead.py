@@ -36,7 +36,7 @@ def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
     return value
 
 
-_KINDS: dict[type, str] = {bool: "True or False", str: "a text", int: "a whole number", Mapping: "a dict"}
+_KINDS: dict[type, str] = {bool: "True or False", str: "a string", int: "a whole number", Mapping: "a dict"}
 
 
 def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
@@ -50,8 +50,8 @@ def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
         isinstance(each, kind) and (kind is bool or not isinstance(each, bool)) for each in values
     )
     if value is not None and not fits:
-        said = f"a list, each of it {_KINDS[kind]}" if several else _KINDS[kind]
-        raise ValueError(f"{setting} {value!r}: give {said}, and not a {type(value).__name__}")
+        said = f"a list in which each item is {_KINDS[kind]}" if several else _KINDS[kind]
+        raise ValueError(f"{setting} {value!r}: give {said}, not a {type(value).__name__}")
     return value
 
 
@@ -81,9 +81,9 @@ def check_text(what: str, text: str) -> None:
         ValueError: nothing but blanks, or half of a character, which no file can hold.
     """
     if not text.strip():
-        raise ValueError(f"{what} {text!r} is empty: a name has at least one letter")
+        raise ValueError(f"{what} {text!r} is empty: a name needs at least one character")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(f"{what} {text!r} holds half of a character (a lone surrogate), which cannot be saved")
+        raise ValueError(f"{what} {text!r} contains a lone surrogate and cannot be saved as UTF-8")
 
 
 def number(

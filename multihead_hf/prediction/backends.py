@@ -60,7 +60,7 @@ def check_backend(backend: str, device: torch.device) -> None:
         )
     if backend in GRAPHS and device.type != "cpu":
         raise ValueError(
-            f"backend={backend!r} computes on a CPU, and the device is {device}: use backend='torch', or device='cpu'"
+            f"backend={backend!r} computes on a CPU, but the device is {device}: use backend='torch', or device='cpu'"
         )
     if backend in GRAPHS and not is_installed(backend):
         raise ImportError(
@@ -130,12 +130,10 @@ class SavedGraph:
             ValueError: it is for another backend, or in another precision.
         """
         if backend not in (AUTO, self.backend):
-            raise ValueError(
-                f"{self.folder} holds a graph for {self.backend}, and not for {backend!r}: leave backend out"
-            )
+            raise ValueError(f"{self.folder} holds a graph for {self.backend}, not for {backend!r}: leave backend out")
         own = self.quantize or EXACT
         if precision not in (AUTO, own) and (self.backend, own, precision) != (OPENVINO, EXACT, BF16):
-            raise ValueError(f"{self.folder} holds a graph in {own}, and not in {precision!r}: leave precision out")
+            raise ValueError(f"{self.folder} holds a graph in {own}, not in {precision!r}: leave precision out")
 
     def compiled(self, precision: str) -> CompiledGraph:
         """Return the graph, ready to compute."""
@@ -246,6 +244,6 @@ def _copied(made: Path, place: Path) -> bool:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        logger.warning(f"The graph is not kept for the next time: {place.parent} cannot be written ({error.strerror})")
+        logger.warning(f"The graph is not cached: {place.parent} cannot be written ({error.strerror})")
         return False
     return True

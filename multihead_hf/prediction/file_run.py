@@ -67,9 +67,9 @@ class PredictionReport:
         speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
         lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
         if self.resumed:
-            lines.append(f"{self.resumed:,} rows of the input had been done before")
+            lines.append(f"{self.resumed:,} rows of the input had already been predicted")
         if self.cut:
-            lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were cut")
+            lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were truncated")
         if self.bad_rows:
             lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
         if self.undecoded:
@@ -133,7 +133,9 @@ class FileRun:
             if is_within(path, (self.output, self.errors, self.parts.folder)):
                 raise ValueError(f"{path} is the input: give another output")
         if self.output.is_file() and is_read_by(source, self.output) and not self._is_of_a_run(self.output):
-            raise ValueError(f"{self.output} is one of the input's files, and of no earlier run: give another output")
+            raise ValueError(
+                f"{self.output} is one of the input files, not the output of an earlier run: give another output"
+            )
         if self.output.is_dir():
             raise ValueError(f"{self.output} is a folder: give a file")
         files = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in self.rows.files]
@@ -189,12 +191,12 @@ class FileRun:
                 raise ValueError(f"{place} exists already: give another output, or --overwrite")
         if parts.can_go_on() and not resume and not overwrite:
             raise ValueError(
-                f"{parts.folder} was left by an earlier run: --resume goes on with it, --overwrite drops it"
+                f"{parts.folder} was left by an earlier run: --resume continues it, --overwrite deletes it"
             )
         if goes_on:
             before = parts.state()
             if not overwrite:
-                _refuse_other(parts.folder, about, before, "run it as it was, or --overwrite drops it")
+                _refuse_other(parts.folder, about, before, "repeat that run's settings, or delete it with --overwrite")
             if all(before.get(name) == about[name] for name in about):
                 parts.run = before["run"]
                 return before["precision"]
@@ -300,10 +302,10 @@ class FileRun:
             if name not in row.values:
                 return f"there is no column {name!r}"
             if not isinstance(row.values[name], str):
-                return f"column {name!r} is {row.values[name]!r}, and a text is expected"
+                return f"column {name!r} is {row.values[name]!r}, but a text is expected"
         taken = [name for name, _ in self.table.columns.ours() if name in row.values]
         if taken and self.table.columns.kept is None:
-            return f"column {taken[0]!r} is one of the output's, and this row has one of that name"
+            return f"column {taken[0]!r} is a column of the output, but this row has a column of the same name"
         return None
 
     def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
@@ -358,8 +360,8 @@ class FileRun:
         written = sum(part.rows for part in parts.values())
         if missing or written + bad != rows:
             raise ValueError(
-                f"{self.parts.folder} holds {written:,} rows and {bad:,} bad ones of {rows:,}: --resume predicts what "
-                "is missing"
+                f"{self.parts.folder} holds {written:,} predicted rows and {bad:,} bad rows of {rows:,}: --resume "
+                "predicts the missing rows"
             )
         if bad:
             os.replace(unfinished, self.errors)
@@ -376,7 +378,7 @@ def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], ad
     """
     changed = [name for name in about if before.get(name) != about[name]]
     if changed:
-        raise ValueError(f"{place} is of a run with another {', '.join(changed)}: {advice}")
+        raise ValueError(f"{place} belongs to a run with another {', '.join(changed)}: {advice}")
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:

@@ -115,7 +115,7 @@ def predict_files(
     except OSError as error:
         if not run.parts.can_go_on():
             raise
-        raise OSError(f"{error}; {parts} holds what is done: --resume goes on") from error
+        raise OSError(f"{error}; {parts} holds the predictions made so far: --resume continues from them") from error
     finally:
         run.parts.unlock()
         predictor.use(before if predictor.choice is None else predictor.choice.precision)

@@ -38,7 +38,7 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
     NameFixPass()(program)  # a node's value may have had a head's name
     found = [value.name for value in program.graph.outputs]
     if found != outputs:
-        raise RuntimeError(f"the outputs are called {found}, and not {outputs}")
+        raise RuntimeError(f"the outputs are called {found}, not {outputs}")
     for value in program.graph.inputs:
         axes = ["batch", "length"] if len(value.shape) == 2 else ["batch", "windows", "length"]
         if any(isinstance(size, int) for size in value.shape):

@@ -45,13 +45,15 @@ def load_model(
         with no_larger_than_its_file(name_or_path, **hub):
             model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
     except SafetensorError as error:
-        raise ValueError(f"{name_or_path}: {_damaged(name_or_path)} is damaged, get it anew: {error}") from error
+        raise ValueError(
+            f"{name_or_path}: {_damaged(name_or_path)} is damaged, download or save it again: {error}"
+        ) from error
     missing = sorted(info["missing_keys"])
     heads = dict.fromkeys(name for key in missing if (name := head_of_key(key, model.config.heads)) is not None)
     if heads:
         raise ValueError(
-            f"{name_or_path} has no weights for the heads {list(heads)}, whose labels would be random: train them, or "
-            f"take them out of {CONFIG_NAME}"
+            f"{name_or_path} has no weights for the heads {list(heads)}, whose predictions would be random: train "
+            f"them, or remove them from {CONFIG_NAME}"
         )
     if missing:
         raise ValueError(f"{name_or_path} lacks weights of the encoder: {', '.join(missing[:3])}")
@@ -78,7 +80,7 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
     """
     name = graph_format(folder)
     if name is None:
-        raise ValueError(f"{folder} holds no exported graph")
+        raise ValueError(f"{folder} has no exported graph")
     if not is_installed(name):
         raise ImportError(f'{folder} holds a graph for {name}: pip install "multihead-hf[{name}]"')
     config = saved_config(folder)
@@ -87,7 +89,9 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
     about = GRAPHS[name].metadata(Path(folder))
     outputs = {head["name"]: head["output"] for head in about["heads"]}
     if list(outputs) != list(config.heads):
-        raise ValueError(f"{folder}: the graph has the heads {list(outputs)}, and {CONFIG_NAME} {list(config.heads)}")
+        raise ValueError(
+            f"{folder}: the graph has the heads {list(outputs)}, but {CONFIG_NAME} has {list(config.heads)}"
+        )
     model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"])
     return model, load_tokenizer(folder)
 
@@ -122,13 +126,13 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
         place = Path(name_or_path)
         cut = any(place.glob("*.safetensors")) or any(place.glob("_saving-*"))
         raise ValueError(
-            f"{name_or_path} is no saved model: it has no {CONFIG_NAME}"
+            f"{name_or_path} is not a saved model: it has no {CONFIG_NAME}"
             + (" (a save into it was interrupted: save the model again)" if cut else "")
         )
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except OSError as error:
-        where = "" if here else " is no folder here, and cannot be had from the Hub"
+        where = "" if here else " is not a local folder, and cannot be loaded from the Hub"
         raise ValueError(f"{name_or_path}{where}: {_in_one_line(error)}") from error
     if not isinstance(config, MultiHeadConfig):
         raise ValueError(f"{name_or_path} is a model of the type {config.model_type!r}, without named heads")
@@ -143,11 +147,13 @@ def check_place(name_or_path: str | os.PathLike) -> None:
     if os.path.isdir(name_or_path):
         return
     if os.path.isfile(name_or_path):
-        raise ValueError(f"{name_or_path} is a file: give the folder that it lies in")
+        raise ValueError(f"{name_or_path} is a file: give the folder that contains it")
     try:
         validate_repo_id(str(name_or_path))
     except HFValidationError:
-        raise ValueError(f"{name_or_path} is no folder here, and no name on the Hub (such as OWNER/NAME)") from None
+        raise ValueError(
+            f"{name_or_path} is neither a local folder nor a name on the Hub (such as OWNER/NAME)"
+        ) from None
 
 
 def _damaged(name_or_path: str | os.PathLike) -> str:

@@ -103,9 +103,9 @@ class Parts:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): --overwrite begins anew") from None
+            raise ValueError(f"{path} is damaged ({error}): --overwrite starts again") from None
         if not isinstance(found, dict):
-            raise ValueError(f"{path} is damaged (no object): --overwrite begins anew")
+            raise ValueError(f"{path} is damaged (not a JSON object): --overwrite starts again")
         return found
 
     def begin(self, about: Mapping[str, Any]) -> None:

@@ -66,13 +66,13 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
             f"Unknown precision {precision!r}.{near_names(precision, PRECISIONS)} Use one of: {', '.join(PRECISIONS)}"
         )
     if precision == FP16 and device.type != "cuda":
-        raise ValueError(f"precision='fp16' needs CUDA, and the device is {device.type}: use bf16, or auto")
+        raise ValueError(f"precision='fp16' needs CUDA, but the device is {device.type}: use bf16, or auto")
     if precision == BF16 and backend == "onnx":
         raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
     if precision == INT8 and not is_quantized:
         raise ValueError(
-            "precision='int8' needs a graph that was quantized with texts of yours: multihead-hf export MODEL "
-            "--format openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
+            "precision='int8' needs a graph that was quantized with your texts: multihead-hf export MODEL --format "
+            "openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
         )
 
 
@@ -110,7 +110,7 @@ def choose(
         ties += int((differs & ~beyond).sum())
     chosen = precision if changed == ties else EXACT
     compared = (
-        f"of {rows:,} texts {changed:,} have other labels in {precision} than in fp32, {ties:,} of them in near-ties "
+        f"{changed:,} of {rows:,} texts have other labels in {precision} than in fp32, {ties:,} of them in near-ties "
         f"(probability within {NEAR_TIE} of the threshold or of another label); probabilities differ by up to "
         f"{difference:.1e}"
     )

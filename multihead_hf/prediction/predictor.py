@@ -209,9 +209,7 @@ class MultiHeadPredictor:
             except ValueError as error:
                 raise ValueError(f"text {row}: {error}") from None
             if len(parts[row]) != len(parts[0]):
-                raise ValueError(
-                    f"text {row}: single texts and pairs are predicted apart, and text 0 is of another kind"
-                )
+                raise ValueError(f"text {row}: predict single texts and pairs separately; text 0 is of the other kind")
         return parts
 
     # ---- in two steps, so that the next texts can be tokenised beside the model ----
@@ -366,7 +364,7 @@ def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"no device is called {str(name)!r}: give cpu, cuda or cuda:1") from None
+        raise ValueError(f"unknown device {str(name)!r}: give cpu, cuda or cuda:1") from None
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # torch was built without it, or the machine has none

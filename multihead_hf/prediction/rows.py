@@ -85,7 +85,7 @@ def open_rows(
     if len(given) == 1 and _is_hub_name(given[0]):
         return _from_hub(given[0], split, config)
     if split is not None or config is not None:
-        raise ValueError("split and config are for data sets on the Hub; name the files")
+        raise ValueError("split and config are for datasets on the Hub; name the files")
     delimiter = None if delimiter is None else one_character(delimiter)
     files = [path for each in given for path in _files(each, without)]
     texts = {
@@ -97,7 +97,7 @@ def open_rows(
         logger.warning(recognised)
     schemas = {path: own for path in files if (own := _schema(path, texts.get(path))) is not None}
     if not schemas:
-        raise ValueError(f"{given[0] if len(given) == 1 else given} holds no row")
+        raise ValueError(f"{given[0] if len(given) == 1 else given} has no rows")
     files = list(schemas)
     first = schemas[files[0]]
     columns = list(first.names)
@@ -107,7 +107,7 @@ def open_rows(
         elif set(own.names) != set(first.names):
             only = [name for name in own.names if name not in first.names]
             missing = [name for name in first.names if name not in own.names]
-            raise ValueError(f"{path} has other columns than {files[0]}: only there {missing}, only here {only}")
+            raise ValueError(f"{path} has other columns than {files[0]}: missing {missing}, additional {only}")
     schema = _common_schema(schemas) if all(suffix_of(path) in TYPED for path in files) else None
     total = None
     if all(suffix_of(path) == ".parquet" for path in files):
@@ -185,10 +185,10 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
         builder = load_dataset_builder(name, config)
         found = builder.as_streaming_dataset(split=split)
     except (DatasetNotFoundError, ConnectionError) as error:
-        raise ValueError(f"{name!r} is neither a file here nor a data set on the Hub: {error}") from None
+        raise ValueError(f"{name!r} is neither a local file nor a dataset on the Hub: {error}") from None
     if isinstance(found, IterableDatasetDict):
         if len(found) > 1:
-            raise ValueError(f"{name!r} has the parts {list(found)}: name one of them as split")
+            raise ValueError(f"{name!r} has the splits {list(found)}: choose one of them as split")
         found = next(iter(found.values()))
     if found.features is None:
         found = found._resolve_features()

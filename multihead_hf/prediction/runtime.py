@@ -134,7 +134,8 @@ class Runtime:
             return OPENVINO
         if texts >= WORTH_A_GRAPH:
             logger.warning_once(
-                'PyTorch predicts; on a CPU OpenVINO is about twice as fast: pip install "multihead-hf[openvino]"'
+                "Predicting with PyTorch; on a CPU OpenVINO is about twice as fast: pip install "
+                '"multihead-hf[openvino]"'
             )
         return TORCH
 
@@ -144,11 +145,13 @@ class Runtime:
     def _made(self, name: str) -> ModelGraph | None:
         """Make the graph, and say so; `None` where that is impossible."""
         if not self._is_cached(name):
-            logger.warning(f"{name} predicts: its graph of the model is made now (backend='torch' does without)")
+            logger.warning(
+                f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"
+            )
         try:
             return ModelGraph(self.model, self.tokenizer, name, self.keep)
         except (ValueError, ImportError, OSError) as error:
-            logger.warning(f"{name} cannot be used for this model, so PyTorch predicts (backend='torch'): {error}")
+            logger.warning(f"{name} cannot be used for this model, so PyTorch is used (backend='torch'): {error}")
             return None
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
@@ -162,7 +165,7 @@ class Runtime:
         problem = self._problem(graph, some, expected, heads)
         kept.is_checked = True
         if problem is not None:
-            logger.warning(f"{self.backend} cannot be used for this model, so PyTorch predicts: {problem}")
+            logger.warning(f"{self.backend} cannot be used for this model, so PyTorch is used: {problem}")
             kept.graph = self._graph = None
             self.backend = TORCH
         return problem is None

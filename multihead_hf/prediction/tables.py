@@ -318,7 +318,7 @@ def _stored(column: pa.Field) -> pa.Field:
     except pa.ArrowNotImplementedError:
         raise ValueError(
             f"column {column.name!r} has the type {column.type}, which cannot be written: leave it out (name the "
-            "others with --keep), or give it another type"
+            "other columns with --keep), or give it another type"
         ) from None
     return column.with_type(pq.read_schema(buffer).field(0).type)
 

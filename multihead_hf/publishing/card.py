@@ -140,17 +140,23 @@ def add_report_folder(
             _check_same_head(place, head, own["labels"], config.heads.get(head))
         evaluation, pictures = report_evaluation(report, name), report_pictures(report)
         if not all(is_picture(each["path"]) for each in pictures):
-            raise ValueError("a picture has no plain name")
+            raise ValueError("a picture must have a plain file name")
         files = {each["path"]: (place / Path(each["path"]).name).read_bytes() for each in pictures}
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{place} holds no report ({error!r}): multihead-hf report MODEL DATA -o {place}") from None
+        raise ValueError(
+            f"{place} has no readable report ({error!r}): multihead-hf report MODEL DATA -o {place}"
+        ) from None
     facts.evaluations, facts.pictures = [evaluation], pictures
     return files
 
 
 def _check_same_head(place: Path, name: str, labels: Mapping[str, Mapping[str, Any]], head: HeadConfig | None) -> None:
     if head is None or list(labels) != head.labels:
-        raise ValueError(f"the report in {place} is on another model: its head {name!r} has the labels {list(labels)}")
+        raise ValueError(
+            f"the report in {place} is about another model: its head {name!r} has the labels {list(labels)}"
+        )
     thresholds = [own["threshold"] for own in labels.values()]
     if head.multi_label and not np.allclose(thresholds, head.thresholds or [0.5] * head.num_labels, atol=1e-6):
-        raise ValueError(f"the report in {place} was made with other thresholds of the head {name!r}: make it anew")
+        raise ValueError(
+            f"the report in {place} was made with other thresholds of the head {name!r}: write the report again"
+        )

@@ -177,7 +177,9 @@ class ModelCardCallback(TrainerCallback):
         if facts.model_id is None:
             facts.model_id = os.path.basename(os.path.abspath(folder)) or None
         if not write_card(folder, self._trainer.config, facts, None if newest is None else newest.files):
-            logger.info(f"{os.path.join(folder, CARD)} is not ours to write, and stays as it is")
+            logger.info(
+                f"{os.path.join(folder, CARD)} was edited by hand or written by another program, and is not changed"
+            )
 
 
 def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None) -> list[dict[str, Any]]:

@@ -69,12 +69,16 @@ def check_given(given: Any) -> dict[str, Any]:
         own = [value] if name in lists and isinstance(value, str) else value
         texts = own if name in lists else [own]
         if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
-            raise ValueError(f"model_card: {name!r} is {value!r}: give {'texts' if name in lists else 'a text'}")
+            raise ValueError(
+                f"model_card: {name!r} is {value!r}: give {'a list of strings' if name in lists else 'a string'}"
+            )
         for text in texts if name in ("datasets", "base_model") else ():
             try:
                 validate_repo_id(text)
             except HFValidationError:
-                raise ValueError(f"model_card: {name!r} names {text!r}, which is no repository on the Hub") from None
+                raise ValueError(
+                    f"model_card: {name!r} names {text!r}, which is not a valid repository name on the Hub"
+                ) from None
         found[name] = list(own) if name in lists else own
     return found
 
@@ -104,7 +108,7 @@ def check_facts(facts: CardFacts) -> None:
     for picture in facts.pictures:
         _each("pictures", {name: _dict("pictures", picture).get(name) for name in ("path", "title", "alt")}, _text)
         if not is_picture(picture["path"]):
-            raise ValueError(f"pictures: {picture['path']!r} is no picture in {ASSETS}/")
+            raise ValueError(f"pictures: {picture['path']!r} is not a picture in {ASSETS}/")
     _check_training(facts.training)
     for evaluation in facts.evaluations:
         _check_evaluation(_dict("evaluations", evaluation))
@@ -116,7 +120,7 @@ def _check_training(training: Mapping[str, Any]) -> None:
         _each(head, labels, _number)
     for name in _dict("hyperparameters", training.get("hyperparameters") or {}):
         if not name.isidentifier():
-            raise ValueError(f"hyperparameters: {name!r} is no setting")
+            raise ValueError(f"hyperparameters: {name!r} is not the name of a setting")
 
 
 def _check_evaluation(evaluation: dict[str, Any]) -> None:
@@ -125,7 +129,7 @@ def _check_evaluation(evaluation: dict[str, Any]) -> None:
     for head, intervals in _dict("intervals", evaluation.get("intervals") or {}).items():
         for metric, interval in _dict(head, intervals).items():
             if not isinstance(interval, (list, tuple)) or len(interval) != 2:
-                raise ValueError(f"intervals: {head}, {metric} is {interval!r}, and not two numbers")
+                raise ValueError(f"intervals: {head}, {metric} is {interval!r}, not two numbers")
             _each(metric, dict(enumerate(interval)), _number)
     for head, baseline in _dict("baseline", evaluation.get("baseline") or {}).items():
         _each(head, {"rows": _dict(head, baseline).get("rows")}, _number)
@@ -145,15 +149,15 @@ def _each(name: str, values: Any, check: Callable[[str, Any], None]) -> None:
 
 def _dict(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r}, and not a dict")
+        raise ValueError(f"{name} is {value!r}, not a dict")
     return value
 
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}, and not a text")
+        raise ValueError(f"{name} is {value!r}, not a string")
 
 
 def _number(name: str, value: Any) -> None:
     if not isinstance(value, Real):
-        raise ValueError(f"{name} is {value!r}, and not a number")
+        raise ValueError(f"{name} is {value!r}, not a number")

@@ -51,7 +51,7 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
     for evaluation in facts.evaluations:
         bad = [key for key, value in evaluation["metrics"].items() if not math.isfinite(value)]
         if bad:
-            raise ValueError(f"no figures: {bad} are not finite")
+            raise ValueError(f"the metrics {bad} are not finite")
     source = resources.files(__package__).joinpath("card_template.md").read_text(encoding="utf-8")
     # Markdown, in which `md` and `code` escape what comes from outside
     environment = jinja2.Environment(
@@ -160,32 +160,33 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
     """What follows from what is known."""
     found = []
     if config.truncation == "windows":
-        found.append(f"Texts are read in windows, {config.max_windows} at most; what comes after them is not read.")
+        found.append(f"Texts are read in at most {config.max_windows} windows; the rest of longer texts is not read.")
     elif config.max_length is not None:
         part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
-        found.append(f"Of texts longer than {config.max_length} tokens only {part} is read.")
+        found.append(f"Texts longer than {config.max_length} tokens are truncated to {part}.")
     for name, labels in (facts.training.get("labels") or {}).items():
         rare = [label for label, rows in labels.items() if rows < RARE]
         if rare:
             shown = ", ".join(_markdown(label) for label in rare[:20])
             more = f" and {len(rare) - 20} more" if len(rare) > 20 else ""
             found.append(
-                f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; expect little of them."
+                f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; predictions of these "
+                "labels are unreliable."
             )
     for name, head in config.heads.items():
         if head.multi_label and head.thresholds is None and head.min_labels != head.num_labels:
-            found.append(
-                f"{_markdown(name)}: labels are predicted from a probability of 0.5 on; thresholds were not tuned."
-            )
+            found.append(f"{_markdown(name)}: the threshold of every label is 0.5; thresholds were not tuned.")
     if not any(head.calibration_temperature is not None for head in config.heads.values()):
-        found.append("Probabilities were not calibrated: take them as an order, not as shares.")
+        found.append(
+            "Probabilities are not calibrated: use them to rank labels, not as estimates of how often a label is right."
+        )
     if not facts.evaluations:
         found.append("No evaluation is recorded.")
     for step in sorted({own["step"] for own in facts.evaluations if own.get("step") is not None}):
-        found.append(f"The figures above were taken at step {step:,}, before training went on.")
+        found.append(f"The metrics above were computed at step {step:,}, before training continued.")
     found += [warning for own in facts.evaluations for warning in _behind(config.heads, own)]
     if any(own.get("stale") for own in facts.evaluations):
-        found.append("Thresholds or temperatures were changed after the figures above were taken.")
+        found.append("Thresholds or temperatures were changed after the metrics above were computed.")
     return found
 
 
@@ -205,17 +206,15 @@ def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> l
 def _decides(head: HeadConfig) -> str:
     """How many labels a row has, and from where on they are predicted."""
     if not head.multi_label:
-        return "one of them"
+        return "single-label"
     least, most = head.min_labels or 0, head.max_labels
     if most is None:
-        number = "any number of them" if not least else f"{least} of them or more"
+        number = "multi-label" if not least else f"multi-label, at least {least} per row"
     else:
-        number = f"{most} of them" if least == most else f"{least} to {most} of them"
+        number = f"multi-label, {most if least == most else f'{least} to {most}'} per row"
     values = head.thresholds or [0.5]
     low, high = min(values), max(values)
-    return (
-        f"{number}, from a probability of {low:.3g} on" if low == high else f"{number}, from {low:.3g} to {high:.3g} on"
-    )
+    return f"{number}; threshold {low:.3g}" if low == high else f"{number}; thresholds {low:.3g} to {high:.3g}"
 
 
 def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:

@@ -68,8 +68,8 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     for name in (str(key).removesuffix("_head_state") for key in state if str(key).endswith("_head_state")):
         if name not in labels:
             raise ValueError(
-                f"head {name!r}: {place / WIMBERT_STATE} has its weights ({name}_head_state), and "
-                f"{place / WIMBERT_LABELS} no {name!r} with its labels"
+                f"head {name!r}: {place / WIMBERT_STATE} has its weights ({name}_head_state), but "
+                f"{place / WIMBERT_LABELS} has no {name!r} with its labels"
             )
     heads, weights = {}, {}
     for name, names in labels.items():
@@ -85,8 +85,8 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
         if state.get("use_thresholds") and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
             raise ValueError(
-                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, and {name}_tau_logit is no tensor "
-                f"of {len(names)} thresholds"
+                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, but {name}_tau_logit is not a "
+                f"tensor of {len(names)} thresholds"
             )
         heads[name] = HeadConfig(
             labels=names,
@@ -148,9 +148,7 @@ def convert_ggu(
         None,
     )
     if backbone is None:
-        raise ValueError(
-            f"{place} holds no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}"
-        )
+        raise ValueError(f"{place} has no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}")
     files = sorted(place.glob("*.pth")) or sorted(place.glob("pretrained/*.pth"))
     if state_file is None and len(files) != 1:
         held = [str(path.relative_to(place)) for path in files] or "no *.pth and no pretrained/*.pth"
@@ -166,23 +164,23 @@ def convert_ggu(
             continue
         own = found.setdefault(match[1], {})
         if f"layers.1.{match[2]}" in own:
-            raise ValueError(f"head {match[1]!r} of {path} has several layers, and this layout one linear layer")
+            raise ValueError(f"head {match[1]!r} of {path} has several layers, but this layout has one linear layer")
         own[f"layers.1.{match[2]}"] = value.float()
     if not found:
         raise ValueError(f"{path} has no heads (heads.<name>.weight); it begins with {list(state)[:5]}")
     for name, own in found.items():
         if name not in labels:
-            given = f" (given are labels of {list(labels)})" if labels else ""
+            given = f" (labels were given for {list(labels)})" if labels else ""
             example = ",".join(f"LABEL{number}" for number in range(1, len(own["layers.1.weight"]) + 1))
             raise ValueError(
-                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels, whose names are not known{given}: "
+                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels, whose names are unknown{given}: "
                 f"--labels {name}={example}"
             )
         check_shape(path, name, own, "layers.1.weight", list(labels[name]))
         check_shape(path, name, own, "layers.1.bias", list(labels[name]))
     unknown = [name for name in labels if name not in found]
     if unknown:
-        raise ValueError(f"labels for {unknown}, and {path} has the heads {list(found)}")
+        raise ValueError(f"labels were given for {unknown}, but {path} has the heads {list(found)}")
     heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
     # as the old model read its texts, whatever the backbone's own files have
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
@@ -224,16 +222,18 @@ def convert_sequence_classification(
     kind = problem_type or config.problem_type or "single_label_classification"
     if problem_type is None and config.problem_type is None:
         logger.warning(
-            f"{name_or_path}: its configuration has no problem_type, and one label a text is assumed (softmax). If it "
-            "was trained with several: problem_type='multi_label_classification' (--problem-type)"
+            f"{name_or_path}: its configuration has no problem_type, and one label per text is assumed (softmax). If "
+            "it was trained with several labels per text: problem_type='multi_label_classification' (--problem-type)"
         )
     if config.num_labels < 2 or kind == "regression":
         raise ValueError(
-            f"{name_or_path} has {config.num_labels} label and problem_type {kind!r}: it classifies nothing"
+            f"{name_or_path} has {config.num_labels} label and problem_type {kind!r}: it is not a classifier"
         )
     if config.model_type not in _MLP_HEADS:
         known = ", ".join(_MLP_HEADS)
-        raise ValueError(f"the classifier of a {config.model_type!r} is none that our heads can be; known are {known}")
+        raise ValueError(
+            f"the classifier of a {config.model_type!r} cannot be converted to a head; supported are {known}"
+        )
     first, activation, last = _MLP_HEADS[config.model_type]
     with tensors_only(name_or_path):
         source, info = AutoModelForSequenceClassification.from_pretrained(
@@ -241,7 +241,7 @@ def convert_sequence_classification(
         )
     source.eval()
     if info["missing_keys"]:
-        raise ValueError(f"{name_or_path} is no trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
+        raise ValueError(f"{name_or_path} is not a trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
     layers = [source.get_submodule(path) for path in (first, last)]
     labels = [str(config.id2label[place]) for place in range(config.num_labels)]
     own = HeadConfig(
@@ -277,9 +277,7 @@ def join(models: Sequence[Converted]) -> Converted:
     differences = dict(models[0].differences)
     for other in models[1:]:
         if tokenizer(list(TEXTS))["input_ids"] != other.tokenizer(list(TEXTS))["input_ids"]:
-            raise ValueError(
-                f"the tokenizer of {list(other.differences)} is another one than that of {list(differences)}"
-            )
+            raise ValueError(f"the tokenizer of {list(other.differences)} differs from that of {list(differences)}")
         model.load_heads(other.model, verify=True)
         differences |= other.differences
     return Converted(model, tokenizer, differences)
@@ -294,7 +292,7 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
     for source in sources:
         old = Path(source).resolve()
         if os.path.isdir(source) and (place == old or place in old.parents or old in place.parents):
-            raise ValueError(f"{output} is {source} itself, or in or above it: take another folder")
+            raise ValueError(f"{output} is {source} itself, or inside or above it: use another folder")
     check_free(output, overwrite)
 
 

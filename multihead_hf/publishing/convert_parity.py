@@ -67,7 +67,7 @@ def load_state(path: Path) -> Mapping[str, Any]:
     except (EOFError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:200] or repr(error)}") from None
     if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}, and not a dict")
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a dict")
     return state
 
 
@@ -89,7 +89,7 @@ def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, label
     if not isinstance(state.get(key), Tensor):
         raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
     if labels is not None and len(state[key]) != len(labels):
-        raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, and there are {len(labels)} names")
+        raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, but there are {len(labels)} names")
 
 
 def tokenizer_folder(*places: Path) -> Path:
@@ -101,7 +101,7 @@ def tokenizer_folder(*places: Path) -> Path:
     for place in places:
         if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
             return place
-    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save that of the encoder there")
+    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save the tokenizer of the encoder there")
 
 
 def checked(
@@ -121,7 +121,7 @@ def checked(
     wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
     if wrong:
         shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
-        raise ValueError(f"the logits are not those of the old model, they differ: {shown}. Nothing was written")
+        raise ValueError(f"the logits differ from those of the old model: {shown}. Nothing was written")
     return Converted(model, tokenizer, differences)
 
 
@@ -163,7 +163,7 @@ def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module)
     missing = [key for key in known if key not in own and not key.startswith("pooler.")]
     wrong = [key for key in own if key in known and own[key].shape != known[key].shape]
     for keys, problem in (
-        (strange, "holds what is neither a head nor the encoder's"),
+        (strange, "has weights that belong neither to a head nor to the encoder"),
         (missing, "lacks weights of the encoder"),
         (wrong, "has other shapes than the encoder"),
     ):
@@ -186,9 +186,9 @@ def labels_of(path: Path) -> dict[str, list[str]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
-        raise ValueError(f"{path} holds no object of head → list of labels")
+        raise ValueError(f"{path} is not a JSON object of head → list of labels")
     return found
 
 

@@ -165,22 +165,25 @@ def export_model(
 
 def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, is_calibrated: bool) -> None:
     if not is_a(model, MultiHeadModel):
-        raise ValueError(f"a {type(model).__name__} is no multi-head model; of an adapter, export merge_and_unload()")
+        raise ValueError(
+            f"a {type(model).__name__} is not a multi-head model; if it is an adapter, export the model that "
+            "merge_and_unload() returns"
+        )
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: give one of {list(FORMATS)}.{near_names(format, FORMATS)}")
     if quantize is not None and quantize not in QUANTIZE:
         raise ValueError(f"quantize {quantize!r}: give one of {list(QUANTIZE)}, or leave it out")
     if quantize is not None and format != "onnx" and not is_calibrated:
         raise ValueError(
-            f"quantize={quantize!r} for {format!r} needs calibration: some hundred texts like those to be predicted "
+            f"quantize={quantize!r} for {format!r} needs calibration: a few hundred texts like those to predict "
             "(--calibration rows.csv)"
         )
     if is_calibrated and quantize is None:
         raise ValueError("calibration is for int8: give quantize='int8' (--quantize int8), or leave it out")
     if not tokenizer.is_fast:
         raise ValueError(
-            f"a {type(tokenizer).__name__} is written in Python and has no {TOKENIZER_FILE}, without which nobody "
-            "could use the graph: export needs a fast tokenizer"
+            f"a {type(tokenizer).__name__} is written in Python and has no {TOKENIZER_FILE}, which the graph needs: "
+            "export needs a fast tokenizer"
         )
 
 
@@ -301,7 +304,7 @@ def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, f
     for text, expected in zip(texts, tokenizer(*zip(*texts, strict=True), verbose=False)["input_ids"], strict=True):
         if alone.encode(text[0], text[1] if text[1:] else None).ids != expected:
             raise ValueError(
-                f"{TOKENIZER_FILE} alone makes other tokens of {text[0][:40]!r} than the {type(tokenizer).__name__}: "
+                f"{TOKENIZER_FILE} alone tokenizes {text[0][:40]!r} differently from the {type(tokenizer).__name__}: "
                 "a program without transformers could not use the graph. Nothing was written"
             )
 

@@ -60,7 +60,7 @@ def calibration_batches(
         except ValueError as error:
             raise ValueError(f"calibration row {row}: {error}") from None
     if not parts:
-        raise ValueError("calibration has no rows: give some hundred texts like those to be predicted")
+        raise ValueError("calibration has no rows: give a few hundred texts like those to predict")
     rows = encode_different(tokenizer, model.config, parts, token_limit(model.config, tokenizer)).rows
     rows.sort(key=size_of)
     batches = [pad_tokens(tokenizer, rows[begin : begin + _BATCH]) for begin in range(0, len(rows), _BATCH)]

@@ -93,11 +93,11 @@ class MultiHeadTrainingArguments(TrainingArguments):
     # defaults that differ from those of TrainingArguments
     logging_steps: float | None = field(
         default=None,
-        metadata={"help": "Steps from one log entry to the next; below 1 a share of the run. Default: 0.05."},
+        metadata={"help": "Steps from one log entry to the next; below 1, a fraction of the run. Default: 0.05."},
     )
     dataloader_pin_memory: bool = field(  # (as a flag it needs no value)
         default=None,  # type: ignore[assignment]
-        metadata={"help": "Whether data loaders pin memory. Default: where there is an accelerator that takes it."},
+        metadata={"help": "Whether data loaders pin memory. Default: where an accelerator supports it."},
     )
     # data
     text_columns: list[str] | None = field(
@@ -106,7 +106,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
     label_columns: dict[str, str | list[str]] | str | None = field(
         default=None,
         metadata={
-            "help": "Column of the labels, or head → column as JSON. Default: as the head remembers, or its name."
+            "help": (
+                "Column of the labels, or head → column as JSON. Default: the column stored in the head, else the "
+                "name of the head."
+            )
         },
     )
     sep: dict[str, str] | str | None = field(
@@ -116,7 +119,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
     empty: dict[str, str] | str | None = field(
         default=None,
         metadata={
-            "help": "What an empty cell of joined labels means: 'missing', or 'none' of them; or head → it as JSON."
+            "help": (
+                "What an empty cell of joined labels means: 'missing' (the row is unlabelled) or 'none' (no label "
+                "applies), or head → one of these as JSON."
+            )
         },
     )
     # (of a union with bool HfArgumentParser makes no option that takes JSON)
@@ -125,33 +131,42 @@ class MultiHeadTrainingArguments(TrainingArguments):
         metadata={"help": "Whether lists of integers hold 0 or 1 for each label (true), or label ids (false)."},
     )
     max_length: int | None = field(
-        default=None, metadata={"help": "Tokens after which a text is cut. Default: the limit of the encoder."}
+        default=None,
+        metadata={
+            "help": "Maximum number of tokens per text; longer texts are truncated. Default: the limit of the encoder."
+        },
     )
     truncation: str | None = field(
         default=None,
         metadata={
-            "help": "Of longer texts cut the tail (default) or all but head and tail, or read them in windows.",
+            "help": (
+                "How longer texts are read: without their tail (default), without their middle (head+tail), or in "
+                "windows."
+            ),
             "choices": TRUNCATIONS,
         },
     )
-    max_windows: int | None = field(default=None, metadata={"help": "Windows after which a text is cut. Default: 8."})
+    max_windows: int | None = field(default=None, metadata={"help": "Maximum number of windows per text. Default: 8."})
     stride: int | None = field(
-        default=None, metadata={"help": "Tokens that a window shares with the one before. Default: 0."}
+        default=None, metadata={"help": "Number of tokens that a window shares with the previous window. Default: 0."}
     )
     window_pooling: str | None = field(
         default=None,
-        metadata={"help": "Logits over windows: 'mean' (default) or 'max'.", "choices": WINDOW_POOLINGS},
+        metadata={
+            "help": "How the logits of windows are combined: 'mean' (default) or 'max'.",
+            "choices": WINDOW_POOLINGS,
+        },
     )
     mixing_probabilities: dict[str, float] | str | None = field(
-        default=None, metadata={"help": "Training dataset → probability of the next row being its, as JSON."}
+        default=None, metadata={"help": "Training dataset → probability that the next row is taken from it, as JSON."}
     )
     mixing_temperature: float = field(
         default=1.0,
-        metadata={"help": "1 takes every row of several training datasets once; above 1 favours small ones."},
+        metadata={"help": "1 takes every row of several training datasets once; above 1 favours small datasets."},
     )
     mixing_stop: str = field(
         default="all_exhausted",
-        metadata={"help": "When drawing from several training datasets ends.", "choices": STOPS},
+        metadata={"help": "When sampling from several training datasets ends.", "choices": STOPS},
     )
     # defaults of TrainingArguments that are others here
     learning_rate: float | None = field(
@@ -162,37 +177,37 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Training epochs. Default: as many as give 1,000 optimizer steps, from 3 to 20."},
     )
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Rows of a batch on each device."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Number of rows per batch on each device."})
     warmup_steps: float = field(
-        default=0.1, metadata={"help": "Steps of linear warm-up; below 1 a share of all steps."}
+        default=0.1, metadata={"help": "Steps of linear warm-up; below 1, a fraction of all steps."}
     )
     train_sampling_strategy: str = field(
         default="group_by_length",
         metadata={
             "help": "In which order rows are read: 'random', 'sequential', or 'group_by_length', which puts texts of "
-            "like lengths into a batch.",
+            "similar length into a batch.",
             "choices": ["random", "sequential", "group_by_length"],
         },
     )
     bf16: bool = field(
         default=None,  # type: ignore[assignment]
-        metadata={"help": "Compute in bfloat16. Default: where the hardware does."},
+        metadata={"help": "Compute in bfloat16. Default: where the hardware supports it."},
     )
-    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU, also where there is an accelerator."})
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU, even if an accelerator is available."})
     # what is trained
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the heads only."})
     train_heads: list[str] | None = field(default=None, metadata={"help": "Names of the heads to train. Default: all."})
     train_top_layers: int | None = field(
-        default=None, metadata={"help": "Train only so many of the encoder's topmost layers. Default: all."}
+        default=None, metadata={"help": "Train only this number of the encoder's topmost layers. Default: all layers."}
     )
     cache_features: bool = field(
-        default=False, metadata={"help": "With a frozen encoder: encode every text once, and train on the features."}
+        default=False, metadata={"help": "With a frozen encoder, encode every text once and train on the features."}
     )
     feature_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder of the features. Default: _features in output_dir."}
     )
     feature_dtype: str = field(
-        default="float32", metadata={"help": "Precision in which features are kept.", "choices": FEATURE_DTYPES}
+        default="float32", metadata={"help": "Precision in which features are stored.", "choices": FEATURE_DTYPES}
     )
     # optimisation
     layer_learning_rate_decay: float | None = field(
@@ -224,7 +239,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
     model_card: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": 'For the model card, as JSON: {"language": "nl", "license": "apache-2.0", "datasets": [...]}.'
+            "help": (
+                'Fields of the model card, as JSON: {"language": "nl", "license": "apache-2.0", "datasets": [...]}.'
+            )
         },
     )
 

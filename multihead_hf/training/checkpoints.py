@@ -72,14 +72,19 @@ def check_same_heads(checkpoint: str, trainer: Any) -> None:
     except (OSError, *_NOT_OURS) as error:
         raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
     if list(saved) != list(config.heads):
-        raise ValueError(f"{checkpoint}: its heads are {list(saved)}, and the model's are {list(config.heads)}")
+        raise ValueError(
+            f"{checkpoint}: checkpoint heads {list(saved)} do not match the model's heads {list(config.heads)}"
+        )
     for name, head in config.heads.items():
         if saved[name] != head.labels:
             gone = [label for label in saved[name] if label not in head.labels]
             new = [label for label in head.labels if label not in saved[name]]
             raise ValueError(
-                f"{checkpoint}: head {name!r} has other labels than the model's: only there {gone}, only here {new}"
-                + ("" if gone or new else " (the same ones in another order)")
+                (
+                    f"{checkpoint}: head {name!r} has other labels than in the model: only in the checkpoint {gone}, "
+                    f"only in the model {new}"
+                )
+                + ("" if gone or new else " (the same labels in another order)")
             )
 
 
@@ -92,7 +97,7 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
     if learned != (head_weighting == "uncertainty"):
         saved = "'uncertainty'" if learned else "'prior' or 'fixed'"
         raise ValueError(
-            f"{checkpoint}: its run had head_weighting={saved}, and this one has {head_weighting!r}: the optimizer's "
+            f"{checkpoint}: its run had head_weighting={saved}, but this run has {head_weighting!r}: the optimizer's "
             f"state does not fit. Resume with head_weighting={saved}, or start a new run from its weights"
         )
 
@@ -118,8 +123,9 @@ def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor]) -> None:
         gone = [name for name in saved if name not in found]
         new = [name for name in found if name not in saved]
         raise ValueError(
-            f"{checkpoint}: its run trained other parameters: only there {gone[:5]}, only here {new[:5]}. Resume with "
-            "the same freeze_encoder, train_heads and train_top_layers, or start a new run from its weights"
+            f"{checkpoint}: its run trained other parameters: only in the checkpoint {gone[:5]}, only in this run "
+            f"{new[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
+            "from its weights"
         )
 
 
@@ -158,12 +164,16 @@ def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
         made_by = len(_random_states(checkpoint))
         if made_by != processes:
             logger.warning(
-                f"{checkpoint} was made by {made_by} processes, and this run has {processes}: it goes on, but not bit "
-                "by bit (other batches, other dropout)"
+                f"{checkpoint} was made by {made_by} processes, but this run has {processes}: training continues, "
+                "but not bit for bit (other batches, other dropout)"
             )
         return
     complete = [folder for folder in _checkpoints(output_dir) if find_problem(folder) is None]
-    advice = f"The newest complete one is {complete[-1]}" if complete else f"There is no complete one in {output_dir}"
+    advice = (
+        f"The newest complete checkpoint is {complete[-1]}"
+        if complete
+        else f"There is no complete checkpoint in {output_dir}"
+    )
     raise ValueError(f"{checkpoint} cannot be resumed from: {problem}. {advice}")
 
 
@@ -218,7 +228,7 @@ def _read_dict(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         found = json.load(file)
     if not isinstance(found, dict):
-        raise ValueError(f"it holds a {type(found).__name__}, and not a dict")
+        raise ValueError(f"it holds a {type(found).__name__}, not a dict")
     return found
 
 
@@ -238,7 +248,7 @@ def _open_state(path: str) -> None:
         if value is not None and kind is not type(None) and not isinstance(value, kind):
             raise ValueError(f"{name} is {value!r}")
     if not all(isinstance(entry, dict) for entry in found.get("log_history", [])):
-        raise ValueError("log_history is no list of dicts")
+        raise ValueError("log_history is not a list of dicts")
 
 
 def _open_trained(path: str) -> None:

@@ -29,7 +29,7 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
         ValueError: arguments that cannot be right for several heads, DataParallel, or pushing without a token.
     """
     if not isinstance(args, MultiHeadTrainingArguments):
-        raise ValueError(f"args is a MultiHeadTrainingArguments, not {type(args).__name__}")
+        raise ValueError(f"args must be a MultiHeadTrainingArguments, not {type(args).__name__}")
     if args.label_smoothing_factor:
         raise ValueError(
             "label_smoothing_factor is for models with one head; smooth a head's labels with "
@@ -40,7 +40,8 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
-            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or show it one GPU only"
+            f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or make only one GPU "
+            "visible"
         )
     if args.cache_features:
         _check_cache_arguments(args)
@@ -64,8 +65,8 @@ def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
         inside = os.path.relpath(args.feature_cache_dir, args.output_dir)
         if not inside.startswith(("_", "..")) and not os.path.isabs(inside):
             raise ValueError(
-                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the model: "
-                "take a folder outside, or leave it out"
+                f"feature_cache_dir {args.feature_cache_dir} is inside output_dir and would be pushed with the "
+                "model: use a folder outside, or leave feature_cache_dir out"
             )
 
 
@@ -82,12 +83,13 @@ def check_extensions(
     """
     if compute_loss_func is not None:
         raise ValueError(
-            "compute_loss_func would be scaled wrongly by accumulation and processes, and knows no heads: give each "
-            "head its loss, losses={head: function}"
+            "compute_loss_func would be scaled wrongly by accumulation and processes, and does not distinguish "
+            "heads: give each head its loss, losses={head: function}"
         )
     if args.cache_features and data_collator is not None:
         raise ValueError(
-            "cache_features collates features, which your data_collator does not know: leave one of them out"
+            "cache_features collates features, which your data_collator does not support: leave out "
+            "data_collator or cache_features"
         )
     if args.head_weighting == "uncertainty" and optimizers[0] is not None:
         raise ValueError(
@@ -121,7 +123,7 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     if metric not in known and not metric.endswith(("runtime", "_per_second")):
         near = near_names(metric, known)
         shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-        raise ValueError(f"metric_for_best_model {metric!r} is none of the metrics.{near} There are {shown}")
+        raise ValueError(f"metric_for_best_model {metric!r} is not one of the metrics.{near} The metrics are {shown}")
 
 
 def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
@@ -141,7 +143,8 @@ def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: Mult
     name = max(own, key=len)
     if not head_counts(evaluation, {name: config.heads[name]})[name].labelled:
         raise ValueError(
-            f"metric_for_best_model {metric!r} is one of head {name!r}, and eval_dataset has no labels of that head"
+            f"metric_for_best_model {metric!r} is a metric of head {name!r}, but eval_dataset has no labels of "
+            "that head"
         )
 
 
@@ -169,9 +172,9 @@ def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
     kept = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
     if kept:
         logger.warning(
-            f"{folder}: an adapter keeps no thresholds and temperatures, and the heads {kept} have some: loaded with "
-            "its base model they decide as that does. To keep them save the whole model: "
-            "trainer.model.merge_and_unload().save_pretrained(...)"
+            f"{folder}: an adapter does not store thresholds and temperatures, but the heads {kept} have some: "
+            "loaded with its base model, the heads use the thresholds and temperatures of that model. To keep the "
+            "trained ones, save the whole model: trainer.model.merge_and_unload().save_pretrained(...)"
         )
 
 
@@ -209,7 +212,7 @@ def check_learnable(
     if not any(counts[name].weight for name in heads):
         raise ValueError("train_dataset: sample_weight is 0 in all rows, so nothing would be learned")
     if none:
-        logger.warning(f"train_dataset: no row has a label for the heads {none}, which learn nothing")
+        logger.warning(f"train_dataset: no row has a label for the heads {none}, so they learn nothing")
 
 
 def check_collator(collate: Any, rows: Any) -> None:
@@ -242,7 +245,7 @@ def check_token(token: str | None) -> None:
     """
     if not token and not get_token():
         raise ValueError(
-            "pushing to the Hub needs a token, and there is none: `hf auth login`, or set HF_TOKEN, or pass hub_token"
+            "pushing to the Hub needs a token, but none was found: run `hf auth login`, set HF_TOKEN, or pass hub_token"
         )
 
 
@@ -266,10 +269,11 @@ def check_cacheable(what: str, rows: Any) -> None:
     """
     if not isinstance(rows, Dataset):
         raise ValueError(
-            f"cache_features needs datasets with a length, and {what} is a {type(rows).__name__}: pass a "
+            f"cache_features needs datasets with a length, but {what} is a {type(rows).__name__}: pass a "
             "datasets.Dataset, a data frame or files, or leave cache_features out"
         )
     if rows.format["type"] == "custom":
         raise ValueError(
-            f"cache_features reads each row once, and {what} has a transform of its own: leave one of them out"
+            f"cache_features reads each row once, but {what} has a transform: remove the transform, or leave "
+            "cache_features out"
         )

@@ -73,10 +73,10 @@ class OpenChoices:
             told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
         if self.given.num_train_epochs is None and args.max_steps <= 0:
             told.append(f"num_train_epochs {args.num_train_epochs:g} ({EPOCHS_RULE})")
-        notes = [f"not set, and chosen: {', '.join(told)}"] if told else []
+        notes = [f"chosen automatically: {', '.join(told)}"] if told else []
         if args.head_learning_rate is None and not adam_like:
             notes.append(
-                f"the heads have the learning_rate of the encoder, as no better one is known for this optimizer "
+                "the heads have the learning_rate of the encoder, as no better rate is known for this optimizer "
                 f"({args.optim.value}): set head_learning_rate if they learn too slowly"
             )
         return notes

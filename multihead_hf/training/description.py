@@ -154,7 +154,7 @@ def _weighting_line(facts: RunFacts) -> str:
         return ""
     line = f"head weighting: {facts.head_weighting}"
     if facts.head_weighting == "prior" and not facts.constant_losses:
-        line = f"{line} (no loss can be divided by that of a constant prediction: they are added up as they are)"
+        line = f"{line} (no loss can be divided by that of a constant prediction: the losses are added without scaling)"
     elif facts.constant_losses:
         told = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
         line = f"{line} (each loss is divided by that of the best constant prediction: {told})"

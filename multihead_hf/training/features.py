@@ -163,7 +163,7 @@ class FeatureCache:
         read = [name for name in rows.column_names if name in self._tokenizer.model_input_names]
         columns = [name for name in read if name in TOKENS]
         if columns != read:
-            raise ValueError(f"cache_features knows the encoder's inputs {TOKENS}, and the rows have {read}")
+            raise ValueError(f"cache_features supports the encoder inputs {TOKENS}, but the rows have {read}")
         texts = different_texts(rows, columns)
         plain = rows.with_format(None)
         vectors = self._vectors(texts, plain.select_columns(columns), model, state, encode)
@@ -314,7 +314,7 @@ def _open(path: Path, columns: Features, texts: int) -> Dataset | str:
         return f"it is damaged (it has {len(found):,} texts of {found.features}, not {texts:,} of {columns})"
     for batch in found.with_format("arrow").iter(10_000):
         if not _checksums(_array(batch)).equals(batch[_CHECKSUM].combine_chunks()):
-            return "it is damaged (its checksum is another)"
+            return "it is damaged (the checksum does not match)"
     return found
 
 
@@ -373,11 +373,13 @@ def check_frozen(model: MultiHeadModel) -> None:
         ValueError: the encoder is trained, so that its features change, or has PEFT's adapters, which can be switched.
     """
     if any(base.__name__ == "BaseTunerLayer" for module in model.encoder.modules() for base in type(module).__mro__):
-        raise ValueError("cache_features knows no adapters (PEFT): merge them, merge_and_unload(), or leave it out")
+        raise ValueError(
+            "cache_features does not support adapters (PEFT): merge them, merge_and_unload(), or leave it out"
+        )
     trained = [name for name, parameter in model.encoder.named_parameters() if parameter.requires_grad]
     if trained:
         raise ValueError(
-            f"cache_features needs a frozen encoder, and {len(trained)} of its parameters are trained (the first is "
+            f"cache_features needs a frozen encoder, but {len(trained)} of its parameters are trained (the first is "
             f"{trained[0]}): freeze_encoder=True, or leave cache_features out"
         )
 

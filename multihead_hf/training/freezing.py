@@ -27,7 +27,7 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
     freezes_encoder = args.freeze_encoder or args.train_top_layers is not None
     if freezes_encoder and not is_a(model.heads, MultiHeads):
         raise ValueError(
-            "the encoder is wrapped (PEFT), and its adapters would be frozen: freeze nothing, or unload them"
+            "the encoder is wrapped (PEFT), so its adapters would be frozen: freeze nothing, or unload them"
         )
     if args.freeze_encoder and args.train_top_layers is not None:
         raise ValueError("freeze_encoder and train_top_layers contradict each other: give one of them")
@@ -78,7 +78,9 @@ def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
     lists = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)}
     name = next((name for name, module in lists.items() if len(module) == count), None)
     if name is None:
-        raise ValueError(f"the layers of a {type(encoder).__name__} are no list of {count}, and cannot be told apart")
+        raise ValueError(
+            f"the layers of a {type(encoder).__name__} are not a list of {count}, so single layers cannot be selected"
+        )
     part_of: dict[int, str] = {}
     current = "embeddings"
     for key, parameter in encoder.named_parameters():

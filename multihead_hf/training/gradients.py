@@ -58,17 +58,19 @@ class GradientCosineCallback(TrainerCallback):
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ValueError("gradient cosines need the whole model in each process: leave out FSDP and DeepSpeed")
         if isinstance(trainer.train_dataset, torch.utils.data.IterableDataset):
-            raise ValueError("gradient cosines need training rows that can be drawn: a stream has none")
+            raise ValueError(
+                "gradient cosines need training rows that can be sampled: pass a dataset with a length, not a stream"
+            )
         if trainer.args.cache_features:
-            raise ValueError("cache_features freezes the encoder: its heads share nothing that is trained")
+            raise ValueError("cache_features freezes the encoder: the heads share no trained parameters")
         self._trainer, self._every, self._rows = trainer, every, rows
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         heads = list(self._trainer.trained_heads)
         if len(heads) < 2:
-            raise ValueError(f"gradient cosines are between two heads, and {heads} is in training")
+            raise ValueError(f"gradient cosines compare two or more heads, but only {heads} is in training")
         if not self._shared():
-            raise ValueError("the encoder is frozen: its heads share nothing that is trained")
+            raise ValueError("the encoder is frozen: the heads share no trained parameters")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0 and state.is_world_process_zero:

@@ -38,7 +38,7 @@ def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
     """
     metric, greater = search_metric(trainer.args)
     if metric not in metrics:
-        raise ValueError(f"the search goes by {metric!r}, which was not evaluated: {list(metrics)}")
+        raise ValueError(f"the search uses {metric!r}, which was not evaluated; the metrics are {list(metrics)}")
     best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
     known = [metrics[metric], *([] if best is None else [best])]
     return max(known) if greater else min(known)
@@ -59,8 +59,8 @@ def prepared_for_training(
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         if dataset is not None and (args.mixing_probabilities is not None or args.mixing_temperature != 1):
             raise ValueError(
-                "train_dataset is one data set, and mixing_probabilities and mixing_temperature are for several: leave "
-                "them out, or pass train_dataset={name: rows}"
+                "train_dataset is one dataset, but mixing_probabilities and mixing_temperature are for several "
+                "datasets: leave them out, or pass train_dataset={name: rows}"
             )
         return prepared(dataset, config, args, tokenizer, "train_dataset")
     with_column: set[str] = set()
@@ -71,11 +71,11 @@ def prepared_for_training(
     for head, said in said_readings(config.heads, args.reading).items():
         if said.column is not None and head not in with_column:
             raise ValueError(
-                f"train_dataset: head {head!r}: none of the sets {list(dataset)} has the column {said.column!r}"
+                f"train_dataset: head {head!r}: none of the datasets {list(dataset)} has the column {said.column!r}"
             )
     for name, rows in parts.items():
         if not isinstance(rows, (Dataset, IterableDataset)):
-            raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, and this is a {type(rows).__name__}")
+            raise ValueError(f"train_dataset {name!r}: only datasets can be mixed, but this is a {type(rows).__name__}")
     probabilities = args.mixing_probabilities if isinstance(args.mixing_probabilities, Mapping) else None
     seed = args.seed if args.data_seed is None else args.data_seed
     try:
@@ -123,7 +123,7 @@ def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) 
         return
     came, went = [name for name in now if name not in before], [name for name in before if name not in now]
     changed = [name for name in now if name in before and now[name] != before[name]]
-    changes = {"came": came, "went": went, "changed their labels": changed}
+    changes = {"were added": came, "were removed": went, "changed their labels": changed}
     told = ", ".join(f"the heads {names} {what}" for what, names in changes.items() if names)
     raise ValueError(
         f"since the data of this Trainer was prepared, {told}: make a new MultiHeadTrainer, which prepares its data "
@@ -142,7 +142,7 @@ def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
         model.check_head(head_name, "losses")
         name, settings = getattr(loss, "__name__", ""), loss_settings(loss)
         if not name.isidentifier() or name in BUILT_IN_LOSSES:
-            problem = "is that of a built-in loss" if name in BUILT_IN_LOSSES else "is none to save it under"
+            problem = "is that of a built-in loss" if name in BUILT_IN_LOSSES else "cannot be saved"
             raise ValueError(
                 f"head {head_name!r}: the name of its loss {loss!r} {problem}: write it as a function (def)"
             )
@@ -197,6 +197,6 @@ def upcast_trainable(model: nn.Module) -> None:
         parameter.data = parameter.data.float()
     if half:
         logger.warning(
-            f"{len(half)} trainable half-precision parameters were made float32. For mixed precision set bf16=True or "
-            "fp16=True; to keep a half-precision encoder, freeze it"
+            f"{len(half)} trainable half-precision parameters were converted to float32. For mixed precision set "
+            "bf16=True or fp16=True; to keep a half-precision encoder, freeze it"
         )

@@ -116,7 +116,9 @@ def _check_end(
                 "after_training.report needs one set of test or validation rows: data.test or data.validation"
             )
     if run.after_training.tune_thresholds and not any(head.multi_label for head in heads.values()):
-        raise ValueError("after_training.tune_thresholds is for multi-label heads, and there is none")
+        raise ValueError(
+            "after_training.tune_thresholds is for multi-label heads, but the model has only single-label heads"
+        )
     if (run.after_training.calibrate or run.after_training.tune_thresholds) and (validation is None or several):
         raise ValueError(
             "after_training.calibrate and after_training.tune_thresholds need one set of validation rows: "
@@ -149,8 +151,8 @@ def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
     for name, settings in run.heads.items():
         if name in known and head_settings(settings):
             raise ValueError(
-                f"heads.{name}: the saved model has it, with settings of its own; only say how its labels are read "
-                "(column, sep, empty, multi_hot)"
+                f"heads.{name}: the saved model already has this head and its settings; give only how its labels are "
+                "read (column, sep, empty, multi_hot)"
             )
 
 
@@ -173,7 +175,7 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
             read[part] = _of_part(rows, part)
     in_parts = {part: rows for part, rows in whole.items() if part in given} if isinstance(whole, Mapping) else {}
     if data.split is not None and (isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1):
-        raise ValueError("data.split: is for one table, and these rows are in parts already; leave it out")
+        raise ValueError("data.split: is for one table, but these rows already have splits; leave it out")
     return {**in_parts, **read}
 
 
@@ -192,7 +194,7 @@ def _of_part(rows: Any, part: str) -> Any:
     if len(rows) == 1:  # a sole part is often called train
         return next(iter(rows.values()))
     if part not in rows:
-        raise ValueError(f"data.{part}: there is no part {part!r}, but {list(rows)}")
+        raise ValueError(f"data.{part}: there is no split {part!r}; the splits are {list(rows)}")
     return rows[part]
 
 
@@ -235,7 +237,7 @@ def _inferred(rows: Any, readings: Mapping[str, LabelReading], for_all: Collecti
     for name, own in readings.items():
         if name not in found:
             raise ValueError(
-                f"heads.{name}: none of the sets {list(rows)} has the columns {column_names(own.column or name)}"
+                f"heads.{name}: none of the datasets {list(rows)} has the columns {column_names(own.column or name)}"
             )
     return found
 

@@ -27,20 +27,22 @@ class ModelSection:
     encoder: str | None = field(default=None, metadata={"help": "Pretrained encoder: a name on the Hub, or a folder."})
     start_from: str | None = field(
         default=None,
-        metadata={"help": "Instead of an encoder a saved multi-head model; heads that it lacks are added."},
+        metadata={"help": "A saved multi-head model to start from instead of an encoder; missing heads are added."},
     )
     pooling: str | None = field(
         default=None,
-        metadata={"help": "cls, mean, max or last. Default: the encoder's own, else what suits its architecture."},
+        metadata={
+            "help": "cls, mean, max or last. Default: the encoder's pooling, else one that suits its architecture."
+        },
     )
     text_prefix: str | None = field(
-        default=None, metadata={"help": "Put before every text. Default: the encoder's own prompt, if it has one."}
+        default=None, metadata={"help": "Prefix of every text. Default: the prompt of the encoder, if it has one."}
     )
     dtype: str | None = field(
-        default=None, metadata={"help": "Of the encoder's weights, such as float16: for frozen encoders."}
+        default=None, metadata={"help": "Data type of the encoder's weights, such as float16, for frozen encoders."}
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "sdpa, eager, flash_attention_2, … Default: the best there is."}
+        default=None, metadata={"help": "sdpa, eager, flash_attention_2, … Default: the best available."}
     )
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the encoder on the Hub."})
 
@@ -52,28 +54,30 @@ class DataSection:
     train: Source | None = field(
         default=None,
         metadata={
-            "help": "Rows to train on (of a folder or Hub data set the part 'train'), or a dict of several sets."
+            "help": "Rows to train on (of a folder or Hub dataset, the split 'train'), or a dict of several datasets."
         },
     )
     validation: Source | None = field(
-        default=None, metadata={"help": "Rows for evaluation while training. Default: the part of that name."}
+        default=None, metadata={"help": "Rows for evaluation while training. Default: the split of that name."}
     )
     test: Source | None = field(
-        default=None, metadata={"help": "Rows for one evaluation at the end. Default: the part of that name."}
+        default=None, metadata={"help": "Rows for one evaluation at the end. Default: the split of that name."}
     )
     split: dict[str, float] | None = field(
-        default=None, metadata={"help": "Shares of one table: {train: 0.8, validation: 0.1, test: 0.1}."}
+        default=None, metadata={"help": "Fractions of one table: {train: 0.8, validation: 0.1, test: 0.1}."}
     )
-    split_seed: int = field(default=42, metadata={"help": "Of the split."})
+    split_seed: int = field(default=42, metadata={"help": "Seed of the split."})
     groups: str | None = field(
-        default=None, metadata={"help": "Column whose equal values stay in one part of the split."}
+        default=None, metadata={"help": "Column of groups: rows with an equal value stay in one split."}
     )
-    config: str | None = field(default=None, metadata={"help": "Configuration of data sets on the Hub."})
+    config: str | None = field(default=None, metadata={"help": "Configuration of datasets on the Hub."})
     delimiter: str | None = field(
-        default=None, metadata={"help": "Between the columns of CSV files. Default: a comma, or a semicolon as Excel."}
+        default=None,
+        metadata={"help": "Delimiter between the columns of CSV files. Default: a comma, or a semicolon as Excel."},
     )
     encoding: str | None = field(
-        default=None, metadata={"help": "Of text files, such as cp1252. Default: UTF-8, or the byte order mark's."}
+        default=None,
+        metadata={"help": "Encoding of text files, such as cp1252. Default: UTF-8, or that of the byte order mark."},
     )
 
 
@@ -83,7 +87,7 @@ class AfterTrainingSection:
 
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after so many evaluations in a row without a better metric_for_best_model."},
+        metadata={"help": "Stop after this number of evaluations in a row without a better metric_for_best_model."},
     )
     calibrate: bool = field(default=False, metadata={"help": "Fit a temperature to each head on the validation rows."})
     tune_thresholds: bool = field(
@@ -94,7 +98,7 @@ class AfterTrainingSection:
     )
     baseline: bool = field(
         default=True,
-        metadata={"help": "Put a linear baseline, TF-IDF with logistic regression, beside each head in the report."},
+        metadata={"help": "Compare each head with a linear baseline, TF-IDF with logistic regression, in the report."},
     )
 
 
@@ -135,7 +139,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in seen:
-                raise ValueError(f"line {key.start_mark.line + 1}: {name!r} is there twice")
+                raise ValueError(f"line {key.start_mark.line + 1}: duplicate key {name!r}")
             seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -238,14 +242,16 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     for head, settings in run.heads.items():
         run.heads[head] = _checked_head(head, settings)
     if (run.model.encoder is None) == (run.model.start_from is None):
-        raise ValueError("model: give an encoder, or a saved model as start_from, and not both")
+        raise ValueError("model: give an encoder, or a saved model as start_from, but not both")
     if run.model.start_from is not None:
         for name in values.get("model") or {}:
             if name != "start_from":
-                raise ValueError(f"model.{name}: the saved model has its own; leave it out beside start_from")
+                raise ValueError(
+                    f"model.{name}: the saved model already has this setting; leave it out with start_from"
+                )
     for key, name in OPTIONS.items():
         if run.training.get(key) is not None and any(name in settings for settings in run.heads.values()):
-            raise ValueError(f"training.{key}: say it in one place, heads.<name>.{name} or here")
+            raise ValueError(f"training.{key}: set it in one place only, heads.<name>.{name} or here")
     _check_split(run.data.split)
     if run.data.train is None:
         raise ValueError("data.train: name the rows to train on")
@@ -277,9 +283,9 @@ def _checked_head(head: str, settings: Any) -> dict[str, Any]:
 def _check_split(split: Mapping[str, float] | None) -> None:
     for name in split or {}:
         if name not in PARTS:
-            raise ValueError(f"data.split.{name}: the parts are {', '.join(PARTS)}.{near_names(name, PARTS, 0.3)}")
+            raise ValueError(f"data.split.{name}: the splits are {', '.join(PARTS)}.{near_names(name, PARTS, 0.3)}")
     if split is not None and "train" not in split:
-        raise ValueError("data.split: give train a share")
+        raise ValueError("data.split: give a fraction for train")
 
 
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
@@ -323,7 +329,7 @@ def _is_of(value: Any, hint: Any) -> bool:
 def _shown(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_shown(each) for each in get_args(hint) if each is not types.NoneType)
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     return words.get(hint) or {list: "a list", dict: "keys and values"}.get(get_origin(hint) or hint, str(hint))
 
 
@@ -362,15 +368,15 @@ EXAMPLE = """\
 model:
   encoder: sentence-transformers/all-MiniLM-L6-v2
 heads:
-  topic:                     # several labels a row, such as "roads|noise"
+  topic:                     # several labels per row, such as "roads|noise"
     column: topics
     sep: "|"
     empty: none              # an empty cell: none of the labels (or missing: the row is not labelled)
-  mood: {}                   # one label a row; what is not said is read off the rows
+  mood: {}                   # one label per row; settings left out are inferred from the rows
 data:
   train: rows.csv
   split: {train: 0.8, validation: 0.1, test: 0.1}
-training:                    # learning rates, epochs and batches are chosen and said; each can be set here
+training:                    # learning rates, epochs and batches are chosen and printed; each can be set here
   output_dir: runs/complaints
   eval_strategy: epoch
   save_strategy: epoch

@@ -77,8 +77,8 @@ def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
     holds_something = folder.is_dir() and any(path.name != RUN_FILE for path in folder.iterdir())
     if holds_something and not (resume or overwrite):
         raise ValueError(
-            f"{folder} exists and is not empty: --resume goes on from its newest checkpoint, --overwrite trains anew, "
-            "or name another output_dir"
+            f"{folder} exists and is not empty: --resume continues from its newest checkpoint, --overwrite starts a "
+            "new run, or name another output_dir"
         )
     if overwrite:
         for checkpoint in folder.glob("checkpoint-*"):

@@ -357,7 +357,9 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
                 if is_of_others and self._made_optimizer:  # heads have come and gone since an earlier run
                     self.optimizer = self.lr_scheduler = None
                 elif missing:
-                    logger.warning(f"the optimizer that was passed does not hold {missing[:5]}, which are not trained")
+                    logger.warning(
+                        f"the optimizer that was passed does not contain {missing[:5]}, which are not trained"
+                    )
             # before anything wraps the model, and before a checkpoint is loaded; `model_init` makes the model later
             self._choices.head_rates = None
             if self.model_init is None and self.optimizer is None:

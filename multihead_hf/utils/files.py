@@ -15,7 +15,7 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
     """
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
-        raise ValueError(f"{folder} exists and is not empty: take another folder, or overwrite it (--overwrite)")
+        raise ValueError(f"{folder} exists and is not empty: use another folder, or overwrite it (--overwrite)")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -37,7 +37,7 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
         if made > most or cells > most_cells:
             raise ValueError(
                 f"{name_or_path}: {CONFIG_NAME} asks for a model with more weights than the {len(saved):,} (of "
-                f"{sum(saved):,} numbers) that its file holds: it is of another model, or was changed"
+                f"{sum(saved):,} numbers) in its file: it belongs to another model, or was changed"
             )
 
     counting = register_module_parameter_registration_hook(count) if files else None

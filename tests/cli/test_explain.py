@@ -83,7 +83,7 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
         ([folder, TEXT, "--head", "tpic"], "the model has no head 'tpic'. Did you mean 'topic'?"),
         ([folder, TEXT, "--head", "topic", "--label", "wast"], "has no label 'wast'. Did you mean 'waste'?"),
         ([folder, " ", "--head", "topic"], "the text is empty"),
-        ([tmp_path, TEXT], f"{tmp_path} is no saved model: it has no config.json"),
+        ([tmp_path, TEXT], f"{tmp_path} is not a saved model: it has no config.json"),
         ([folder, TEXT, "--head", "topic", "--html", "no/page.html"], "no/page.html: there is no folder no"),
     ):
         done = cli("explain", *arguments)
@@ -97,7 +97,7 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
     ):
         done = cli("explain", folder, TEXT, "--head", "topic", *flags)
         assert done.returncode == 2
-        assert "does not read it" in " ".join(done.stderr.split())
+        assert "does not use this option" in " ".join(done.stderr.split())
 
 
 def test_help() -> None:

@@ -59,7 +59,7 @@ def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_p
     tiny.tokenizer().save_pretrained(tmp_path / "model")
     done = cli("inspect", table, "--model", tmp_path / "model")
     assert done.returncode == 0, done.stderr
-    assert "no column for the heads ['topic']: if another holds their labels, name it" in done.stdout
+    assert "no column for the heads ['topic']: if another column holds their labels, name that column" in done.stdout
     assert "topic: 3 labels occur never" not in done.stdout
     options = ["--label-column", "topic=topics", "--sep", "topic=|", "--empty", "none"]
     named = cli("inspect", table, "--model", tmp_path / "model", *options)

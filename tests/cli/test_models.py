@@ -33,12 +33,12 @@ def told(folder: Path) -> str:
 def test_damaged_weights_are_one_line(tmp_path: Path, size: int) -> None:
     weights = saved(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    assert f"{tmp_path}: model.safetensors is damaged, get it anew: " in told(tmp_path)
+    assert f"{tmp_path}: model.safetensors is damaged, download or save it again: " in told(tmp_path)
 
 
 def test_a_damaged_config_is_one_line(tmp_path: Path) -> None:
     (saved(tmp_path) / "config.json").write_text("{")
-    assert "cannot be had from the Hub" not in told(tmp_path)
+    assert "cannot be loaded from the Hub" not in told(tmp_path)
     assert "config.json" in told(tmp_path)
 
 
@@ -56,15 +56,15 @@ def test_a_damaged_tokenizer_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
-    assert told(tmp_path).endswith(f"{tmp_path} is no saved model: it has no config.json")
-    assert told(tmp_path / "nix").endswith("nix is no folder here, and no name on the Hub (such as OWNER/NAME)")
+    assert told(tmp_path).endswith(f"{tmp_path} is not a saved model: it has no config.json")
+    assert told(tmp_path / "nix").endswith("nix is neither a local folder nor a name on the Hub (such as OWNER/NAME)")
     (tmp_path / "file").write_text("")
-    assert told(tmp_path / "file").endswith("file is a file: give the folder that it lies in")
+    assert told(tmp_path / "file").endswith("file is a file: give the folder that contains it")
     data = tmp_path / "rows.csv"
     data.write_text("text,mood\nw1,calm\n")
     done = cli("inspect", data, "--label-column", "mood", "--tokenizer", "/nix")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "/nix is no folder here, and no name on the Hub (such as OWNER/NAME)" in done.stderr
+    assert "/nix is neither a local folder nor a name on the Hub (such as OWNER/NAME)" in done.stderr
 
 
 def test_a_head_without_weights_gives_no_random_labels(table: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_head_without_weights_gives_no_random_labels(table: Path, tmp_path: Pa
     config = json.loads((model / "config.json").read_text())
     config["heads"].append({**config["heads"][0], "name": "extra"})
     (model / "config.json").write_text(json.dumps(config))
-    expected = f"{model} has no weights for the heads ['extra'], whose labels would be random: train them"
+    expected = f"{model} has no weights for the heads ['extra'], whose predictions would be random: train them"
     assert expected in told(model)
     for command in (
         ["predict", model, table, "-o", "out.csv", "--quiet"],

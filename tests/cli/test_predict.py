@@ -11,9 +11,12 @@ from command_line import cli
     [
         (
             ["--head", "mood", "--threshold", "topic=0.2"],
-            "'topic=0.2': head 'topic' is not predicted, --head names ['mood']",
+            "'topic=0.2': head 'topic' is not predicted; --head selects ['mood']",
         ),
-        (["--head", "mood", "--threshold", "topic:roads=0.2"], "head 'topic' is not predicted, --head names ['mood']"),
+        (
+            ["--head", "mood", "--threshold", "topic:roads=0.2"],
+            "head 'topic' is not predicted; --head selects ['mood']",
+        ),
         (
             ["--threshold", "topic:roads=.2", "--threshold", "topic:roads=.9"],
             "head 'topic', label 'roads': give one number",

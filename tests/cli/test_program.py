@@ -18,7 +18,7 @@ def test_errors_are_one_line_and_exit_code_1(table: Path, tmp_path: Path) -> Non
         ([tmp_path / "no.csv", "--label-column", "mood"], "no.csv: there is no such file"),
         ([table, "--label-column", "modo"], "Did you mean 'mood'?"),
         ([table, "--label-column", "mood", "--text-column", "tekst"], "there is no text column 'tekst'"),
-        ([table, "--model", tmp_path], f"{tmp_path} is no saved model: it has no config.json"),
+        ([table, "--model", tmp_path], f"{tmp_path} is not a saved model: it has no config.json"),
         (
             [table, "--model", tiny.save_encoder(tmp_path / "bert")],
             "is a model of the type 'bert', without named heads",
@@ -59,7 +59,7 @@ def test_without_typer_it_says_what_to_type() -> None:
     script = "import sys; sys.modules['typer'] = None; import multihead_hf.cli"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.strip() == 'the command line needs typer: pip install "multihead-hf[cli]"'
+    assert done.stderr.strip() == 'The command line needs typer: pip install "multihead-hf[cli]"'
 
 
 def test_help_names_every_command_and_option() -> None:
@@ -133,7 +133,7 @@ print("done", file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.endswith("done\n")
-    assert done.stderr.count("there is no such key") == 2
+    assert done.stderr.count("Unknown key '") == 2
 
 
 def test_importing_the_package_loads_nothing_and_its_names_all_exist() -> None:

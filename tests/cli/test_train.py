@@ -96,7 +96,7 @@ def test_a_folder_with_a_run_is_not_overwritten_without_being_asked(folder: Path
     for command in (TRAIN, ("train", "out/run.yaml")):
         done = cli(*command, *(("-o", "out") if command == TRAIN else ()))
         assert done.returncode == 1
-        assert "out exists and is not empty: --resume goes on from its newest checkpoint, --overwrite" in done.stderr
+        assert "out exists and is not empty: --resume continues from its newest checkpoint, --overwrite" in done.stderr
     assert Path("out/model.safetensors").read_bytes() == model
     assert list(Path("out").glob("checkpoint-*"))
     done = cli(*TRAIN, "-o", "out", "--overwrite", "--set", "training.seed=7", "--set", "training.save_strategy=no")
@@ -123,7 +123,7 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
         done = cli(*TRAIN, "-o", "out")
     assert done.returncode == 130
     assert done.stderr.endswith(
-        "stopped after step 2, and saved out/checkpoint-2; the same command with --resume goes on\n"
+        "stopped after step 2, and saved out/checkpoint-2; run the same command with --resume to continue\n"
     )
     assert cli(*TRAIN, "-o", "out").returncode == 1
     done = cli(*TRAIN, "-o", "out", "--resume")
@@ -144,8 +144,8 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
         ([], 2, "name your table, and the columns of its labels"),
         (["rows.csv", "--label-column", "moods"], 1, "moods"),
         (["none.csv", "--label-column", "mood"], 1, "none.csv"),
-        (["run.yaml", "--label-column", "mood"], 2, "is for a table; run.yaml says it itself"),
-        (["run.yaml", "-o", "out"], 2, "is for a table; run.yaml says it itself"),
+        (["run.yaml", "--label-column", "mood"], 2, "this option is for a table; run.yaml is a YAML file"),
+        (["run.yaml", "-o", "out"], 2, "this option is for a table; run.yaml is a YAML file"),
         (["rows.csv", "--label-column", "mood", "--set", "training.learning_rat=1"], 1, "Did you mean 'learning_rate'"),
     ],
 )

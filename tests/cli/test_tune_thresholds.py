@@ -68,7 +68,7 @@ def test_tune_thresholds_changes_the_folder_as_the_call_changes_the_model(saved:
     assert again.config.heads["topic"].thresholds == pytest.approx(model.config.heads["topic"].thresholds, abs=1e-6)
     changed = {path.name for path in saved.iterdir() if path.is_file() and path.read_bytes() != before[path.name]}
     assert changed == {"config.json", "README.md", "model_card.json"}
-    assert "were changed after the figures above" in (saved / "README.md").read_text()
+    assert "were changed after the metrics above" in (saved / "README.md").read_text()
     assert list(json.loads((saved / "config.json").read_text())) == list(json.loads(before["config.json"]))
 
 
@@ -115,7 +115,7 @@ def test_a_claimed_card_does_not_hide_that_figures_are_stale(saved: Path, tmp_pa
     assert cli("tune-thresholds", saved, tmp_path / "rows.parquet", "--min-support", "1", *COLUMNS).returncode == 0
     assert (saved / "README.md").read_text() == "# Mine"
     assert cli("card", saved, "--replace").returncode == 0
-    assert "were changed after the figures above" in (saved / "README.md").read_text()
+    assert "were changed after the metrics above" in (saved / "README.md").read_text()
 
 
 def test_heads_with_one_label_a_row_can_be_calibrated_alone(saved: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     tiny.table(4).map(lambda _: {"mood": None}).remove_columns("topic_labels").to_parquet(unlabelled)
     tiny.table(4).rename_column("mood", "colour").rename_column("topic_labels", "x").to_parquet(texts)
     for arguments, code, message in (
-        (["evaluate", saved, rows, "--split", "test"], 1, "these rows are not in parts"),
+        (["evaluate", saved, rows, "--split", "test"], 1, "these rows have no splits"),
         (["tune-thresholds", saved, rows, "--metric", "f2", *COLUMNS], 2, "'f2' is not one of 'f1'"),
         (["tune-thresholds", saved, rows, "--head", "mood", *COLUMNS], 1, "thresholds are for multi-label heads"),
         (["tune-thresholds", saved, rows, "--head", "topik", *COLUMNS], 1, "Did you mean 'topic'"),
@@ -161,9 +161,12 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--precision", "0.99"], "--precision: f1 does not read it, --metric recall_at_precision does"),
-        (["--costs", "1", "5"], "--costs: f1 does not read it, --metric cost does"),
-        (["--metric", "cost", "--precision", "0.9"], "--precision: cost does not read it"),
+        (
+            ["--precision", "0.99"],
+            "--precision: --metric f1 does not use this option, only --metric recall_at_precision does",
+        ),
+        (["--costs", "1", "5"], "--costs: --metric f1 does not use this option, only --metric cost does"),
+        (["--metric", "cost", "--precision", "0.9"], "--precision: --metric cost does not use this option"),
     ],
 )
 def test_settings_of_another_metric_are_wrong_usage(arguments: list[str], expected: str) -> None:

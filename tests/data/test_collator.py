@@ -59,7 +59,7 @@ def test_prepared_rows_train_a_model() -> None:
     [
         ({"moods": 1}, r"row 0 of the batch: the model has no head 'moods'.*'mood'"),
         ({"mood": 2}, r"head 'mood', row 0 of the batch: label id 2 is not 0 to 1"),
-        (1, r"row 0 of the batch: labels is a dict head → target, not 1"),
+        (1, r"row 0 of the batch: labels must be a dict head → target, not 1"),
         ({"topic": 1}, r"head 'topic', row 0 of the batch: .* not 1; see prepare_dataset"),
         ({"topic": [0, 7, 0]}, r"head 'topic', row 0 of the batch: cell 'waste' is 7, not between 0 and 1"),
         ({"mood": [1]}, r"head 'mood', row 0 of the batch: the label of a prepared row is an id, not \[1\]"),

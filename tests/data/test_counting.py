@@ -61,7 +61,7 @@ def test_a_head_of_which_no_row_has_a_label() -> None:
 def test_rows_of_another_head_are_refused() -> None:
     rows = Dataset.from_dict({"labels": [{"topic": [1.0, 0.0]}]})
     with pytest.raises(
-        ValueError, match=r"head 'topic': a prepared row has 2 cells, and the head has 3 labels: prepare"
+        ValueError, match=r"head 'topic': a prepared row has 2 cells, but the head has 3 labels: prepare"
     ):
         head_counts(rows, HEADS)
     with pytest.raises(ValueError, match=r"head 'mood': a prepared row has the label id 2, .* 0 to 1: prepare"):

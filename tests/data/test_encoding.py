@@ -157,12 +157,12 @@ def test_max_length_beyond_the_encoders_positions() -> None:
         ({"mood": ["calm", "angri"]}, {"mood": Value("string")}, r"head 'mood', column 'mood', row 1: 'angri' is not one.*Did you mean 'angry'"),
         ({"mood": [3]}, {"mood": Value("int64")}, r"head 'mood', column 'mood', row 0: '3' is not one of the head's 2 labels"),
         ({"mood": [["calm"]]}, {"mood": List(Value("string"))}, r"head 'mood', column 'mood': the column holds lists.*one label"),
-        ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label a row.*list"),
+        ({"topic": ["roads"]}, {"topic": Value("string")}, r"head 'topic', column 'topic': the column holds one label per row.*list"),
         ({"topic": [[], ["rods"]]}, {"topic": List(Value("string"))}, r"head 'topic', column 'topic', row 1: 'rods'.*'roads'"),
         ({"topic": [[], [3]]}, {"topic": List(Value("int64"))}, r"head 'topic', column 'topic', row 1: label id 3 is out of range.*0 to 2"),
         ({"topic": [[-1]]}, {"topic": List(ClassLabel(names=tiny.TOPICS))}, r"row 0: class -1 is out of range: the column has 3"),
         ({"topic": [[-1]]}, {"topic": List(Value("int64"))}, r"row 0: label id -1 is out of range"),
-        ({"topic": [[1.0, 0.0]]}, {"topic": List(Value("float32"))}, r"row 0: a multi-hot list of 2 cells, and the head has 3"),
+        ({"topic": [[1.0, 0.0]]}, {"topic": List(Value("float32"))}, r"row 0: a multi-hot list of 2 cells, but the head has 3"),
         ({"topic": [[1.0, 0.0, 7.0]]}, {"topic": List(Value("float32"))}, r"row 0: cell 'noise' is 7.0"),
         ({"topic": [["roads", None]]}, {"topic": List(Value("string"))}, r"row 0: .* holds a missing label"),
         ({"moods": ["calm"]}, {"moods": Value("string")}, r"no column holds labels of the heads \['topic', 'mood'\]"),
@@ -202,7 +202,9 @@ def test_one_column_per_label_by_the_labels_names_or_as_asked() -> None:
     for options in ({}, {"label_columns": {"topic": ["waste", "roads", "noise"]}}):
         rows = prepare(columns, features, **options)
         assert [row["labels"]["topic"] for row in rows] == [[1, 1, 0.5], [0, 0, -100], None]
-    with pytest.raises(ValueError, match=r"head 'topic': a list of columns has one for each label.*'noise'"):
+    with pytest.raises(
+        ValueError, match=r"head 'topic': a list of columns must have one column for each label.*'noise'"
+    ):
         prepare(columns, features, label_columns={"topic": ["waste", "roads"]})
     with pytest.raises(ValueError, match=r"head 'topic', column .*row 0: cell 'waste' is 3.0"):
         prepare({**columns, "waste": [3, 0, 0]}, features)
@@ -240,7 +242,7 @@ def test_what_is_cut_is_said(truncation: str, caplog: pytest.LogCaptureFixture) 
     assert prepared[1]["length"] == 3
     assert prepared[2]["input_ids"] == [2, *(tiny.VOCAB[word] for word in words[:5]), 3]
     assert set(prepared.column_names) == {"input_ids", "attention_mask", "length", "labels"}
-    assert "train_dataset: 1 of 3 texts (33.3%) are longer than 7 tokens and were cut" in caplog.text
+    assert "train_dataset: 1 of 3 texts (33.3%) are longer than 7 tokens and were truncated" in caplog.text
 
 
 def test_the_middle_of_text_pairs_is_not_cut() -> None:
@@ -264,14 +266,14 @@ def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None
     rows = Dataset.from_dict({"text": ["w1"] * 7, "mood": moods})
     with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
-    assert "2 of 7 rows have it; 2 other labels are not the head's, too: 'glad', 'sad'." in str(error.value)
+    assert "2 of 7 rows have it; 2 other labels are not labels of the head either: 'glad', 'sad'." in str(error.value)
 
 
 def test_every_label_of_a_row_is_looked_at() -> None:
     rows = Dataset.from_dict({"text": ["w1"] * 4, "topic": [["zzz", "roads"], ["yyy", "zzz"], ["yyy", "zzz"], ["xxx"]]})
     with pytest.raises(ValueError, match="'zzz' is not one of the head's 3 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
-    assert "3 of 4 rows have it; 2 other labels are not the head's, too: 'yyy', 'xxx'." in str(error.value)
+    assert "3 of 4 rows have it; 2 other labels are not labels of the head either: 'yyy', 'xxx'." in str(error.value)
 
 
 @pytest.mark.parametrize("late", [[0.0, 1.0], [False, True]])
@@ -294,7 +296,7 @@ def test_joined_strings_of_a_stream_that_does_not_say_its_types() -> None:
 def test_errors_of_parts_name_the_part() -> None:
     parts = DatasetDict(train=Dataset.from_dict({"text": ["w1"], "mood": ["calm"]}))
     parts["validation"] = Dataset.from_dict({"text": ["w1"], "mood": ["zzz"]})
-    with pytest.raises(ValueError, match=r"part 'validation': head 'mood', column 'mood', row 0: 'zzz'"):
+    with pytest.raises(ValueError, match=r"split 'validation': head 'mood', column 'mood', row 0: 'zzz'"):
         prepare_dataset(parts, tiny.tokenizer(), tiny.two_heads())
 
 

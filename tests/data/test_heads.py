@@ -55,7 +55,7 @@ def test_errors_name_the_column() -> None:
     with pytest.raises(ValueError, match=r"head 'label', column 'label': no row has a label"):
         infer_heads(rows, ["label"])
     images = Dataset.from_dict({"x": [b"1"]}, features=Features(x=Value("binary")))
-    with pytest.raises(ValueError, match=r"head 'x', column 'x': labels are strings"):
+    with pytest.raises(ValueError, match=r"head 'x', column 'x': labels must be strings"):
         infer_heads(images, ["x"])
 
 
@@ -78,7 +78,9 @@ def test_one_column_per_label() -> None:
     heads = infer_heads(rows, {"topic": ["waste", "roads"]})
     assert heads["topic"].labels == ["waste", "roads"]
     assert heads["topic"].multi_label
-    with pytest.raises(ValueError, match=r"head 'topic', column 'text': a column for one label holds booleans, 0/1"):
+    with pytest.raises(
+        ValueError, match=r"head 'topic', column 'text': a column for one label must hold booleans, 0/1"
+    ):
         infer_heads(rows, {"topic": ["waste", "text"]})
     with pytest.raises(ValueError, match=r"head 'topic': there is no column 'raods'.*'roads'"):
         infer_heads(rows, {"topic": ["waste", "raods"]})
@@ -91,7 +93,7 @@ def test_labels_outside_the_training_part_are_listed() -> None:
         train=Dataset.from_dict({"x": [["b"], ["a"]]}), validation=Dataset.from_dict({"x": [["b", "q"], ["p"]]})
     )
     with pytest.raises(
-        ValueError, match=r"head 'x', column 'x': labels that occur in 'validation' and not in 'train': \['p', 'q'\]"
+        ValueError, match=r"head 'x', column 'x': labels that occur in 'validation' but not in 'train': \['p', 'q'\]"
     ):
         infer_heads(parts, ["x"])
     parts["validation"] = Dataset.from_dict({"text": ["no such column there"]})
@@ -119,7 +121,7 @@ def test_a_label_that_only_validation_has(feature: object, train: list, validati
         train=Dataset.from_dict({"x": train}, features=Features({"x": feature})),
         validation=Dataset.from_dict({"x": validation}, features=Features({"x": feature})),
     )
-    with pytest.raises(ValueError, match=r"occur in 'validation' and not in 'train'"):
+    with pytest.raises(ValueError, match=r"occur in 'validation' but not in 'train'"):
         infer_heads(parts, ["x"])
     missing = Dataset.from_dict({"x": [-1, -1]}, features=Features({"x": ClassLabel(names=["a", "b"])}))
     with pytest.raises(ValueError, match=r"no row has a label"):
@@ -142,7 +144,7 @@ def test_a_stream_that_does_not_say_its_types(late: list, sep: str | None) -> No
 def test_a_stream_of_mixed_types_names_the_row() -> None:
     rows = [{"text": "w1", "y": "b"}] * 1200 + [{"text": "w1", "y": 3}]
     stream = IterableDataset.from_generator(lambda: iter(rows))
-    with pytest.raises(ValueError, match=r"part 'train': the stream, column 'y': mixed types, .* and 3 in row 1200"):
+    with pytest.raises(ValueError, match=r"split 'train': the stream, column 'y': mixed types, .* and 3 in row 1200"):
         infer_heads(IterableDatasetDict(train=stream), ["y"])
 
 

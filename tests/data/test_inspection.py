@@ -71,7 +71,7 @@ def test_a_table_and_json_values(tmp_path: Path) -> None:
     assert "topic: 2 labels occur fewer than 3 times: waste, noise" in text
     assert "2 texts occur several times with different labels" in text
     assert "'w1 w2 w3' (topic): row 0, row 1" in text
-    assert "0 texts occur in several parts" in text
+    assert "0 texts occur in several splits" in text
     assert "longer than" not in text
 
 
@@ -115,7 +115,7 @@ def test_pairs_are_not_their_joined_texts() -> None:
 
 def test_an_empty_part_and_an_empty_batch() -> None:
     rows = PARTS["train"]
-    with pytest.raises(ValueError, match=r"part 'test' holds no row: leave it out"):
+    with pytest.raises(ValueError, match=r"split 'test' has no rows: leave it out"):
         inspect_dataset(DatasetDict(train=rows, test=rows.select([])), HEADS)
     with pytest.raises(ValueError, match=r"batch_size 0: give a whole number above 0"):
         inspect_dataset(rows, HEADS, batch_size=0)

@@ -53,9 +53,9 @@ def test_streams_by_probabilities() -> None:
     streams = {name: rows.to_iterable_dataset() for name, rows in PARTS.items()}
     mix = mix_datasets(streams, {"large": 0.5, "small": 0.5}, seed=1)
     assert shares(mix, 500)["small"] == pytest.approx(0.5, abs=0.1)
-    with pytest.raises(ValueError, match=r"nobody knows how long the streams \['large', 'small'\] are"):
+    with pytest.raises(ValueError, match=r"the lengths of the streams \['large', 'small'\] are unknown"):
         mix_datasets(streams)
-    with pytest.raises(ValueError, match=r"\['large'\] are streams and the others are not"):
+    with pytest.raises(ValueError, match=r"\['large'\] are streams and the other datasets are not"):
         mix_datasets({**PARTS, "large": streams["large"]})
 
 
@@ -63,14 +63,20 @@ def test_streams_by_probabilities() -> None:
     ("options", "message"),
     [
         ({"probabilities": {"large": 0.5, "smal": 0.5}}, r"there is no dataset 'smal'. Did you mean 'small'"),
-        ({"probabilities": {"large": 0.5}}, r"none for \['small'\]"),
+        ({"probabilities": {"large": 0.5}}, r"the datasets \['small'\] have no probability"),
         ({"probabilities": {"large": 0.5, "small": 0.6}}, r"add up to 1.1, not 1"),
-        ({"probabilities": {"large": 1.0, "small": 0.0}}, r"each is above 0 and below 1"),
-        ({"probabilities": {"large": "0.5", "small": 0.5}}, r"probabilities: those of \['large'\] are no numbers"),
+        ({"probabilities": {"large": 1.0, "small": 0.0}}, r"each must be above 0 and below 1"),
+        (
+            {"probabilities": {"large": "0.5", "small": 0.5}},
+            r"probabilities: the values of \['large'\] are not numbers",
+        ),
         ({"probabilities": [0.5, 0.5]}, r"probabilities \[0.5, 0.5\]: give a dict"),
         ({"temperature": 0.0}, r"temperature 0.0"),
         ({"temperature": "2"}, r"temperature '2': give a number above 0"),
-        ({"temperature": 0.0001}, r"temperature 0.0001: no row of \['small'\] would be drawn; give a higher one"),
+        (
+            {"temperature": 0.0001},
+            r"temperature 0.0001: no row of \['small'\] would be sampled; give a higher temperature",
+        ),
         ({"stop": "never"}, r"unknown stop 'never'"),
     ],
 )
@@ -137,12 +143,15 @@ def test_errors_name_the_source(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             MultiHeadTrainer(still(), arguments(tmp_path, **given), None, train, None, tiny.tokenizer())
 
-    refused(r"train_dataset: probabilities: none for \['topics'\]", mixing_probabilities={"moods": 1.0})
+    refused(
+        r"train_dataset: probabilities: the datasets \['topics'\] have no probability",
+        mixing_probabilities={"moods": 1.0},
+    )
     for setting in ({"mixing_probabilities": {"x": 1.0}}, {"mixing_temperature": 2.0}):
-        refused(r"train_dataset is one data set, and mixing_prob.* are for several", train=sources["topics"], **setting)
+        refused(r"train_dataset is one dataset, but mixing_prob.* are for several", train=sources["topics"], **setting)
     refused(r"train_dataset 'moods': there is no text column", train={"moods": sources["moods"].remove_columns("text")})
-    refused(r"train_dataset 'x': only datasets can be mixed, and this is a list", train={"x": list(sources["topics"])})
-    refused(r"train_dataset is one dataset, and this is a dict of \['a'\]", train=DatasetDict(a=sources["topics"]))
+    refused(r"train_dataset 'x': only datasets can be mixed, but this is a list", train={"x": list(sources["topics"])})
+    refused(r"train_dataset must be one dataset, but it is a dict of \['a'\]", train=DatasetDict(a=sources["topics"]))
 
 
 def test_a_named_column_may_lack_in_some_sets_but_not_in_all(tmp_path: Path) -> None:
@@ -160,5 +169,7 @@ def test_a_named_column_may_lack_in_some_sets_but_not_in_all(tmp_path: Path) -> 
 
     labels = trainer("topics").train_dataset["labels"]
     assert sum(row["topic"] is not None for row in labels) > 5
-    with pytest.raises(ValueError, match=r"head 'topic': none of the sets \['one', 'other'\] has the column 'topic_x'"):
+    with pytest.raises(
+        ValueError, match=r"head 'topic': none of the datasets \['one', 'other'\] has the column 'topic_x'"
+    ):
         trainer("topic_x")

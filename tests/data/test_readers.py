@@ -118,7 +118,7 @@ def test_another_encoding_is_refused_with_the_option_to_type(tmp_path: Path, nam
     path.write_bytes((COMMA if name.endswith("csv") else LINES).encode("cp1252"))
     with pytest.raises(ValueError, match=r"is not in UTF-8 \(line \d\): .*encoding='cp1252' \(--encoding cp1252\)"):
         read_dataset(path)
-    with pytest.raises(ValueError, match=r"encoding 'cp125x': there is none of this name. Did you mean 'cp125"):
+    with pytest.raises(ValueError, match=r"Unknown encoding 'cp125x'. Did you mean 'cp125"):
         read_dataset(path, encoding="cp125x")
 
 

@@ -106,7 +106,7 @@ def test_empty_cells_of_another_file_are_asked_about(path: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=ASKED):
         prepare_dataset(path, tiny.tokenizer(), heads)
     parts = {"train": str(train), "validation": str(path)}
-    with pytest.raises(ValueError, match=f"part 'validation': {ASKED}"):
+    with pytest.raises(ValueError, match=f"split 'validation': {ASKED}"):
         infer_heads(parts, ["topics"], sep="|")
     assert infer_heads(parts, ["topics"], sep="|", empty="none")["topics"].reading.empty == "none"
 
@@ -258,7 +258,7 @@ def test_one_column_that_two_heads_remember() -> None:
         "irony": HeadConfig(["no", "yes"], reading={"column": "label"}),
     }
     rows = Dataset.from_dict({"text": ["w1"], "label": ["yes"]})
-    message = r"the heads 'spam' and 'irony' would both read their labels from the column 'label': say whose .*'irony': 'label'"
+    message = r"the heads 'spam' and 'irony' would both read their labels from the column 'label': choose the head .*'irony': 'label'"
     with pytest.raises(ValueError, match=message):
         prepare_dataset(rows, tiny.tokenizer(), heads)
     (row,) = prepare_dataset(rows, tiny.tokenizer(), heads, label_columns={"irony": "label"})
@@ -331,11 +331,11 @@ def test_one_separator_for_several_columns(caplog: pytest.LogCaptureFixture) -> 
     [
         (
             ["roads", "waste", "roads|noise", "roads|waste"],
-            "2 of its 4 labels hold '|', and their parts are labels of other rows too ('roads', 'waste'). If a row may "
-            "have several labels, say sep={'topics': '|'} (--sep \"topics=|\")",
+            "2 of its 4 labels hold '|', and their parts are also labels of other rows ('roads', 'waste'). If a row may "
+            "have several labels, set sep={'topics': '|'} (--sep \"topics=|\")",
         ),
-        (["a;b", "b;c"], "2 of its 2 labels hold ';', and their parts are labels of other rows too ('b')"),
-        (["a", "b", "a, b"], "1 of its 3 labels holds ',', and their parts are labels of other rows too ('a', 'b')"),
+        (["a;b", "b;c"], "2 of its 2 labels hold ';', and their parts are also labels of other rows ('b')"),
+        (["a", "b", "a, b"], "1 of its 3 labels holds ',', and their parts are also labels of other rows ('a', 'b')"),
         (["Smith, John", "Smith, Jane", "Doe, John"], None),
         (["a|b", "c|d"], None),
         (["calm, kind", "angry"], None),
@@ -378,7 +378,7 @@ def test_polars_frames() -> None:
     assert read_dataset(frame).to_list() == read_dataset(frame.lazy()).to_list() == expected.to_list()
     columns = ["topics", "mood", "age"]
     assert infer_heads(frame, columns) == infer_heads(expected, columns)
-    with pytest.raises(ValueError, match=r"the data frame holds no row; its columns are \['text'\]"):
+    with pytest.raises(ValueError, match=r"the data frame has no rows; its columns are \['text'\]"):
         read_dataset(polars.DataFrame({"text": []}))
     with pytest.raises(ValueError, match=r"a pandas or polars data frame"):
         read_dataset(7)

@@ -78,7 +78,7 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
     (tmp_path / "parts" / "validation.csv").rename(tmp_path / "parts" / "dev.csv")
     assert list(read_dataset(tmp_path / "parts")) == ["train", "validation", "test"]
     pd.DataFrame(ROWS).to_csv(tmp_path / "parts" / "validation.csv", index=False)
-    with pytest.raises(ValueError, match=r"dev.csv and validation.csv would both be the part 'validation'"):
+    with pytest.raises(ValueError, match=r"dev.csv and validation.csv would both be the split 'validation'"):
         read_dataset(tmp_path / "parts")
     files = {"train": tmp_path / "parts" / "train.csv", "dev": Dataset.from_list(ROWS)}
     assert {part: len(rows) for part, rows in read_dataset(files).items()} == {"train": 3, "dev": 3}
@@ -92,8 +92,8 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
             b"text|mood\nw1|calm\n",
             r"a.csv: with the delimiter ',' it has one column, 'text|mood'.*delimiter='|'",
         ),
-        ("a.csv", b"", r"a.csv holds no row"),
-        ("a.csv", b"text,mood\n", r"a.csv holds no row below its header \['text', 'mood'\]"),
+        ("a.csv", b"", r"a.csv has no rows"),
+        ("a.csv", b"text,mood\n", r"a.csv has no rows below its header \['text', 'mood'\]"),
         (
             "a.csv",
             b'text,mood\n"w1,calm\nw2,angry\n',
@@ -127,7 +127,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("text,moods\nw1,calm\n")
     with pytest.raises(
-        ValueError, match=r"other.csv has other columns than .*rows.csv: only there \['topics', .*only here \['moods'\]"
+        ValueError, match=r"other.csv has other columns than .*rows.csv: missing \['topics', .*additional \['moods'\]"
     ):
         read_dataset([path, other])
     mixed: Any = pd.DataFrame({"text": ["w1", "w2", "w3"], "mood": ["calm", None, 3]})
@@ -135,7 +135,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
         ValueError, match=r"the data frame, column 'mood': mixed types, 'calm' in row 0 is a str and 3 in row 2"
     ):
         read_dataset(mixed)
-    with pytest.raises(ValueError, match=r"the data frame holds no row; its columns are \['text'\]"):
+    with pytest.raises(ValueError, match=r"the data frame has no rows; its columns are \['text'\]"):
         read_dataset(pd.DataFrame({"text": []}))
     twice = pd.DataFrame([["w1", "w2"]], columns=["text", "text"])
     with pytest.raises(ValueError, match=r"two columns called 'text'"):
@@ -175,7 +175,7 @@ def test_csv_oddities(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for name in ("train.csv", "train.tsv"):
         (tmp_path / "parts" / name).write_text("text\na\n")
-    with pytest.raises(ValueError, match=r"train.csv and train.tsv would both be the part 'train'"):
+    with pytest.raises(ValueError, match=r"train.csv and train.tsv would both be the split 'train'"):
         read_dataset(tmp_path / "parts")
 
 
@@ -199,7 +199,7 @@ except ValueError as error:
     assert done.stdout.splitlines() == [
         "['train', 'test'] 3 ['NA', 'calm']",
         "IterableDataset",
-        "'org/none' is neither a file here nor a data set on the Hub: Dataset '",
+        "'org/none' is neither a local file nor a dataset on the Hub: Dataset '",
     ]
 
 
@@ -225,7 +225,7 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
 def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,labels\nhello, world,angry\nbye,happy\n")
-    with pytest.raises(ValueError, match=r"rows.csv, line 2: 3 fields, and the header has 2.*quotes around texts"):
+    with pytest.raises(ValueError, match=r"rows.csv, line 2: 3 fields, but the header has 2.*quotes around texts"):
         read_dataset(path)
     path.write_text("text,labels\nhello,angry,\nbye,happy,\n")  # a delimiter at the end of each line
     assert list(read_dataset(path)["labels"]) == ["angry", "happy"]
@@ -235,7 +235,7 @@ def test_a_row_with_too_many_fields_loses_nothing(tmp_path: Path) -> None:
 def test_json_without_rows(tmp_path: Path, content: str) -> None:
     path = tmp_path / ("rows.jsonl" if not content else "rows.json")
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"rows\.jsonl? holds no row"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl? has no rows"):
         read_dataset(path)
 
 
@@ -267,7 +267,9 @@ def test_a_large_file_whose_first_rows_lack_a_value(tmp_path: Path, first: dict,
 
 def test_a_large_file_of_mixed_types_names_the_row(tmp_path: Path) -> None:
     path = json_lines(tmp_path / "rows.jsonl", (6000, {"text": LONG, "mood": "x"}), (10, {"text": "b", "mood": 7}))
-    with pytest.raises(ValueError, match=r"column 'mood': mixed types, 'x' in row 0 is a str and 7 in row 6000 a numb"):
+    with pytest.raises(
+        ValueError, match=r"column 'mood': mixed types, 'x' in row 0 is a str and 7 in row 6000 is a numb"
+    ):
         read_dataset(path)
 
 
@@ -290,7 +292,8 @@ def test_parquet_files_with_numbers_of_other_widths(tmp_path: Path) -> None:
     assert list(rows["z"]) == ["a", "b", None, None, "c", None]
     pd.DataFrame({"text": ["a"], "y": ["one"], "z": ["c"]}).to_parquet(paths[1])
     with pytest.raises(
-        ValueError, match=r"1.parquet, column 'y': Value\('(large_)?string'\), and Value\('int64'\) in .*0.parq"
+        ValueError,
+        match=r"1.parquet, column 'y': the type is Value\('(large_)?string'\), but Value\('int64'\) in .*0.parq",
     ):
         read_dataset(paths)
 
@@ -317,8 +320,8 @@ def test_rows_with_too_few_fields_are_said(tmp_path: Path, caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([["a"], [1]], r"column 'y': mixed types in its lists, 'a' in row 0 is a str and 1 in row 1 a number"),
-        ([[True], [1]], r"mixed types in its lists, True in row 0 is a bool and 1 in row 1 a number"),
+        ([["a"], [1]], r"column 'y': mixed types in its lists, 'a' in row 0 is a str and 1 in row 1 is a number"),
+        ([[True], [1]], r"mixed types in its lists, True in row 0 is a bool and 1 in row 1 is a number"),
         ([1 + 2j, 2j], r"the data frame, column 'y' cannot be read: .* or leave the column out"),
         ([2**70, 1], r"the data frame, column 'y' cannot be read: "),
         (pd.cut([1, 5], [0, 3, 6]), r"the data frame, column 'y' cannot be read: "),

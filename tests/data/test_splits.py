@@ -125,10 +125,10 @@ def test_the_report_is_a_table_and_a_dict() -> None:
     ("fractions", "message"),
     [
         ({"train": 0.8, "test": 0.3}, r"add up to 1.1, not 1"),
-        ({"train": 1.2, "test": -0.2}, r"fraction 1.2 of part 'train'"),
-        ([0.25] * 4, r"name the parts"),
+        ({"train": 1.2, "test": -0.2}, r"fraction 1.2 of split 'train'"),
+        ([0.25] * 4, r"name the splits"),
         (0.8, r"fractions 0.8: give \{'train': 0.8"),
-        (["0.8", "0.2"], r"fraction 0.8 of part 'train': a share is above 0"),
+        (["0.8", "0.2"], r"fraction 0.8 of split 'train': give a number above 0"),
     ],
 )
 def test_wrong_fractions(fractions: Any, message: str) -> None:
@@ -139,10 +139,10 @@ def test_wrong_fractions(fractions: Any, message: str) -> None:
 def test_a_training_part_without_a_label_is_refused() -> None:
     rows = Dataset.from_dict({"text": ["w1"] * 10, "mood": ["calm"] * 7 + ["angry"] * 3, "person": [0] * 7 + [1] * 3})
     with pytest.raises(
-        ValueError, match=r"part 'train' would get no example of some labels \(mood: 'angry', mood: 'calm'\)"
+        ValueError, match=r"split 'train' would get no example of some labels \(mood: 'angry', mood: 'calm'\)"
     ):
         stratified_split(rows, {"mood": HEADS["mood"]}, (0.3, 0.7), groups="person")
-    with pytest.raises(ValueError, match=r"part 'validation' would get no row of 10"):
+    with pytest.raises(ValueError, match=r"split 'validation' would get no row of 10"):
         stratified_split(rows, {"mood": HEADS["mood"]}, (0.7, 0.3), groups="person")
     with pytest.raises(ValueError, match=r"groups: there is no column 'persn'.*'person'"):
         stratified_split(rows, {"mood": HEADS["mood"]}, (0.7, 0.3), groups="persn")

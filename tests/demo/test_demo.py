@@ -85,7 +85,7 @@ def test_views(demo: Demo, pipe: Pipeline) -> None:
     assert [label for label, (_, on) in everything["topic"].items() if on] == ["waste"]
     assert list(cards(demo.results(reading, names=[MOOD]))) == [MOOD]
     assert list(cards(demo.results(reading, names=[]))) == ["topic", MOOD]
-    assert "will stand here" in demo.results(None)
+    assert "will appear here" in demo.results(None)
 
 
 def test_another_threshold_and_the_saved_ones(pipe: Pipeline) -> None:
@@ -128,7 +128,8 @@ def test_colours_differ_in_lightness() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("", "type a text"), (" \n", "type a text"), ("w1 " * 21, "63 characters, and may have 60")]
+    ("text", "sentence"),
+    [("", "type a text"), (" \n", "type a text"), ("w1 " * 21, "63 characters, but the maximum is 60")],
 )
 def test_texts_that_are_refused(demo: Demo, text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -152,7 +153,7 @@ def test_words(demo: Demo) -> None:
 
 def test_words_of_long_texts_are_refused(pipe: Pipeline) -> None:
     demo = Demo(pipe, DemoSettings(), explain)
-    with pytest.raises(ValueError, match="words are shown of texts of up to 2,000"):
+    with pytest.raises(ValueError, match="words can be shown for texts of up to 2,000"):
         demo.words(demo.read("w1 " * 2000), "topic", "roads", "occlusion")
 
 
@@ -225,13 +226,13 @@ def test_the_command_without_gradio(tmp_path: Path) -> None:
     with mock.patch.dict(sys.modules, {"gradio": None}):
         done = cli("demo", folder)
     assert done.returncode == 1
-    assert done.stderr.strip() == 'multihead-hf: the demo page needs gradio: pip install "multihead-hf[demo]"'
+    assert done.stderr.strip() == 'multihead-hf: The demo page needs gradio: pip install "multihead-hf[demo]"'
 
 
 def test_the_command_without_a_model(tmp_path: Path) -> None:
     done = cli("demo", tmp_path)
     assert done.returncode == 1
-    assert "is no saved model: it has no config.json" in done.stderr
+    assert "is not a saved model: it has no config.json" in done.stderr
 
 
 def test_the_command_says_who_can_use_the_page(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_folder_that_holds_something(tmp_path: Path) -> None:
     (folder / "mine.txt").write_text("mine")
     done = cli("demo", model, "--space", folder)
     assert done.returncode == 1
-    assert "exists and is not empty: take another folder, or overwrite it (--overwrite)" in done.stderr
+    assert "exists and is not empty: use another folder, or overwrite it (--overwrite)" in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["mine.txt", "model"]
     assert cli("demo", model, "--space", folder, "--overwrite").returncode == 0
     assert (folder / "mine.txt").read_text() == "mine"
@@ -124,7 +124,7 @@ def test_a_second_space_leaves_no_model_of_the_first(tmp_path: Path) -> None:
     (folder / "model").mkdir()
     (folder / "model" / "notes.txt").write_text("mine")
     for source in ("me/hub", str(model)):
-        with pytest.raises(ValueError, match="is not what this command has written"):
+        with pytest.raises(ValueError, match="was not written by this command"):
             space.write_space(folder, source, settings, overwrite=True)
     assert (folder / "model" / "notes.txt").read_text() == "mine"
     (model / "tokenizer.json").unlink()
@@ -139,7 +139,7 @@ def test_never_into_the_model(tmp_path: Path, inside: str) -> None:
     model = save(knowing_model(), tmp_path / "model")
     done = cli("demo", model, "--space", model / inside, "--overwrite")
     assert done.returncode == 1
-    assert "is the model's own folder, or in it" in done.stderr
+    assert "is the model's folder, or inside it" in done.stderr
     assert not (model / "app.py").exists()
 
 

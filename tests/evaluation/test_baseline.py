@@ -189,8 +189,8 @@ def test_heads_without_anything_to_learn_are_left_out() -> None:
     found = linear_baseline(heads, texts * 3, targets, texts, references)
     assert found.left_out == {
         "one class": "all training rows have the same labels",
-        "no row": "no training row is labelled for it",
-        "not given": "no training row is labelled for it",
+        "no row": "no training row has a label for this head",
+        "not given": "no training row has a label for this head",
         "all equal": "all training rows have the same labels",
     }
     assert list(found.heads) == ["rare"]
@@ -232,9 +232,9 @@ def test_a_single_row_and_contradictions() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="head 'mood': train_targets have 3 rows, and there are 2 texts"):
+    with pytest.raises(ValueError, match="head 'mood': train_targets have 3 rows, but there are 2 texts"):
         linear_baseline(HEADS, ["a", "b"], {"mood": [0, 1, 1]}, ["a"], {"mood": [1]})
-    with pytest.raises(ValueError, match="head 'mood': references have 2 rows, and there are 1 texts"):
+    with pytest.raises(ValueError, match="head 'mood': references have 2 rows, but there are 1 texts"):
         linear_baseline(HEADS, ["a", "b"], {"mood": [0, 1]}, ["a"], {"mood": [1, 0]})
     with pytest.raises(ValueError, match="max_rows 0: give a whole number of 1 or more"):
         linear_baseline(HEADS, ["a"], {"mood": [0]}, ["a"], {"mood": [1]}, max_rows=0)

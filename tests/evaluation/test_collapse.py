@@ -44,14 +44,16 @@ def test_thresholds_of_its_own() -> None:
 def test_only_wrong_labels_are_predicted() -> None:
     ((kind, text),) = found([0.2, 0.9, 0.1, 0.1], [1.0, 0.0, 1.0, 0.0]).values()
     assert kind == "nothing"
-    assert "head 'emotion' finds almost nothing on 40 labelled rows: 0 of 80 labels that apply, and its highest" in text
+    assert (
+        "head 'emotion' predicts almost nothing on 40 labelled rows: 0 of 80 labels that apply, and its highest" in text
+    )
 
 
 def test_almost_everything_is_predicted() -> None:
     assert found([0.52, 0.9, 0.8, 0.7], [1.0, 0.0, 0.0, 0.0]) == {
         "emotion": (
             "everything",
-            "head 'emotion' predicts almost everything on 40 labelled rows: 100% of its labels, where 25% apply; its "
+            "head 'emotion' predicts almost everything on 40 labelled rows: 100% of its labels, but only 25% apply; its "
             "lowest probability is 0.52 (threshold 0.5). Tune thresholds (tune_thresholds), check pos_weight and how "
             "empty labels are read, or train longer.",
         )

@@ -92,7 +92,9 @@ def test_the_same_seed_gives_the_same_report(trained: MultiHeadTrainer) -> None:
 
 def test_bad_input(trained: MultiHeadTrainer) -> None:
     rows, tokenizer = tiny.table(20), tiny.tokenizer()
-    with pytest.raises(ValueError, match=r"head 'mood': labels only in the one model: \[.*\]; only in the other: \['x"):
+    with pytest.raises(
+        ValueError, match=r"head 'mood': labels only in the first model: \[.*\]; only in the second: \['x"
+    ):
         compare(trained, one_head_model("mood", labels=["x", "y", *MOODS[2:]]), rows, tokenizer=tokenizer)
     with pytest.raises(ValueError, match=r"head 'mood': .*in another order"):
         compare(trained, one_head_model("mood", labels=MOODS[::-1]), rows, tokenizer=tokenizer)
@@ -110,9 +112,9 @@ def test_bad_input(trained: MultiHeadTrainer) -> None:
         compare(trained, one_head_model("mood"), unlabelled, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="no row of the dataset is labelled"):
         confidence_intervals(trained, rows.select_columns(["text"]))
-    with pytest.raises(ValueError, match="confidence_level 95 is no share"):
+    with pytest.raises(ValueError, match="confidence_level 95: give a number between 0 and 1"):
         confidence_intervals(trained, rows, confidence_level=95)
-    with pytest.raises(ValueError, match="n_resamples 1 gives no interval"):
+    with pytest.raises(ValueError, match="n_resamples 1: give a whole number of 2 or more"):
         compare(trained, trained, rows, n_resamples=1)
     with pytest.raises(ValueError, match="pass its tokenizer="):
         confidence_intervals(one_head_model("mood"), rows)

@@ -147,9 +147,9 @@ def test_no_file_is_left_behind(new_metric, tmp_path, monkeypatch):
         (
             {"tones": [[0.1, 0.9]]},
             {"tone": [0]},
-            r"predictions have the unknown head 'tones'; the heads are \['topic.a",
+            r"predictions contain the unknown head 'tones'; the heads are \['topic.a",
         ),
-        ({"tone": [[0.1, 0.9]]}, {"tones": [0]}, "references have the unknown head 'tones'"),
+        ({"tone": [[0.1, 0.9]]}, {"tones": [0]}, "references contain the unknown head 'tones'"),
         ({"tone": [[0.1, 0.9]]}, {"items": [[0, 1]]}, "head 'items': has references but no predictions"),
         ({"tone": [[0.1, 0.2, 0.7]]}, {"tone": [0]}, r"head 'tone': scores have shape \(1, 3\), expected \(rows, 2\)"),
         (

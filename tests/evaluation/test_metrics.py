@@ -500,7 +500,7 @@ def test_unknown_heads_are_an_error(position):
     heads, *arrays = three_heads()
     arrays[position] = arrays[position] | {"topics": [0]}
     argument = ("scores", "decisions", "references")[position]
-    expected = rf"{argument} have the unknown head 'topics'; the heads are \['topic', 'tone', 'channel'\]"
+    expected = rf"{argument} contain the unknown head 'topics'; the heads are \['topic', 'tone', 'channel'\]"
     with pytest.raises(ValueError, match=expected):
         compute_metrics(heads, *arrays)
 

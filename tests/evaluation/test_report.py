@@ -105,7 +105,7 @@ def test_curves_are_those_of_scikit_learn(arrays: dict[str, Any]) -> None:
     lines, marks = module._precision_recall(view)
     assert np.allclose(lines["all labels together"][0][[0, -1]], recall[[0, -1]])
     assert "never" not in lines  # no row has it
-    point = (float(marks["where it decides"][0][0]), float(marks["where it decides"][1][0]))
+    point = (float(marks["at the saved thresholds"][0][0]), float(marks["at the saved thresholds"][1][0]))
     hits = (decided & (given == 1) & known).sum()
     assert point == pytest.approx((hits / (given == 1).sum(), hits / (decided & known).sum()))
     common = module._threshold_lines(view)
@@ -125,8 +125,8 @@ def test_everything_is_written_and_the_page_is_closed_in_itself(report: Evaluati
     assert "<b>noise" not in page
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert page.count('<tr data-head="') == 14
-    assert f"this page has 7 of {len(report.heads['mood'].mistakes)}" in page
-    assert "no row here is labelled for it" in page
+    assert f"this page shows 7 of the {len(report.heads['mood'].mistakes)}" in page
+    assert "no row here has a label for this head" in page
     assert re.search(r"No row here has never:", page)
     assert not re.search(r"\bnan\b", re.sub(r"data:image/png;base64,[^\"]+", "", page), flags=re.I)
     pictures = {path.name for path in folder.glob("*.png")}
@@ -151,7 +151,7 @@ def baselines(arrays: dict[str, Any], right: float) -> BaselineReport:
     labels = np.where(np.random.default_rng(1).random(ROWS) < right, given, 1 - given) % 2
     figures = single_label_metrics(labels, given, ["calm", "angry"], "angry")
     mood = HeadBaseline("f1", 90, 400, None, figures, np.eye(2, dtype=bool)[labels])
-    return BaselineReport({"mood": mood}, {"topic/1": "no training row <i> is labelled for it"})
+    return BaselineReport({"mood": mood}, {"topic/1": "no training row <i> has a label for this head"})
 
 
 def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], t
     gap = own.figures["f1"] - other
     assert lines[2].endswith(f"  {other:.3f} ({gap:+.3f})")
     assert lines[1].endswith("  –")
-    assert "topic/1 has no linear baseline: no training row <i> is labelled for it." in lines
+    assert "topic/1 has no linear baseline: no training row <i> has a label for this head." in lines
     page = (save_report(report, tmp_path).folder / "report.html").read_text()
-    assert "topic/1 has no linear baseline: no training row &lt;i&gt; is labelled for it." in page
+    assert "topic/1 has no linear baseline: no training row &lt;i&gt; has a label for this head." in page
     assert (
-        f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model less the baseline: {gap:+.3f}"
+        f"Linear baseline (TF-IDF + logistic regression, trained on a sample of 90 of 400 rows): f1 {other:.3f}. The model minus the baseline: {gap:+.3f}"
         in page
     )
     cells = re.search(r"<tr><td>accuracy</td>(.*)</tr>", page[page.index('id="head-2"') :])
@@ -228,7 +228,7 @@ def test_a_baseline_that_is_ahead_is_said(arrays: dict[str, Any], tmp_path: Path
     close.difference.difference = Interval(-0.01, -0.03, 0.01)
     assert close.baseline_warning == (
         "The linear baseline is ahead of this model by 0.010 in f1, which may be chance: the interval of the "
-        "difference holds 0."
+        "difference contains 0."
     )
     close.difference.difference = Interval(-0.0001, -0.03, 0.01)
     assert close.baseline_warning is None
@@ -266,7 +266,7 @@ def test_many_labels_stay_readable() -> None:
 
 def test_no_labelled_row_at_all(arrays: dict[str, Any]) -> None:
     nothing = {name: np.full_like(own, -100) for name, own in arrays["references"].items()}
-    with pytest.raises(ValueError, match="no row of the data set is labelled for any of the heads"):
+    with pytest.raises(ValueError, match="no row of the dataset is labelled for any of the heads"):
         make_report(HEADS, arrays["logits"], nothing, arrays["texts"])
 
 
@@ -315,7 +315,10 @@ def test_logits_that_are_no_numbers(arrays: dict[str, Any]) -> None:
     for name in ("mood", "topic/1"):
         logits = {key: own.copy() for key, own in arrays["logits"].items()}
         logits[name][3, 1] = np.nan
-        with pytest.raises(ValueError, match=f"head '{name}', row 3: its logits are not finite; 1 rows"):
+        with pytest.raises(
+            ValueError,
+            match=rf"head '{name}': its logits are not finite \(NaN or infinity\) in 1 rows, the first is row 3",
+        ):
             make_report(HEADS, logits, arrays["references"], arrays["texts"])
 
 

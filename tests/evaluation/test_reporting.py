@@ -152,11 +152,11 @@ def test_without_training_rows_the_report_says_how_to_give_them(tmp_path: Path) 
     assert "There is no linear baseline: the split 'train' cannot be read: train_dataset: there is no" in str(told)
     with pytest.raises(ValueError, match="train_dataset: there is no text column 'text'"):
         write_report(model, rows, tmp_path / "f", train_dataset=broken["train"], **options)
-    with pytest.raises(ValueError, match=r"train_dataset: the splits are \['test'\], and none is 'train'"):
+    with pytest.raises(ValueError, match=r"train_dataset: the splits are \['test'\], without one named 'train'"):
         write_report(model, rows, tmp_path / "f", train_dataset=DatasetDict(test=rows), **options)
     stream = rows.to_iterable_dataset()
     told = write_report(model, rows, tmp_path / "g", train_dataset=stream, **options)
-    assert "training rows that can be read again, and these are of the type IterableDataset" in str(told)
+    assert "training rows that can be read more than once, but these are of the type IterableDataset" in str(told)
 
 
 def test_of_many_rows_to_prepare_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_file_of_somebody_else_is_not_replaced(trainer: MultiHeadTrainer, tmp_
     (tmp_path / name).write_text("mine")
     done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path)
     assert done.returncode == 1
-    assert f"{tmp_path / name} exists: take another folder, or replace what is there (--overwrite)" in done.stderr
+    assert f"{tmp_path / name} exists: use another folder, or replace the existing files (--overwrite)" in done.stderr
     assert (tmp_path / name).read_text() == "mine"
     done = cli("report", trainer.args.output_dir, "rows.csv", "-o", tmp_path / name)
     assert (done.returncode, f"{tmp_path / name} is a file: give a folder" in done.stderr) == (1, True)
@@ -207,14 +207,14 @@ def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     assert json.loads(cli(*arguments, "--no-baseline").stdout)["baseline"] is None
     done = cli(*arguments, "--split", "dev")
     assert done.returncode == 1
-    assert "the parts are ['train', 'test']" in done.stderr
+    assert "the splits are ['train', 'test']" in done.stderr
     assert write_report(trainer, data, tmp_path / "called", n_resamples=5).rows == 20
 
 
 def test_a_report_in_the_folder_of_a_model_would_be_pushed(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     output = Path(trainer.args.output_dir)
     for folder in (output, output / "report", output / "a" / "_report"):
-        with pytest.raises(ValueError, match="would be pushed with it, texts and all"):
+        with pytest.raises(ValueError, match="would be pushed with it, including the texts"):
             write_report(trainer, tiny.table(4), folder)
     done = cli("report", output, "nothing.csv", "-o", output / "checkpoint-6" / "report")
     assert "nothing.csv" in done.stderr
@@ -245,9 +245,9 @@ def test_bad_calls(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
         write_report("model", rows, tmp_path, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="the dataset is empty"):
         write_report(trainer, rows.select([]), tmp_path)
-    with pytest.raises(ValueError, match=r"n_resamples 2\.5 gives no interval"):
+    with pytest.raises(ValueError, match=r"n_resamples 2\.5: give a whole number of 2 or more"):
         write_report(trainer, rows, tmp_path, n_resamples=2.5)
-    with pytest.raises(ValueError, match=r"the parts are \['a'\]: name one of them as split"):
+    with pytest.raises(ValueError, match=r"the splits are \['a'\]: choose one of them as split"):
         write_report(trainer, DatasetDict(a=rows), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -263,10 +263,10 @@ def test_history_of_saved_models(trainer: MultiHeadTrainer, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nowhere", "rows.csv", "-o", "out"], 1, "nowhere is no folder here"),
+        (["nowhere", "rows.csv", "-o", "out"], 1, "nowhere is not a local folder"),
         (["MODEL", "rows.csv", "-o", "out"], 1, "rows.csv"),
         (["MODEL", "DATA", "-o", "out", "--label-column", "colour=x"], 2, "there is no head 'colour'"),
-        (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the data set is labelled for any of the heads"),
+        (["MODEL", "TEXTS", "-o", "out"], 1, "no row of the dataset is labelled for any of the heads"),
         (["MODEL", "WRONG", "-o", "out"], 1, "'furious' is not one of the head's 2 labels"),
     ],
 )

@@ -124,9 +124,9 @@ def test_tables() -> None:
     wrong = (references["topic"][:, j] == 0) & chosen[:, j] & known[:, j]
     assert first["rows"] == (missed & wrong).sum() > 0
     assert list(pairs["rows"]) == sorted(pairs["rows"], reverse=True)
-    with pytest.raises(ValueError, match="head 'topic' is no single-label head"):
+    with pytest.raises(ValueError, match="head 'topic' is not a single-label head"):
         found.confusion_matrix("topic")
-    with pytest.raises(ValueError, match="head 'mood' is no multi-label head"):
+    with pytest.raises(ValueError, match="head 'mood' is not a multi-label head"):
         found.confused_labels("mood")
 
 

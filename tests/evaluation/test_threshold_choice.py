@@ -148,7 +148,7 @@ def test_without_positives_a_head_keeps_what_it_has(granularity: str, positives:
         assert found.thresholds == head.thresholds
         assert (found.choice, found.is_doubtful, found.common) == ("unchanged", True, None)
         assert found.reason == (
-            f"kept as they were: the number of positive labels is {positives}, and min_support is {min_support}"
+            f"kept as they were: the number of positive labels is {positives}, but min_support is {min_support}"
         )
         assert found.after == pytest.approx(found.before)
         assert found.fitted == pytest.approx(found.before)

@@ -88,7 +88,7 @@ def test_a_head_that_would_get_no_better_stays_as_it_is(
     for granularity in ("auto", "head", "label"):
         report = tune_thresholds(trainer, few, granularity=granularity)
         assert head.to_dict() == before
-        assert "topic: kept as they were: the number of positive labels is 1, and min_support is 10" in str(report)
+        assert "topic: kept as they were: the number of positive labels is 1, but min_support is 10" in str(report)
     assert len(caplog.records) == 3
     assert "head 'topic': kept as they were: the number of positive labels is 1" in caplog.text
     none = rows.map(lambda row: {"topic_labels": row["topic_labels"] and []})
@@ -174,7 +174,7 @@ def test_bad_input(tmp_path: Path) -> None:
             lambda: tune_thresholds(model, rows.remove_columns("topic_labels"), tokenizer=tokenizer),
         ),
         (
-            "head 'topic': no row of the dataset is labelled",
+            "head 'topic': no row of the dataset has a label",
             lambda: calibrate(model, rows.remove_columns("topic_labels"), heads=["topic"], tokenizer=tokenizer),
         ),
     ):

@@ -104,7 +104,7 @@ def test_the_table() -> None:
     many = [WordScore("a", 2 * number, 2 * number + 1, number / 100) for number in range(50)]
     table = str(made(text="a " * 50, words=many)).splitlines()
     assert len(table) == 3 + 20 + 1
-    assert table[-1] == "30 more words count for less"
+    assert table[-1] == "30 more words have lower scores"
 
 
 def test_html_holds_the_text_and_no_code() -> None:
@@ -185,8 +185,8 @@ def test_in_a_terminals_colours() -> None:
         ("", "topic", None, "occlusion", {}, r"there is no word to explain: the text is empty"),
         (" \n", "topic", None, "lime", {}, r"the text is empty"),
         (("", " "), "topic", None, "lime", {}, r"the text is empty"),
-        (None, "topic", None, "lime", {}, r"a text is a string, or a pair of strings; not NoneType"),
-        (["w1"], "topic", None, "lime", {}, r"a text is a string, or a pair of strings; not list"),
+        (None, "topic", None, "lime", {}, r"a text must be a string, or a pair of strings, not NoneType"),
+        (["w1"], "topic", None, "lime", {}, r"a text must be a string, or a pair of strings, not list"),
         ("w1", "topic", None, "lime", {"num_samples": 1}, r"num_samples 1: give a whole number above 1"),
         ("w1", "topic", None, "occlusion", {"window": 0}, r"window 0: give a whole number above 0"),
         ("w1", "topic", None, "occlusion", {"quantity": "logits"}, r"unknown quantity 'logits'. Did you mean 'logit'"),

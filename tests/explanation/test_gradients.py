@@ -120,7 +120,7 @@ def test_what_integrated_gradients_need() -> None:
     tokenizer = ByT5Tokenizer()
     for parameter in model.get_input_embeddings().parameters():
         parameter.data = torch.randn(400, 32)
-    with pytest.raises(ValueError, match=r"a ByT5Tokenizer does not tell it: use the tokenizer in its fast form, or"):
+    with pytest.raises(ValueError, match=r"which a ByT5Tokenizer does not provide: use a fast tokenizer, or"):
         explain(model, tokenizer, "één w1", "topic")
     for method in ("lime", "occlusion"):
         found = explain(model, tokenizer, "één w1", "topic", None, method)

@@ -108,9 +108,9 @@ def test_the_model_is_left_as_it_is() -> None:
         ("modo", None, [], r"predict_proba: the model has no head 'modo'.*Did you mean 'mood'"),
         ("mood", "angri", [], r"head 'mood' has no label 'angri'. Did you mean 'angry'\? Its labels: \['calm'"),
         ("mood", None, "w1", r"give a list of texts: \[text\]"),
-        ("mood", None, ["w1", None], r"text 1: a text is a string, or a pair of strings; not NoneType: None"),
-        ("mood", None, [("w1", "w2", "w3")], r"text 0: a text is a string, or a pair"),
-        ("mood", None, ["w1", ("w1", "w2")], r"some of these are texts and some are pairs"),
+        ("mood", None, ["w1", None], r"text 1: a text must be a string, or a pair of strings, not NoneType: None"),
+        ("mood", None, [("w1", "w2", "w3")], r"text 0: a text must be a string, or a pair"),
+        ("mood", None, ["w1", ("w1", "w2")], r"some of the inputs are texts and some are pairs"),
     ],
 )
 def test_refusals(head: str, label: str | None, texts: Any, message: str) -> None:
@@ -118,5 +118,5 @@ def test_refusals(head: str, label: str | None, texts: Any, message: str) -> Non
         predict_proba(model(), tiny.tokenizer(), head, label)(texts)
     with pytest.raises(ValueError, match="batch_size 0"):
         predict_proba(model(), tiny.tokenizer(), "mood", batch_size=0)(["w1"])
-    with pytest.raises(ValueError, match=r"is no multi-head model: give MultiHeadModel"):
+    with pytest.raises(ValueError, match=r"is not a multi-head model: give MultiHeadModel"):
         predict_proba(tiny.tokenizer(), tiny.tokenizer(), "mood")  # type: ignore[arg-type]

@@ -190,4 +190,4 @@ def test_a_tokenizer_without_places_says_so(caplog: pytest.LogCaptureFixture) ->
     assert reading.places is None
     assert reading.token_shares() == []
     assert reading.read() == [(0, 3), (4, 8), (9, 13)]
-    assert "ByT5Tokenizer does not tell which of its words were cut away" in caplog.text
+    assert "ByT5Tokenizer does not report which of its words were truncated" in caplog.text

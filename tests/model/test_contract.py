@@ -313,7 +313,7 @@ def test_labels_for_some_heads_and_errors_for_others() -> None:
     torch.testing.assert_close(output.loss, output.losses["mood"] / 2)
     with pytest.raises(ValueError, match=r"labels: the model has no head 'moods'.*'mood'"):
         model(**tiny.batch(), labels={"moods": tiny.labels()["mood"]})
-    with pytest.raises(ValueError, match=r"labels is a dict head → tensor.*'topic', 'mood'.*Tensor"):
+    with pytest.raises(ValueError, match=r"labels must be a dict head → tensor.*'topic', 'mood'.*Tensor"):
         model(**tiny.batch(), labels=tiny.labels()["mood"])
     with pytest.raises(ValueError, match=r"head 'topic': labels have shape \(3, 2\).*\(batch, 3\)"):
         model(**tiny.batch(), labels={"topic": torch.zeros(3, 2)})

@@ -102,7 +102,7 @@ def test_tokens_beyond_the_vocabulary_are_refused() -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.add_tokens(["unheard"])
     model = tiny.model()
-    message = r"token ids up to 64, and the encoder embeddings of 64 tokens.*resize_token_embeddings"
+    message = r"token ids up to 64, but the encoder has embeddings for only 64 tokens.*resize_token_embeddings"
     with pytest.raises(ValueError, match=message):
         MultiHeadPredictor(model, tokenizer)
     with pytest.raises(ValueError, match=message):

@@ -130,7 +130,7 @@ def test_rows_with_the_columns_of_the_training() -> None:
     )
     assert flat(predict(row)) == flat(predict({"text": "w1", "text_pair": "w2"}))
     with pytest.raises(
-        ValueError, match=r"the columns of the training \(\['question', 'answer'\]\); this one has \['question'\]"
+        ValueError, match=r"the columns used in training \(\['question', 'answer'\]\); this one has \['question'\]"
     ):
         predict({"question": "w1"})
 
@@ -144,7 +144,7 @@ def test_a_row_with_further_columns() -> None:
     rows = Dataset.from_dict({"text": TEXTS, "id": range(4)})
     assert predict(list(rows)) == predict(TEXTS)
     assert predict({"text": "w1", "text_pair": "w2", "id": 7}) == predict({"text": "w1", "text_pair": "w2"})
-    with pytest.raises(ValueError, match=r"columns of the training \(\['body'\]\); this one has \['text', 'id'\]"):
+    with pytest.raises(ValueError, match=r"columns used in training \(\['body'\]\); this one has \['text', 'id'\]"):
         pipe(text_columns=["body"])({"text": "w1", "id": 7})
 
 
@@ -166,7 +166,7 @@ def test_no_text_at_all() -> None:
 )
 def test_several_texts_that_are_no_list(texts: Any) -> None:
     name = type(texts).__name__
-    with pytest.raises(ValueError, match=rf"give list\(texts\) in place of this {name}: [^\n]{{10,60}}…?$"):
+    with pytest.raises(ValueError, match=rf"list\(texts\) instead of this {name}: [^\n]{{10,60}}…?$"):
         pipe()(texts)
     if name != "list_iterator":
         assert pipe()(list(texts)) == pipe()(TEXTS * 20)
@@ -199,7 +199,7 @@ def test_a_data_frame_without_the_column(library: Any) -> None:
             ValueError, match=r"the data frame has no column 'text'. Did you mean 'txt'\? Its columns are"
         ):
             predict(frame)
-    with pytest.raises(ValueError, match=r"text 1: a text is a string.*not dict: \{'text': None\}"):
+    with pytest.raises(ValueError, match=r"text 1: a text must be a string.*not dict: \{'text': None\}"):
         MultiHeadPredictor(tiny.model(), tiny.tokenizer()).predict(
             library.DataFrame({"text": ["w1", None]}, **({"dtype": object} if library is pd else {}))
         )
@@ -253,11 +253,11 @@ def test_a_text_longer_than_the_encoder_is_cut() -> None:
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        (None, {}, r"a text is a string.*NoneType"),
-        (3, {}, r"a text is a string.*int: 3"),
-        ({"text_pair": "w1"}, {}, r"a text as a dict has the keys 'text' and 'text_pair'"),
+        (None, {}, r"a text must be a string.*NoneType"),
+        (3, {}, r"a text must be a string.*int: 3"),
+        ({"text_pair": "w1"}, {}, r"a text given as a dict must have the keys 'text' and 'text_pair'"),
         ({"text": "w1", "text_pairs": "w2"}, {}, r"this one has \['text', 'text_pairs'\]"),
-        ({"text": "w1", "text_pair": None}, {}, r"a text is a string"),
+        ({"text": "w1", "text_pair": None}, {}, r"a text must be a string"),
         ("w1", {"heads": ["moods"]}, r"heads: the model has no head 'moods'.*'mood'"),
         ("w1", {"threshold": 2.0}, r"head 'topic': threshold 2.0"),
         ("w1", {"threshold": {"tpic": 0.3}}, r"threshold: the model has no head 'tpic'.*'topic'"),

@@ -171,7 +171,7 @@ def test_saving_leaves_the_configuration_as_it_is(tmp_path: Path) -> None:
 
 def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"is a multi-head model already: MultiHeadModel.from_pretrained"):
+    with pytest.raises(ValueError, match=r"is already a multi-head model: use MultiHeadModel.from_pretrained"):
         MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
 
 

@@ -88,7 +88,7 @@ def test_a_pooling_that_is_not_there_is_said_once(
     folder = save(tmp_path, {"1_Pooling/config.json": pooling})
     assert config_of(folder).pooling == "cls"
     (said,) = warnings(logged)
-    assert f"pooled with {shown}, which is not among the poolings here: pooling='cls' is used" in said
+    assert f"pooled with {shown}, which is not supported here: pooling='cls' is used" in said
     logged.clear()
     assert config_of(folder, pooling="mean").pooling == "mean"
     assert warnings(logged) == []
@@ -132,7 +132,7 @@ def test_only_a_certain_prompt_becomes_the_prefix(
     files = {"config_sentence_transformers.json": {"prompts": prompts, "default_prompt_name": default}}
     folder = save(tmp_path, {**files, "1_Pooling/config.json": MEAN})
     assert config_of(folder).text_prefix == expected
-    named = "none of its prompts is taken; set text_prefix to use one: {'query': 'find: '}" in logged.text
+    named = "none of its prompts is used; set text_prefix to use one: {'query': 'find: '}" in logged.text
     assert named == (expected is None and isinstance(prompts, dict) and "query" in prompts)
     assert config_of(folder, text_prefix="own: ").text_prefix == "own: "
     assert config_of(folder, text_prefix=None).text_prefix is None
@@ -143,7 +143,7 @@ def test_further_modules_are_left_out_with_one_warning(tmp_path: Path, logged: p
     folder = save(tmp_path, {"1_Pooling/config.json": MEAN}, modules)
     assert config_of(folder).pooling == "mean"
     (said,) = warnings(logged)
-    assert "left out, and the heads stand on the vectors without them: Dense (2_Dense)" in said
+    assert "ignored, and the heads use the vectors without them: Dense (2_Dense)" in said
 
 
 def test_an_encoder_without_such_files_is_read_as_before(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
@@ -160,10 +160,10 @@ def test_an_encoder_without_such_files_is_read_as_before(tmp_path: Path, logged:
     ("name", "content", "pooling", "problem"),
     [
         ("modules.json", "[{", "cls", "modules.json cannot be read and is ignored: Expecting"),
-        ("modules.json", {"type": "x"}, "cls", "it holds a dict, and a list was expected"),
+        ("modules.json", {"type": "x"}, "cls", "it holds a dict, but a list was expected"),
         ("modules.json", [{"path": ""}], "cls", "modules.json is ignored: no 'type' and 'path' in {'path': ''}"),
         ("1_Pooling/config.json", "", "cls", "1_Pooling/config.json cannot be read and is ignored"),
-        ("sentence_bert_config.json", "[]", "mean", "it holds a list, and a dict was expected"),
+        ("sentence_bert_config.json", "[]", "mean", "it holds a list, but a dict was expected"),
         ("config_sentence_transformers.json", '{"prompts"', "mean", "config_sentence_transformers.json cannot be read"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_head_is_removed_and_renamed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"head 'channel': the model has a head of this name already"):
         model.rename_head("subject of the text", "channel")
     model.remove_head("subject of the text")
-    with pytest.raises(ValueError, match=r"head 'channel' is the only one"):
+    with pytest.raises(ValueError, match=r"head 'channel' is the only head"):
         model.remove_head("channel")
 
 
@@ -123,14 +123,14 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
     same_weights = tiny.model(heads={"new": CHANNEL})
     same_weights.config.encoder.hidden_dropout_prob = 0.3  # is for training: the vectors are the same
     same_weights.config.encoder.layer_norm_eps = 0.5
-    with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 here"):
+    with pytest.raises(ValueError, match=r"another encoder: layer_norm_eps is 0.5 there and 1e-12 in this model"):
         model.load_heads(same_weights)
     same_weights.config.encoder.layer_norm_eps = 1e-12
     model.load_heads(same_weights, verify=True)
     model.remove_head("new")
-    with pytest.raises(ValueError, match=r"has text_prefix='query: ', and this model None"):
+    with pytest.raises(ValueError, match=r"has text_prefix='query: ', but this model has None"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, text_prefix="query: "))
-    with pytest.raises(ValueError, match=r"has pooling='mean', and this model 'cls'"):
+    with pytest.raises(ValueError, match=r"has pooling='mean', but this model has 'cls'"):
         model.load_heads(tiny.model(heads={"new": CHANNEL}, pooling="mean"))
     assert list(model.config.heads) == ["topic", "mood", "channel"]
 
@@ -185,7 +185,7 @@ def test_a_verification_that_fails_leaves_the_model(monkeypatch: pytest.MonkeyPa
 def test_sources_without_heads_to_load(tmp_path: Path) -> None:
     model = tiny.model()
     nowhere = tmp_path / "nothere"
-    with pytest.raises(ValueError, match=r"nothere is no folder here, and cannot be had from the Hub: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"nothere is not a local folder, and cannot be loaded from the Hub: [^\n]*$"):
         model.load_heads(nowhere)
     tiny.model().config.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match=r"bare cannot be loaded: [^\n]*model.safetensors[^\n]*$"):
@@ -199,7 +199,7 @@ def test_sources_without_heads_to_load(tmp_path: Path) -> None:
 def test_an_encoder_that_is_rounded(tmp_path: Path) -> None:
     other = tiny.model(heads={"new": CHANNEL})
     other.half().save_pretrained(tmp_path)
-    message = r"the same encoder but for rounding, one of the two in float16: .*from_pretrained\(…, dtype='float16'\)"
+    message = r"the same encoder except for rounding, as one of the two is in float16: .*from_pretrained\(…, dtype='float16'\)"
     with pytest.raises(ValueError, match=message):
         tiny.model().load_heads(tmp_path)
     with pytest.raises(ValueError, match=r"another encoder: embeddings.* differs.*fine-tuned"):

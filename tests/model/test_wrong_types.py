@@ -73,8 +73,8 @@ def test_a_setting_of_a_head(head: int, name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text_prefix": 5}, r"text_prefix 5: give a text, and not a int"),
-        ({"text_columns": "ab"}, r"text_columns 'ab': give a list, each of it a text"),
+        ({"text_prefix": 5}, r"text_prefix 5: give a string, not a int"),
+        ({"text_columns": "ab"}, r"text_columns 'ab': give a list in which each item is a string"),
         ({"format_version": "9"}, r"format_version '9': give a whole number"),
         ({"return_dict": 1}, r"return_dict 1: give True or False"),
     ],
@@ -86,7 +86,7 @@ def test_the_message_says_what_was_expected(settings: dict[str, Any], message: s
 
 def test_the_message_names_the_head() -> None:
     heads = [{**SAVED["heads"][0], "loss": ["x"]}]
-    with pytest.raises(ValueError, match=r"head 'topic': loss \['x'\]: give a text, and not a list"):
+    with pytest.raises(ValueError, match=r"head 'topic': loss \['x'\]: give a string, not a list"):
         MultiHeadConfig.from_dict({**SAVED, "heads": heads})
     with pytest.raises(ValueError, match=r"head 'topic': loss_weight 10 \*\* 400: give a number"):
         MultiHeadConfig.from_dict({**SAVED, "heads": [{**SAVED["heads"][0], "loss_weight": 10**400}]})

@@ -143,7 +143,7 @@ def test_a_graph_that_says_something_else_is_not_used(
     with caplog.at_level("WARNING"):
         check_equal(graph.logits(texts(5)), exact.logits(texts(5)))
     assert graph.backend == "torch"
-    assert "openvino cannot be used for this model, so PyTorch predicts: head 'topic': its logits differ" in caplog.text
+    assert "openvino cannot be used for this model, so PyTorch is used: head 'topic': its logits differ" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(
@@ -154,7 +154,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     with caplog.at_level("WARNING"):
         own.logits(texts(5))
     assert own.backend == "openvino"
-    assert f"The graph is not kept for the next time: {empty_cache} cannot be written" in caplog.text
+    assert f"The graph is not cached: {empty_cache} cannot be written" in caplog.text
 
 
 def test_a_model_that_cannot_be_exported_is_predicted_by_pytorch(
@@ -169,7 +169,7 @@ def test_a_model_that_cannot_be_exported_is_predicted_by_pytorch(
         own.logits(texts(5))
         own.logits(texts(9))
     assert own.backend == "torch"
-    said = "openvino cannot be used for this model, so PyTorch predicts (backend='torch'): NotImplementedError: no such"
+    said = "openvino cannot be used for this model, so PyTorch is used (backend='torch'): NotImplementedError: no such"
     assert caplog.text.count(said) == 1
 
 
@@ -190,8 +190,8 @@ def test_bad_input() -> None:
     model, tokenizer = tiny.model(heads=HEADS), tiny.tokenizer()
     for settings, message in (
         ({"backend": "openvyno"}, r"Unknown backend 'openvyno'\. Did you mean 'openvino'.* Use one of: auto, torch"),
-        ({"backend": "openvino", "device": "meta"}, "computes on a CPU, and the device is meta: use backend='torch'"),
-        ({"precision": "int8"}, "needs a graph that was quantized with texts of yours: multihead-hf export MODEL"),
+        ({"backend": "openvino", "device": "meta"}, "computes on a CPU, but the device is meta: use backend='torch'"),
+        ({"precision": "int8"}, "needs a graph that was quantized with your texts: multihead-hf export MODEL"),
         ({"precision": "bf16", "backend": "onnx"}, "ONNX Runtime has no bfloat16 on a CPU"),
     ):
         with pytest.raises(ValueError, match=message):

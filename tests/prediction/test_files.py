@@ -186,8 +186,8 @@ def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: 
     errors = [json.loads(line) for line in Path(report.errors).read_text().splitlines()]
     assert [each["row"] for each in errors] == bad
     reasons = {each["row"]: each["error"] for each in errors}
-    assert reasons[3] == "column 'text' is None, and a text is expected"
-    assert "no JSON" in reasons[10]
+    assert reasons[3] == "column 'text' is None, but a text is expected"
+    assert "not valid JSON" in reasons[10]
     assert reasons[12] == "there is no column 'text'"
     assert "UTF-8" in reasons[20] or "utf-8" in reasons[20]
     assert reasons[30] == "a JSON object is expected, not [1, 2]"
@@ -348,7 +348,7 @@ def test_odd_rows_and_odd_files(saved: Path, tmp_path: Path) -> None:
     # what an earlier run wrote is not read
     again = predict_files(predictor(saved), str(tmp_path / "*.jsonl"), tmp_path / "out.parquet", overwrite=True)
     assert again.bad_rows == 3
-    with pytest.raises(ValueError, match="holds no row"):
+    with pytest.raises(ValueError, match="has no rows"):
         predict_files(predictor(saved), str(tmp_path / "b.jsonl"), tmp_path / "x.csv")
     (tmp_path / "header.csv").write_text("id,text\n")
     for suffix in ("csv", "jsonl", "parquet"):
@@ -375,7 +375,7 @@ def test_an_input_that_a_glob_reads_is_not_replaced(saved: Path, tmp_path: Path)
     paths = [written(ROWS[begin : begin + 5], tmp_path / f"{begin}.jsonl") for begin in (0, 5)]
     before = paths[1].read_bytes()
     for source in (str(tmp_path / "*.jsonl"), str(tmp_path)):
-        with pytest.raises(ValueError, match=r"5.jsonl is one of the input's files, and of no earlier run"):
+        with pytest.raises(ValueError, match=r"5.jsonl is one of the input files, not the output of an earlier run"):
             predict_files(predictor(saved), source, paths[1], overwrite=True)
     assert paths[1].read_bytes() == before
 
@@ -410,7 +410,9 @@ def test_many_bad_lines_before_the_first_good_one(saved: Path, tmp_path: Path) -
     report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.jsonl")
     assert (report.rows, report.bad_rows) == (1, 1100)
     (tmp_path / "rows.jsonl").write_text("oops\n" * 1100)
-    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: no JSON: .*one JSON object on each line is expected"):
+    with pytest.raises(
+        ValueError, match=r"rows\.jsonl, line 1: not valid JSON: .*one JSON object on each line is expected"
+    ):
         predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "none.jsonl")
 
 
@@ -428,7 +430,7 @@ def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
         predict_files(stop_after(predictor(saved), 2), source, out)
     other = predictor(saved)
     other.tokenizer.add_tokens(["w99"])
-    with pytest.raises(ValueError, match="is of a run with another model"):
+    with pytest.raises(ValueError, match="belongs to a run with another model"):
         predict_files(other, source, out, resume=True)
 
 
@@ -460,7 +462,7 @@ def test_what_the_report_counts(saved: Path, tmp_path: Path) -> None:
     report = predict_files(own, source, tmp_path / "out.csv")
     assert (report.texts, report.cut, report.precision) == (2, 1, "fp32")
     assert own.chosen is None  # too few to measure: the next file may have more
-    assert "1 of 2 texts are longer than the model reads, and were cut" in str(report)
+    assert "1 of 2 texts are longer than the model reads, and were truncated" in str(report)
 
 
 class Stopped(Exception):
@@ -488,9 +490,9 @@ def test_a_run_that_was_ended_goes_on(saved: Path, tmp_path: Path, suffix: str) 
         predict_files(stop_after(predictor(saved), 3), source, out)
     assert not out.exists()
     assert len(list((tmp_path / f"out{suffix}.parts").glob("part-*"))) == 3
-    with pytest.raises(ValueError, match="was left by an earlier run: --resume goes on with it, --overwrite drops it"):
+    with pytest.raises(ValueError, match="was left by an earlier run: --resume continues it, --overwrite deletes it"):
         predict_files(predictor(saved), source, out)
-    with pytest.raises(ValueError, match="is of a run with another heads, columns: run it as it was"):
+    with pytest.raises(ValueError, match="belongs to a run with another heads, columns: repeat that run's settings"):
         predict_files(predictor(saved, heads=["mood"]), source, out, resume=True)
     with pytest.raises(Stopped):
         predict_files(stop_after(predictor(saved), 2), source, out, resume=True)
@@ -537,7 +539,9 @@ def test_a_data_set_on_the_hub_that_has_changed_is_not_gone_on_with(saved: Path,
         assert_predictions(pq.read_table(tmp_path / "whole.parquet").to_pylist(), saved)
         hub.add_dataset("org/rows", {"train": ROWS[::-1]})
         done = run("go on")
-    assert "out.parquet.parts is of a run with another input: run it as it was" in done.stderr, done.stderr[-3000:]
+    assert "out.parquet.parts belongs to a run with another input: repeat that run's settings" in done.stderr, (
+        done.stderr[-3000:]
+    )
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -591,7 +595,7 @@ def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         OSError,
-        match=r"No space left.*part-00000003\.\w+\.unfinished\.jsonl'; .*out\.csv\.parts holds .* --resume goes on",
+        match=r"No space left.*part-00000003\.\w+\.unfinished\.jsonl'; .*out\.csv\.parts holds .* --resume continues",
     ):
         predict_files(predictor(saved), source, out)
     monkeypatch.undo()
@@ -621,7 +625,10 @@ def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, s
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", FULL, str(saved), str(tmp_path), suffix, "20000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert re.search(rf"File too large.*out{suffix}'; .*parts holds what is done: --resume goes on", done.stderr)
+    assert re.search(
+        rf"File too large.*out{suffix}'; .*parts holds the predictions made so far: --resume continues from them",
+        done.stderr,
+    )
     assert not (tmp_path / f"out{suffix}").exists()
     assert predict_files(
         predictor(saved), str(tmp_path / "rows.parquet"), tmp_path / f"out{suffix}", resume=True
@@ -643,9 +650,9 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"rows\.csv is the input", output="rows.csv")
     refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
     refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
-    refused(r"a\.json holds no row", given=str(_empty(tmp_path / "a.json")))
-    refused(r"empty\.csv holds no row", given=str(_empty(tmp_path / "empty.csv")))
-    refused(r"empty\.jsonl holds no row", given=str(_empty(tmp_path / "empty.jsonl")))
+    refused(r"a\.json has no rows", given=str(_empty(tmp_path / "a.json")))
+    refused(r"empty\.csv has no rows", given=str(_empty(tmp_path / "empty.csv")))
+    refused(r"empty\.jsonl has no rows", given=str(_empty(tmp_path / "empty.jsonl")))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     refused(r"torn\.parquet cannot be read", given=str(tmp_path / "torn.parquet"))
     refused("the label 'roads' holds 'oa', which joins labels", sep="oa")
@@ -653,7 +660,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"two columns called 'predicted_mood'.*--keep.*--prefix", given=labelled)
     refused("threshold: the model has no head 'topics'", threshold={"topics": 0.4})
     refused("top_k 0", top_k=0)
-    refused("are for data sets on the Hub", split="test")
+    refused("are for datasets on the Hub", split="test")
     refused("delimiter '::': one character is expected", delimiter="::")
     (tmp_path / "folder.csv").mkdir()
     refused("folder.csv is a folder", output="folder.csv", overwrite=True)
@@ -661,7 +668,7 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     written([{"text": "a", "n": 1}], tmp_path / "other.csv")
     refused("has other columns than", given=[source, str(tmp_path / "other.csv")])
     written(ROWS, tmp_path / "tabs.tsv").rename(tmp_path / "tabs.csv")
-    refused(r"say --delimiter '\\t'", given=str(tmp_path / "tabs.csv"))
+    refused(r"give --delimiter '\\t'", given=str(tmp_path / "tabs.csv"))
     assert predict_files(own, str(tmp_path / "tabs.csv"), tmp_path / "t.csv", delimiter="\\t").rows == 50
     predict_files(own, source, tmp_path / "there.csv")
     refused("exists already: give another output, or --overwrite", output="there.csv")
@@ -740,7 +747,7 @@ def test_a_run_that_has_ended_is_not_done_again(saved: Path, tmp_path: Path) -> 
     again = predict_files(predictor(saved), source, out, resume=True)
     assert (again.rows, again.resumed, again.texts) == (first.rows, 50, 0)
     assert out.stat().st_mtime_ns == before.st_mtime_ns
-    with pytest.raises(ValueError, match=r"is of a run with another top_k"):
+    with pytest.raises(ValueError, match=r"belongs to a run with another top_k"):
         predict_files(predictor(saved), source, out, resume=True, top_k=1)
     out.write_text(out.read_text() + "{}\n")
     with pytest.raises(ValueError, match=r"exists already"):

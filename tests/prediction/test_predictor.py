@@ -199,12 +199,12 @@ def test_bf16_runs_in_bf16() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match=r"text 1: a text is a string.*not int: 5"):
+    with pytest.raises(ValueError, match=r"text 1: a text must be a string.*not int: 5"):
         predictor().predict(["w1", 5])
     with pytest.raises(ValueError, match=r"give a list of texts: \[text\]"):
         predictor().predict("w1 w2")
     assert predictor(heads="mood").heads == ["mood"]
-    with pytest.raises(ValueError, match="text 1: single texts and pairs are predicted apart"):
+    with pytest.raises(ValueError, match="text 1: predict single texts and pairs separately"):
         predictor().predict(["w1", {"text": "w1", "text_pair": "w2"}])
     with pytest.raises(ValueError, match=r"heads: the model has no head 'moot'\. Did you mean 'mood'"):
         predictor(heads=["moot"])
@@ -222,7 +222,7 @@ def test_bad_input() -> None:
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("foo", "no device is called 'foo': give cpu, cuda or cuda:1"),
+        ("foo", "unknown device 'foo': give cpu, cuda or cuda:1"),
         ("cuda:77", r"the device 'cuda:77' cannot be used here \(.+\): give cpu, or leave it out$"),
     ],
 )

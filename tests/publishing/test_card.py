@@ -105,7 +105,7 @@ def test_text_says_all_that_is_known() -> None:
     text = model_card(config(max_length=128, truncation="head+tail"), full())
     for part in (
         "| `f1_micro` | 0.750 | 0.700 to 0.800 |",
-        "On test, 1,234 rows; intervals hold 95 % of bootstrap samples",
+        "On test, 1,234 rows; intervals are 95 % bootstrap confidence intervals",
         "| roads | 5,000 | 0.300 |",
         r"| &lt;b&gt;waste&lt;/b&gt; \| noise | 3 | 0.500 |",
         r"| \_under\_ | 0 | 0.700 |",
@@ -113,7 +113,7 @@ def test_text_says_all_that_is_known() -> None:
         "| `learning_rate` | 8e-05 |",
         "![F1 of mood](assets/mood.png)",
         "Not for decisions about people.",
-        "longer than 128 tokens only their beginning and end is read",
+        "longer than 128 tokens are truncated to their beginning and end",
         r"topic\|1: fewer than 10 training rows for &lt;b&gt;waste&lt;/b&gt; \| noise, \_under\_",
         'predict("Het \\"afval\\" ligt er nog")',
         "max_length=128",
@@ -168,7 +168,7 @@ def test_nothing_is_invented() -> None:
     assert "None" not in text
     assert "No evaluation is recorded." in text
     assert "thresholds were not tuned" in text
-    assert "Probabilities were not calibrated" in text
+    assert "Probabilities are not calibrated" in text
 
 
 def test_pure_and_deterministic() -> None:
@@ -181,7 +181,7 @@ def test_pure_and_deterministic() -> None:
 def test_stale_figures_are_said_to_be() -> None:
     facts = full()
     facts.evaluations[0]["stale"] = True
-    assert "were changed after the figures above" in model_card(config(), facts)
+    assert "were changed after the metrics above" in model_card(config(), facts)
 
 
 def test_figures_that_are_none_are_refused() -> None:
@@ -216,25 +216,25 @@ def test_facts_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pictures": [{"path": "javascript:alert(1)", "title": "x", "alt": "x"}]}, "is no picture in assets/"),
-        ({"pictures": [{"path": "assets/../../etc/passwd.png", "title": "x", "alt": "x"}]}, "is no picture"),
+        ({"pictures": [{"path": "javascript:alert(1)", "title": "x", "alt": "x"}]}, "is not a picture in assets/"),
+        ({"pictures": [{"path": "assets/../../etc/passwd.png", "title": "x", "alt": "x"}]}, "is not a picture"),
         ({"pictures": [{"path": "assets/a.png"}]}, "pictures, title is None"),
-        ({"pictures": ["assets/a.png"]}, "is 'assets/a.png', and not a dict"),
-        ({"base_model": "x)](javascript:alert(1)"}, "which is no repository on the Hub"),
-        ({"datasets": ["me/rows](http://evil)"]}, "which is no repository on the Hub"),
+        ({"pictures": ["assets/a.png"]}, "is 'assets/a.png', not a dict"),
+        ({"base_model": "x)](javascript:alert(1)"}, "which is not a valid repository name on the Hub"),
+        ({"datasets": ["me/rows](http://evil)"]}, "which is not a valid repository name on the Hub"),
         ({"datasets": [5]}, "give texts"),
         ({"language": "nl"}, "language is 'nl'"),
         ({"license": 5}, "license is 5"),
         ({"model_id": ["me/x"]}, "model_id is"),
         ({"versions": {"torch": None}}, "versions, torch is None"),
-        ({"evaluations": [5]}, "evaluations is 5, and not a dict"),
+        ({"evaluations": [5]}, "evaluations is 5, not a dict"),
         ({"evaluations": [{"metrics": {"mood_f1": "high"}}]}, "metrics, mood_f1 is 'high'"),
-        ({"evaluations": [{}]}, "metrics is None, and not a dict"),
-        ({"evaluations": [{"metrics": {}, "intervals": {"mood": {"f1": [1]}}}]}, "and not two numbers"),
-        ({"evaluations": [{"metrics": {}, "baseline": {"mood": {"rows": 1}}}]}, "mood is None, and not a dict"),
+        ({"evaluations": [{}]}, "metrics is None, not a dict"),
+        ({"evaluations": [{"metrics": {}, "intervals": {"mood": {"f1": [1]}}}]}, "not two numbers"),
+        ({"evaluations": [{"metrics": {}, "baseline": {"mood": {"rows": 1}}}]}, "mood is None, not a dict"),
         ({"training": {"labels": {"mood": [1, 2]}}}, "mood is"),
-        ({"training": {"rows": "many"}}, "rows is 'many', and not a number"),
-        ({"training": {"hyperparameters": {"` [x](y) `": 1}}}, "is no setting"),
+        ({"training": {"rows": "many"}}, "rows is 'many', not a number"),
+        ({"training": {"hyperparameters": {"` [x](y) `": 1}}}, "is not the name of a setting"),
     ],
 )
 def test_facts_that_somebody_changed_never_reach_a_card(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -96,7 +96,7 @@ def test_wimbert_never_falls_back_to_the_usual_thresholds(tmp_path: Path, key: s
         state.pop(key)
         torch.save(state, folder / "dual_head_state.pt")
     head = key.removesuffix("_tau_logit")
-    with pytest.raises(ValueError, match=rf"head '{head}' of .*: use_thresholds is set, and {key} is no tensor"):
+    with pytest.raises(ValueError, match=rf"head '{head}' of .*: use_thresholds is set, but {key} is not a tensor"):
         convert_wimbert(folder)
 
 
@@ -159,7 +159,7 @@ def test_ggu_labels_as_they_are_typed(tmp_path: Path) -> None:
     for given in ('GGU=["a",', "GGU=[a,b]"):
         done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / "new", "--labels", given)
         assert (done.returncode, "--labels" in done.stderr) == (2, True)
-        with pytest.raises(BadParameter, match=r"is no JSON list of labels: Expecting value"):
+        with pytest.raises(BadParameter, match=r"is not a JSON list of labels: Expecting value"):
             label_names([given])
 
 
@@ -316,7 +316,9 @@ def test_ggu_that_is_something_else(tmp_path: Path) -> None:
     layers = {"heads.GGU.0.weight": torch.zeros(32, 32), "heads.GGU.0.bias": torch.zeros(32)}
     with pytest.raises(ValueError, match=r"head 'GGU' of .* has several layers"):
         convert_ggu_of(tmp_path, {**state, **layers}, labels)
-    with pytest.raises(ValueError, match=r"holds what is neither a head nor the encoder's: .*norm\.weight"):
+    with pytest.raises(
+        ValueError, match=r"has weights that belong neither to a head nor to the encoder: .*norm\.weight"
+    ):
         convert_ggu_of(tmp_path, {**state, "norm.weight": torch.zeros(3)}, labels)
     key = next(key for key in state if "attention" in key)
     with pytest.raises(ValueError, match="lacks weights of the encoder"):
@@ -327,7 +329,7 @@ def test_ggu_that_is_something_else(tmp_path: Path) -> None:
 
 def test_an_encoder_alone_is_no_classifier(tmp_path: Path) -> None:
     tiny.save_encoder(tmp_path, "bert")
-    with pytest.raises(ValueError, match="is no trained classifier: it lacks"):
+    with pytest.raises(ValueError, match="is not a trained classifier: it lacks"):
         convert_sequence_classification(tmp_path, "x")
 
 
@@ -336,7 +338,7 @@ def test_the_old_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = cli("convert", "wimbert", folder, "-o", folder, "--overwrite")
     assert done.returncode == 1
-    assert "itself, or in or above it" in done.stderr
+    assert "itself, or inside or above it" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     done = cli("convert", "wimbert", folder, "-o", tmp_path / "new", "--pooling", "mean")
     assert done.returncode == 2
@@ -351,10 +353,10 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
         convert_wimbert(folder)
     folder = wimbert(tmp_path / "b")
     (folder / "label_names.json").write_text(json.dumps({**LABELS, "onderwerp": ["one"]}))
-    with pytest.raises(ValueError, match=r"head 'onderwerp' of .* has 3 labels, and there are 1 names"):
+    with pytest.raises(ValueError, match=r"head 'onderwerp' of .* has 3 labels, but there are 1 names"):
         convert_wimbert(folder)
     (folder / "label_names.json").write_text("[")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         convert_wimbert(folder)
     state = torch.load(wimbert(tmp_path / "c") / "dual_head_state.pt", weights_only=True)
     state["beleving_head_state"]["0.weight"] = torch.zeros(7, 5)
@@ -364,12 +366,12 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
     labels = ggu(tmp_path / "d")
     with pytest.raises(
         ValueError,
-        match=r"head 'sentiment' of .* has 3 labels, whose names are not known .*--labels sentiment=LABEL1,LABEL2,LABEL3",
+        match=r"head 'sentiment' of .* has 3 labels, whose names are unknown .*--labels sentiment=LABEL1,LABEL2,LABEL3",
     ):
         convert_ggu(tmp_path / "d", {"GGU": labels["GGU"]})
-    with pytest.raises(ValueError, match=r"labels for \['x'\]"):
+    with pytest.raises(ValueError, match=r"labels were given for \['x'\]"):
         convert_ggu(tmp_path / "d", {**labels, "x": ["a"]})
-    with pytest.raises(ValueError, match="holds no encoder"):
+    with pytest.raises(ValueError, match="has no encoder"):
         convert_ggu(tmp_path, labels)
     for content in (b"", b"hello world", b"\x00\x01\x02"):
         (tmp_path / "d" / "model.pth").write_bytes(content)
@@ -377,10 +379,10 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
             convert_ggu(tmp_path / "d", labels)
     state["onderwerp_tau_logit"] = 0.5
     torch.save(state, tmp_path / "c" / "dual_head_state.pt")
-    with pytest.raises(ValueError, match="onderwerp_tau_logit is no tensor of 3 thresholds"):
+    with pytest.raises(ValueError, match="onderwerp_tau_logit is not a tensor of 3 thresholds"):
         convert_wimbert(tmp_path / "c")
     tiny.save_encoder(tmp_path / "e", "modernbert")
-    with pytest.raises(ValueError, match="the classifier of a 'modernbert' is none that our heads can be"):
+    with pytest.raises(ValueError, match="the classifier of a 'modernbert' cannot be converted to a head"):
         convert_sequence_classification(tmp_path / "e", "x")
 
 
@@ -391,5 +393,5 @@ def test_the_old_checkpoint_is_never_written_into(tmp_path: Path, place: str) ->
     given = [flag for name, names in labels.items() for flag in ("--labels", f"{name}={','.join(names)}")]
     done = cli("convert", "ggu", tmp_path / "old", "-o", tmp_path / place, "--overwrite", *given)
     assert done.returncode == 1
-    assert "itself, or in or above it: take another folder" in done.stderr
+    assert "itself, or inside or above it: use another folder" in done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()} == before

@@ -372,8 +372,8 @@ def check_predictions(model: MultiHeadModel, folder: Path, report: Any) -> None:
         difference = (own.probabilities - exact[name].probabilities).abs()
         assert 0 < float(difference.mean()) < 0.1
     for settings, message in (
-        ({"precision": "fp32"}, "holds a graph in int8, and not in 'fp32'"),
-        ({"backend": "torch"}, f"holds a graph for {report.format}, and not for 'torch'"),
+        ({"precision": "fp32"}, "holds a graph in int8, not in 'fp32'"),
+        ({"backend": "torch"}, f"holds a graph for {report.format}, not for 'torch'"),
     ):
         with pytest.raises(ValueError, match=message):
             MultiHeadPredictor.from_pretrained(str(folder), **settings)
@@ -382,7 +382,10 @@ def check_predictions(model: MultiHeadModel, folder: Path, report: Any) -> None:
 def test_calibration_is_checked(quick: None, tmp_path: Path) -> None:
     model, tokenizer = made(), tokenizer_of()
     for options, message in (
-        ({"format": "openvino", "quantize": "int8"}, r"needs calibration: some hundred texts .*--calibration rows.csv"),
+        (
+            {"format": "openvino", "quantize": "int8"},
+            r"needs calibration: a few hundred texts .*--calibration rows.csv",
+        ),
         ({"calibration": TEXTS}, r"calibration is for int8: give quantize='int8'"),
         ({"calibration": [], "quantize": "int8"}, "calibration has no rows"),
         ({"calibration": [{"txet": "w1"}], "quantize": "int8"}, "calibration row 0: .*'text'"),
@@ -426,7 +429,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.Mo
         export_model(model, tokenizer, tmp_path / "x", "openvino", "int8")
     with pytest.raises(ValueError, match="a CanineTokenizer is written in Python and has no tokenizer"):
         export_model(model, CanineTokenizer(), tmp_path / "x")
-    with pytest.raises(ValueError, match="a Linear is no multi-head model"):
+    with pytest.raises(ValueError, match="a Linear is not a multi-head model"):
         export_model(torch.nn.Linear(2, 2), tokenizer, tmp_path / "x")
     with pytest.raises(ValueError, match=r"a 'canine' encoder cannot be exported to onnx: \w+: .*static shape"):
         export_model(tiny.model("canine"), tokenizer, tmp_path / "x")
@@ -443,13 +446,13 @@ def test_a_tokenizer_that_does_more_than_its_file_is_refused(quick: None, tmp_pa
 
     tokenizer = tokenizer_of()
     tokenizer.__class__ = Saying
-    with pytest.raises(ValueError, match=r"tokenizer\.json alone makes other tokens of 'Het grof"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json alone tokenizes 'Het grof"):
         export_model(made(), tokenizer, tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tokenizer_that_splits_special_tokens_is_refused(quick: None, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"tokenizer\.json alone makes other tokens of 'A text may hold \[UNK\] and"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json alone tokenizes 'A text may hold \[UNK\] and"):
         export_model(made(), tokenizer_of(split_special_tokens=True), tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 

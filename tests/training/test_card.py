@@ -106,7 +106,7 @@ def test_several_evaluation_sets(tmp_path: Path) -> None:
 def test_figures_from_before_a_change_are_said_to_be(tmp_path: Path, change: Any) -> None:
     trainer = trained(tmp_path)
     trainer.save_model()
-    warning = "were changed after the figures above"
+    warning = "were changed after the metrics above"
     assert warning not in (tmp_path / CARD).read_text()
     change(trainer, tiny.table(40))
     trainer.save_model()
@@ -144,7 +144,7 @@ def test_a_report_brings_intervals_and_pictures(tmp_path: Path) -> None:
 
 
 def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path) -> None:
-    warning = "were changed after the figures above"
+    warning = "were changed after the metrics above"
     trainer = trained(tmp_path)
     tune_thresholds(trainer, tiny.table(40), min_support=1)
     write_report(trainer, tiny.table(40), tmp_path / "_report", n_resamples=5)
@@ -164,7 +164,7 @@ def test_a_report_after_tuning_is_not_stale_and_one_before_it_is(tmp_path: Path)
 def test_figures_of_an_earlier_step_say_so(tmp_path: Path) -> None:
     trainer = trained(tmp_path, eval_on_start=True, eval_strategy="no")
     trainer.save_model()
-    assert "were taken at step 0, before training went on" in (tmp_path / CARD).read_text()
+    assert "were computed at step 0, before training continued" in (tmp_path / CARD).read_text()
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -225,7 +225,7 @@ def test_a_metric_that_is_nan_and_labels_that_came_later_do_not_stop_a_save(tmp_
     trainer.save_model()
     card = (tmp_path / CARD).read_text()
     assert "| new | – | 0.500 |" in card
-    assert "were changed after the figures above" in card
+    assert "were changed after the metrics above" in card
 
 
 def test_a_card_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_limits_of_labels_are_told(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, model=tiny.model(heads=heads), max_steps=1)
     trainer.train()
     trainer.save_model()
-    assert "| topic | 3 | 1 of them or more, from a probability of 0.5 on |" in (tmp_path / CARD).read_text()
+    assert "| topic | 3 | multi-label, at least 1 per row; threshold 0.5 |" in (tmp_path / CARD).read_text()
 
 
 def test_of_an_adapter_peft_writes_the_card(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_command_adds_what_is_known_now(tmp_path: Path) -> None:
     assert (facts.license, facts.language, facts.tags) == ("mit", ["nl"], ["x"])
     assert cli("card", folder, "--tag", "y").returncode == 0
     assert read_facts(folder).tags == ["x", "y"]
-    assert "no repository on the Hub" in cli("card", folder, "--dataset", "a b").stderr
+    assert "not a valid repository name on the Hub" in cli("card", folder, "--dataset", "a b").stderr
     assert facts.evaluations[0]["name"] == "forty rows"
     assert facts.training["rows"] == 48  # still known
     saved = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -311,7 +311,7 @@ def test_command_adds_what_is_known_now(tmp_path: Path) -> None:
     (folder / CARD).write_text("# Mine")
     done = cli("card", folder)
     assert done.returncode == 1
-    assert "--replace writes it anew" in done.stderr
+    assert "--replace overwrites it" in done.stderr
     assert cli("card", folder, "--replace").returncode == 0
     assert "# model" in (folder / CARD).read_text()
 
@@ -321,7 +321,7 @@ def test_command_and_bad_input(tmp_path: Path) -> None:
     trainer.save_model()
     done = cli("card", tmp_path / "model", "--report", tmp_path)
     assert done.returncode == 1
-    assert "holds no report" in done.stderr
+    assert "has no readable report" in done.stderr
     report = {
         "rows": 1,
         "confidence_level": 0.9,
@@ -330,7 +330,7 @@ def test_command_and_bad_input(tmp_path: Path) -> None:
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     done = cli("card", tmp_path / "model", "--report", tmp_path)
-    assert "is on another model: its head 'mood' has the labels ['x']" in done.stderr
+    assert "is about another model: its head 'mood' has the labels ['x']" in done.stderr
     assert cli("card", tmp_path / "nowhere").returncode == 1
 
 

@@ -110,7 +110,8 @@ def test_an_incomplete_checkpoint_is_refused(tmp_path: Path, name: str, damage: 
     trainer = trainer_for(tmp_path / "out", **settings)
     before = weights(trainer.model)
     with pytest.raises(
-        ValueError, match=rf"checkpoint-3 cannot be resumed from: {message}.*newest complete one is .*checkpoint-2"
+        ValueError,
+        match=rf"checkpoint-3 cannot be resumed from: {message}.*newest complete checkpoint is .*checkpoint-2",
     ):
         trainer.train(resume_from_checkpoint=True)
     assert all(torch.equal(value, before[key]) for key, value in weights(trainer.model).items())
@@ -129,7 +130,7 @@ class Evil:
     [
         ("trainer_state.json", [], "trainer_state.json cannot be read"),
         ("trainer_state.json", {"global_step": "3"}, "global_step is '3'"),
-        ("trainer_state.json", {"global_step": 3, "log_history": [5]}, "log_history is no list of dicts"),
+        ("trainer_state.json", {"global_step": 3, "log_history": [5]}, "log_history is not a list of dicts"),
         ("trainer_state.json", {"global_step": 3, "best_model_checkpoint": 5}, "best_model_checkpoint is 5"),
         ("trainer_state.json", {"global_step": 3, "unknown": 5}, "KeyError: 'unknown'"),
         ("config.json", [], "config.json cannot be read"),
@@ -191,13 +192,16 @@ def test_a_checkpoint_of_other_heads_is_refused(tmp_path: Path) -> None:
     rows = tiny.table(8)
     args = arguments(tmp_path / "other")
     trainer = MultiHeadTrainer(renamed, args, None, rows, None, tiny.tokenizer())
-    with pytest.raises(ValueError, match=r"its heads are \['topic', 'mood'\], and the model's are \['thema', 'mood'\]"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint heads \['topic', 'mood'\] do not match the model's heads \['thema', 'mood'\]"
+    ):
         trainer.train(resume_from_checkpoint=checkpoint)
     more = tiny.two_heads()
     more["mood"] = HeadConfig(labels=[*tiny.MOODS, "sad"])
     trainer = MultiHeadTrainer(still(**more), args, None, rows, None, tiny.tokenizer())
     with pytest.raises(
-        ValueError, match=r"head 'mood' has other labels than the model's: only there \[\], only here \['sad'\]"
+        ValueError,
+        match=r"head 'mood' has other labels than in the model: only in the checkpoint \[\], only in the model \['sad'\]",
     ):
         trainer.train(resume_from_checkpoint=checkpoint)
 
@@ -212,12 +216,12 @@ def test_a_weights_file_of_other_heads_is_refused(tmp_path: Path, caplog: pytest
 
     topic, mood = settings["heads"]
     with_heads(topic, {**mood, "name": "feeling"})
-    with pytest.raises(ValueError, match=r"holds heads that its configuration does not name \(head_mood\)"):
+    with pytest.raises(ValueError, match=r"has heads that are not in its configuration \(head_mood\)"):
         MultiHeadModel.from_pretrained(tmp_path)
     with_heads(topic, {**mood, "labels": ["calm", "angry", "sad"], "label_weights": None})
     with pytest.raises(
         ValueError,
-        match=r"head 'mood': heads.head_mood.layers.1.bias has shape \(2,\) in the checkpoint, and the configuration makes it \(3,\)",
+        match=r"head 'mood': heads.head_mood.layers.1.bias has shape \(2,\) in the checkpoint, but shape \(3,\) by the configuration",
     ):
         MultiHeadModel.from_pretrained(tmp_path)
     # a head that is only in the configuration is a fresh one, and said to be
@@ -246,11 +250,11 @@ def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
     assert len(shards) > 1
     assert find_problem(str(folder)) is None
     _cut(shards[1])
-    with pytest.raises(ValueError, match=rf"{shards[1].name} cannot be read.*complete one is .*checkpoint-1"):
+    with pytest.raises(ValueError, match=rf"{shards[1].name} cannot be read.*complete checkpoint is .*checkpoint-1"):
         trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=True)
     _cut(folder / "model.safetensors.index.json")
     with pytest.raises(
-        ValueError, match=r"model.safetensors.index.json cannot be read.*complete one is .*checkpoint-1"
+        ValueError, match=r"model.safetensors.index.json cannot be read.*complete checkpoint is .*checkpoint-1"
     ):
         trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=True)
 
@@ -264,7 +268,7 @@ def test_a_checkpoint_of_another_number_of_processes(tmp_path: Path, caplog: pyt
         trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=str(folder))
     (folder / "rng_state_0.pth").write_bytes((folder / "rng_state_1.pth").read_bytes())
     trainer_for(tmp_path / "out", **settings).train(resume_from_checkpoint=str(folder))
-    assert "made by 2 processes, and this run has 1: it goes on, but not bit by bit" in caplog.text
+    assert "made by 2 processes, but this run has 1: training continues, but not bit for bit" in caplog.text
 
 
 def test_a_stream_is_resumed_in_its_first_pass_only(tmp_path: Path) -> None:

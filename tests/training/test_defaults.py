@@ -141,7 +141,9 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, **OPEN)
     trainer.create_optimizer()
     (told,) = trainer.chosen_settings()
-    assert told.startswith("not set, and chosen: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08")
+    assert told.startswith(
+        "chosen automatically: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08"
+    )
     assert told.endswith("num_train_epochs 20 (for 1,000 steps, from 3 to 20)")
     trainer.args.learning_rate = 7e-6
     assert "learning_rate 7e-06" not in trainer.chosen_settings()[0]

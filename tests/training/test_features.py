@@ -199,7 +199,7 @@ def test_a_file_that_is_damaged_inside_is_made_anew(tmp_path: Path, caplog: pyte
     caplog.clear()
     second = run(tmp_path, cache_features=True)
     (notice,) = [record.getMessage() for record in caplog.records if "feature cache" in record.getMessage()]
-    assert "it is damaged (its checksum is another); its texts are encoded again" in notice
+    assert "it is damaged (the checksum does not match); its texts are encoded again" in notice
     assert path.read_bytes() == whole
     assert_same_run(first, second, 0)
 
@@ -317,7 +317,7 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
         trainer_for(tmp_path / "run", cache_features=True, freeze_encoder=True, feature_cache_dir=str(file))
     model, args = tiny.model(), arguments(tmp_path, cache_features=True, freeze_encoder=True)
     prepared = prepare_dataset(tiny.table(8), tiny.tokenizer(), model).with_transform(lambda batch: batch)
-    with pytest.raises(ValueError, match="train_dataset has a transform of its own"):
+    with pytest.raises(ValueError, match="train_dataset has a transform: remove"):
         MultiHeadTrainer(model=model, args=args, processing_class=tiny.tokenizer(), train_dataset=prepared)
     for setting in ({"stride": -1}, {"max_windows": 2.5}, {"max_length": 0}):
         with pytest.raises(ValueError, match="give a whole number"):
@@ -328,7 +328,7 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
         arguments(tmp_path, feature_dtype="int8")
     for part in ("train_dataset", "eval_dataset"):
         rows = {"train_dataset": tiny.table(8), "eval_dataset": tiny.table(8)}
-        with pytest.raises(ValueError, match=f"datasets with a length, and {part} is a IterableDataset"):
+        with pytest.raises(ValueError, match=f"datasets with a length, but {part} is a IterableDataset"):
             MultiHeadTrainer(
                 model=tiny.model(),
                 args=arguments(tmp_path, cache_features=True, freeze_encoder=True, max_steps=1),

@@ -70,7 +70,7 @@ def test_what_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) 
 
 
 def test_layers_that_are_shared_cannot_be_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the layers of a AlbertModel are no list of 2"):
+    with pytest.raises(ValueError, match=r"the layers of a AlbertModel are not a list of 2"):
         trainer_for(tmp_path, tiny.model("albert"), train_top_layers=1)
 
 
@@ -99,7 +99,7 @@ def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
     trainer_for(tmp_path, still(), train_heads=["mood"], **settings).train()
     again = trainer_for(tmp_path, still(), train_heads=["topic"], **settings)
     with pytest.raises(
-        ValueError, match=r"its run trained other parameters: only there \['heads.head_mood.*train_heads"
+        ValueError, match=r"its run trained other parameters: only in the checkpoint \['heads.head_mood.*train_heads"
     ):
         again.train(resume_from_checkpoint=True)
     trainer_for(tmp_path, still(), train_heads=["mood"], **settings).train(resume_from_checkpoint=True)
@@ -116,7 +116,7 @@ def test_parts_under_lora(tmp_path: Path) -> None:
     assert any("lora_" in key for key in moved)
     assert any("head_mood" in key for key in moved)
     assert not any("head_topic" in key for key in moved)
-    with pytest.raises(ValueError, match=r"\(PEFT\), and its adapters would be frozen"):
+    with pytest.raises(ValueError, match=r"\(PEFT\), so its adapters would be frozen"):
         trainer_for(tmp_path, get_peft_model(still(), lora), freeze_encoder=True)
 
 
@@ -125,7 +125,7 @@ def test_an_optimizer_that_lacks_a_head(tmp_path: Path, caplog: pytest.LogCaptur
     optimizer = torch.optim.SGD(model.encoder.parameters(), lr=0.1)
     trainer = trainer_for(tmp_path, model, max_steps=1, optimizers=(optimizer, None))
     trainer.train()
-    assert "the optimizer that was passed does not hold ['heads." in caplog.text
+    assert "the optimizer that was passed does not contain ['heads." in caplog.text
 
 
 def test_nothing_left_to_train(tmp_path: Path) -> None:

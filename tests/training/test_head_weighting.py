@@ -71,16 +71,18 @@ def test_a_run_with_another_weighting_is_not_resumed(tmp_path: Path) -> None:
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     trainer_for(tmp_path, **settings).train()
     with pytest.raises(
-        ValueError, match=r"its run had head_weighting='prior' or 'fixed', and this one has 'uncertainty'"
+        ValueError, match=r"its run had head_weighting='prior' or 'fixed', but this run has 'uncertainty'"
     ):
         trainer_for(tmp_path, head_weighting="uncertainty", **settings).train(resume_from_checkpoint=True)
     learning = {**settings, "head_weighting": "uncertainty"}
     trainer_for(tmp_path / "other", **learning).train()
-    with pytest.raises(ValueError, match=r"had head_weighting='uncertainty', and this one has 'fixed'.*Resume with"):
+    with pytest.raises(ValueError, match=r"had head_weighting='uncertainty', but this run has 'fixed'.*Resume with"):
         trainer_for(tmp_path / "other", **settings).train(resume_from_checkpoint=True)
     saved = tmp_path / "other" / "checkpoint-2" / "head_weighting.safetensors"
     saved.write_bytes(saved.read_bytes()[:-2])
-    with pytest.raises(ValueError, match=r"head_weighting.safetensors cannot be read.*complete one is .*checkpoint-1"):
+    with pytest.raises(
+        ValueError, match=r"head_weighting.safetensors cannot be read.*complete checkpoint is .*checkpoint-1"
+    ):
         trainer_for(tmp_path / "other", **learning).train(resume_from_checkpoint=True)
 
 

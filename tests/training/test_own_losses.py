@@ -65,7 +65,7 @@ def test_they_train_are_saved_by_name_and_load_without_the_function(tmp_path: Pa
     assert (loaded.config.heads["mood"].loss, loaded.config.heads["topic"].loss) == ("brier", "soft_jaccard")
     assert loaded(**tiny.batch()).logits["mood"].shape == (3, 2)
     with pytest.raises(
-        ValueError, match=r"head 'topic': its loss 'soft_jaccard' is not known.*can predict but not train"
+        ValueError, match=r"head 'topic': its loss 'soft_jaccard' is unknown.*can predict but not train"
     ):
         trainer_for(tmp_path, loaded, max_steps=1).train()
 
@@ -78,9 +78,7 @@ def test_wrong_ones_are_refused(tmp_path: Path) -> None:
             )
 
     refused({"mod": brier}, r"losses: the model has no head 'mod'. Did you mean 'mood'")
-    refused(
-        {"mood": lambda head, threshold_logits=None: []}, r"head 'mood': the name of its loss .* is none to save it"
-    )
+    refused({"mood": lambda head, threshold_logits=None: []}, r"head 'mood': the name of its loss .* cannot be saved")
     refused({"topic": losses_multihead.bce}, r"head 'topic': the name of its loss .* is that of a built-in loss")
     settings = {"loss": "soft_f1_bce", "loss_kwargs": {"alpha": 0.5}}
     refused({"topic": soft_jaccard}, r"head 'topic': its loss 'soft_jaccard' has no setting 'alpha'", **settings)
@@ -88,7 +86,7 @@ def test_wrong_ones_are_refused(tmp_path: Path) -> None:
     def twice(head: HeadConfig, threshold_logits: Tensor | None = None) -> list:
         return brier(head) * 2
 
-    with pytest.raises(ValueError, match=r"head 'mood': two terms of its loss 'twice' have one name"):
+    with pytest.raises(ValueError, match=r"head 'mood': two terms of its loss 'twice' have the same name"):
         trainer_for(tmp_path, still(**tiny.two_heads()), losses={"mood": twice}, max_steps=1).train()
 
 

@@ -72,7 +72,7 @@ def test_nothing_is_said_again_after_infer_heads(path: Path, tmp_path: Path) -> 
     assert tune_thresholds(model, path, min_support=1, tokenizer=tokenizer).heads
     assert write_report(model, path, tmp_path / "report", tokenizer=tokenizer, n_resamples=10).heads["topic"].rows == 40
     tuned = cli("tune-thresholds", tmp_path / "out", path, "--split", "train", "--dry-run")
-    assert "these rows are not in parts" in tuned.stderr
+    assert "these rows have no splits" in tuned.stderr
     assert cli("tune-thresholds", tmp_path / "out", path, "--dry-run", "--json").returncode == 0
     shown = json.loads(cli("inspect", path, "--model", tmp_path / "out", "--json").stdout)["heads"]["topic"]
     assert (shown["labelled"], shown["column"], shown["sep"], shown["empty"]) == ({"": 40}, "topics", "|", "none")

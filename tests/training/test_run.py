@@ -140,7 +140,7 @@ def test_a_saved_model_gets_a_head_that_it_lacks(folder: Path) -> None:
     assert list(after.config.heads) == ["mood", "topic"]
     for key, value in before.items():
         assert torch.equal(weights(after)[key], value), key
-    with pytest.raises(ValueError, match=r"heads\.mood: the saved model has it, with settings of its own"):
+    with pytest.raises(ValueError, match=r"heads\.mood: the saved model already has this head and its settings"):
         train_from_config(config(model={"start_from": "out"}, heads={"mood": {"dropout": 0.3}}))
 
 
@@ -177,28 +177,28 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("modle.encoder=x", r"modle: there is no such key\. Did you mean 'model'"),
-        ("training.learnig_rate=1", r"training\.learnig_rate: there is no such key\. Did you mean 'learning_rate'"),
-        ("model.learning_rate=1", r"model\.learning_rate: there is no such key\. 'learning_rate' is a key of training"),
-        ("heads.topic.colum=x", r"heads\.topic\.colum: there is no such key\. Did you mean 'column'"),
+        ("modle.encoder=x", r"Unknown key 'modle'\. Did you mean 'model'"),
+        ("training.learnig_rate=1", r"Unknown key 'training\.learnig_rate'\. Did you mean 'learning_rate'"),
+        ("model.learning_rate=1", r"Unknown key 'model\.learning_rate'\. 'learning_rate' is a key of training"),
+        ("heads.topic.colum=x", r"Unknown key 'heads\.topic\.colum'\. Did you mean 'column'"),
         ("training.num_train_epochs=three", r"training\.num_train_epochs: a number is expected, not 'three'"),
         ("training.use_cpu=1", r"training\.use_cpu: true or false is expected, not 1"),
         ("data.split=0.8", r"data\.split: keys and values is expected, not 0\.8"),
         (
             "data.split={train: 0.8, val: 0.2}",
-            r"data\.split\.val: the parts are train, validation, test\. Did you mean",
+            r"data\.split\.val: the splits are train, validation, test\. Did you mean",
         ),
-        ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give train a share"),
+        ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give a fraction for train"),
         ("heads.mood=mood", r"heads\.mood: keys and values are expected, such as \{column: mood\}"),
         ("heads.topic.sep=5", r"heads\.topic\.sep: a text is expected, not 5"),
         ("heads.topic.empty=nothing", r"heads\.topic: unknown empty 'nothing'.*missing, none"),
         ("heads.topic.empty=null", r"head 'topic', column 'topics': \d+ of 60 cells are empty.*empty=\"none\" if none"),
-        ("training.sep='|'", r"training\.sep: say it in one place, heads\.<name>\.sep or here"),
-        ("training.empty=none", r"training\.empty: say it in one place, heads\.<name>\.empty or here"),
+        ("training.sep='|'", r"training\.sep: set it in one place only, heads\.<name>\.sep or here"),
+        ("training.empty=none", r"training\.empty: set it in one place only, heads\.<name>\.empty or here"),
         ("after_training.report=1", r"after_training\.report: true or false is expected, not 1"),
         ("data.train=null", r"data\.train: name the rows to train on"),
         ("data.train=row.csv", r"row\.csv: there is no such file.*'rows\.csv'"),
-        ("model.start_from=out", "give an encoder, or a saved model as start_from, and not both"),
+        ("model.start_from=out", "give an encoder, or a saved model as start_from, but not both"),
         ("heads.topic.column=topic", r"topic.*topics"),
         ("heads.topic.loss=soft_f2", r"heads\.topic: .*soft_f1"),
         (
@@ -218,7 +218,7 @@ def test_bad_input(folder: Path, change: str, message: str) -> None:
 def test_bad_files(folder: Path) -> None:
     Path("run.yaml").write_text("model: {encoder: a}\nmodel: {encoder: b}\n")
     done = cli("train", "run.yaml")
-    assert (done.returncode, "line 2: 'model' is there twice" in done.stderr) == (1, True)
+    assert (done.returncode, "line 2: duplicate key 'model'" in done.stderr) == (1, True)
     Path("run.yaml").write_text("- a\n")
     assert "the sections model, heads, data, training, after_training are expected" in cli("train", "run.yaml").stderr
     Path("run.yaml").write_text("a: [\n")
@@ -252,7 +252,7 @@ def test_bad_files(folder: Path) -> None:
             {"heads": {"mood": {}}, "after_training": {"tune_thresholds": True}},
             "after_training.tune_thresholds is for multi-label heads",
         ),
-        ({"model": {"start_from": "x", "pooling": "max"}}, "model.pooling: the saved model has its own"),
+        ({"model": {"start_from": "x", "pooling": "max"}}, "model.pooling: the saved model already has this setting"),
     ],
 )
 def test_what_cannot_be_done_at_the_end_is_said_before_the_training(
@@ -299,6 +299,6 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
     for key in ("model.encoder", "data.split_seed [42]", "heads.<name>.column", "training.head_learning_rate"):
         assert f"\n{key}: " in f"\n{keys}", key
     assert "after_training.report" in keys
-    assert "after_training.baseline [True]: Put a linear baseline" in keys
+    assert "after_training.baseline [True]: Compare each head with a linear baseline" in keys
     assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
     assert "\nheads.<name>.min_labels: " in keys

@@ -233,7 +233,7 @@ def test_raw_rows_from_files_streams_and_frames(tmp_path: Path, caplog: pytest.L
         assert (trainer.config.max_length, trainer.config.truncation) == (8, "head+tail")
     assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
     assert "train_dataset: " in caplog.text
-    assert "longer than 8 tokens and were cut (truncation='head+tail')" in caplog.text
+    assert "longer than 8 tokens and were truncated (truncation='head+tail')" in caplog.text
     folder = tmp_path / "parts"
     folder.mkdir()
     for part in ("train", "validation"):
@@ -343,9 +343,9 @@ def test_early_stopping_on_the_mean_over_several_sets(tmp_path: Path) -> None:
     ("metric", "sets", "message"),
     [
         ("topic_f1_mikro", False, "Did you mean 'topic_f1_micro'"),
-        ("eval_mood_f1_micro", False, "metric_for_best_model 'mood_f1_micro' is none of the metrics"),
+        ("eval_mood_f1_micro", False, "metric_for_best_model 'mood_f1_micro' is not one of the metrics"),
         ("a_topic_f1", True, "Did you mean 'a_topic_f1_m"),
-        ("loss", True, "'loss' is none of the metrics"),
+        ("loss", True, "'loss' is not one of the metrics"),
     ],
 )
 def test_a_metric_that_does_not_exist_is_said_before_training(
@@ -359,7 +359,7 @@ def test_a_metric_that_does_not_exist_is_said_before_training(
         )
     assert not (tmp_path / "out").exists()
     only_losses = arguments(tmp_path / "out", metric_for_best_model="f1", prediction_loss_only=True)
-    with pytest.raises(ValueError, match="'f1' is none of the metrics"):
+    with pytest.raises(ValueError, match="'f1' is not one of the metrics"):
         MultiHeadTrainer(still(), only_losses, None, tiny.table(16), rows, tiny.tokenizer())
 
 
@@ -555,7 +555,9 @@ def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path
     assert len(set(rates)) == 3
     assert best.hyperparameters["learning_rate"] in rates
     assert 0 <= best.objective <= 1
-    with pytest.raises(ValueError, match=r"there is no model: a hyperparameter search leaves none; make a MultiHead"):
+    with pytest.raises(
+        ValueError, match=r"the trainer has no model, as after a hyperparameter search: make a MultiHead"
+    ):
         trainer.evaluate()
     trainer.train()
     assert trainer.evaluate()["eval_f1"] >= 0
@@ -616,12 +618,12 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
 
     refused("pushing to the Hub needs a token.*hf auth login", args=arguments(folder, push_to_hub=True))
     refused("trains a MultiHeadModel, not Linear", model=torch.nn.Linear(2, 2))
-    refused("args is a MultiHeadTrainingArguments", args=TrainingArguments(str(folder), use_cpu=True))
+    refused("args must be a MultiHeadTrainingArguments", args=TrainingArguments(str(folder), use_cpu=True))
     refused("train_dataset: there is no text column 'text'", train_dataset=rows.rename_column("text", "tekst"))
     refused("train_dataset is empty", train_dataset=rows.select([]))
     refused("eval_dataset 'b': there is no text column", eval_dataset={"a": rows, "b": rows.rename_column("text", "x")})
     refused("pass it as processing_class", processing_class=None)
-    refused("train_dataset is one dataset, and this is a dict of", train_dataset=DatasetDict(a=rows))
+    refused("train_dataset must be one dataset, but it is a dict of", train_dataset=DatasetDict(a=rows))
     refused("train_dataset is empty", train_dataset=[])
     refused("train_dataset is a list of raw rows", train_dataset=rows.to_list())
     tokens = rows.map(lambda row: tokenizer(row["text"]))
