@@ -100,8 +100,7 @@ def command(
 
 
 def check_page(path: str, overwrite: bool) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: the page exists already, or there is no folder for it.
     """
     if os.path.isdir(path):

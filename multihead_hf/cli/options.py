@@ -76,8 +76,7 @@ def as_text(values: Any) -> str:
 
 
 def check_folder(model: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a model on the Hub, in which nothing can be changed from here.
     """
     if not os.path.isdir(model):
@@ -177,8 +176,7 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
 
 
 def check_head(name: str, heads: list[str], option: str) -> None:
-    """
-    Raises:
+    """Raises:
         BadParameter: none of the heads; names near ones.
     """
     if name not in heads:

@@ -67,8 +67,7 @@ def command(
 
 
 def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: it is no folder, or holds a file that the report would replace.
     """
     from ..evaluation.report_page import files_of_report

@@ -128,8 +128,7 @@ def command(
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
-    """
-    Raises:
+    """Raises:
         BadParameter: an option that is for a table.
         ValueError: the file cannot be read, or has an unknown key.
     """
@@ -149,8 +148,7 @@ def _run_of_table(
     files: Mapping[str, Any],
     table: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """
-    Raises:
+    """Raises:
         BadParameter: no columns of labels.
         ValueError: rows that cannot be read, or labels that are unclear.
     """

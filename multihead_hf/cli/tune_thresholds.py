@@ -74,8 +74,7 @@ def command(
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """
-    Raises:
+    """Raises:
         BadParameter: one that the metric does not read.
     """
     for name, reader in _READERS.items():

@@ -49,8 +49,7 @@ class MultiHeadDataCollator:
         self._heads = heads_of(self.heads)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """
-        Raises:
+        """Raises:
             ValueError: labels of a head that the model does not have, or of a wrong kind, range or length.
         """
         if rows and "features" in rows[0]:

@@ -30,8 +30,7 @@ def has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -
 
 
 def check_column(columns: Iterable[str], column: str, what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: `column` is not one of `columns`; names near ones.
     """
     known = list(columns)
@@ -65,8 +64,7 @@ def feature_of(features: Features | None, column: str, what: str) -> Any:
 
 
 def check_named(where: str, labels: Iterable[Any]) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: one of the labels is an empty text, or one of blanks.
     """
     for label in labels:
@@ -83,8 +81,7 @@ def said_twice(label: Any, value: Any) -> str:
 
 
 def check_label_column(features: Features, column: str, what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a column cannot say of one label whether it applies.
     """
     feature = features[column]

@@ -68,7 +68,8 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
 
 def _known_parts(joined: Iterable[str], labels: Iterable[str], sep: str) -> list[str]:
     """The parts of joined labels that are whole labels of other rows, or, unless the separator is a comma, parts of
-    several joined labels."""
+    several joined labels.
+    """
     whole = set(labels)
     parts = Counter(part for label in joined for part in set(split_joined(label, sep)) if part != label)
     return sorted(part for part, count in parts.items() if part in whole or (sep != "," and count > 1))

@@ -101,8 +101,7 @@ def from_polars(frame: Any) -> Dataset:
 
 
 def _check_one_type(values: pd.Series, column: str, what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a column holds values of several types; names the first row whose type differs.
     """
     if values.dtype != object:

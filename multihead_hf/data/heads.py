@@ -207,8 +207,7 @@ def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
 
 
 def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelReading) -> _Column:
-    """
-    Raises:
+    """Raises:
         ValueError: the column does not exist, cannot hold labels, or holds cells that can be read in two ways.
     """
     column: Any = reading.column

@@ -86,8 +86,7 @@ class LabelEncoder(NamedTuple):
         return not isinstance(self.feature, ClassLabel) and self.feature.dtype.startswith(("int", "uint"))
 
     def check_column(self, dataset: Dataset | IterableDataset) -> None:
-        """
-        Raises:
+        """Raises:
             ValueError: cells of the column can be read in two ways, and nothing is said of how. (Of a stream the first
                 rows are looked at; an empty cell in a later one is an error when it comes.)
         """
@@ -309,8 +308,7 @@ def label_encoders(
 def _encoder(
     features: Features, name: str, head: HeadConfig, column: str | list[str], reading: LabelReading
 ) -> LabelEncoder:
-    """
-    Raises:
+    """Raises:
         ValueError: the column cannot be this head's.
     """
     ids = {label: i for i, label in enumerate(head.labels)}

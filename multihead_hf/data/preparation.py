@@ -91,8 +91,7 @@ def part_of(dataset: Any, part: str) -> Any:
 
 
 def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: rows were prepared with windows and the model reads none, or the other way round.
     """
     has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
@@ -104,8 +103,7 @@ def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
 
 
 def _check_prepared_rows(rows: Any, what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a list, torch dataset or stream holds raw rows, which nobody would tokenise.
     """
     if rows is None:

@@ -130,7 +130,8 @@ class TextFile:
 
     def rows(self) -> Iterator[tuple[Row, float]]:
         """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file
-        that is read."""
+        that is read.
+        """
         if self.suffix == ".json":
             yield from self._document_rows()
         else:

@@ -126,8 +126,7 @@ def one_character(delimiter: str) -> str:
 
 
 def check_names(names: Sequence[str], what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: two columns have one name.
     """
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -166,7 +165,8 @@ def printable(values: dict[str, Any]) -> dict[str, Any]:
 
 def no_formula(cell: str) -> str:
     """A cell of a CSV file as text for spreadsheets, which take one that begins with =, +, -, @, a tab or a carriage
-    return for a formula and run it: an apostrophe before it keeps them from that. Numbers stay as they are."""
+    return for a formula and run it: an apostrophe before it keeps them from that. Numbers stay as they are.
+    """
     if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:

@@ -34,8 +34,7 @@ class ReadingOptions(TypedDict, total=False):
 
 
 def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a keyword argument that the function does not have; names near ones.
     """
     own = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
@@ -49,8 +48,7 @@ def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
 
 
 def check_values(options: Mapping[str, Any]) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: an option has a value that cannot be; names the option.
     """
     for option, setting in OPTIONS.items():
@@ -133,7 +131,8 @@ def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any
 
 def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
     """Heads that are still to be found and have their separator only from one that is said for all of several heads:
-    some of their columns may have one label a row."""
+    some of their columns may have one label a row.
+    """
     if not isinstance(options.get("sep"), str) or len(heads) == 1:
         return set()
     ready = {name: LabelReading.of(each) for name, each in (options.get("reading") or {}).items()}
@@ -178,13 +177,15 @@ def is_missing(value: Any) -> bool:
 
 def class_name(value: Any) -> str:
     """The label name of a plain value: `"False"`, `"True"`, `str(value)`; whole floats (integers beside missing values
-    in a data frame) as the integer."""
+    in a data frame) as the integer.
+    """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def joined_text(value: Any, feature: Any, sep: str) -> str:
     """What a cell of joined labels holds as text; an empty string where it is missing, or blanks and separators are all
-    that it holds."""
+    that it holds.
+    """
     if is_missing(value) or (isinstance(feature, ClassLabel) and value == -1):
         return ""
     text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(value)
@@ -215,8 +216,7 @@ def empty_cells(empty: int, rows: int, first: int) -> str:
 
 
 def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None = None, begin: int = 0) -> None:
-    """
-    Args:
+    """Args:
         what: head and column.
         lists: the cells of a column of lists of integers.
         width: how many labels there are, where that is known.

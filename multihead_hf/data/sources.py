@@ -209,8 +209,7 @@ def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
 
 
 def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
-    """
-    Raises:
+    """Raises:
         ValueError: a column is of types that are not one; names it and two of the files.
     """
     features = Features()
@@ -291,8 +290,7 @@ def _read_json(text: TextFile) -> Dataset:
 
 
 def _strict(row: Row, text: TextFile) -> dict[str, Any]:
-    """
-    Raises:
+    """Raises:
         ValueError: a bad row.
     """
     if row.error is None:

@@ -180,7 +180,8 @@ def _assign(
     first: Collection[int] = (),
 ) -> list[list[int]]:
     """The rows of each part. A unit is one row, or the rows of a group; of parts that lack as much the one at the place
-    `training` comes first, and units that begin with a row of `first` go there."""
+    `training` comes first, and units that begin with a row of `first` go there.
+    """
     units = list(units)
     order = random.Random(seed)
     order.shuffle(units)
@@ -247,7 +248,8 @@ def _cover(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], training: int
 ) -> Collection[int] | None:
     """The first rows of units that hold every label and fit into the training part (a group of which some label has to
-    be taken may be larger); `None` where there are none, or none were found."""
+    be taken may be larger); `None` where there are none, or none were found.
+    """
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
     held = [_labels_of(labels, unit) for unit in units]
@@ -261,7 +263,8 @@ def _filled(
     parts: list[list[int]], units: list[list[int]], labels: list[list[Label]], training: int
 ) -> list[list[int]]:
     """The parts, where the training part has every label with one of the units for each part without a row, from the
-    largest part that can spare one."""
+    largest part that can spare one.
+    """
     for part in parts:
         if part or _lacking(labels, parts[training]):
             continue

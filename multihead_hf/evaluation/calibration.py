@@ -55,7 +55,8 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = 
 
 def expected_calibration_error(curve: list[tuple[float, float, int]]) -> float:
     """Mean distance between probability and share that is right, weighted by counts ([Guo et al.
-    2017](https://arxiv.org/abs/1706.04599))."""
+    2017](https://arxiv.org/abs/1706.04599)).
+    """
     total = sum(count for _, _, count in curve)
     return sum(count * abs(mean - share) for mean, share, count in curve) / max(total, 1)
 

@@ -199,8 +199,7 @@ def row_counts(predictions: Predictions, name: str, positive: int | None) -> Row
 
 
 def check_resampling(n_resamples: int, confidence_level: float) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: no interval can be read off so many bootstrap samples at this confidence_level.
     """
     if not 0 < confidence_level < 1:
@@ -212,8 +211,7 @@ def check_resampling(n_resamples: int, confidence_level: float) -> None:
 
 
 def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: labels, their order or the problem type differ; the differences are listed.
     """
     if one.problem_type != other.problem_type:

@@ -44,7 +44,8 @@ class Evaluation:
 
     def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
         """Return every head's metrics, `<head>_loss` of the labelled ones and, where the losses of all trained heads
-        are known, their combined `loss`."""
+        are known, their combined `loss`.
+        """
         by_head, labelled = self._loss.losses()
         losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
         if labelled and by_head.keys() >= set(trained):

@@ -83,8 +83,7 @@ def evaluation_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
 
 
 def check_set_keys(heads: Mapping[str, MetricHead], sets: Iterable[str], prefix: str = "eval") -> None:
-    """
-    Args:
+    """Args:
         heads: of the model.
         sets: names of the sets that are evaluated together.
         prefix: of all keys.

@@ -71,8 +71,7 @@ class Predictions(NamedTuple):
         return decide(head, torch.from_numpy(self.scores(name)), logits=logits).numpy()
 
     def checked(self) -> "Predictions":
-        """
-        Raises:
+        """Raises:
             ValueError: logits that are not finite.
         """
         for name, own in self.logits.items():
@@ -229,7 +228,8 @@ def _text_settings(model: MultiHeadModel, reading: Mapping[str, Any]) -> Iterato
 @contextlib.contextmanager
 def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
     """A model that is on the CPU, on the accelerator of this process for a while. (Quantized weights, and those that
-    are spread over devices, cannot be moved.)"""
+    are spread over devices, cannot be moved.)
+    """
     fixed = getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None) is not None
     moves = device.type == "cpu" and PartialState().device.type != "cpu" and not fixed
     if moves:

@@ -262,7 +262,8 @@ def make_report(
 
 def find_mistakes(view: HeadArrays, texts: Sequence[str]) -> pd.DataFrame:
     """Rows with a wrong decision in a known cell. `score` is how sure the model was of the worst one: the probability
-    of a label that it predicted wrongly, 1 − the probability of one that it missed; highest first."""
+    of a label that it predicted wrongly, 1 − the probability of one that it missed; highest first.
+    """
     true, known, scores = view.true, view.known, view.scores
     decided = view.decided & known
     wrong = decided != true

@@ -52,7 +52,8 @@ class Picture:
 @dataclass
 class HeadArrays:
     """Arrays of one head (rows, labels): probabilities, uncalibrated ones, decisions, and of its references (also as
-    they were given) which cells are known and which are true."""
+    they were given) which cells are known and which are true.
+    """
 
     name: str
     head: HeadConfig

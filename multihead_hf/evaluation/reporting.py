@@ -123,8 +123,7 @@ def write_report(
 
 
 def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) -> None:
-    """
-    Args:
+    """Args:
         folder: of the report.
         models: folders that models are saved in.
 
@@ -145,7 +144,8 @@ def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) ->
 
 def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
     """Log entries of the run that made a saved model: of `trainer_state.json` in it, or in its last checkpoint; empty
-    where there is none, and for a name on the Hub."""
+    where there is none, and for a name on the Hub.
+    """
     if not os.path.isdir(folder):
         return []
     places = [Path(folder), *(Path(each) for each in [get_last_checkpoint(str(folder))] if each is not None)]

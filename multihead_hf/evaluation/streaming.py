@@ -136,7 +136,8 @@ class StreamingMetrics:
 
     def probability_range(self, name: str) -> tuple[float, float]:
         """Return the lowest and the highest probability of a multi-label head on cells that are known; the first is
-        infinite where there is none."""
+        infinite where there is none.
+        """
         return self._ranges[name]
 
     def table(self, title: str = "") -> str:

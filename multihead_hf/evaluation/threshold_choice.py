@@ -140,8 +140,7 @@ class _CrossFit(NamedTuple):
     decide: Decide
 
     def round(self, parts: Sequence[npt.NDArray[np.int64]], nested: bool) -> _Round:
-        """
-        Args:
+        """Args:
             parts: the rows of each fold.
             nested: whether a candidate is chosen for each fold too, on the folds that are left.
         """

@@ -40,8 +40,7 @@ class Target(NamedTuple):
     costs: tuple[float, float] = (1.0, 1.0)
 
     def check(self) -> "Target":
-        """
-        Raises:
+        """Raises:
             ValueError: an unknown metric, a precision outside (0, 1], or costs that are not above 0.
         """
         one_of("metric", self.metric, METRICS)
@@ -145,7 +144,8 @@ def best_threshold(scores: Floats, positive: Bools, target: Target) -> float | N
 
 def _sorted_keys(scores: Floats, positive: Bools) -> Keys:
     """Cells in the order of their scores: the bits of floats from 0 on are in their order, and the last bit tells the
-    positives."""
+    positives.
+    """
     keys = np.clip(scores, 0, 1).astype(np.float32).view(np.uint32)
     keys <<= 1
     keys |= positive

@@ -229,8 +229,7 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
 
 
 def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:
-    """
-    Raises:
+    """Raises:
         ValueError: a head that does not exist, has no labelled row or is not multi-label; or there is none.
     """
     base, labelled = predictions.model, predictions.labelled()

@@ -85,7 +85,8 @@ def integrated_gradients(
 
 def _copied(model: MultiHeadModel) -> MultiHeadModel:
     """A copy in evaluation mode, whose layers may be hooked into while others use the model. It shares the weights; of
-    a model in half precision it has its own, in float32."""
+    a model in half precision it has its own, in float32.
+    """
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters())
     shared: dict[int, Any] = {} if half else {id(own): own for own in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)

@@ -134,8 +134,7 @@ def read_text_or_pair(text: Any, where: str = "") -> Text:
 
 
 def check_model(model: Any) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: it is no multi-head model.
     """
     if not is_a(model, MultiHeadModel):

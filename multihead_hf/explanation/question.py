@@ -40,7 +40,8 @@ class Question:
 
     def pieces(self) -> list[str | None]:
         """For each word the part of its text that goes when the word is left out: the word, as far as it is read, and
-        the space before it; the last word of a text takes what follows as well. `None` for words that are not read."""
+        the space before it; the last word of a text takes what follows as well. `None` for words that are not read.
+        """
         words, read = self.reading.words, self.reading.read()
         pieces: list[str | None] = []
         for index, (word, kept) in enumerate(zip(words, read, strict=True)):
@@ -53,7 +54,8 @@ class Question:
 
     def without(self, pieces: Sequence[str | None], left_out: set[int]) -> Text:
         """The text that the model reads, without some of its words (by number). What was cut away stays away: else
-        leaving a word out would let another one in."""
+        leaving a word out would let another one in.
+        """
         kept = [""] * len(self.texts)
         for index, (word, piece) in enumerate(zip(self.reading.words, pieces, strict=True)):
             if piece is not None and index not in left_out:

@@ -51,14 +51,16 @@ class Word(NamedTuple):
 def find_words(text: str, part: int = 0) -> list[Word]:
     """The words of a text, in their order. White space and control characters are between words; every other
     character is in one, so an emoji or a run of punctuation is a word too. Chinese, Japanese, Thai and other texts
-    without spaces are taken apart into characters."""
+    without spaces are taken apart into characters.
+    """
     kinds = "".join(map(_kind, text))
     return [Word(part, *found.span()) for found in _WORD.finditer(kinds)]
 
 
 def _kind(character: str) -> str:
     """l letter, n digit, c of a script without spaces, m mark, j joiner, e emoji, f half a flag, a apostrophe or
-    hyphen, t point or comma, p other punctuation, s between words."""
+    hyphen, t point or comma, p other punctuation, s between words.
+    """
     if character.isascii() and character.isalpha():
         return "l"
     if character in "'’-‐‑":
@@ -185,7 +187,8 @@ _PLACES = "places"
 
 class _PlacingTokenizer:
     """A tokenizer for `encode_texts` whose encodings have one more value for each token, its place in the text: these
-    are cut and put into windows together with the tokens."""
+    are cut and put into windows together with the tokens.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -217,7 +220,8 @@ def place_tokens(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], texts: Sequence[str]
 ) -> list[Place | None] | None:
     """Places of the tokens of a tokenizer without offsets (one written in Python), when its tokens, one after another,
-    are the text itself, as CANINE's characters are; `None` when they are not. Special tokens have no place."""
+    are the text itself, as CANINE's characters are; `None` when they are not. Special tokens have no place.
+    """
     if tokenizer.truncation_side != "right":
         return None  # the first token need not be the text's first
     special = tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)

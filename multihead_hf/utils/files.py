@@ -9,8 +9,7 @@ from pathlib import Path
 
 
 def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: the folder holds something already, and is not to be overwritten.
     """
     place = Path(folder)
