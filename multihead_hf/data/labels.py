@@ -86,9 +86,12 @@ class LabelEncoder(NamedTuple):
         return not isinstance(self.feature, ClassLabel) and self.feature.dtype.startswith(("int", "uint"))
 
     def check_column(self, dataset: Dataset | IterableDataset) -> None:
-        """Raises:
-            ValueError: cells of the column can be read in two ways, and nothing is said of how. (Of a stream the first
-                rows are looked at; an empty cell in a later one is an error when it comes.)
+        """Check that the cells of the column can be read in one way only.
+
+        Of a stream, only the first rows are checked; an empty cell in a later row is an error when it is read.
+
+        Raises:
+            ValueError: If cells can be read in two ways and no option decides between them.
         """
         if not isinstance(self.column, str):
             return
@@ -308,8 +311,10 @@ def label_encoders(
 def _encoder(
     features: Features, name: str, head: HeadConfig, column: str | list[str], reading: LabelReading
 ) -> LabelEncoder:
-    """Raises:
-        ValueError: the column cannot be this head's.
+    """Return the encoder of one head's labels.
+
+    Raises:
+        ValueError: If the column cannot hold labels of this head.
     """
     ids = {label: i for i, label in enumerate(head.labels)}
     if not isinstance(column, str):

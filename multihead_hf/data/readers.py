@@ -129,8 +129,9 @@ class TextFile:
                     yield record, share()
 
     def rows(self) -> Iterator[tuple[Row, float]]:
-        """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file
-        that is read.
+        """Read the rows, valid and invalid, each with the share of the file read so far.
+
+        A `.json` file is read as a whole.
         """
         if self.suffix == ".json":
             yield from self._document_rows()
@@ -138,10 +139,10 @@ class TextFile:
             yield from self._csv_rows() if self.suffix in CSV else self._json_rows()
 
     def document(self) -> list[Any]:
-        """The rows of a `.json` file, which holds a list of them, one, or JSON Lines.
+        """Read the rows of a `.json` file, which holds a list of them, one row, or JSON Lines.
 
         Raises:
-            ValueError: it cannot be read; names the line.
+            ValueError: If the file cannot be read; the message contains the line.
         """
         with self._open() as (text, _):
             content = text.read()

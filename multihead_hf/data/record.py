@@ -27,15 +27,17 @@ def keep_record(
     texts: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write into the description of prepared rows what they were made for. (It stays when rows are selected, shuffled,
-    mapped, saved and concatenated, but not when a table is made a stream.)
+    """Store in the description of prepared rows what they were prepared for.
+
+    The record stays when rows are selected, shuffled, mapped, saved and concatenated, but not when a table becomes a
+    stream.
 
     Args:
         dataset: the prepared rows.
-        heads: whose labels the targets are.
-        tokenizer: that made the tokens.
-        texts: the columns of text.
-        settings: the length, and what else was done to the texts.
+        heads: heads to which the targets belong.
+        tokenizer: tokenizer that made the tokens.
+        texts: the text columns.
+        settings: the maximum length and the other text settings.
     """
     record = {
         "labels": {name: head.labels for name, head in heads.items()},
