@@ -1,4 +1,4 @@
-"""The metrics of all heads from batches, in memory that does not grow with the number of rows."""
+"""Metrics of all heads, computed from batches in memory that does not grow with the number of rows."""
 
 import logging
 import math
@@ -22,15 +22,15 @@ EXACT_ROWS = 10_000
 
 
 class StreamingMetrics:
-    """`compute_metrics` over batches: exact for everything that counts define. Areas under curves are exact up to
-    `exact_rows` labelled rows of a head, and binned beyond; `binning_error` then says by how much they may be wrong.
+    """`compute_metrics` over batches: exact for all metrics that counts define.
 
-    `print` shows them as a table with a line for each head. `losses` holds `<head>_loss` and the combined `loss`,
-    where an evaluation has computed them.
+    Areas under curves are exact up to `exact_rows` labelled rows of a head, and binned beyond; `binning_error` is then
+    their largest possible error. `print` shows the metrics as a table with a line for each head. `losses` holds
+    `<head>_loss` and the combined `loss`, where an evaluation has computed them.
 
     Args:
         heads: the model's heads, by name.
-        exact_rows: rows whose scores are kept.
+        exact_rows: number of rows per head whose scores are kept.
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig], exact_rows: int = EXACT_ROWS) -> None:
@@ -95,11 +95,12 @@ class StreamingMetrics:
         self._binned[name].add(logits, positive, known)
 
     def figures(self) -> dict[str, float]:
-        """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
-        `compute_metrics` gives them.
+        """Return `<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores.
+
+        The keys are those of `compute_metrics`.
 
         Raises:
-            ValueError: a head's logits are not finite in some rows.
+            ValueError: If a head's logits are not finite in some rows.
         """
         for name, wrong in self._not_finite.items():
             if wrong:
@@ -135,8 +136,9 @@ class StreamingMetrics:
         return self._multi.get(name)
 
     def probability_range(self, name: str) -> tuple[float, float]:
-        """Return the lowest and the highest probability of a multi-label head on cells that are known; the first is
-        infinite where there is none.
+        """Return the lowest and the highest probability of a multi-label head on known cells.
+
+        The first is infinite where no cell is known.
         """
         return self._ranges[name]
 
@@ -169,7 +171,7 @@ class StreamingMetrics:
         return {metric: found[metric] for metric in MULTI_LABEL_METRICS if metric in found}
 
     def label_table(self, name: str) -> pd.DataFrame:
-        """A head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
+        """Return a head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
         head = self.heads[name]
         counts = self._single.get(name) or self._multi[name]
         precision, recall, f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)
@@ -185,10 +187,10 @@ class StreamingMetrics:
         return pd.DataFrame(columns, index=pd.Index(head.labels, name="label"))
 
     def confusion_matrix(self, name: str) -> pd.DataFrame:
-        """Counts of a single-label head: a row for each true label, a column for each predicted one.
+        """Return the counts of a single-label head: a row for each true label, a column for each predicted one.
 
         Raises:
-            ValueError: the head has several labels a row; see `confused_labels`.
+            ValueError: If the head is multi-label; see `confused_labels`.
         """
         if name not in self._single:
             raise ValueError(f"head {name!r} is no single-label head and has no confusion matrix: see confused_labels")
@@ -198,10 +200,10 @@ class StreamingMetrics:
         )
 
     def confused_matrix(self, name: str) -> pd.DataFrame:
-        """The counts of `confused_labels`: a row for each missed label, a column for each wrongly predicted one.
+        """Return the counts of `confused_labels`: a row for each missed label, a column for each wrongly predicted one.
 
         Raises:
-            ValueError: the head has one label a row; see `confusion_matrix`.
+            ValueError: If the head is single-label; see `confusion_matrix`.
         """
         if name not in self._multi:
             raise ValueError(f"head {name!r} is no multi-label head: see confusion_matrix")
@@ -211,11 +213,13 @@ class StreamingMetrics:
         )
 
     def confused_labels(self, name: str) -> pd.DataFrame:
-        """Pairs of labels of a multi-label head, most frequent first: `rows` in which `missed` applies and was not
-        predicted, while `predicted` was and does not apply.
+        """Return the pairs of labels of a multi-label head that are confused, most frequent first.
+
+        `rows` counts the rows in which `missed` applies and was not predicted, while `predicted` was and does not
+        apply.
 
         Raises:
-            ValueError: the head has one label a row; see `confusion_matrix`.
+            ValueError: If the head is single-label; see `confusion_matrix`.
         """
         return confused_pairs(self.confused_matrix(name)).rename(columns={"true": "missed"})
 
