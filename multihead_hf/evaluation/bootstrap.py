@@ -60,8 +60,7 @@ class RowCounts:
         self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
-        """Return the metrics (n_resamples,) of bootstrap samples, given as weights (n_resamples, labelled rows) of the
-        rows.
+        """Return the metrics (n_resamples,) of bootstrap samples, given as weights (n_resamples, labelled rows).
 
         A label for which a sample does not define a metric (no row is true for its recall, none predicted for its
         precision, neither for its F1) has the value that it has over all rows: rare labels, which most samples miss,

@@ -26,7 +26,7 @@ def precision_recall_f1(hits: Counts, predicted: Counts, support: Counts) -> tup
 
 
 def matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
-    """Matthews correlation of several classes from the margins of the confusion matrix (Gorodkin 2004, R_K)."""
+    """Return the Matthews correlation of several classes (Gorodkin 2004, R_K), from confusion matrix margins."""
     rows = support.sum()
     covariance = hits.sum() * rows - predicted @ support
     # The product in float: in int64 it overflows from some 50,000 rows on.
@@ -62,8 +62,9 @@ class ConfusionCounts:
         return self.matrix.sum(1)
 
     def figures(self, positive: int | None = None) -> dict[str, float]:
-        """Return `SINGLE_LABEL_METRICS`, with the id of a positive label also `POSITIVE_LABEL_METRICS`; empty without
-        rows.
+        """Return `SINGLE_LABEL_METRICS`; empty without rows.
+
+        With the id of a positive label, `POSITIVE_LABEL_METRICS` are included.
         """
         hits, predicted, support = self.hits, self.predicted, self.support
         if not support.sum():
@@ -114,7 +115,10 @@ class MultiLabelCounts:
         self.confused += missed.T @ wrong
 
     def figures(self) -> dict[str, float]:
-        """The figures of `MULTI_LABEL_METRICS` that counts define, without the undefined ones; empty without rows."""
+        """Return the metrics of `MULTI_LABEL_METRICS` that counts define, except undefined ones.
+
+        The dict is empty without rows.
+        """
         if not self.rows:
             return {}
         counts = (self.hits, self.predicted, self.support)

@@ -22,13 +22,16 @@ class MetricHead(Protocol):
     """Properties of a head that the metrics need; `HeadConfig` has them."""
 
     @property
-    def labels(self) -> Sequence[str]: ...
+    def labels(self) -> Sequence[str]:
+        """Return the names of the labels."""
 
     @property
-    def problem_type(self) -> str: ...
+    def problem_type(self) -> str:
+        """Return the problem type, `SINGLE_LABEL` or `MULTI_LABEL`."""
 
     @property
-    def positive_label(self) -> str | None: ...
+    def positive_label(self) -> str | None:
+        """Return the label to which binary metrics refer, if any."""
 
 
 def metric_names(problem_type: str, positive_label: str | None = None) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ class HeadReport:
 
     @property
     def main_baseline(self) -> str:
-        """The main score of the linear baseline, in brackets that of the model less it; "–" if there is no baseline."""
+        """Return the main score of the linear baseline, and in brackets the model's minus it; "–" if it is missing."""
         if self.baseline is None or self.difference is None:
             return "–"
         return f"{self.baseline.figures[self.main_score]:.3f} ({self.difference.difference.value:+.3f})"

@@ -68,7 +68,7 @@ class HeadArrays:
         self.known, self.true = known_and_true(self.given, self.head.num_labels)
 
     def reliability(self, scores: npt.NDArray[Any]) -> list[tuple[float, float, int]]:
-        """Of the cells of a multi-label head, and of the predicted label of a single-label one."""
+        """Return the reliability of all cells (multi-label) or of the predicted label (single-label)."""
         if self.head.multi_label:
             return reliability(scores[self.known].astype(np.float64), self.true[self.known])
         labelled = self.known.any(1)

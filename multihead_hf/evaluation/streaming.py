@@ -50,7 +50,12 @@ class StreamingMetrics:
         self._ranges = dict.fromkeys(self._multi, (math.inf, -math.inf))
 
     def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
-        """Add a batch: head → logits (rows, labels), and label ids (rows,) or cells (rows, labels), −100 not known."""
+        """Add a batch of logits and references.
+
+        Args:
+            logits: head → logits (rows, labels).
+            references: head → label ids (rows,) or cells (rows, labels), −100 where unlabelled.
+        """
         self._figures = None
         for name, given in references.items():
             head = self.heads[name]
@@ -225,7 +230,11 @@ class StreamingMetrics:
 
 
 def confused_pairs(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of different labels with their rows, most frequent first, of counts (true labels, predicted labels)."""
+    """Return pairs of different labels with their rows, most frequent first.
+
+    Args:
+        confusion: counts (true labels, predicted labels).
+    """
     cells, labels = confusion.to_numpy().copy(), list(confusion.index)
     np.fill_diagonal(cells, 0)
     order = np.argsort(-cells, axis=None, kind="stable")[: np.count_nonzero(cells)]
