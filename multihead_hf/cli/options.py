@@ -71,13 +71,15 @@ def show(report: Any, as_json: bool) -> None:
 
 
 def as_text(values: Any) -> str:
-    """Plain values as JSON to read."""
+    """Return plain values as readable JSON."""
     return json.dumps(values, ensure_ascii=False, indent=2)
 
 
 def check_folder(model: str) -> None:
-    """Raises:
-        ValueError: a model on the Hub, in which nothing can be changed from here.
+    """Check that the model is a local folder.
+
+    Raises:
+        ValueError: If the model is on the Hub, where it cannot be changed from here.
     """
     if not os.path.isdir(model):
         raise ValueError(f"{model} is no folder here: download the model, or save it to one, and change it there")
@@ -176,8 +178,10 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
 
 
 def check_head(name: str, heads: list[str], option: str) -> None:
-    """Raises:
-        BadParameter: none of the heads; names near ones.
+    """Check that the head exists.
+
+    Raises:
+        BadParameter: If it is not one of the heads; the message suggests similar names.
     """
     if name not in heads:
         raise typer.BadParameter(

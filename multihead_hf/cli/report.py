@@ -67,8 +67,10 @@ def command(
 
 
 def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
-    """Raises:
-        ValueError: it is no folder, or holds a file that the report would replace.
+    """Check that the report can be written to the folder.
+
+    Raises:
+        ValueError: If it is a file, or contains a file that the report would replace.
     """
     from ..evaluation.report_page import files_of_report
 

@@ -128,9 +128,11 @@ def command(
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
-    """Raises:
-        BadParameter: an option that is for a table.
-        ValueError: the file cannot be read, or has an unknown key.
+    """Check a run's file, and that no option for tables is given with it.
+
+    Raises:
+        BadParameter: If an option is for a table.
+        ValueError: If the file cannot be read, or has an unknown key.
     """
     for option, value in of_table.items():
         if value is not None and value != []:
@@ -148,9 +150,11 @@ def _run_of_table(
     files: Mapping[str, Any],
     table: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Raises:
-        BadParameter: no columns of labels.
-        ValueError: rows that cannot be read, or labels that are unclear.
+    """Return the configuration of a run that trains on a table.
+
+    Raises:
+        BadParameter: If no columns of labels are given.
+        ValueError: If rows cannot be read, or labels are unclear.
     """
     from .. import infer_heads
     from ..data.sources import one_part, training_part
@@ -181,7 +185,7 @@ def _run_of_table(
 
 @contextlib.contextmanager
 def _unsaid(name: str) -> Iterator[None]:
-    """Within it a logger says nothing below an error."""
+    """Context manager: a logger emits errors only."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

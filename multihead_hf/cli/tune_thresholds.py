@@ -74,8 +74,10 @@ def command(
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """Raises:
-        BadParameter: one that the metric does not read.
+    """Check that the metric uses each setting.
+
+    Raises:
+        BadParameter: If the metric does not use a setting.
     """
     for name, reader in _READERS.items():
         if settings[name] is not None and settings["metric"] != reader:

@@ -252,10 +252,7 @@ def _lacking(labels: list[list[Label]], rows: list[int]) -> set[Label]:
 def _cover(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], training: int
 ) -> Collection[int] | None:
-    """Return the first rows of units that hold every label and fit into the training split; `None` if none were found.
-
-    A group may be larger than that split if some label occurs only in such groups.
-    """
+    """Return the first rows of units that hold every label and leave rows for the other splits, if they were found."""
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
     held = [_labels_of(labels, unit) for unit in units]

@@ -50,16 +50,17 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
 
 
 def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
-    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities. No
-    cell is a formula.
+    """Write the rows with the columns of `multihead-hf predict`: the labels of each head, and their probabilities.
+
+    No cell is a formula.
 
     Args:
         path: the CSV file to write.
-        rows: as `read_rows` gives them. Columns that are called like those are replaced.
-        predictions: for each row what the pipeline gives.
+        rows: rows as `read_rows` returns them. Columns with the names of the new ones are replaced.
+        predictions: for each row the result of the pipeline.
 
     Returns:
-        what joins several labels, and several probabilities, in a cell: `|` unless a label holds it.
+        The separator of several labels, and of several probabilities, in a cell: `|` unless a label contains it.
     """
     names = {label["label"] for row in predictions for labels in row.values() for label in labels}
     sep = next((each for each in _SEPARATORS if not any(each in name for name in names)), _SEPARATORS[0])

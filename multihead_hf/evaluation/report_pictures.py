@@ -53,8 +53,8 @@ class Picture:
 class HeadArrays:
     """Arrays of one head, (rows, labels) each.
 
-    They are the probabilities, the uncalibrated probabilities, the decisions, the references as given, and which cells
-    of these are known and which are true.
+    They are the probabilities, the uncalibrated probabilities, the decisions, the references as given (label ids
+    (rows,) for a single-label head), and which cells of these are known and which are true.
     """
 
     name: str

@@ -95,11 +95,12 @@ def scores_of(totals: npt.NDArray[np.integer], target: Target) -> Values:
 
 
 def choose(totals: Counts, target: Target) -> int:
-    """The best candidate whose gain over the first one exceeds the standard error over the folds, else the first one.
+    """Return the best candidate whose gain over the first exceeds the standard error over the folds, else the first.
 
     Args:
-        totals: (candidates, rounds, folds, 4) as for `scores_of`, of held-out rows; the first candidate is the
-            thresholds as they were.
+        totals: (candidates, rounds, folds, 4) as for `scores_of`, of held-out rows; the first candidate is the previous
+            thresholds.
+        target: what thresholds are chosen for.
     """
     found = scores_of(totals.sum(2), target).mean(1)  # (candidates,)
     by_fold = scores_of(totals, target)
