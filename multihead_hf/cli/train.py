@@ -65,11 +65,13 @@ def command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on your table: multihead-hf train rows.csv --label-column topics --label-column mood
+    """Train a model on your table.
+
+    multihead-hf train rows.csv --label-column topics --label-column mood
 
     The rows are split 80/10/10, the model is trained with the defaults, thresholds are chosen on the validation rows,
-    and the test rows are evaluated. The run is kept as run.yaml beside the model; a YAML file is trained as it says.
-    Ctrl+C saves a checkpoint, and --resume goes on from it.
+    and the test rows are evaluated. The run is stored as run.yaml in the folder of the model; a YAML file is trained as
+    it states. Ctrl+C saves a checkpoint, and --resume resumes from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
     if example or keys:
