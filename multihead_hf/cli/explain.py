@@ -1,4 +1,4 @@
-"""`multihead-hf explain`: how much each word of a text speaks for a label."""
+"""`multihead-hf explain`: score each word of a text for a label."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`multihead-hf report`: judge a model on labelled rows, as a web page."""
+"""`multihead-hf report`: evaluate a model on labelled rows, as a web page."""
 
 import os
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    """Evaluate a saved model on labelled rows: metrics with intervals, labels, plots and mistakes as a web page."""
     if train_data and not settings["baseline"]:
         raise typer.BadParameter(
             "only the linear baseline reads it, and --no-baseline leaves that out", param_hint="--train-data"

@@ -1,4 +1,4 @@
-"""`multihead-hf train`: a whole run, of a table or as a YAML file says."""
+"""`multihead-hf train`: a whole run, from a table or a YAML file."""
 
 import contextlib
 import logging
@@ -198,7 +198,7 @@ def _unsaid(name: str) -> Iterator[None]:
 
 
 def _folder_of(source: str) -> str:
-    """`runs/` and the name of the table."""
+    """Return `runs/` and the name of the table."""
     name = re.sub(r"[^\w-]+", "-", Path(source).name.partition(".")[0]).strip("-")
     return f"runs/{name or 'model'}"
 

@@ -38,7 +38,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found, and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    """Choose the thresholds of a saved model's multi-label heads on validation rows, and store them in its folder."""
     _check_settings(settings)
     from .. import calibrate, tune_thresholds
     from ..evaluation.predictions import predicted

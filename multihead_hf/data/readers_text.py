@@ -1,4 +1,4 @@
-"""How text files of rows are written: their suffixes, encodings, compression, and lines that may be given back.
+"""Encodings, compression, delimiters and lines of text files of rows.
 
 This file is copied into Spaces, as `readers` is.
 """

@@ -1,7 +1,7 @@
 """Files of texts that are uploaded to the demo page, and the file of predictions that is downloaded.
 
 This file is copied into Spaces, with the readers that it imports: standard library only. Values stay as they were
-written: a table is read as text, never more of it than the page takes.
+written: a table is read as text, never more of it than the page accepts.
 """
 
 import csv
@@ -23,17 +23,17 @@ Row = dict[str, Any]
 
 
 def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) -> list[Row]:
-    """The rows of an uploaded file, each with a text in each of `columns`.
+    """Return the rows of an uploaded file, each with a text in each of `columns`.
 
     Args:
-        path: a CSV file (between its columns commas, semicolons or tabs), a TSV file, or JSON Lines.
+        path: a CSV file (with commas, semicolons or tabs between its columns), a TSV file, or JSON Lines.
         columns: the text columns.
-        max_rows: how many rows there may be.
-        max_chars: how many characters a text may have.
+        max_rows: maximum number of rows.
+        max_chars: maximum number of characters of a text.
 
     Raises:
-        ValueError: another kind of file, one that cannot be read, has too many rows, lacks a column (with near names)
-            or a text; names the row, the first of which is 1.
+        ValueError: If the file is of another type, cannot be read, has too many rows, or lacks a column (the message
+            suggests similar names) or a text; the message contains the row, counted from 1.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
