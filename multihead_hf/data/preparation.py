@@ -41,7 +41,7 @@ def read_and_prepare(
         first: a context in which raw rows are prepared, such as one that lets the first process go ahead.
 
     Raises:
-        ValueError: the rows cannot be prepared; names them.
+        ValueError: If the rows cannot be prepared; the message contains their name.
     """
     options = dict(reading)
     if is_read(dataset):

@@ -133,7 +133,7 @@ def is_read(source: Any) -> bool:
 
 
 DEFAULT_PARTS = ("test", "validation")
-"""Of a data set in parts the one to judge a model on: the first of these that it has."""
+"""Splits to evaluate a model on: the first of these that a dataset has is used."""
 
 
 def one_part(data: Any, split: str | None, parts: Sequence[str] = DEFAULT_PARTS) -> Any:

@@ -18,13 +18,14 @@ from .demo_html import HeadResult, LabelResult, note_html, results_html
 from .demo_table import SUFFIXES, read_rows, write_rows
 
 METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrated gradients"}
-"""Ways to find the words; the second needs captum."""
+"""Methods that score the words; the second needs captum."""
 PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Top k", "All labels")
 BATCH, CHUNK = 16, 64
-"""Texts of a file that the model reads at a time, and those between two steps of the progress."""
+"""Number of texts of a file that the model reads at a time, and between two steps of the progress."""
 MAX_EXPLAINED, CHARACTERS_A_WORD, MAX_STEPS = 2_000, 1_000, 128
-"""Characters of a text whose words are shown, and of those after which one word more is left out at a time: the model
-reads the text once for each. And steps of integrated gradients. While it reads, other visitors wait."""
+"""Limits on the work for one text, as other visitors wait: the maximum number of characters of a text whose words are
+shown, the number of characters after which one more word is left out at a time (the model reads the text once for each
+window), and the maximum number of steps of integrated gradients."""
 
 
 @dataclass

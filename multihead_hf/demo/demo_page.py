@@ -22,11 +22,11 @@ from .demo_uploads import UploadLimit
 logger = logging.getLogger(__name__)
 
 WAITING = 20
-"""Requests that may wait for the model; it answers them one by one."""
+"""Maximum number of requests that wait for the model; it answers them one by one."""
 KEPT = 3_600
 """Seconds after which uploaded files and results are deleted (once in so many seconds, too)."""
 MOST_FILES = 100
-"""Uploaded files of the largest size that may lie on the disk."""
+"""Maximum number of uploaded files of the largest size on the disk."""
 # one after the other: models and tokenizers are not made for several threads
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}

@@ -24,7 +24,7 @@ from .metric_names import (
 logger = logging.getLogger(__name__)
 
 MISSING = -100
-"""Marks a row (single-label) or a cell (multi-label) of the references that is not known."""
+"""Mark of an unlabelled row (single-label) or an unknown cell (multi-label) of the references."""
 
 # Averaged float32 probabilities may exceed 1 by a rounding error; logits exceed it by far more.
 _PROBABILITY_SLACK = 1e-6

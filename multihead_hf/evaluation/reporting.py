@@ -61,7 +61,7 @@ def write_report(
         split: split to evaluate on, if the dataset has splits; by default `test`, else `validation`.
         title: title of the page; by default the model's name.
         history: log entries of the training run; by default the trainer's.
-        baseline: show a linear baseline, TF-IDF with logistic regression, next to each head.
+        baseline: put a linear baseline, TF-IDF with logistic regression, next to each head.
         train_dataset: labelled rows to train the baseline on: raw, prepared, files or a name on the Hub. By default the
             trainer's, for a model the split `train` of `dataset`; without training rows the report has no baseline.
         max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
