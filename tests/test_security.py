@@ -61,7 +61,10 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[st
         (place / name).mkdir()
     (place / "rows.jsonl").write_text('{"text": "w1"}\n{"text": "w2"}\n')
     environment = {**os.environ, "HF_HOME": str(place / "hf"), "TMPDIR": str(place / "tmp"), "OMP_NUM_THREADS": "1"}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     environment.pop("HF_HUB_OFFLINE", None)  # nobody holds it back
     subprocess.run([sys.executable, "-c", WATCHED], cwd=place, env=environment, check=True)
     return place, json.loads((place / "events.json").read_text())

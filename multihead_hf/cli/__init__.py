@@ -1,8 +1,8 @@
-"""The command line `multihead-hf`: reads options, calls the library, and says errors in one line.
+"""Command line `multihead-hf`: reads options, calls the library, and prints errors in one line.
 
-One module for each command, named like it, with a function `command`. Only the module of the command that is called is
-imported, and none imports torch, transformers or datasets before its options have been read: help and wrong usage are
-answered at once.
+Each command has a module of its name with a function `command`. Only the module of the command that is called is
+imported, and no module imports torch, transformers or datasets before its options have been read: help and wrong usage
+are answered at once.
 """
 
 import importlib
@@ -38,7 +38,7 @@ IN_PROCESSES = ("predict", "train")
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, each of which is imported when it is called."""
+    """Commands, each of which is imported when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -92,7 +92,7 @@ def common(
 
 
 def main() -> None:
-    """The program."""
+    """Run the command line."""
     try:
         app()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`python -m multihead_hf.cli`"""
+"""Entry point of `python -m multihead_hf.cli`."""
 
 from . import main
 

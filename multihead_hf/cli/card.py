@@ -1,4 +1,4 @@
-"""`multihead-hf card`: write the model card anew."""
+"""`multihead-hf card`: update the model card."""
 
 import os
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ def command(
     rows_name: Annotated[str | None, typer.Option(help="Name of the report's rows in the card.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that was edited by hand.")] = False,
 ) -> None:
-    """Write the model card anew (README.md, model_card.json): what was known when the model was saved, and more."""
+    """Write the model card again (README.md, model_card.json), from the stored facts and the options given."""
     from ..prediction.loading import saved_config
     from ..publishing.card import CARD, add_report_folder, read_facts, write_card
     from ..publishing.card_facts import check_given

@@ -1,4 +1,4 @@
-"""`multihead-hf convert`: make a multi-head model of an older checkpoint."""
+"""`multihead-hf convert`: convert an older checkpoint to a multi-head model."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -40,7 +40,10 @@ def command(
     ] = None,
     overwrite: OverwriteFolderOption = False,
 ) -> None:
-    """Make a multi-head model of an older checkpoint, and compare the logits. Pickles are read as plain data only."""
+    """Convert an older checkpoint to a multi-head model, and compare the logits.
+
+    Pickles are read as plain data only.
+    """
     given = {"labels": labels, "name": name, **ggu}
     for option, value in given.items():
         reader = "sequence-classification" if option == "name" else "ggu"
@@ -67,10 +70,10 @@ def command(
 
 
 def label_names(options: list[str]) -> dict[str, list[str]]:
-    """Head → names of its labels, of `NAME=LABEL,LABEL` and `NAME=["LABEL","LABEL"]`.
+    """Return head → names of its labels, from `NAME=LABEL,LABEL` and `NAME=["LABEL","LABEL"]`.
 
     Raises:
-        BadParameter: none of these, or a head twice.
+        BadParameter: If an option has neither form, or a head occurs twice.
     """
     found: dict[str, list[str]] = {}
     for option in options:

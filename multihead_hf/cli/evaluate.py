@@ -1,4 +1,4 @@
-"""`multihead-hf evaluate`: figures of each head on labelled rows."""
+"""`multihead-hf evaluate`: print the metrics of each head on labelled rows."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""Commands whose options come from the signatures and docstrings of the functions that they call."""
+"""Commands whose options come from the signatures and docstrings of the functions they call."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ _TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
 class Library(NamedTuple):
-    """Options for parameters of a function of the library; a command takes their values as one dict.
+    """Options for parameters of a function of the library; a command receives their values as one dict.
 
     Args:
         target: the function or class, as for `signatures.parameters`.
         options: parameter → settings of `typer.Option` that differ from what follows from the signature; also `type`,
-            `default`, `flag` (how it is typed), `unset` (it is `None` unless it is given, and the default is only
-            shown), and `of` (what reads it; stands before the help text).
+            `default`, `flag` (the name to type), `unset` (the value is `None` unless given, and the default is only
+            shown), and `of` (the method that reads it; stands before the help text).
     """
 
     target: str
@@ -27,12 +27,12 @@ class Library(NamedTuple):
 
 
 def library(target: str, *names: str, **special: Mapping[str, Any]) -> Library:
-    """Options for some parameters of `target`: those of `names` follow from the signature alone."""
+    """Return options for some parameters of `target`; those of `names` follow from the signature alone."""
     return Library(target, {**{name: {} for name in names}, **special})
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with one option in place of each field of its dataclasses and of each parameter of its `Library`s."""
+    """Return the command with one option for each field of its dataclasses and each parameter of its `Library`s."""
     options: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     for each in inspect.signature(command).parameters.values():
@@ -81,7 +81,7 @@ def _shown(default: Any) -> str:
 
 
 def _type(parameter: Parameter) -> Any:
-    """The type of an option: several texts, or the first plain type of the annotation."""
+    """Return the type of an option: several texts, or the first plain type of the annotation."""
     kinds = [kind.strip() for kind in parameter.annotation.split("|")]
     if any(kind in ("list[str]", "Sequence[str]") for kind in kinds):
         return list[str] | None

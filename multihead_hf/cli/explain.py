@@ -1,4 +1,4 @@
-"""`multihead-hf explain`: how much each word of a text speaks for a label."""
+"""`multihead-hf explain`: score each word of a text for a label."""
 
 import os
 import sys
@@ -104,9 +104,10 @@ def command(
 
 
 def check_page(path: str, overwrite: bool) -> None:
-    """
+    """Check that the page can be written.
+
     Raises:
-        ValueError: the page exists already, or there is no folder for it.
+        ValueError: If the page exists already, or its folder does not exist.
     """
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder: give a file")
@@ -118,7 +119,7 @@ def check_page(path: str, overwrite: bool) -> None:
 
 
 def show_in_terminal(found: Any) -> None:
-    """Print an explanation, in a terminal in colours (rich comes with typer)."""
+    """Print an explanation, in colours if the output is a terminal (rich comes with typer)."""
     from rich.console import Console
 
     console = Console()

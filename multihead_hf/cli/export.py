@@ -82,7 +82,7 @@ def command(
 
 
 def _batches(model: "MultiHeadModel", tokenizer: Any, rows: Any, reading: dict[str, Any]) -> Iterable[Any]:
-    """Labelled rows as padded batches."""
+    """Return labelled rows as padded batches."""
     from torch.utils.data import DataLoader
 
     from .. import MultiHeadDataCollator, prepare_dataset

@@ -1,4 +1,4 @@
-"""`multihead-hf inspect`: look at a data set before training."""
+"""`multihead-hf inspect`: inspect a dataset before training."""
 
 from typing import Annotated, Any
 
@@ -43,7 +43,7 @@ def command(
     multi_hot: MultiHotOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a data set before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
+    """Inspect a dataset before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
     columns = label_columns(label_column or [])
     if model is None and not columns:
         raise typer.BadParameter(

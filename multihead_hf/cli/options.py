@@ -1,4 +1,4 @@
-"""Options that commands share, and how they are read."""
+"""Options that commands share, and their values."""
 
 import json
 import os
@@ -65,19 +65,20 @@ OverwriteFolderOption = Annotated[bool, typer.Option("--overwrite", help="Also w
 
 
 def show(report: Any, as_json: bool) -> None:
-    """Print a report as its tables, or its plain values."""
+    """Print a report as tables, or as plain values."""
     print(as_text(report.to_dict()) if as_json else report)
 
 
 def as_text(values: Any) -> str:
-    """Plain values as JSON to read."""
+    """Return plain values as readable JSON."""
     return json.dumps(values, ensure_ascii=False, indent=2)
 
 
 def check_folder(model: str) -> None:
-    """
+    """Check that the model is a local folder.
+
     Raises:
-        ValueError: a model on the Hub, in which nothing can be changed from here.
+        ValueError: If the model is on the Hub, where it cannot be changed from here.
     """
     if not os.path.isdir(model):
         raise ValueError(
@@ -97,10 +98,10 @@ class LabelOptions:
     batch_size: BatchSizeOption = 32
 
     def reading(self, config: "MultiHeadConfig") -> dict[str, Any]:
-        """How rows are read, as `MultiHeadTrainingArguments`.
+        """Return how rows are read, in the form of `MultiHeadTrainingArguments`.
 
         Raises:
-            BadParameter: an option for a head that the model does not have.
+            BadParameter: If an option is for a head that the model does not have.
         """
         columns = label_columns(self.label_column or [])
         for name in columns:
@@ -114,16 +115,16 @@ class LabelOptions:
 
 
 def read(data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any], reading: Mapping[str, Any]) -> Any:
-    """The rows of files or of a dataset on the Hub, perhaps in several parts.
+    """Return the rows of files or of a dataset on the Hub, perhaps in several splits.
 
     Args:
-        data: as it was typed.
-        files: how the files are read, of `FileOptions`.
-        heads: by name.
+        data: files or names as they were typed.
+        files: how the files are read, from `FileOptions`.
+        heads: the heads by name.
         reading: how the labels are read.
 
     Raises:
-        ValueError: they cannot be read.
+        ValueError: If the rows cannot be read.
     """
     from .. import read_dataset
     from ..data.reading import joined_columns
@@ -139,10 +140,10 @@ def read_part(
     split: str | None = None,
     parts: Sequence[str] = ("test", "validation"),
 ) -> Any:
-    """The rows, as `read`; of several parts that of `split`, else the first of `parts`.
+    """Return the rows as `read` does; of several splits those of `split`, else of the first of `parts` that exists.
 
     Raises:
-        ValueError: they cannot be read, there is no such part, or it is not clear which.
+        ValueError: If the rows cannot be read, the split does not exist, or it is not clear which split is meant.
     """
     from ..data.sources import one_part
 
@@ -152,10 +153,10 @@ def read_part(
 def label_options(
     sep: list[str] | None, empty: list[str] | None, multi_hot: bool | None, heads: list[str]
 ) -> dict[str, Any]:
-    """How labels are read, as `ReadingOptions` without the columns.
+    """Return how labels are read, in the form of `ReadingOptions` without the columns.
 
     Raises:
-        BadParameter: an option for a head that does not exist, or a value that is none.
+        BadParameter: If an option is for a head that does not exist, or has an invalid value.
     """
     return {
         "sep": separators(sep or [], heads),
@@ -165,7 +166,7 @@ def label_options(
 
 
 def label_columns(options: list[str]) -> dict[str, str | list[str]]:
-    """Head → column or columns, of `NAME`, `NAME=COLUMN` and `NAME=COLUMN,COLUMN`."""
+    """Return head → column or columns, from `NAME`, `NAME=COLUMN` and `NAME=COLUMN,COLUMN`."""
     columns: dict[str, str | list[str]] = {}
     for option in options:
         name, equals, column = option.partition("=")
@@ -178,9 +179,10 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
 
 
 def check_head(name: str, heads: list[str], option: str) -> None:
-    """
+    """Check that the head exists.
+
     Raises:
-        BadParameter: none of the heads; names near ones.
+        BadParameter: If it is not one of the heads; the message suggests similar names.
     """
     if name not in heads:
         raise typer.BadParameter(
@@ -189,10 +191,10 @@ def check_head(name: str, heads: list[str], option: str) -> None:
 
 
 def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
-    """`missing` or `none` for all heads, or head → it, of one word or several `NAME=WORD`.
+    """Return `missing` or `none` for all heads, or head → word, from one word or several `NAME=WORD`.
 
     Raises:
-        BadParameter: another word, a head that does not exist, or several words for all heads.
+        BadParameter: If the word is unknown, a head does not exist, or several words are for all heads.
     """
     if not options:
         return None
@@ -213,10 +215,10 @@ def empty_cells_of(options: list[str], heads: list[str]) -> str | dict[str, str]
 
 
 def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | None:
-    """One separator for all heads, or head → separator, of `SEP` or several `NAME=SEP`.
+    """Return one separator for all heads, or head → separator, from `SEP` or several `NAME=SEP`.
 
     Raises:
-        BadParameter: what looks like the name of a head before `=` is none, or several separators for all heads.
+        BadParameter: If a name before `=` is not that of a head, or several separators are for all heads.
     """
     named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
     for name in named:

@@ -95,16 +95,16 @@ def command(
 def thresholds(
     options: list[str], config: "MultiHeadConfig", predicted: list[str]
 ) -> float | dict[str, float | dict[str, float]] | None:
-    """One number for all heads, or head → number or label → number, of `P`, `NAME=P` and `NAME:LABEL=P`.
+    """Return one number for all heads, or head → number or label → number, from `P`, `NAME=P` and `NAME:LABEL=P`.
 
     Args:
-        options: as they were typed.
-        config: of the model.
-        predicted: heads that are predicted; none stands for all.
+        options: options as they were typed.
+        config: configuration of the model.
+        predicted: heads that are predicted; an empty value stands for all.
 
     Raises:
-        BadParameter: none of these, both a number for all and others, two for one label, or one for a head that is not
-            predicted.
+        BadParameter: If an option has none of these forms, a number for all heads comes with other numbers, a label has
+            two numbers, or a head is not predicted.
     """
     found: dict[str, float | dict[str, float]] = {}
     for option in options:

@@ -1,4 +1,4 @@
-"""`multihead-hf report`: judge a model on labelled rows, as a web page."""
+"""`multihead-hf report`: evaluate a model on labelled rows, as a web page."""
 
 import os
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a saved model on labelled rows: figures with intervals, labels, pictures and mistakes as a web page."""
+    """Evaluate a saved model on labelled rows: metrics with intervals, labels, plots and mistakes as a web page."""
     if train_data and not settings["baseline"]:
         raise typer.BadParameter(
             "only the linear baseline uses this option, and --no-baseline turns the baseline off",
@@ -68,9 +68,10 @@ def command(
 
 
 def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
-    """
+    """Check that the report can be written to the folder.
+
     Raises:
-        ValueError: it is no folder, or holds a file that the report would replace.
+        ValueError: If it is a file, or contains a file that the report would replace.
     """
     from ..evaluation.report_page import files_of_report
 

@@ -1,4 +1,4 @@
-"""The keys of a run's YAML file, checked before torch is loaded.
+"""Keys of a run's YAML file, checked before torch is loaded.
 
 Values, types and what depends on several keys are checked by `read_run_config`, a moment later.
 """
@@ -18,7 +18,8 @@ def check_run_keys(path: str, changes: Sequence[str]) -> None:
     """Check the names of sections and keys, in a file and in changes of the form `KEY=VALUE`.
 
     Raises:
-        ValueError: the file cannot be opened, or has an unknown key; names near ones, or the section that has it.
+        ValueError: If the file cannot be opened, or has an unknown key; the message suggests similar names, or the
+            section that has the key.
     """
     try:
         content = Path(path).read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def check_run_keys(path: str, changes: Sequence[str]) -> None:
 
 
 def _known_keys() -> dict[str, list[str]]:
-    """Section → the keys in it; of `heads` those of each head."""
+    """Return section → its keys; for `heads` the keys of each head."""
     known: dict[str, list[str]] = {}
     for section, field in parameters(f"{_MODULE}.RunConfig").items():
         if section == "training":
@@ -53,7 +54,7 @@ def _known_keys() -> dict[str, list[str]]:
 
 
 def _paths(node: yaml.Node | None, depth: int) -> Iterator[tuple[str, ...]]:
-    """The keys of nested mappings, outermost first, down to some depth."""
+    """Return the keys of nested mappings, outermost first, down to some depth."""
     if not depth or not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:

@@ -20,8 +20,8 @@ class Parameter(NamedTuple):
 
     Args:
         annotation: its type, as it is written.
-        default: its default value, `None` where it has none or one that is made on each call.
-        help: what the docstring says of it, as one sentence.
+        default: its default value, `None` where it has none or one that is created on each call.
+        help: its description in the docstring, as one sentence.
     """
 
     annotation: str
@@ -52,7 +52,7 @@ def parameters(target: str) -> dict[str, Parameter]:
 
 
 def training_argument_names() -> list[str]:
-    """The names of the arguments of `MultiHeadTrainingArguments`, those that it has from transformers first."""
+    """Return the names of the arguments of `MultiHeadTrainingArguments`, those of transformers first."""
     spec = find_spec("transformers")
     assert spec is not None
     assert spec.origin is not None
@@ -70,7 +70,7 @@ _Parts = tuple[str, str, ast.expr | None]
 
 
 def _arguments(node: ast.FunctionDef) -> list[_Parts]:
-    """Name, type and default of the arguments of a function; not those behind `*` and `**`."""
+    """Return name, type and default of the arguments of a function, without those behind `*` and `**`."""
     positional = [*node.args.posonlyargs, *node.args.args]
     given: list[ast.expr | None] = [*node.args.defaults, *node.args.kw_defaults]
     defaults = [None] * (len(positional) - len(node.args.defaults)) + given
@@ -79,7 +79,7 @@ def _arguments(node: ast.FunctionDef) -> list[_Parts]:
 
 
 def _fields(node: ast.ClassDef) -> list[_Parts]:
-    """Of a class the arguments of `__init__`, of a dataclass its fields."""
+    """Return the arguments of `__init__` of a class, or the fields of a dataclass."""
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return _arguments(inner)
@@ -93,7 +93,7 @@ def _written(node: ast.expr | None) -> str:
 
 
 def _value(node: ast.expr | None, path: Path) -> Any:
-    """The value of a default: a literal, or a constant of its module or of one beside it."""
+    """Return the value of a default: a literal, or a constant of its module or of one beside it."""
     if node is None or isinstance(node, ast.Call):
         return None
     if not isinstance(node, ast.Name):
@@ -107,7 +107,7 @@ def _value(node: ast.expr | None, path: Path) -> Any:
 
 
 def _described(docstring: str) -> dict[str, str]:
-    """Name → sentence, of the section `Args` of a docstring."""
+    """Return name → sentence, from the section `Args` of a docstring."""
     section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", docstring, re.M)
     texts: dict[str, str] = {}
     for names, text in re.findall(r"^ {4}([\w, ]+): ((?:.*\n?)(?: {8}.*\n?)*)", section[1] if section else "", re.M):

@@ -1,4 +1,4 @@
-"""`multihead-hf train`: a whole run, of a table or as a YAML file says."""
+"""`multihead-hf train`: a whole run, from a table or a YAML file."""
 
 import contextlib
 import logging
@@ -67,11 +67,13 @@ def command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on your table: multihead-hf train rows.csv --label-column topics --label-column mood
+    """Train a model on your table.
+
+    multihead-hf train rows.csv --label-column topics --label-column mood
 
     The rows are split 80/10/10, the model is trained with the defaults, thresholds are chosen on the validation rows,
-    and the test rows are evaluated. The run is kept as run.yaml beside the model; a YAML file is trained as it says.
-    Ctrl+C saves a checkpoint, and --resume goes on from it.
+    and the test rows are evaluated. The run is stored as run.yaml in the folder of the model; a YAML file is trained as
+    it states. Ctrl+C saves a checkpoint, and --resume resumes from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
     if example or keys:
@@ -130,10 +132,11 @@ def command(
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
-    """
+    """Check a run's file, and that no option for tables is given with it.
+
     Raises:
-        BadParameter: an option that is for a table.
-        ValueError: the file cannot be read, or has an unknown key.
+        BadParameter: If an option is for a table.
+        ValueError: If the file cannot be read, or has an unknown key.
     """
     for option, value in of_table.items():
         if value is not None and value != []:
@@ -154,10 +157,11 @@ def _run_of_table(
     files: Mapping[str, Any],
     table: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """
+    """Return the configuration of a run that trains on a table.
+
     Raises:
-        BadParameter: no columns of labels.
-        ValueError: rows that cannot be read, or labels that are unclear.
+        BadParameter: If no columns of labels are given.
+        ValueError: If rows cannot be read, or labels are unclear.
     """
     from .. import infer_heads
     from ..data.sources import one_part, training_part
@@ -188,7 +192,7 @@ def _run_of_table(
 
 @contextlib.contextmanager
 def _unsaid(name: str) -> Iterator[None]:
-    """Within it a logger says nothing below an error."""
+    """Context manager: a logger emits errors only."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -199,7 +203,7 @@ def _unsaid(name: str) -> Iterator[None]:
 
 
 def _folder_of(source: str) -> str:
-    """`runs/` and the name of the table."""
+    """Return `runs/` and the name of the table."""
     name = re.sub(r"[^\w-]+", "-", Path(source).name.partition(".")[0]).strip("-")
     return f"runs/{name or 'model'}"
 

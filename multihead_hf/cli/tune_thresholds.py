@@ -42,7 +42,7 @@ def command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the thresholds of a saved model's multi-label heads on validation rows, and keep them in its folder."""
+    """Choose the thresholds of a saved model's multi-label heads on validation rows, and store them in its folder."""
     _check_settings(settings)
     from .. import calibrate, tune_thresholds
     from ..evaluation.predictions import predicted
@@ -78,9 +78,10 @@ def command(
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """
+    """Check that the metric uses each setting.
+
     Raises:
-        BadParameter: one that the metric does not read.
+        BadParameter: If the metric does not use a setting.
     """
     for name, reader in _READERS.items():
         if settings[name] is not None and settings["metric"] != reader:

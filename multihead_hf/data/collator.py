@@ -1,4 +1,4 @@
-"""Prepared rows to one padded batch."""
+"""Batches of prepared rows: padding and stacking of tokens, features and targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,27 +18,25 @@ from ..model.modeling_multihead import MultiHeadModel, heads_of
 
 @dataclass
 class MultiHeadDataCollator:
-    """Pads prepared rows to the longest of the batch and stacks their labels, one tensor for every head.
+    """Pad prepared rows to the longest of the batch and stack their labels, one tensor for every head.
 
-    Rows of several windows (`truncation="windows"`) become tensors (batch, windows, length) with a `window_mask`.
-    Rows may hold `features` of their texts, as `MultiHeadModel.encode` gives them, in the place of tokens.
+    Rows of several windows (`truncation="windows"`) become tensors (batch, windows, length) with a `window_mask`. Rows
+    may hold the `features` of their texts, as `MultiHeadModel.encode` returns them, instead of tokens.
 
     Args:
-        tokenizer: pads; its `padding_side` is respected.
+        tokenizer: tokenizer of the encoder, which pads the rows; its `padding_side` is respected.
         heads: the model, its configuration, or its heads by name.
-        pad_to_multiple_of: pad lengths to a multiple of this number.
+        pad_to_multiple_of: number of which padded lengths are made a multiple; `None` for no such limit.
 
     Example:
-        ```python
-        rows = [
-            {"input_ids": [1, 5, 2], "attention_mask": [1, 1, 1], "labels": {"topic": [1, 0], "mood": None}},
-            {"input_ids": [1, 2], "attention_mask": [1, 1], "labels": {"topic": None, "mood": 2}},
-        ]
-        MultiHeadDataCollator(tokenizer, heads)(rows)
-        # {"input_ids": [[1, 5, 2], [1, 2, 0]], "attention_mask": [[1, 1, 1], [1, 1, 0]],
-        #  "labels": {"topic": [[1., 0.], [-100., -100.]],  float32 (batch, labels), −100 where not known
-        #             "mood": [-100, 2]}}                   int64 (batch,), −100 where missing
-        ```
+        >>> from multihead_hf import MultiHeadDataCollator, MultiHeadModel, prepare_dataset
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> rows = prepare_dataset("complaints.csv", tokenizer, model)
+        >>> batch = MultiHeadDataCollator(tokenizer, model)([rows[0], rows[1]])
+        >>> sorted(batch["labels"]), batch["input_ids"].shape[0]
+        (['mood', 'topics'], 2)
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -49,9 +47,19 @@ class MultiHeadDataCollator:
         self._heads = heads_of(self.heads)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """
+        """Return one batch of prepared rows.
+
+        Args:
+            rows: prepared rows, each with tokens or `features`, and `labels` (head → target) and `sample_weight` if
+                present.
+
+        Returns:
+            A dict with the tokens, int64 (batch, length), or `features`, float32 (batch, hidden); `labels`: a dict with
+            a tensor for every head, int64 (batch,) for single-label and float32 (batch, labels) for multi-label heads,
+            −100 where unlabelled; and `sample_weight`, float32 (batch,), where a row has one.
+
         Raises:
-            ValueError: labels of a head that the model does not have, or of a wrong kind, range or length.
+            ValueError: If a label belongs to a head that the model does not have, or has a wrong type, range or length.
         """
         if rows and "features" in rows[0]:
             batch = _stack_features([row["features"] for row in rows])
@@ -81,13 +89,15 @@ class MultiHeadDataCollator:
 def pad_tokens(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], multiple: int | None = None
 ) -> dict[str, Any]:
-    """Tensors (batch, length) of the tokens of rows; of rows in windows (batch, windows, length) each, and a
-    `window_mask` (batch, windows), 1 for windows and 0 for padding.
+    """Return the tokens of rows as padded tensors (batch, length).
+
+    Rows in windows become tensors (batch, windows, length), and the batch has a `window_mask` (batch, windows), 1 for
+    windows and 0 for padding.
 
     Args:
-        tokenizer: pads; its `padding_side` is respected.
-        rows: what the tokenizer gave for each text, as lists; of texts in windows a list for each window.
-        multiple: pad lengths to a multiple of this number.
+        tokenizer: tokenizer that pads the rows; its `padding_side` is respected.
+        rows: what the tokenizer returned for each text, as lists; for texts in windows a list for each window.
+        multiple: number of which padded lengths are made a multiple.
     """
     if not _has_windows(rows):
         return dict(tokenizer.pad(rows, pad_to_multiple_of=multiple, return_tensors="pt"))
@@ -103,7 +113,7 @@ def pad_tokens(
 
 
 def _stack_features(features: list[Tensor]) -> dict[str, Any]:
-    """(batch, hidden), or of windows (batch, windows, hidden) with a `window_mask`."""
+    """Stack features to (batch, hidden), or those of windows to (batch, windows, hidden) with a `window_mask`."""
     if features[0].dim() == 1:
         return {"features": torch.stack(features)}
     mask = nn.utils.rnn.pad_sequence([torch.ones(len(own), dtype=torch.long) for own in features], batch_first=True)
@@ -116,7 +126,7 @@ def _has_windows(inputs: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def stack_targets(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
-    """Targets of one head: int64 (batch,) or float32 (batch, labels), −100 where not known."""
+    """Stack the targets of one head: int64 (batch,) or float32 (batch, labels), −100 where unlabelled."""
     # numpy and torch targets, as formatted datasets give them, become plain ones
     plain = [target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target for target in targets]
     if head.multi_label:

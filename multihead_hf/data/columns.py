@@ -14,11 +14,13 @@ from .sources import FIRST_ROWS
 
 
 def features_of(dataset: Dataset | IterableDataset) -> Features:
-    """The columns' types; of a stream that does not say, those of its first rows, in which a column may have no value:
-    its type is `null` then.
+    """Return the types of the columns.
+
+    For a stream that does not state its types, they are those of its first rows. A column without a value in these rows
+    has the type `null`.
 
     Raises:
-        ValueError: values of several types in a column; names the row.
+        ValueError: If a column holds values of several types; the message contains the row.
     """
     if dataset.features is not None:
         return dataset.features
@@ -26,13 +28,15 @@ def features_of(dataset: Dataset | IterableDataset) -> Features:
 
 
 def has_columns(rows: Dataset | IterableDataset, columns: str | Sequence[str]) -> bool:
+    """Return whether the rows have all of these columns."""
     return set(column_names(columns)) <= set(features_of(rows))
 
 
 def check_column(columns: Iterable[str], column: str, what: str) -> None:
-    """
+    """Check that a column exists.
+
     Raises:
-        ValueError: `column` is not one of `columns`; names near ones.
+        ValueError: If `column` is not one of `columns`; the message suggests similar names.
     """
     known = list(columns)
     if column not in known:
@@ -40,19 +44,20 @@ def check_column(columns: Iterable[str], column: str, what: str) -> None:
 
 
 def is_list(feature: Any) -> bool:
+    """Return whether the values of this type are lists."""
     return isinstance(feature, (List, LargeList))
 
 
 def is_multi_hot(values: Any, asked: bool) -> bool:
-    """Whether lists with values of this feature say 0/1 for each label."""
+    """Return whether lists with values of this type hold 0 or 1 for each label."""
     return values.dtype == "bool" or values.dtype.startswith("float") or (asked and "int" in values.dtype)
 
 
 def feature_of(features: Features | None, column: str, what: str) -> Any:
-    """The feature of a label column, or of the values in its lists; of type `null` where no row has a value.
+    """Return the type of a label column, or of the values in its lists; `null` where no row has a value.
 
     Raises:
-        ValueError: it cannot be a label column.
+        ValueError: If the column cannot hold labels.
     """
     feature: Any = (features or {}).get(column)
     inner = feature.feature if is_list(feature) else feature
@@ -65,9 +70,10 @@ def feature_of(features: Features | None, column: str, what: str) -> Any:
 
 
 def check_named(where: str, labels: Iterable[Any]) -> None:
-    """
+    """Check that no label is empty.
+
     Raises:
-        ValueError: one of the labels is an empty text, or one of blanks.
+        ValueError: If one of the labels is an empty text or consists of blanks.
     """
     for label in labels:
         if isinstance(label, str) and not label.strip():
@@ -78,14 +84,15 @@ def check_named(where: str, labels: Iterable[Any]) -> None:
 
 
 def said_twice(label: Any, value: Any) -> str:
-    """What is wrong with a list of label ids that holds one of them twice."""
+    """Return the message for a list of label ids that contains a duplicate."""
     return f"label id {label} is given twice in {value!r}; for lists of 0/1 set multi_hot=True (--multi-hot)"
 
 
 def check_label_column(features: Features, column: str, what: str) -> None:
-    """
+    """Check that a column can state for one label whether it applies.
+
     Raises:
-        ValueError: a column cannot say of one label whether it applies.
+        ValueError: If the column does not hold booleans, integers or floats.
     """
     feature = features[column]
     kinds = ("bool", "int", "uint", "float", "null")
@@ -97,4 +104,5 @@ def check_label_column(features: Features, column: str, what: str) -> None:
 
 
 def is_text(feature: Any) -> bool:
+    """Return whether the values of this type are strings."""
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")

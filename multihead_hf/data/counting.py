@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     """Targets of some rows.
 
     Args:
-        heads: head → label ids (rows,) or cells (rows, labels); `MISSING` where not known.
+        heads: head → label ids (rows,) or cells (rows, labels); `MISSING` where unlabelled.
         weights: (rows,), the rows' `sample_weight`.
     """
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
     weights: npt.NDArray[np.float64]
 
     def labelled(self, name: str) -> npt.NDArray[np.bool_]:
-        """Rows with a label of a head, or with a known cell, (rows,)."""
+        """Return which rows have a label of a head, or a known cell, bool (rows,)."""
         targets = self.heads[name]
         return (targets != MISSING).reshape(len(targets), -1).any(1)
 
@@ -42,10 +42,10 @@ class HeadCounts:
     """Counts of one head's labels.
 
     Args:
-        positives: (labels,), rows to which a label applies (soft targets count from 0.5 on).
-        labelled: rows with a label, or with a known cell.
-        unlabelled: the other rows.
-        none: labelled rows of a multi-label head to which no label applies.
+        positives: (labels,), rows to which a label applies (soft targets count from 0.5).
+        labelled: number of rows with a label, or with a known cell.
+        unlabelled: number of the other rows.
+        none: number of labelled rows of a multi-label head to which no label applies.
         sums: (labels,), the positives with soft targets by their value.
         known: (labels,), rows in which it is known whether a label applies.
         weight: sum of the `sample_weight` of all rows.
@@ -63,7 +63,7 @@ class HeadCounts:
 
 
 def can_be_counted(rows: Any) -> bool:
-    """Whether the targets are a column that is read at once; a stream or a torch dataset is read row by row."""
+    """Return whether the targets are a column that is read at once; a stream or torch dataset is read row by row."""
     return (
         isinstance(rows, Dataset) and rows.format["type"] != "custom" and isinstance(rows.features.get("labels"), dict)
     )
@@ -73,11 +73,11 @@ def head_counts(rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCou
     """Count the labels of prepared rows in one pass.
 
     Args:
-        rows: as `prepare_dataset` makes them.
+        rows: rows as `prepare_dataset` returns them.
         heads: the model's heads, by name.
 
     Raises:
-        ValueError: a target is not one of its head.
+        ValueError: If a target is not one of its head.
     """
     counts = {}
     for name, head in heads.items():
@@ -94,11 +94,11 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
     """Read the targets of prepared rows, some thousands of rows at a time.
 
     Args:
-        rows: as `prepare_dataset` makes them: a `Dataset`, a stream, a torch dataset or a list.
+        rows: rows as `prepare_dataset` returns them: a `Dataset`, a stream, a torch dataset or a list.
         heads: the heads to read, by name.
 
     Raises:
-        ValueError: a target is not one of its head.
+        ValueError: If a target is not one of its head.
     """
     labels = max((head.num_labels for head in heads.values()), default=1)
     size = min(_BATCH_ROWS, max(_BATCH_CELLS // labels, 1))

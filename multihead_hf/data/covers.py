@@ -1,4 +1,4 @@
-"""Few rows that hold every label: what a training part needs at least."""
+"""Search for few rows that hold every label, which a training split needs at least."""
 
 from collections.abc import Hashable, Sequence, Set
 
@@ -8,19 +8,19 @@ _STEPS = 100_000  # of the exact search, which takes a second or so
 def find_cover(
     units: Sequence[Set[Hashable]], sizes: Sequence[int], most_rows: int, most_units: int
 ) -> list[int] | None:
-    """Units that together hold each label of all units, in at most so many rows and units.
+    """Return units that together hold each label of all units, in at most so many rows and units.
 
-    A greedy choice is tried first, then all choices (for so many steps as take about a second): a set of covers of
-    few rows has no quick exact answer.
+    A greedy choice is tried first, then all choices (for about a second): finding a cover of few rows exactly can take
+    exponential time.
 
     Args:
         units: the labels of each unit.
-        sizes: the rows of each unit.
-        most_rows: rows that the chosen units may have.
-        most_units: how many units may be chosen.
+        sizes: number of rows of each unit.
+        most_rows: maximum number of rows of the chosen units.
+        most_units: maximum number of chosen units.
 
     Returns:
-        places of the units; `None` where none were found.
+        Indices of the units; `None` where no cover was found.
     """
     having: dict[Hashable, list[int]] = {}
     for place, labels in enumerate(units):
@@ -33,7 +33,7 @@ def find_cover(
 
 
 def _greedy(units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[Hashable, list[int]]) -> list[int]:
-    """The rarest label first, with the unit that holds most of what is missing for its rows."""
+    """Choose for the rarest label first, each time the unit that holds most missing labels per row."""
     missing, chosen = set(having), []
     while missing:
         rarest = min(missing, key=lambda label: (len(having[label]), str(label)))
@@ -44,17 +44,18 @@ def _greedy(units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[H
 
 
 class _Search:
-    """Depth first, over the units of the label that fewest have."""
+    """Depth-first search over the units of the label that fewest units hold."""
 
     def __init__(self, units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[Hashable, list[int]]) -> None:
         self._units, self._sizes, self._having = units, sizes, having
         self._steps = 0
 
     def within(self, most_rows: int, most_units: int) -> list[int] | None:
+        """Return units with all labels within these limits, `None` where no cover was found."""
         return self._rest(set(self._having), most_rows, most_units)
 
     def _rest(self, missing: set[Hashable], room: int, more: int) -> list[int] | None:
-        """Units for the missing labels in so many rows."""
+        """Return units for the missing labels in so many rows."""
         if not missing:
             return []
         self._steps += 1

@@ -1,4 +1,4 @@
-"""What is probably wrong with the labels of a head, said as warnings."""
+"""Warnings about labels of a head that are probably a mistake."""
 
 import unicodedata
 from collections import Counter
@@ -19,10 +19,10 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
     """Warn of labels that are likely a mistake.
 
     Args:
-        name: of the head.
-        counts: label → rows that have it.
-        labelled: labelled rows.
-        may_be_joined: whether the labels are strings for which no separator was said.
+        name: name of the head.
+        counts: label → number of rows that have it.
+        labelled: number of labelled rows.
+        may_be_joined: whether the labels are strings for which no separator was given.
     """
     present = [label for label, count in counts.items() if count]
     if len(present) == 1 and counts[present[0]] == labelled:
@@ -61,7 +61,7 @@ def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joine
 
 
 def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
-    """Groups of labels that differ only in case, blanks or Unicode form."""
+    """Return groups of labels that differ only in case, blanks or Unicode form."""
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
         groups.setdefault(" ".join(unicodedata.normalize("NFKC", label).split()).casefold(), []).append(label)
@@ -69,8 +69,11 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
 
 
 def _known_parts(joined: Iterable[str], labels: Iterable[str], sep: str) -> list[str]:
-    """The parts of joined labels that are whole labels of other rows, or, unless the separator is a comma, parts of
-    several joined labels."""
+    """Return the parts of joined labels that are probably labels.
+
+    These are the parts that are whole labels of other rows or, unless the separator is a comma, parts of several joined
+    labels.
+    """
     whole = set(labels)
     parts = Counter(part for label in joined for part in set(split_joined(label, sep)) if part != label)
     return sorted(part for part, count in parts.items() if part in whole or (sep != "," and count > 1))

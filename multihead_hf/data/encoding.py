@@ -1,4 +1,4 @@
-"""From raw rows to prepared ones: text → tokens, label values → ids or multi-hot, missing → the missing mark."""
+"""Preparation of rows: texts become tokens, labels become ids or multi-hot lists."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -45,32 +45,42 @@ def prepare_dataset(
     Args:
         dataset: rows with a text column (two for text pairs) and a column for some or all heads, or files of them, as
             `read_dataset` takes.
-        tokenizer: the encoder's tokenizer.
-        heads: the model or its configuration (then also its `max_length`, `text_columns` and `text_prefix` count), or
+        tokenizer: tokenizer of the encoder.
+        heads: the model or its configuration (then its `max_length`, `text_columns` and `text_prefix` apply too), or
             the heads by name.
-        text_columns: one or two columns; by default the configuration's, else `"text"`.
-        max_length: tokens after which a text is cut; by default the configuration's, else the tokenizer's limit.
-        require_labels: refuse a dataset without a column for any head; `False` for texts to predict.
-        num_proc: processes; not for streams.
-        name: what to call these rows in messages.
-        options: how labels are read; each is a value for all heads, or a dict head → value, and what is not said is as
+        text_columns: one or two columns; by default those of the configuration, else `"text"`.
+        max_length: maximum number of tokens per text; longer texts are truncated. By default that of the configuration,
+            else the limit of the tokenizer.
+        require_labels: whether a dataset without a column for any head is refused; `False` for texts to predict.
+        num_proc: number of processes; not for streams.
+        name: name of these rows in messages.
+        options: how labels are read; each is a value for all heads, or a dict head → value, and what is not given is as
             the head remembers it (`HeadConfig.reading`). `label_columns`: the column, or a list of columns, one for
             each label; by default the column with the head's name, or with `_labels` or `_label` after it, or the
-            columns named after the labels of a multi-label head; a head without a column is not labelled in this
-            dataset. `sep`: the separator between the labels in a cell (`"roads|noise"`). `empty`: whether an empty cell
-            of such a column is `"missing"`, or `"none"` of the labels; asked for where there is one. `multi_hot`:
-            whether lists of integers hold 0 or 1 for each label, or label ids; asked for where they hold 0 and 1 only
-            and are of one length. `reading`: a dict head → `LabelReading`.
+            columns named after the labels of a multi-label head; a head without a column is unlabelled in this dataset.
+            `sep`: the separator between the labels in a cell (`"roads|noise"`). `empty`: what an empty cell of such a
+            column means, `"missing"` (unlabelled) or `"none"` (no label applies); required where there is such a cell.
+            `multi_hot`: whether lists of integers hold 0 or 1 for each label, or label ids; required where they hold 0
+            and 1 only and are of one length. `reading`: a dict head → `LabelReading`.
 
     Returns:
-        a dataset of the kind given, its rows with `input_ids`, `attention_mask` and what else the tokenizer gives,
-        `length` (tokens; with windows of the longest one), and `labels`: a dict with every head → id (single-label),
-        list of 0/1 with −100 in unknown cells (multi-label), or `None` (not labelled); and `sample_weight` where the
-        dataset has that column. How many texts were cut is logged, as a warning where any was.
+        A dataset of the type given, whose rows have `input_ids`, `attention_mask` and the other outputs of the
+        tokenizer, `length` (in tokens; with windows that of the longest window), and `labels`: a dict with every head →
+        id (single-label), list of 0/1 with −100 in unknown cells (multi-label), or `None` (unlabelled); and
+        `sample_weight` where the dataset has that column. The number of truncated texts is logged, as a warning if it
+        is above 0.
 
     Raises:
-        ValueError: an empty dataset, a missing column, a text that is not a string, or a label that is not the head's;
-            names head, column and row.
+        ValueError: If the dataset is empty, a column is missing, a text is not a string, or a label is not one of the
+            head's; the message contains the head, column and row.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, prepare_dataset
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> rows = prepare_dataset("complaints.csv", AutoTokenizer.from_pretrained("complaints"), model)
+        >>> len(rows), sorted(rows[0]["labels"])
+        (40, ['mood', 'topics'])
     """
     check_keywords(options, prepare_dataset)
     by_name = heads_of(heads)
@@ -143,7 +153,7 @@ def _prepared(
     max_length: int | None,
     name: str | None,
 ) -> Any:
-    """`source` with `prepare` mapped over it; `row` is its first one, `given` its columns."""
+    """Map `prepare` over `source`, of which `row` is the first row and `given` are the columns."""
     first = prepare({column: [row.get(column)] for column in given}, [0])
     tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
     features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
@@ -194,10 +204,10 @@ def _weight(value: Any, row: int) -> float:
 
 
 def find_text_columns(features: Features, columns: str | Sequence[str] | None) -> list[str]:
-    """The one or two text columns.
+    """Return the one or two text columns.
 
     Raises:
-        ValueError: they do not exist or are not text; says which columns are.
+        ValueError: If they do not exist or do not hold text; the message lists the text columns.
     """
     names = [columns] if isinstance(columns, str) else list(columns or ["text"])
     strings = [name for name, feature in features.items() if is_text(feature)]

@@ -21,7 +21,7 @@ _SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but s
 
 
 def typed(written: pd.Series) -> pd.Series:
-    """The booleans, integers, numbers or strings of a column; of no type where all cells are empty."""
+    """Return a column as booleans, integers, numbers or strings; without a type where all cells are empty."""
     known = written.dropna()
     if not len(known):
         return pd.Series([None] * len(written), dtype=object)
@@ -35,7 +35,7 @@ def typed(written: pd.Series) -> pd.Series:
 
 
 def _are_numbers(known: pd.Series) -> bool:
-    """Whether cells that look like numbers can become numbers, so that what was written in two ways stays apart."""
+    """Return whether cells that look like numbers can become numbers without two spellings becoming one value."""
     cells = pd.Series(known.unique())
     if cells.astype("float64").nunique() < len(cells):
         return False  # "1" and "1.0", "0.5" and "0.50": one number, and perhaps two labels
@@ -44,15 +44,16 @@ def _are_numbers(known: pd.Series) -> bool:
 
 
 def _keeps_its_characters(cell: str) -> bool:
+    """Return whether a cell, converted to a number and back, is written as before."""
     value = float(cell)
     return (str(int(value)) if value.is_integer() else str(value)) == cell
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
-    """Rows as a table, also where some lack a column.
+    """Return rows as a table, also where some rows lack a column.
 
     Raises:
-        ValueError: there is none, or a column holds values of several types; names the row.
+        ValueError: If there is no row, or a column holds values of several types; the message contains the row.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not columns:
@@ -67,6 +68,11 @@ _NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplement
 
 
 def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
+    """Return a pandas data frame as a dataset.
+
+    Raises:
+        ValueError: If the frame has no row, two columns of one name, or a column that cannot be read.
+    """
     if not len(frame):
         raise ValueError(f"{what} has no rows; its columns are {list(frame.columns)}")
     check_names([str(column) for column in frame.columns], what)
@@ -88,6 +94,11 @@ def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
 
 
 def from_polars(frame: Any) -> Dataset:
+    """Return a polars data frame as a dataset.
+
+    Raises:
+        ValueError: If the frame has no row or cannot be read.
+    """
     try:
         rows = Dataset.from_polars(frame)
     except _NO_COLUMN as error:
@@ -101,9 +112,10 @@ def from_polars(frame: Any) -> Dataset:
 
 
 def _check_one_type(values: pd.Series, column: str, what: str) -> None:
-    """
+    """Check that all values of a column are of one type.
+
     Raises:
-        ValueError: a column holds values of several types; names the first row whose type differs.
+        ValueError: If they are of several types; the message contains the first row whose type differs.
     """
     if values.dtype != object:
         return

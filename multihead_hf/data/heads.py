@@ -1,4 +1,4 @@
-"""Read heads off the columns of a dataset, and count labels in prepared ones."""
+"""Inference of heads from the columns of a dataset, and counts of their labels."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -50,8 +50,9 @@ logger = logging.get_logger(__name__)
 def infer_heads(
     dataset: RowsLike, columns: Sequence[str] | Mapping[str, str | Sequence[str]], **options: "Unpack[ReadingOptions]"
 ) -> dict[str, HeadConfig]:
-    """Heads from label columns: what kind each is, and its labels in a fixed order. What was decided, and how often
-    each label occurs, is logged at info level.
+    """Infer heads from label columns: the task of each head, and its labels in a fixed order.
+
+    The decisions, and how often each label occurs, are logged at info level.
 
     | column | head | labels |
     |---|---|---|
@@ -67,22 +68,28 @@ def infer_heads(
     | one column per label | multi-label | the columns' names in the order given |
 
     Args:
-        dataset: rows, or files of them, as `read_dataset` takes; of a `DatasetDict` the `train` part (else its first)
-            is read, and the others are checked.
+        dataset: rows, or files of them, as `read_dataset` takes; of a `DatasetDict` the `train` split (else the first)
+            is read, and the other splits are checked.
         columns: names of the label columns, or a dict head name → column, or → list of columns, one for each label
             (booleans, 0/1, or shares between them).
         options: how labels are read, as for `prepare_dataset`. One separator for several columns leaves a column in
-            which it never occurs single-label, with a warning; a head's own, `sep={"topics": "|"}`, is taken at its
-            word.
+            which it never occurs single-label, with a warning; a separator for one head, `sep={"topics": "|"}`, always
+            makes that head multi-label.
 
     Returns:
-        head name → `HeadConfig`; a head is named after its column unless `columns` is a dict. A head remembers how its
-        labels were read (`HeadConfig.reading`), and all that takes heads reads rows in the same way.
+        A dict head name → `HeadConfig`; a head is named after its column unless `columns` is a dict. A head remembers
+        how its labels were read (`HeadConfig.reading`), and every function that takes heads reads rows in the same way.
 
     Raises:
-        ValueError: a column that does not exist, holds no label at all, or is of a kind that cannot be labels; a label
-            that occurs only outside the part that is read; cells that can be read in two ways (empty cells of joined
-            labels without `empty`, lists of 0 and 1 without `multi_hot`).
+        ValueError: If a column does not exist, holds no label, or is of a type that cannot hold labels; a label occurs
+            only outside the split that is read; or cells can be read in two ways (empty cells of joined labels without
+            `empty`, lists of 0 and 1 without `multi_hot`).
+
+    Example:
+        >>> from multihead_hf import infer_heads
+        >>> heads = infer_heads("complaints.csv", ["topics", "mood"], sep={"topics": "|"}, empty={"topics": "none"})
+        >>> heads["topics"].problem_type, heads["mood"].problem_type
+        ('multi_label_classification', 'single_label_classification')
     """
     check_keywords(options, infer_heads)
     given = columns if isinstance(columns, Mapping) else dict.fromkeys(column_names(columns))
@@ -97,12 +104,12 @@ def infer_heads(
 
 
 def heads_off(source: Any, readings: Mapping[str, LabelReading], for_all: Collection[str]) -> dict[str, HeadConfig]:
-    """As `infer_heads`, off a dataset or a dict of its parts.
+    """Infer heads from a dataset or a dict of its splits, as `infer_heads` does.
 
     Args:
         source: the rows.
         readings: head → how its labels are read, with its column.
-        for_all: heads whose separator was said for all of several heads, and which may not be meant.
+        for_all: heads whose separator was given for all of several heads, and may not be meant for them.
     """
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
     if not parts:
@@ -117,14 +124,14 @@ def heads_off(source: Any, readings: Mapping[str, LabelReading], for_all: Collec
 
 
 def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: str, for_all: bool) -> HeadConfig:
-    """One head, off the part `first`; the others are checked.
+    """Infer one head from the split `first`, and check the other splits.
 
     Args:
-        name: of the head.
+        name: name of the head.
         reading: how its labels are read, with its column.
-        parts: part → rows.
-        first: the part that is trained on.
-        for_all: whether the separator was said for all columns, of which this one may not be meant.
+        parts: split → rows.
+        first: the split that is trained on.
+        for_all: whether the separator was given for all columns, and may not be meant for this one.
     """
     column: Any = reading.column
     what = f"head {name!r}, column {column!r}"
@@ -154,7 +161,7 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
 
 
 def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any]) -> bool:
-    """Whether the separator occurs in the column; where it could and does not, that is said."""
+    """Return whether the separator occurs in the column; warn where it could occur and does not."""
     column, sep, rows_read = reading.column, reading.sep, 0
     if not isinstance(column, str) or sep is None:
         return False
@@ -179,7 +186,7 @@ _NOTHING = LabelReading()
 
 @dataclass
 class _Column:
-    """What a column holds."""
+    """Task, labels and label counts of a column."""
 
     kind: str
     labels: list[str]
@@ -201,15 +208,16 @@ class _Column:
 
 
 def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
-    """The label columns of a stream that does not say its types: they are known when all rows are."""
+    """Return the label columns of a stream without types as a table; the types are known once all rows are read."""
     found = [{column: row[column] for column in columns if column in row} for row in rows.with_format(None)]
     return table_of(found, "the stream")
 
 
 def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelReading) -> _Column:
-    """
+    """Read the labels of a head's column.
+
     Raises:
-        ValueError: the column does not exist, cannot hold labels, or holds cells that can be read in two ways.
+        ValueError: If the column does not exist, cannot hold labels, or holds cells that can be read in two ways.
     """
     column: Any = reading.column
     features = features_of(dataset)
@@ -231,7 +239,7 @@ def _cells(dataset: Dataset | IterableDataset, column: str) -> Iterator[Any]:
 
 
 def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any) -> _Column:
-    """A column of one label a row."""
+    """Read a column with one label in each row."""
     counts: Counter[Any] = Counter()
     rows = 0
     no_label = -1 if isinstance(feature, ClassLabel) else ""
@@ -255,10 +263,10 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any)
 def _read_joined(
     dataset: Dataset | IterableDataset, column: str, feature: Any, what: str, reading: LabelReading
 ) -> _Column:
-    """A column of labels with a separator between them.
+    """Read a column of labels with a separator between them.
 
     Raises:
-        ValueError: a cell is empty, and nothing is said of what that means.
+        ValueError: If a cell is empty and `empty` is not given.
     """
     assert reading.sep is not None
     counts: Counter[str] = Counter()
@@ -283,10 +291,10 @@ _IDS_PER_USED, _IDS_FREE = 10, 1_000
 def _read_lists(
     dataset: Dataset | IterableDataset, column: str, inner: Any, what: str, multi_hot: bool | None
 ) -> _Column:
-    """A column of lists of labels.
+    """Read a column of lists of labels.
 
     Raises:
-        ValueError: integers that may be label ids, or 0 or 1 for each label, and nothing is said of which they are.
+        ValueError: If integers may be label ids or 0 or 1 for each label, and `multi_hot` is not given.
     """
     integers = not isinstance(inner, ClassLabel) and inner.dtype.startswith(("int", "uint"))
     cells = not isinstance(inner, ClassLabel) and is_multi_hot(inner, bool(multi_hot))

@@ -1,4 +1,4 @@
-"""What is in a dataset, before anything is trained on it."""
+"""Inspection of a dataset before training."""
 
 import json
 import math
@@ -31,25 +31,33 @@ _SHOWN = 20  # entries of a list that the table shows
 
 @dataclass
 class DatasetReport:
-    """What `inspect_dataset` found. `print(report)` shows it as tables, `to_dict()` gives plain values.
+    """Findings of `inspect_dataset`. `print(report)` shows them as tables, `to_dict()` returns plain values.
 
     Args:
-        parts: part → `rows`, `empty_texts` (their rows), `lengths` (percentile → tokens, or words without a tokenizer)
-            and `longer` (share of texts longer than `max_length`; `None` without a limit).
-        unit: `"tokens"` or `"words"`.
-        max_length: the limit that `longer` speaks of.
-        labels: counts of every head's labels in each part.
-        never, rare: head → labels that occur in no row of the part `train` (else the first), or in fewer than
-            `rare_below`.
-        absent_in_a_batch: head → share of its labels that a batch of `batch_size` rows of that part holds no
-            positive of, on average. Macro Soft-F1 learns nothing of them from that batch.
-        contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (part, row).
-            Case and spaces do not count, and `text` is without them.
-        in_several_parts: texts that occur in several parts: `text` and `rows`.
-        heads: head → `task`, `labels` (their number), `labelled` (part → labelled rows), `no_label` (part → labelled
+        parts: split → `rows`, `empty_texts` (numbers of their rows), `lengths` (percentile → tokens, or words without a
+            tokenizer) and `longer` (share of texts longer than `max_length`; `None` without a limit).
+        unit: unit of the lengths, `"tokens"` or `"words"`.
+        max_length: the limit to which `longer` refers.
+        labels: counts of every head's labels in each split.
+        never: head → labels that occur in no row of the `train` split (else the first).
+        rare: head → labels that occur in that split, but in fewer than `rare_below` rows.
+        rare_below: number of rows below which a label is rare.
+        absent_in_a_batch: head → share of its labels without a positive row in a batch of `batch_size` rows of that
+            split, on average. Macro Soft-F1 learns nothing about them from that batch.
+        batch_size: number of rows of such a batch.
+        contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (split, row).
+            Case and blanks are ignored in the comparison.
+        in_several_parts: texts that occur in several splits: `text` and `rows`.
+        heads: head → `task`, `labels` (their number), `labelled` (split → labelled rows), `no_label` (split → labelled
             rows to which no label applies; multi-label heads only), and how the labels were read: `column`, and `sep`,
             `empty` and `multi_hot` where they mattered.
-        no_column: part → heads for which no column was found; they count as not labelled.
+        no_column: split → heads for which no column was found; they count as unlabelled.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, inspect_dataset
+        >>> report = inspect_dataset("complaints.csv", MultiHeadModel.from_pretrained("complaints"))
+        >>> report.unit, report.heads["topics"]["task"]
+        ('words', 'multi-label')
     """
 
     parts: dict[str, dict[str, Any]]
@@ -67,7 +75,11 @@ class DatasetReport:
     no_column: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values (the keys of objects are strings there)."""
+        """Return the report as JSON values (keys of objects are strings).
+
+        Returns:
+            A dict with one entry for each field of the report.
+        """
         return json.loads(json.dumps({**self.__dict__, "labels": self.labels.to_dict()}))
 
     def __str__(self) -> str:
@@ -123,20 +135,29 @@ def inspect_dataset(
     text_columns: str | Sequence[str] | None = None,
     **options: "Unpack[ReadingOptions]",
 ) -> DatasetReport:
-    """Tasks, lengths, label counts, rare labels, duplicates and empty texts of a raw dataset.
+    """Inspect a raw dataset: tasks, lengths, label counts, rare labels, duplicates and empty texts.
 
     Args:
-        dataset: rows or parts of them, as `read_dataset` takes.
-        heads: the model or its configuration (then also its text settings count), or the heads by name.
-        tokenizer: counts tokens, special ones included; without it words are counted.
+        dataset: rows, or a dict of splits, as `read_dataset` takes.
+        heads: the model or its configuration (then its text settings apply too), or the heads by name.
+        tokenizer: tokenizer that counts tokens, special ones included; without it words are counted.
         max_length: length after which texts are truncated; by default the model's, if one is given with a tokenizer.
-        batch_size: rows of a batch, to find labels that some batches have no positive of.
-        rare_below: a label with fewer rows than this is rare.
-        text_columns: as for `prepare_dataset`.
+        batch_size: rows of a batch, to find labels without a positive row in some batches.
+        rare_below: number of rows below which a label is rare.
+        text_columns: one or two text columns, as for `prepare_dataset`.
         options: how labels are read, as for `prepare_dataset`.
 
+    Returns:
+        A `DatasetReport`; lengths are in tokens, or in words without a tokenizer.
+
     Raises:
-        ValueError: as `read_dataset` and `prepare_dataset`.
+        ValueError: If the rows cannot be read, as for `read_dataset` and `prepare_dataset`, or are a stream.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, inspect_dataset
+        >>> report = inspect_dataset("complaints.csv", MultiHeadModel.from_pretrained("complaints"))
+        >>> report.parts[""]["rows"], sorted(report.rare)
+        (40, ['mood', 'topics'])
     """
     check_keywords(options, inspect_dataset)
     config, by_name = config_of(heads), heads_of(heads)
@@ -209,7 +230,7 @@ def _head_facts(
     encoders: Mapping[str, Mapping[str, LabelEncoder]],
     head: HeadConfig,
 ) -> dict[str, Any]:
-    """What the table and `to_dict` show of a head; how it was read, of the first part that has a column for it."""
+    """Return what the report shows about a head, with the reading of the first split that has a column for it."""
     own = {
         part: [{label for head_name, label in row if head_name == name} for row in rows] for part, rows in found.items()
     }
@@ -251,7 +272,7 @@ def _lengths(columns: list[list[str]], tokenizer: PreTrainedTokenizerBase | None
 
 
 def _absent(positives: int, rows: int, batch_size: int) -> float:
-    """Probability that a batch drawn without replacement holds none of so many rows (hypergeometric)."""
+    """Return the probability that a batch drawn without replacement holds none of so many rows (hypergeometric)."""
     batch = min(batch_size, rows)
     if positives + batch > rows:
         return 0.0
@@ -260,7 +281,7 @@ def _absent(positives: int, rows: int, batch_size: int) -> float:
 
 
 def _differing(labels: list[list[Label]], heads: list[str]) -> list[str]:
-    """The heads whose labels differ between rows; a row that is not wholly labelled for a head does not count."""
+    """Return the heads whose labels differ between rows; a row partly unlabelled for a head is ignored for it."""
     different = []
     for name in heads:
         own = [frozenset(label for head, label in row if head == name) for row in labels]

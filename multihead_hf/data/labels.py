@@ -1,4 +1,4 @@
-"""From label cells to targets: ids, multi-hot rows, and the missing mark."""
+"""Conversion of label cells to targets: ids, multi-hot rows, and the mark for unlabelled rows."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ _CELLS = {0: 0.0, 1: 1.0, None: float(MISSING)}
 
 
 class LabelEncoder(NamedTuple):
-    """Turns the values of a label column, or of a column for each label, into a head's targets."""
+    """Encoder of the values of a label column, or of a column for each label, as a head's targets."""
 
     name: str
     head: HeadConfig
@@ -50,10 +50,10 @@ class LabelEncoder(NamedTuple):
     joined: bool = False  # whether a cell holds labels with a separator between them
 
     def encode(self, batch: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int | list[float] | None]:
-        """Targets of a batch of columns; `None` where a row is not labelled.
+        """Return the targets of a batch of columns; `None` where a row is unlabelled.
 
         Raises:
-            ValueError: a value that is not one of the head's labels; names head, column and row.
+            ValueError: If a value is not one of the head's labels; the message contains the head, column and row.
         """
         if not isinstance(self.column, str):
             cells = zip(*(batch[label] for label in self.head.labels), strict=True)
@@ -72,11 +72,11 @@ class LabelEncoder(NamedTuple):
 
     @property
     def what(self) -> str:
-        """Head and column, for messages."""
+        """Return head and column, for messages."""
         return f"head {self.name!r}, column {self.column!r}"
 
     def read_with(self) -> dict[str, Any]:
-        """What was said of the column, as far as it matters."""
+        """Return the reading options of the column, where they matter."""
         keys: tuple[str, ...] = ("sep", "empty") if self.joined else ()
         if self.head.multi_label and isinstance(self.column, str) and not self.joined and self._integers():
             keys = ("multi_hot",)
@@ -86,10 +86,12 @@ class LabelEncoder(NamedTuple):
         return not isinstance(self.feature, ClassLabel) and self.feature.dtype.startswith(("int", "uint"))
 
     def check_column(self, dataset: Dataset | IterableDataset) -> None:
-        """
+        """Check that the cells of the column can be read in one way only.
+
+        Of a stream, only the first rows are checked; an empty cell in a later row is an error when it is read.
+
         Raises:
-            ValueError: cells of the column can be read in two ways, and nothing is said of how. (Of a stream the first
-                rows are looked at; an empty cell in a later one is an error when it comes.)
+            ValueError: If cells can be read in two ways and no option decides between them.
         """
         if not isinstance(self.column, str):
             return
@@ -102,7 +104,7 @@ class LabelEncoder(NamedTuple):
                 raise ask_about_empty_cells(self.what, empty_cells(len(empty), len(dataset), empty[0]))
 
     def _first_cells(self, dataset: Dataset | IterableDataset) -> Iterator[Any]:
-        """The cells of the column; of a stream those of its first rows, which may lack it."""
+        """Return the cells of the column; for a stream those of its first rows, which may lack it."""
         if not isinstance(dataset, Dataset):
             return (row.get(self.column) for row in dataset.with_format(None).take(FIRST_ROWS))
         assert isinstance(self.column, str)
@@ -162,7 +164,7 @@ class LabelEncoder(NamedTuple):
         return targets
 
     def _says_cells(self, value: Sequence[Any]) -> bool:
-        """Whether a list is 0/1 for each label; where the column's type is not known, its own values tell."""
+        """Return whether a list is 0/1 for each label; by its values where the type of the column is unknown."""
         if self.feature.dtype != "null":
             return is_multi_hot(self.feature, bool(self.reading.multi_hot))
         known = [cell for cell in value if not is_missing(cell)]
@@ -215,12 +217,12 @@ def _is_integer(cell: Any) -> bool:
 
 
 class UnknownLabel(ValueError):
-    """A label that the head does not have.
+    """Error for a label that the head does not have.
 
     Args:
-        message: names head, column and row.
-        label: that it is.
-        head: its name.
+        message: message with the head, column and row.
+        label: the label.
+        head: name of the head.
     """
 
     def __init__(self, message: str, label: str, head: str) -> None:
@@ -232,7 +234,7 @@ class UnknownLabel(ValueError):
 
 
 class _AnyLabel(dict[str, int]):
-    """Ids that never lack a label; notes those that they do not have."""
+    """Ids that accept any label, and record the labels that they do not have."""
 
     def __init__(self, known: Mapping[str, int]) -> None:
         super().__init__(known)
@@ -247,7 +249,7 @@ class _AnyLabel(dict[str, int]):
 
 
 def further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
-    """What the message says of all the labels that the head does not have."""
+    """Return the part of the message about all labels that the head does not have."""
     counts: dict[str, int] = {}
     columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
     for place, row in enumerate(rows.select_columns(columns).with_format(None)):
@@ -273,7 +275,7 @@ def label_encoders(
     require_labels: bool = True,
     features: Features | None = None,
 ) -> dict[str, LabelEncoder]:
-    """Head → encoder, for the heads that have a column.
+    """Return head → encoder, for the heads that have a column.
 
     Args:
         dataset: the rows.
@@ -283,8 +285,8 @@ def label_encoders(
         features: the columns' types, where they are known already.
 
     Raises:
-        ValueError: a named column or head does not exist, a column cannot be this head's or can be read in two ways,
-            or no head has a column.
+        ValueError: If a named column or head does not exist, a column cannot hold labels of its head or can be read in
+            two ways, or no head has a column.
     """
     features = features_of(dataset) if features is None else features
     encoders: dict[str, LabelEncoder] = {}
@@ -312,9 +314,10 @@ def label_encoders(
 def _encoder(
     features: Features, name: str, head: HeadConfig, column: str | list[str], reading: LabelReading
 ) -> LabelEncoder:
-    """
+    """Return the encoder of one head's labels.
+
     Raises:
-        ValueError: the column cannot be this head's.
+        ValueError: If the column cannot hold labels of this head.
     """
     ids = {label: i for i, label in enumerate(head.labels)}
     if not isinstance(column, str):
@@ -344,7 +347,7 @@ def _encoder(
 def _label_column(
     features: Features, name: str, heads: Mapping[str, HeadConfig], given: str | list[str] | None
 ) -> str | list[str] | None:
-    """The column of a head's labels, or those of each label in the order given."""
+    """Return the column of a head's labels, or a column for each label in the order given."""
     head = heads[name]
     if given is None:
         named = [name, *(column for column in usual_columns(name) if column not in heads)]

@@ -1,4 +1,4 @@
-"""Several datasets, each labelled for some heads, as one."""
+"""Combination of several datasets, each labelled for some heads, into one."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -18,23 +18,34 @@ def mix_datasets(
     stop: str = "all_exhausted",
     seed: int = 42,
 ) -> Dataset | IterableDataset:
-    """One dataset out of several prepared ones. A batch then holds rows of any of them, in one forward pass.
+    """Combine several prepared datasets into one, whose batches hold rows of any of them.
 
-    Without probabilities and at temperature 1 every row occurs once: the mix is proportional to the sizes. Else rows
-    are drawn by `datasets.interleave_datasets`, with the probabilities given or `n^(1/T) / Σ n^(1/T)`: a temperature
-    above 1 favours the small datasets.
+    Without probabilities and at temperature 1 every row occurs once: the mix is proportional to the sizes. Otherwise
+    rows are drawn by `datasets.interleave_datasets`, with the probabilities given or `n^(1/T) / Σ n^(1/T)`: a
+    temperature above 1 favours the small datasets.
 
     Args:
-        datasets: name → prepared rows (`prepare_dataset` gives all of them the columns of every head).
-        probabilities: name → probability of the next row being its, adding up to 1.
-        temperature: T above 0.
-        stop: `"all_exhausted"` goes on until every row has occurred, the small datasets' ones again and again;
+        datasets: name → prepared rows (`prepare_dataset` returns the columns of every head for all of them).
+        probabilities: name → probability that the next row comes from this dataset, adding up to 1.
+        temperature: the temperature T, above 0.
+        stop: `"all_exhausted"` continues until every row has occurred and repeats the rows of small datasets;
             `"first_exhausted"` stops when the first dataset ends.
-        seed: of the drawing; the same seed gives the same rows in the same order.
+        seed: seed of the sampling; the same seed gives the same rows in the same order.
+
+    Returns:
+        One dataset with the rows of all, a stream where `datasets` are streams.
 
     Raises:
-        ValueError: no dataset or an empty one, wrong probabilities or temperature, both kinds of datasets, or streams
-            (whose sizes nobody knows) without probabilities.
+        ValueError: If there is no dataset or an empty one, the probabilities or the temperature are invalid, some
+            datasets are streams and others are not, or streams (whose sizes are unknown) come without probabilities.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, mix_datasets, prepare_dataset
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> rows = prepare_dataset("complaints.csv", AutoTokenizer.from_pretrained("complaints"), model)
+        >>> len(mix_datasets({"first": rows.select(range(10)), "second": rows}))
+        50
     """
     if not isinstance(datasets, Mapping):
         raise ValueError(f"datasets is a {type(datasets).__name__}: give them names, {{'a': rows, 'b': more_rows}}")

@@ -1,4 +1,4 @@
-"""Rows in any form, raw or prepared, as prepared rows."""
+"""Conversion of rows in any form, raw or prepared, to prepared rows."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sized
@@ -41,7 +41,7 @@ def read_and_prepare(
         first: a context in which raw rows are prepared, such as one that lets the first process go ahead.
 
     Raises:
-        ValueError: the rows cannot be prepared; names them.
+        ValueError: If the rows cannot be prepared; the message contains their name.
     """
     options = dict(reading)
     if is_read(dataset):
@@ -91,9 +91,10 @@ def part_of(dataset: Any, part: str) -> Any:
 
 
 def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
-    """
+    """Check that prepared rows have windows exactly where the model reads windows.
+
     Raises:
-        ValueError: rows were prepared with windows and the model reads none, or the other way round.
+        ValueError: If rows were prepared with windows and the model reads none, or the other way round.
     """
     has_windows = is_list(tokens) and is_list(getattr(tokens, "feature", None))
     if has_windows != (config.truncation == "windows"):
@@ -104,9 +105,10 @@ def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
 
 
 def _check_prepared_rows(rows: Any, what: str) -> None:
-    """
+    """Check that a list, torch dataset or stream holds prepared rows.
+
     Raises:
-        ValueError: a list, torch dataset or stream holds raw rows, which nobody would tokenise.
+        ValueError: If it holds raw rows, which would not be tokenised.
     """
     if rows is None:
         return

@@ -1,8 +1,8 @@
-"""The rows of text files, one after the other: CSV, TSV, JSON and JSON Lines, also compressed.
+"""Rows of text files, one after the other: CSV, TSV, JSON and JSON Lines, also compressed.
 
 Training, prediction and the demo page all read text files here. Cells of CSV files are texts, as they are written. A
-row that cannot be read spoils nothing but itself, and the caller decides what becomes of it. This file is copied into
-Spaces: standard library only (but for `.zst`, which pyarrow reads), and no import but from `readers_text`.
+row that cannot be read does not affect other rows, and the caller decides how to handle it. This file is copied into
+Spaces: standard library only (except `.zst`, which pyarrow reads), and no import but from `readers_text`.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ NOT_DECODED = "is not in "  # in what is said of a row whose bytes are of anothe
 
 
 class Row(NamedTuple):
-    """A row that was read, or why not.
+    """A row that was read, or the reason why it was not.
 
     Args:
-        values: by column; of a bad row what could be read.
+        values: values by column; for an invalid row those that could be read.
         place: file and line or row in it, for messages.
-        error: why the row cannot be used, `None` for a good one.
-        line: the text of a row that could not be taken apart as it should, as it stands in the file.
+        error: why the row cannot be used, `None` for a valid row.
+        line: the text of a row that could not be parsed, as it is in the file.
     """
 
     values: dict[str, Any]
@@ -55,10 +55,10 @@ class Record(NamedTuple):
     """A record of a CSV file.
 
     Args:
-        number: of its first line, from 1.
-        fields: its cells; none where it could not be taken apart.
-        lines: as they stand in the file.
-        error: why it could not be taken apart, or decoded.
+        number: number of its first line, from 1.
+        fields: its cells; empty where it could not be parsed.
+        lines: its lines as they are in the file.
+        error: why it could not be parsed or decoded.
         until: number of its last line.
     """
 
@@ -74,16 +74,16 @@ class TextFile:
     """A text file of rows.
 
     Args:
-        path: of the file.
-        delimiter: between the columns of a CSV file. By default a comma, or a tab in `.tsv` files; a semicolon where
-            the first lines hold semicolons and no comma, as Excel writes them in many countries; or what the first
-            line says, `sep=;`.
+        path: path of the file.
+        delimiter: character between the columns of a CSV file. By default a comma, or a tab in `.tsv` files; a
+            semicolon where the first lines contain semicolons and no comma, as Excel writes them in many countries; or
+            the character in a first line `sep=;`.
         encoding: by default UTF-8, or that of the byte order mark.
-        wanted: columns that a CSV file should have: the delimiter with which it has them is taken.
-        name: of the file in messages; by default its path.
+        wanted: columns that a CSV file should have: the delimiter with which it has them is used.
+        name: name of the file in messages; by default its path.
 
     Raises:
-        ValueError: it cannot be opened or decoded, or a CSV file has no header, or two columns of one name.
+        ValueError: If the file cannot be opened or decoded, or a CSV file has no header, or two columns of one name.
     """
 
     path: str
@@ -107,10 +107,12 @@ class TextFile:
             raise ValueError(f"{self.name} cannot be read: {error}") from None
 
     def records(self) -> Iterator[tuple[Record, float]]:
-        """Records of a CSV file below its header, without empty lines, each with the share of the file that is read.
+        """Read the records of a CSV file below its header, each with the share of the file read so far.
+
+        Empty lines are skipped.
 
         Raises:
-            OSError: the file cannot be read to its end.
+            OSError: If the file cannot be read to its end.
         """
         with self._open() as (text, share):
             lines = Lines(text)
@@ -129,18 +131,20 @@ class TextFile:
                     yield record, share()
 
     def rows(self) -> Iterator[tuple[Row, float]]:
-        """Rows of a CSV, JSON Lines or `.json` file (read as a whole), good and bad, each with the share of the file
-        that is read."""
+        """Read the rows, valid and invalid, each with the share of the file read so far.
+
+        A `.json` file is read as a whole.
+        """
         if self.suffix == ".json":
             yield from self._document_rows()
         else:
             yield from self._csv_rows() if self.suffix in CSV else self._json_rows()
 
     def document(self) -> list[Any]:
-        """The rows of a `.json` file, which holds a list of them, one, or JSON Lines.
+        """Read the rows of a `.json` file, which holds a list of them, one row, or JSON Lines.
 
         Raises:
-            ValueError: it cannot be read; names the line.
+            ValueError: If the file cannot be read; the message contains the line.
         """
         with self._open() as (text, _):
             content = text.read()
@@ -157,7 +161,7 @@ class TextFile:
         return [] if found is None else found if isinstance(found, list) else [found]
 
     def not_decoded(self, line: int) -> str:
-        """What to do about bytes of another encoding."""
+        """Return the message about bytes of another encoding."""
         return (
             f"{self.name} {NOT_DECODED}{self._shown} (line {line}): save it as UTF-8, or name its encoding, such as "
             "encoding='cp1252' (--encoding cp1252)"
@@ -212,7 +216,7 @@ class TextFile:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[TextIO, Callable[[], float]]]:
-        """The text, and a function that gives the share of the file's bytes that has been read."""
+        """Context manager: the text, and a function that returns the share of the file's bytes read so far."""
         size = max(os.path.getsize(self.path), 1)
         with open(self.path, "rb") as file:
             text = io.TextIOWrapper(
@@ -227,7 +231,7 @@ class TextFile:
         return csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
 
     def _next(self, reader: Any, lines: "Lines") -> tuple[Record | None, bool]:
-        """The next record, and whether the reader has to begin anew behind it."""
+        """Return the next record, and whether a new reader is needed after it."""
         lines.taken = []
         number = lines.number + 1
         before = csv.field_size_limit(FIELD_LIMIT)  # (`long_fields`, which takes longer than the row)

@@ -1,4 +1,4 @@
-"""How text files of rows are written: their suffixes, encodings, compression, and lines that may be given back.
+"""Encodings, compression, delimiters and lines of text files of rows.
 
 This file is copied into Spaces, as `readers` is.
 """
@@ -31,10 +31,10 @@ _MARKS = (  # the longer ones first: that of UTF-16 begins that of UTF-32
 
 
 def found_encoding(path: str, encoding: str | None, name: str) -> str:
-    """The encoding of a text file: that of its byte order mark, else the one that was named, else UTF-8.
+    """Return the encoding of a text file: that of its byte order mark, else the one given, else UTF-8.
 
     Raises:
-        ValueError: there is no such encoding, or it would be UTF-16 without a mark.
+        ValueError: If the encoding does not exist, or the file looks like UTF-16 without a byte order mark.
     """
     with open(path, "rb") as file:
         start = unpacked(file, path).read(_LOOKED_AT)
@@ -53,14 +53,14 @@ def found_encoding(path: str, encoding: str | None, name: str) -> str:
 
 
 def suffix_of(path: str | os.PathLike) -> str:
-    """The suffix that says the format, in small letters: `.csv` of `rows.CSV.gz`."""
+    """Return the suffix that determines the format, in lower case: `.csv` for `rows.CSV.gz`."""
     stem, suffix = os.path.splitext(os.fspath(path).lower())
     return os.path.splitext(stem)[1] if suffix in PACKED else suffix
 
 
 @contextlib.contextmanager
 def long_fields() -> Iterator[None]:
-    """Let the csv module read long cells, and leave its limit, which is one for the whole program, as it was."""
+    """Context manager: the csv module reads long cells; its limit, which is global, is restored on exit."""
     before = csv.field_size_limit(FIELD_LIMIT)
     try:
         yield
@@ -69,6 +69,7 @@ def long_fields() -> Iterator[None]:
 
 
 def unpacked(file: BinaryIO, path: str) -> Any:
+    """Return the file, decompressed where its name ends in `.gz` or `.zst`."""
     if path.lower().endswith(".zst"):
         import pyarrow as pa
 
@@ -77,7 +78,7 @@ def unpacked(file: BinaryIO, path: str) -> Any:
 
 
 class Lines:
-    """Lines of a file, some of which can be given back; `number` is how many were read."""
+    """Lines of a file, some of which can be given back; `number` counts the lines read."""
 
     def __init__(self, file: Iterator[str]) -> None:
         self._file = file
@@ -95,15 +96,16 @@ class Lines:
         return line
 
     def back(self, lines: list[str]) -> None:
+        """Give lines back, so that they are read again."""
         self._again.extendleft(reversed(lines))
         self.number -= len(lines)
 
 
 def known_encoding(encoding: str) -> str:
-    """An encoding by its usual name.
+    """Return the usual name of an encoding.
 
     Raises:
-        ValueError: there is none of this name; names near ones.
+        ValueError: If no encoding has this name; the message suggests a similar one.
     """
     try:
         return codecs.lookup(encoding).name
@@ -114,10 +116,10 @@ def known_encoding(encoding: str) -> str:
 
 
 def one_character(delimiter: str) -> str:
-    """A delimiter, also written as `\\t` or `tab`.
+    r"""Return a delimiter as one character; a tab may be written as `\\t` or `tab`.
 
     Raises:
-        ValueError: it is more than one character, or none.
+        ValueError: If it is not exactly one character.
     """
     known = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
     if len(known) != 1:
@@ -126,9 +128,10 @@ def one_character(delimiter: str) -> str:
 
 
 def check_names(names: Sequence[str], what: str) -> None:
-    """
+    """Check that no two columns have one name.
+
     Raises:
-        ValueError: two columns have one name.
+        ValueError: If two columns have one name.
     """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -136,17 +139,18 @@ def check_names(names: Sequence[str], what: str) -> None:
 
 
 def split(line: str, delimiter: str) -> list[str]:
+    """Return the fields of a line of a CSV file."""
     with long_fields():
         return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def as_it_stands(lines: list[str]) -> str:
-    """The text of lines without the end of the last; bytes that could not be decoded are escapes."""
+    """Return the text of lines without the end of the last line; bytes that could not be decoded become escapes."""
     return "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
 def undecoded(texts: Iterable[tuple[str, str]]) -> tuple[str, int] | None:
-    """The name of the first text in which bytes could not be decoded, and where in it."""
+    """Return the name of the first text with bytes that could not be decoded, and their position in it."""
     for name, value in texts:
         if not value.isascii():
             try:
@@ -157,16 +161,21 @@ def undecoded(texts: Iterable[tuple[str, str]]) -> tuple[str, int] | None:
 
 
 def dumped(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return each value as JSON, with its name."""
     return ((name, json.dumps(value, ensure_ascii=False)) for name, value in values.items())
 
 
 def printable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with bytes that could not be decoded as escapes."""
     return json.loads(json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
 def no_formula(cell: str) -> str:
-    """A cell of a CSV file as text for spreadsheets, which take one that begins with =, +, -, @, a tab or a carriage
-    return for a formula and run it: an apostrophe before it keeps them from that. Numbers stay as they are."""
+    """Return a cell of a CSV file as text for spreadsheets, which run a cell that looks like a formula.
+
+    Spreadsheets take a cell that begins with =, +, -, @, a tab or a carriage return for a formula. An apostrophe before
+    it prevents that. Numbers are left unchanged.
+    """
     if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:

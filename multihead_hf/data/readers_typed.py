@@ -1,4 +1,4 @@
-"""The rows of files whose values have types: Parquet, Arrow and Excel."""
+"""Rows of files whose values have types: Parquet, Arrow and Excel."""
 
 import datetime
 import os
@@ -17,17 +17,17 @@ _BATCH = 1024
 
 
 def is_rows(path: str | os.PathLike) -> bool:
-    """Whether a file's name is that of a file of rows: of text files also one that ends in `.gz` or `.zst`."""
+    """Return whether a file's name is that of a file of rows; for text files also with `.gz` or `.zst` at its end."""
     suffix = suffix_of(path)
     packed = os.fspath(path).lower().endswith(PACKED)
     return suffix in SUFFIXES and not (packed and suffix in (*TYPED, EXCEL))
 
 
 def schema_of(path: str) -> pa.Schema:
-    """Columns and types of a Parquet or Arrow file.
+    """Return columns and types of a Parquet or Arrow file.
 
     Raises:
-        ValueError: it cannot be read, or two columns have one name.
+        ValueError: If the file cannot be read, or two columns have one name.
     """
     try:
         if suffix_of(path) == ".parquet":
@@ -42,7 +42,7 @@ def schema_of(path: str) -> pa.Schema:
 
 
 def batches_of(path: str, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, float]]:
-    """Some columns of a Parquet or Arrow file, each batch with the share of the file that is read."""
+    """Read some columns of a Parquet or Arrow file, each batch with the share of the file read so far."""
     names = list(columns)
     if suffix_of(path) == ".parquet":
         with pq.ParquetFile(path) as file:
@@ -58,7 +58,7 @@ def batches_of(path: str, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBat
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """Rows, or why one cannot be had (a date that Python has not)."""
+    """Return rows, or the reason why a row cannot be converted (such as a date outside Python's range)."""
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):
@@ -70,11 +70,13 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 
 
 def excel_rows(path: str) -> Iterator[dict[str, Any]]:
-    """Rows of the first sheet of an Excel file, whose first row names the columns. Dates and times are ISO 8601 texts.
+    """Read the rows of the first sheet of an Excel file, whose first row holds the names of the columns.
+
+    Dates and times are ISO 8601 texts.
 
     Raises:
-        ImportError: openpyxl is not installed; says what to type.
-        ValueError: it cannot be read, or two columns have one name.
+        ImportError: If openpyxl is not installed; the message contains the command that installs it.
+        ValueError: If the file cannot be read, or two columns have one name.
     """
     try:
         from openpyxl import load_workbook
@@ -110,7 +112,7 @@ def _plain(cell: Any) -> Any:
 
 
 def _arrow_parts(file: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Of a file in Arrow's stream format, which `datasets` writes, or its file format."""
+    """Return schema and batches of a file in Arrow's stream format, which `datasets` writes, or its file format."""
     try:
         stream = pa.ipc.open_stream(file)
         return stream.schema, iter(stream)

@@ -1,4 +1,4 @@
-"""How labels are read from rows: what the caller says, what the heads remember, and what has to be asked."""
+"""How labels are read from rows: options of the caller, settings that heads remember, and errors for unclear cells."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,13 +15,14 @@ OPTIONS = {"label_columns": "column", "sep": "sep", "empty": "empty", "multi_hot
 class ReadingOptions(TypedDict, total=False):
     """How the labels of the heads are read. Each option is one value for all heads, or a dict head → value.
 
-    What is said here wins over what a head remembers (`HeadConfig.reading`), and `reading` wins over the others.
+    These options take precedence over what a head remembers (`HeadConfig.reading`), and `reading` takes precedence over
+    the other options.
 
     Args:
         label_columns: the column of the labels, or a list of columns, one for each label.
         sep: the separator between the labels in the cells of multi-label heads, such as `"|"`.
-        empty: what an empty cell of such a column means: `"missing"` (the row is not labelled) or `"none"` (none of the
-            labels applies).
+        empty: what an empty cell of such a column means: `"missing"` (the row is unlabelled) or `"none"` (no label
+            applies).
         multi_hot: whether lists of integers hold 0 or 1 for each label, or label ids.
         reading: a dict head → `LabelReading`, or a dict of its settings.
     """
@@ -34,9 +35,10 @@ class ReadingOptions(TypedDict, total=False):
 
 
 def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
-    """
+    """Check that all keyword arguments exist.
+
     Raises:
-        ValueError: a keyword argument that the function does not have; names near ones.
+        ValueError: If the function does not have a keyword argument; the message suggests similar names.
     """
     own = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
     for name in options:
@@ -49,9 +51,10 @@ def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
 
 
 def check_values(options: Mapping[str, Any]) -> None:
-    """
+    """Check the values of the options.
+
     Raises:
-        ValueError: an option has a value that cannot be; names the option.
+        ValueError: If an option has an invalid value; the message contains the option.
     """
     for option, setting in OPTIONS.items():
         value = options.get(option)
@@ -63,10 +66,10 @@ def check_values(options: Mapping[str, Any]) -> None:
 
 
 def said_readings(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str, LabelReading]:
-    """What the options say of each head.
+    """Return what the options state about each head.
 
     Raises:
-        ValueError: an option names a head that does not exist, or has a value that cannot be.
+        ValueError: If an option is for a head that does not exist, or has an invalid value.
     """
     known = list(heads)
     check_values(options)
@@ -91,15 +94,17 @@ def said_readings(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str,
 def label_readings(
     heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any], columns: Iterable[str] | None = None
 ) -> dict[str, LabelReading]:
-    """How the labels of each head are read: what is said of it, else what it remembers.
+    """Return how the labels of each head are read: as the options state, else as the head remembers.
 
     Args:
-        heads: the heads by name; `None` for one whose labels are still to be found.
+        heads: the heads by name; `None` for one whose labels are still to be inferred.
         options: see `ReadingOptions`.
-        columns: of the rows; a remembered column that is not there, or that is said to be another head's, is left out.
+        columns: columns of the rows; a remembered column that is not among them, or that the options assign to another
+            head, is left out.
 
     Raises:
-        ValueError: as `said_readings`, or several heads would read one column and nothing is said of whose it is.
+        ValueError: If `said_readings` raises it, or several heads would read one column and no option decides between
+            them.
     """
     said = said_readings(heads, options)
     taken = {column for own in said.values() for column in column_names(own.column or [])}
@@ -124,7 +129,7 @@ def label_readings(
 
 
 def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any]) -> None:
-    """Keep what the options say with the heads; of a single-label head, the column is all that matters."""
+    """Store the options in the heads; for a single-label head only the column matters."""
     for name, said in said_readings(heads, options).items():
         head = heads[name]
         new = {key: value for key, value in said.to_dict().items() if head.multi_label or key == "column"}
@@ -133,8 +138,10 @@ def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any
 
 
 def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
-    """Heads that are still to be found and have their separator only from one that is said for all of several heads:
-    some of their columns may have one label a row."""
+    """Return the heads still to be inferred whose separator was given only for all of several heads.
+
+    Some of their columns may have one label in each row.
+    """
     if not isinstance(options.get("sep"), str) or len(heads) == 1:
         return set()
     ready = {name: LabelReading.of(each) for name, each in (options.get("reading") or {}).items()}
@@ -142,7 +149,7 @@ def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[s
 
 
 def joined_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
-    """The columns that would hold joined labels: a CSV file's cells are strings there, whatever they look like."""
+    """Return the columns that may hold joined labels; their cells in CSV files are read as strings."""
     for_all = separator_for_all(heads, options)
     columns: set[str] = set()
     for name, reading in label_readings(heads, options).items():
@@ -154,12 +161,12 @@ def joined_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str,
 
 
 def usual_columns(name: str) -> list[str]:
-    """The columns that may hold a head's labels beside the one that has its name."""
+    """Return the columns that may hold a head's labels besides the one that has its name."""
     return [f"{name}_labels", f"{name}_label"]
 
 
 def column_names(column: str | Sequence[str]) -> list[str]:
-    """The names of one column, or of several."""
+    """Return the names of one column, or of several, as a list."""
     return [column] if isinstance(column, str) else list(column)
 
 
@@ -173,19 +180,23 @@ def _check_heads(option: str, given: Mapping[str, Any], known: list[str]) -> Non
 
 
 def is_missing(value: Any) -> bool:
-    """`None` and NaN: not labelled."""
+    """Return whether a value is `None` or NaN, which means unlabelled."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def class_name(value: Any) -> str:
-    """The label name of a plain value: `"False"`, `"True"`, `str(value)`; whole floats (integers beside missing values
-    in a data frame) as the integer."""
+    """Return the label name of a plain value: `"False"`, `"True"`, or `str(value)`.
+
+    Whole floats (integers in a data frame column with missing values) are written as integers.
+    """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def joined_text(value: Any, feature: Any, sep: str) -> str:
-    """What a cell of joined labels holds as text; an empty string where it is missing, or blanks and separators are all
-    that it holds."""
+    """Return the text of a cell of joined labels.
+
+    It is an empty string where the cell is missing or consists of blanks and separators.
+    """
     if is_missing(value) or (isinstance(feature, ClassLabel) and value == -1):
         return ""
     text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(value)
@@ -193,12 +204,12 @@ def joined_text(value: Any, feature: Any, sep: str) -> str:
 
 
 def split_joined(text: str, sep: str) -> list[str]:
-    """The labels of a cell, without blanks around them."""
+    """Return the labels of a cell, without blanks around them."""
     return [part.strip() for part in text.split(sep) if part.strip()]
 
 
 def ask_about_empty_cells(what: str, found: str) -> ValueError:
-    """The question what an empty cell of joined labels means.
+    """Return the error that asks what an empty cell of joined labels means.
 
     Args:
         what: head and column.
@@ -211,20 +222,22 @@ def ask_about_empty_cells(what: str, found: str) -> ValueError:
 
 
 def empty_cells(empty: int, rows: int, first: int) -> str:
-    """How many cells are empty, for `ask_about_empty_cells`."""
+    """Return how many cells are empty, as text for `ask_about_empty_cells`."""
     return f"{empty:,} of {rows:,} cells {'is' if empty == 1 else 'are'} empty (the first is row {first})"
 
 
 def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None = None, begin: int = 0) -> None:
-    """
+    """Check that lists of integers can be read in one way only.
+
     Args:
         what: head and column.
         lists: the cells of a column of lists of integers.
-        width: how many labels there are, where that is known.
+        width: number of labels, where it is known.
         begin: number of the first row.
 
     Raises:
-        ValueError: all lists hold 0 and 1 only and are of one length: they may be 0 or 1 for each label, or label ids.
+        ValueError: If all lists hold 0 and 1 only and are of one length: they may be 0 or 1 for each label, or label
+            ids.
     """
     first: tuple[int, Any] | None = None
     count = 0

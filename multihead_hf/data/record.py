@@ -1,4 +1,4 @@
-"""What prepared rows were made for: kept with them, and compared with the model that is to read them."""
+"""Record of what rows were prepared for, kept with them and compared with the model that reads them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,15 +27,17 @@ def keep_record(
     texts: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write into the description of prepared rows what they were made for. (It stays when rows are selected, shuffled,
-    mapped, saved and concatenated, but not when a table is made a stream.)
+    """Store in the description of prepared rows what they were prepared for.
+
+    The record stays when rows are selected, shuffled, mapped, saved and concatenated, but not when a table becomes a
+    stream.
 
     Args:
         dataset: the prepared rows.
-        heads: whose labels the targets are.
-        tokenizer: that made the tokens.
-        texts: the columns of text.
-        settings: the length, and what else was done to the texts.
+        heads: heads to which the targets belong.
+        tokenizer: tokenizer that made the tokens.
+        texts: the text columns.
+        settings: the maximum length and the other text settings.
     """
     record = {
         "labels": {name: head.labels for name, head in heads.items()},
@@ -48,16 +50,16 @@ def keep_record(
 
 
 def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str) -> None:
-    """Compare prepared rows with a model. A text that was cut or begun otherwise than the model's is warned about.
+    """Compare the record of prepared rows with a model; warn if texts were truncated or prefixed in another way.
 
     Args:
-        dataset: rows; those without a record are taken as they are.
-        config: the model's.
-        tokenizer: the model's.
-        what: the rows, in messages.
+        dataset: rows; those without a record are accepted.
+        config: configuration of the model.
+        tokenizer: tokenizer of the model.
+        what: name of the rows in messages.
 
     Raises:
-        ValueError: the rows were prepared for other labels, or the same in another order, or with another tokenizer.
+        ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
     for record in _records(dataset):
         for name, head in config.heads.items():

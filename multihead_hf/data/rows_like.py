@@ -1,4 +1,4 @@
-"""The type of what functions take as rows."""
+"""Type of the rows that functions accept."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Parts of a dataset with the same shares of every head's labels."""
+"""Stratified splits: splits of a dataset with the same shares of every head's labels."""
 
 import heapq
 import math
@@ -33,28 +33,35 @@ def stratified_split(
     groups: str | None = None,
     **options: "Unpack[ReadingOptions]",
 ) -> DatasetDict:
-    """Split rows into parts with the same shares of every label of all heads at once, as far as whole rows allow.
+    """Split rows so that every label of all heads has the same share in each split, as far as whole rows allow.
 
-    Iterative stratification: the rarest label that is left goes first, each of its rows to the part that lacks it most.
-    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; here with groups of
-    rows in place of rows, missing labels counting for nothing, and each head's labelled rows as one more label. Where
-    this leaves the training part without a label, rows that hold all of them are put there first; a small table can
-    only be split in so many ways.
+    Iterative stratification: the rarest label that is left goes first, each of its rows to the split that lacks it
+    most. Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011; here with
+    groups of rows in place of rows, missing labels ignored, and each head's labelled rows as one more label. Where this
+    leaves the training split without a label, rows that hold all labels are put there first; a small table can only be
+    split in so many ways.
 
     Args:
         dataset: rows, or files of them, as `read_dataset` takes; raw or prepared.
         heads: the model, its configuration, or the heads by name.
-        fractions: part → share, the shares adding up to 1; or two shares (train, validation) or three (and test).
-        seed: of the order in which rows are taken; the same seed gives the same parts.
+        fractions: split → share, the shares adding up to 1; or two shares (train, validation) or three (and test).
+        seed: seed of the order in which rows are taken; the same seed gives the same splits.
         groups: a column; rows with the same value there stay together (those without a value stay by themselves).
         options: how labels are read, as for `prepare_dataset`.
 
     Returns:
-        the parts by name, their rows in the order of the dataset. `split_report` tells the labels' shares.
+        The splits by name, their rows in the order of the dataset. `split_report` shows the shares of the labels.
 
     Raises:
-        ValueError: wrong fractions or columns, labels that are not the heads', a part without a row, or a label of
-            which the training part (`train`, else the first) would get no example; lists these labels.
+        ValueError: If the fractions or columns are invalid, labels are not those of the heads, a split would get no
+            row, or the training split (`train`, else the first) would get no example of some labels; the message lists
+            these labels.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, stratified_split
+        >>> splits = stratified_split("complaints.csv", MultiHeadModel.from_pretrained("complaints"), [0.8, 0.2])
+        >>> list(splits), sum(map(len, splits.values()))
+        (['train', 'validation'], 40)
     """
     shares = _check_fractions(fractions)
     check_keywords(options, stratified_split)
@@ -112,7 +119,7 @@ def label_ids(
     options: Mapping[str, Any],
     require_labels: bool = True,
 ) -> list[list[Label]]:
-    """The labels of each row, soft ones from 0.5 on."""
+    """Return the labels of each row; soft labels count from 0.5."""
     found: list[list[Label]] = [[] for _ in range(len(dataset))]
     for name, targets in _targets(dataset, heads, options, require_labels):
         for row, target in targets:
@@ -131,7 +138,7 @@ def _targets(
     options: Mapping[str, Any],
     require_labels: bool,
 ) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
-    """Head, and each row with its target; of a raw or prepared dataset."""
+    """Return each head with the rows and their targets, of a raw or prepared dataset."""
     if "labels" in dataset.column_names and "input_ids" in dataset.column_names:
         prepared = dataset.with_format(None).select_columns(["labels"])
         for name in heads:
@@ -153,14 +160,14 @@ def _targets(
 def split_units(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], seed: int, training: int
 ) -> list[list[int]]:
-    """The rows of each part: every label in the training part and a row in each, where that can be.
+    """Return the rows of each split: every label in the training split and a row in each split, where possible.
 
     Args:
         units: rows that stay together.
-        labels: of each row, as `label_ids` gives them.
-        shares: of the parts.
-        seed: of the order in which units are taken.
-        training: place of the training part.
+        labels: labels of each row, as `label_ids` returns them.
+        shares: shares of the splits.
+        seed: seed of the order in which units are taken.
+        training: index of the training split.
     """
     parts = _filled(_assign(units, labels, shares, seed, training), units, labels, training)
     if _lacking(labels, parts[training]) or not all(parts):
@@ -179,8 +186,7 @@ def _assign(
     training: int,
     first: Collection[int] = (),
 ) -> list[list[int]]:
-    """The rows of each part. A unit is one row, or the rows of a group; of parts that lack as much the one at the place
-    `training` comes first, and units that begin with a row of `first` go there."""
+    """Return the rows of each split; units that begin with a row of `first` go to the training split."""
     units = list(units)
     order = random.Random(seed)
     order.shuffle(units)
@@ -239,15 +245,14 @@ def _labels_of(labels: list[list[Label]], rows: Iterable[int]) -> set[Label]:
 
 
 def _lacking(labels: list[list[Label]], rows: list[int]) -> set[Label]:
-    """Labels that occur, and in none of these rows."""
+    """Return the labels that occur, but in none of these rows."""
     return _labels_of(labels, range(len(labels))) - _labels_of(labels, rows)
 
 
 def _cover(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], training: int
 ) -> Collection[int] | None:
-    """The first rows of units that hold every label and fit into the training part (a group of which some label has to
-    be taken may be larger); `None` where there are none, or none were found."""
+    """Return the first rows of units that hold every label and leave rows for the other splits, if they were found."""
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
     held = [_labels_of(labels, unit) for unit in units]
@@ -260,8 +265,7 @@ def _cover(
 def _filled(
     parts: list[list[int]], units: list[list[int]], labels: list[list[Label]], training: int
 ) -> list[list[int]]:
-    """The parts, where the training part has every label with one of the units for each part without a row, from the
-    largest part that can spare one."""
+    """Return the splits, with a unit of a larger split in each empty one, while the training split has every label."""
     for part in parts:
         if part or _lacking(labels, parts[training]):
             continue
@@ -291,12 +295,18 @@ def _check_training_part(
 
 @dataclass
 class SplitReport:
-    """Label shares of the parts of a split. `print(report)` shows a table.
+    """Label shares of the splits of a dataset. `print(report)` shows a table.
 
     Args:
-        rows: part → number of rows.
-        counts: head → label → part → number of rows with the label.
-        labelled: head → part → number of labelled rows.
+        rows: split → number of rows.
+        counts: head → label → split → number of rows with the label.
+        labelled: head → split → number of labelled rows.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, split_report
+        >>> report = split_report({"all": "complaints.csv"}, MultiHeadModel.from_pretrained("complaints"))
+        >>> report.rows
+        {'all': 40}
     """
 
     rows: dict[str, int]
@@ -304,11 +314,24 @@ class SplitReport:
     labelled: dict[str, dict[str, int]]
 
     def share(self, head: str, label: str, part: str) -> float:
-        """Share of a label among the labelled rows of a part; 0 where none is labelled."""
+        """Return the share of a label among the labelled rows of a split.
+
+        Args:
+            head: name of the head.
+            label: name of the label.
+            part: name of the split.
+
+        Returns:
+            A share between 0 and 1; 0 where no row is labelled.
+        """
         return self.counts[head][label][part] / max(self.labelled[head][part], 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return the report as plain values.
+
+        Returns:
+            A dict with `rows`, `counts` and `labelled`.
+        """
         return {"rows": self.rows, "counts": self.counts, "labelled": self.labelled}
 
     def __str__(self) -> str:
@@ -328,12 +351,23 @@ def split_report(
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     **options: "Unpack[ReadingOptions]",
 ) -> SplitReport:
-    """How often each label of every head occurs in each part.
+    """Count how often each label of every head occurs in each split.
 
     Args:
-        parts: part → rows, raw or prepared, as `stratified_split` gives.
+        parts: split → rows, raw or prepared, as `stratified_split` returns.
         heads: the model, its configuration, or the heads by name.
         options: how labels are read, as for `prepare_dataset`.
+
+    Returns:
+        A `SplitReport` with the number of rows, labels and labelled rows of each split.
+
+    Raises:
+        ValueError: If the rows cannot be read, as for `read_dataset` and `prepare_dataset`.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, split_report
+        >>> split_report({"all": "complaints.csv"}, MultiHeadModel.from_pretrained("complaints")).rows
+        {'all': 40}
     """
     check_keywords(options, split_report)
     by_name = heads_of(heads)
@@ -346,7 +380,7 @@ def split_report(
 
 
 def report_of(found: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadConfig]) -> SplitReport:
-    """The report from each part's `label_ids`."""
+    """Return the report from the `label_ids` of each split."""
     counts: dict[str, dict[str, dict[str, int]]] = {
         name: {label: dict.fromkeys(found, 0) for label in head.labels} for name, head in heads.items()
     }

@@ -1,4 +1,4 @@
-"""The texts of raw and of prepared rows."""
+"""Texts of raw and of prepared rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
-    """The texts of raw rows, the two of a pair joined by " | "; of prepared rows what their tokens say."""
+    """Return the texts of raw rows, those of a pair joined by " | "; for prepared rows the decoded tokens."""
     if "input_ids" in dataset.column_names:
         return [_decoded(ids, tokenizer) for ids in dataset["input_ids"]]
     names = [columns] if isinstance(columns, str) else columns
@@ -15,7 +15,7 @@ def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokeni
 
 
 class RowTexts(Sequence[str]):
-    """The texts of a dataset, as `texts_of` gives them, each read when it is asked for."""
+    """Texts of a dataset, as `texts_of` returns them, each read on access."""
 
     def __init__(self, dataset: Any, columns: list[str], tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._is_prepared = "input_ids" in dataset.column_names
@@ -34,7 +34,7 @@ class RowTexts(Sequence[str]):
 
 
 def _decoded(ids: list[Any], tokenizer: PreTrainedTokenizerBase | None) -> str:
-    """What the tokens of a text say, those of several windows joined by " … "."""
+    """Return the decoded tokens of a text, those of several windows joined by " … "."""
     if tokenizer is None:
         raise ValueError("prepared rows have no texts: pass the tokenizer")
     windows = ids if ids and isinstance(ids[0], list) else [ids]

@@ -1,1 +1,1 @@
-"""The demo page, and the Space that shows it."""
+"""Demo page, and the Space that shows it."""

@@ -1,4 +1,4 @@
-"""What stands behind the demo page: a saved model, a text or a file of texts, and what the model says of it.
+"""Backend of the demo page: a saved model, a text or a file of texts, and the predictions.
 
 This file is copied into Spaces: torch, transformers and the standard library only, and no import but from its siblings.
 Predictions are those of the pipeline; nothing is decided here.
@@ -18,25 +18,26 @@ from .demo_html import HeadResult, LabelResult, note_html, results_html
 from .demo_table import SUFFIXES, read_rows, write_rows
 
 METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrated gradients"}
-"""Ways to find the words; the second needs captum."""
+"""Methods that score the words; the second needs captum."""
 PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Top k", "All labels")
 BATCH, CHUNK = 16, 64
-"""Texts of a file that the model reads at a time, and those between two steps of the progress."""
+"""Number of texts of a file that the model reads at a time, and between two steps of the progress."""
 MAX_EXPLAINED, CHARACTERS_A_WORD, MAX_STEPS = 2_000, 1_000, 128
-"""Characters of a text whose words are shown, and of those after which one word more is left out at a time: the model
-reads the text once for each. And steps of integrated gradients. While it reads, other visitors wait."""
+"""Limits on the work for one text, as other visitors wait: the maximum number of characters of a text whose words are
+shown, the number of characters after which one more word is left out at a time (the model reads the text once for each
+window), and the maximum number of steps of integrated gradients."""
 
 
 @dataclass
 class DemoSettings:
-    """What a page says, and how much it takes.
+    """Title and limits of a page.
 
     Args:
         title: title of the page.
-        examples: texts to try; none for a model that reads pairs of texts.
-        max_rows: rows of an uploaded file, at most.
-        max_file_mb: size of an uploaded file in MiB, at most.
-        max_chars: characters of a text, at most.
+        examples: texts to try; empty for a model that reads pairs of texts.
+        max_rows: maximum number of rows of an uploaded file.
+        max_file_mb: maximum size of an uploaded file in MiB.
+        max_chars: maximum number of characters of a text.
     """
 
     title: str = "Multi-head model"
@@ -55,12 +56,12 @@ class Reading:
 
 
 class Demo:
-    """What stands behind the page: each method answers one thing that a user does there.
+    """Backend of the page: each method answers one action of a user.
 
     Args:
         pipe: a `multi-head-text-classification` pipeline.
-        settings: see there.
-        explain: `multihead_hf.explanation.explain.explain`, where it can be had; without it no words are shown.
+        settings: title and limits of the page.
+        explain: `multihead_hf.explanation.explain.explain`, where it is available; without it no words are shown.
     """
 
     def __init__(self, pipe: Pipeline, settings: DemoSettings, explain: Callable | None = None) -> None:
@@ -76,7 +77,7 @@ class Demo:
         """Let the model read a text (or the parts of a text pair).
 
         Raises:
-            ValueError: there is none, or it is too long.
+            ValueError: If the text is missing or too long.
         """
         limit = self.settings.max_chars
         for column, text in zip(self.columns, texts, strict=True):
@@ -97,15 +98,15 @@ class Demo:
         threshold: float = 0.5,
         names: Sequence[str] | None = None,
     ) -> str:
-        """HTML of what the heads say.
+        """Return the predictions of the heads as HTML.
 
         Args:
-            reading: of `read`, or `None` before the first.
+            reading: result of `read`, or `None` before the first.
             view: one of `VIEWS`.
-            top_k: how many labels the view "Top k" has.
+            top_k: number of labels in the view "Top k".
             saved: whether the saved thresholds decide, and not `threshold`.
-            threshold: for all labels of all multi-label heads.
-            names: the heads to show; none is all.
+            threshold: threshold for all labels of all multi-label heads.
+            names: the heads to show; an empty value stands for all.
         """
         if reading is None:
             return note_html("The predictions for your text will appear here.")
@@ -116,13 +117,13 @@ class Demo:
         return results_html([self._head_result(name, ranked[name], decided[name], view, top_k, cut) for name in shown])
 
     def best_label(self, reading: Reading | None, head: str) -> str:
-        """The most probable label of a head, or its first before there is a text."""
+        """Return the most probable label of a head, or its first label before a text is read."""
         if reading is None:
             return self.heads[head].labels[0]
         return self.pipe.postprocess({head: reading.logits[head]}, top_k=1)[head][0]["label"]
 
     def words(self, reading: Reading | None, head: str, label: str, method: str) -> str:
-        """HTML of the text with the words that speak for and against a label."""
+        """Return the text as HTML, with the words in favour of and against a label."""
         if reading is None or self.explain is None:
             raise ValueError("type a text first")
         length = sum(map(len, reading.texts))
@@ -140,14 +141,14 @@ class Demo:
 
         Args:
             source: the uploaded file.
-            folder: where the file of predictions is written, in a folder of its own that nobody can guess.
+            folder: folder in which the file of predictions is written, in a subfolder whose name cannot be guessed.
             progress: called with (rows done, rows).
 
         Returns:
-            the file of predictions, and a sentence on it.
+            The file of predictions, and a sentence about it.
 
         Raises:
-            ValueError: there is no file, it is too large, or `read_rows` refuses it.
+            ValueError: If the file is missing or too large, or `read_rows` refuses it.
         """
         if source is None:
             raise ValueError("choose a file first")
@@ -168,7 +169,7 @@ class Demo:
         return str(path), note_html(f"{count} predicted.{joined}")
 
     def limits(self) -> str:
-        """What a file may hold, in words."""
+        """Return the limits of a file, in words."""
         columns = " and ".join(f"“{column}”" for column in self.columns)
         return (
             f"A table with the column{'s' if len(self.columns) > 1 else ''} {columns}, in a file that ends in "
@@ -200,7 +201,7 @@ class Demo:
 
 
 def _rule(head: Any, cut: float | None) -> str:
-    """How a head decides, in words."""
+    """Return how a head decides, in words."""
     if not head.multi_label:
         return f"One of {head.num_labels} labels: the most probable."
     least = "" if head.min_labels is None else f", at least {head.min_labels}"

@@ -1,4 +1,4 @@
-"""What the demo page shows of predictions, as HTML in which everything that comes from outside is escaped.
+"""Predictions on the demo page as HTML, in which everything that comes from outside is escaped.
 
 This file is copied into Spaces: standard library only, and no import but from its siblings.
 """
@@ -31,10 +31,10 @@ class LabelResult:
     """One label of one text.
 
     Args:
-        label: its name.
+        label: name of the label.
         score: its probability.
         predicted: whether the decision rule predicts it.
-        threshold: of a label of a multi-label head, the probability from which on it is predicted.
+        threshold: for a label of a multi-label head, the probability from which it is predicted.
     """
 
     label: str
@@ -45,12 +45,12 @@ class LabelResult:
 
 @dataclass
 class HeadResult:
-    """What one head says of one text.
+    """Prediction of one head for one text.
 
     Args:
-        name: of the head.
+        name: name of the head.
         rule: how it decides, in a sentence.
-        labels: those to show, best first.
+        labels: labels to show, best first.
     """
 
     name: str
@@ -59,17 +59,17 @@ class HeadResult:
 
 
 def results_html(heads: list[HeadResult]) -> str:
-    """A card for each head: its labels, each with its probability as a number and as a bar's length and colour."""
+    """Return a card for each head: its labels, each with its probability as a number and as a bar."""
     return f'<div class="mh-heads">{"".join(map(_head_html, heads))}</div>'
 
 
 def note_html(text: str) -> str:
-    """A sentence."""
+    """Return a sentence as HTML."""
     return f'<p class="mh-note">{html.escape(text)}</p>'
 
 
 def colour(score: float) -> str:
-    """From pale yellow (0) over green to dark blue (1), which differ in lightness too."""
+    """Return a colour from pale yellow (0) over green to dark blue (1), which differ in lightness too."""
     return f"hsl({55 + 165 * score:.0f} {60 + 10 * score:.0f}% {82 - 44 * score:.0f}%)"
 
 

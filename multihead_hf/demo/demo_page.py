@@ -1,4 +1,4 @@
-"""The demo page: its layout, and what its parts call.
+"""Layout of the demo page, and its event handlers.
 
 This file is copied into Spaces: gradio and the standard library only, and no import but from its siblings.
 """
@@ -22,18 +22,21 @@ from .demo_uploads import UploadLimit
 logger = logging.getLogger(__name__)
 
 WAITING = 20
-"""Requests that may wait for the model; it answers them one by one."""
+"""Maximum number of requests that wait for the model; it answers them one by one."""
 KEPT = 3_600
 """Seconds after which uploaded files and results are deleted (once in so many seconds, too)."""
 MOST_FILES = 100
-"""Uploaded files of the largest size that may lie on the disk."""
+"""Maximum number of uploaded files of the largest size on the disk."""
 # one after the other: models and tokenizers are not made for several threads
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
 
 def said_in_the_page(function: Callable) -> Callable:
-    """Errors of what users give become a sentence in the page; of others the page says only that there was one."""
+    """Return a handler that shows errors on the page.
+
+    Errors in users' input are shown with their message, other errors without details.
+    """
 
     @functools.wraps(function)
     def handler(*args: Any) -> Any:
@@ -51,7 +54,7 @@ def said_in_the_page(function: Callable) -> Callable:
 
 
 def _uploads_only(file: gr.File) -> gr.File:
-    """The component, which refuses a URL in place of an upload: gradio would fetch it."""
+    """Return the component, which then refuses a URL in place of an upload: gradio would fetch it."""
     as_it_was = file.async_move_resource_to_block_cache
 
     async def moved(url_or_file_path: str | Path | None) -> str | None:
@@ -65,7 +68,7 @@ def _uploads_only(file: gr.File) -> gr.File:
 
 
 def build_page(demo: Demo) -> gr.Blocks:
-    """The page, to be started with `launch_page`."""
+    """Return the page, to be started with `launch_page`."""
     with gr.Blocks(analytics_enabled=False, title=demo.settings.title, delete_cache=(KEPT, KEPT)) as page:
         gr.HTML(f"<h1>{html.escape(demo.settings.title)}</h1>")
         with gr.Tab("One text"):
@@ -76,17 +79,17 @@ def build_page(demo: Demo) -> gr.Blocks:
 
 
 def launch_page(page: gr.Blocks, demo: Demo, host: str | None = None, port: int | None = None) -> None:
-    """Start to serve a page, without waiting for its end. It asks nothing of other hosts, and nothing is sent to them.
+    """Start to serve a page, without waiting for its end. The page requests nothing from other hosts and sends nothing.
 
     Args:
-        page: of `build_page`.
-        demo: that it was built with.
+        page: result of `build_page`.
+        demo: the backend that it was built with.
         host: the address to listen at; `None` is that of the environment (`GRADIO_SERVER_NAME`, which Spaces set), else
             this machine only.
         port: `None` is the first free one from 7860.
 
     Raises:
-        OSError: the port is taken.
+        OSError: If the port is taken.
     """
     max_file = int(demo.settings.max_file_mb * 2**20)
     limits = {"max_file": max_file, "max_kept": MOST_FILES * max_file, "seconds": 2 * KEPT}
@@ -112,7 +115,7 @@ def launch_page(page: gr.Blocks, demo: Demo, host: str | None = None, port: int 
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the reader's own system, and buttons with enough contrast."""
+    """Return a theme with system fonts, and buttons with enough contrast."""
     theme = gr.themes.Default(
         primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
@@ -162,7 +165,7 @@ def _text_tab(demo: Demo) -> None:
 
 
 def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, gr.Dropdown]:
-    """View, k, whether the saved thresholds decide, another threshold, and the heads to show."""
+    """Return the inputs for view, k, saved or other threshold, and the heads to show."""
     most = max(2, *(head.num_labels for head in demo.heads.values()))
     with gr.Row():
         view = gr.Radio(list(VIEWS), value=PREDICTED, label="Show", min_width=280, elem_id="mh-view")
@@ -186,7 +189,7 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
 
 
 def _words(demo: Demo, reading: gr.State, answers: list[Dependency]) -> None:
-    """Which words speak for a label; the label follows the text and the head."""
+    """Add the accordion with the words that speak for a label; the label follows the text and the head."""
     first = next(iter(demo.heads))
     with gr.Accordion("Which words contribute to a label?", open=False, elem_id="mh-words"):
         with gr.Row():

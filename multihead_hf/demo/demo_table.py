@@ -1,7 +1,7 @@
 """Files of texts that are uploaded to the demo page, and the file of predictions that is downloaded.
 
 This file is copied into Spaces, with the readers that it imports: standard library only. Values stay as they were
-written: a table is read as text, never more of it than the page takes.
+written: a table is read as text, never more of it than the page accepts.
 """
 
 import csv
@@ -23,17 +23,17 @@ Row = dict[str, Any]
 
 
 def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) -> list[Row]:
-    """The rows of an uploaded file, each with a text in each of `columns`.
+    """Return the rows of an uploaded file, each with a text in each of `columns`.
 
     Args:
-        path: a CSV file (between its columns commas, semicolons or tabs), a TSV file, or JSON Lines.
+        path: a CSV file (with commas, semicolons or tabs between its columns), a TSV file, or JSON Lines.
         columns: the text columns.
-        max_rows: how many rows there may be.
-        max_chars: how many characters a text may have.
+        max_rows: maximum number of rows.
+        max_chars: maximum number of characters of a text.
 
     Raises:
-        ValueError: another kind of file, one that cannot be read, has too many rows, lacks a column (with near names)
-            or a text; names the row, the first of which is 1.
+        ValueError: If the file is of another type, cannot be read, has too many rows, or lacks a column (the message
+            suggests similar names) or a text; the message contains the row, counted from 1.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
@@ -50,16 +50,17 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
 
 
 def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
-    """Write the rows with the columns of `multihead-hf predict`: of each head the labels, and their probabilities. No
-    cell is a formula.
+    """Write the rows with the columns of `multihead-hf predict`: the labels of each head, and their probabilities.
+
+    No cell is a formula.
 
     Args:
         path: the CSV file to write.
-        rows: as `read_rows` gives them. Columns that are called like those are replaced.
-        predictions: for each row what the pipeline gives.
+        rows: rows as `read_rows` returns them. Columns with the names of the new ones are replaced.
+        predictions: for each row the result of the pipeline.
 
     Returns:
-        what joins several labels, and several probabilities, in a cell: `|` unless a label holds it.
+        The separator of several labels, and of several probabilities, in a cell: `|` unless a label contains it.
     """
     names = {label["label"] for row in predictions for labels in row.values() for label in labels}
     sep = next((each for each in _SEPARATORS if not any(each in name for name in names)), _SEPARATORS[0])

@@ -1,4 +1,4 @@
-"""How much may be uploaded to the demo page, in one request and altogether.
+"""Limits on uploads to the demo page, per request and in total.
 
 This file is copied into Spaces: the standard library only.
 """
@@ -15,14 +15,15 @@ _Send = Callable[[_Message], Awaitable[None]]
 
 
 class UploadLimit:
-    """An ASGI middleware that refuses uploads beyond a limit before they are read. (gradio limits each file of a
-    request, of which there may be any number.)
+    """ASGI middleware that refuses uploads beyond a limit before they are read.
+
+    Gradio limits the size of each file of a request, but not the number of files.
 
     Args:
-        app: to be protected.
-        max_file: bytes of a file, and so of a request, at most.
-        max_kept: bytes of all uploads that may still lie on the disk, at most.
-        seconds: after which an upload has been deleted.
+        app: the application to protect.
+        max_file: maximum size of a file, and so of a request, in bytes.
+        max_kept: maximum size of all uploads that may still lie on the disk, in bytes.
+        seconds: seconds after which an upload has been deleted.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], max_file: int, max_kept: int, seconds: float) -> None:
@@ -43,7 +44,7 @@ class UploadLimit:
         await send({"type": "http.response.body", "body": sentence.encode()})
 
     def _refusal(self, length: bytes | None) -> tuple[int, str] | None:
-        """Status and sentence; `None` where the upload is taken, which is noted."""
+        """Return status and sentence, or `None` where the upload is accepted, which is recorded."""
         if length is None or not length.isdigit():
             return 411, "The request must give the length of the upload (Content-Length)"
         size, now = int(length), time.monotonic()

@@ -1,4 +1,4 @@
-"""A Hugging Face Space that shows the demo page of a model, and needs nothing of this package."""
+"""Hugging Face Space that shows the demo page of a model, and does not need this package."""
 
 import os
 import shutil
@@ -74,15 +74,15 @@ def write_space(
     """Write a Space: `app.py`, `requirements.txt`, `README.md` with its metadata, and the code of the page.
 
     Args:
-        folder: where to.
+        folder: folder of the Space.
         model: a name on the Hub, which the Space loads; or a folder, of which a copy goes into the Space.
-        settings: of the page.
-        license_id: of the Space, such as `"apache-2.0"`.
-        overwrite: also write into a folder that holds something. A Space that is there is replaced; other files stay,
-            but for those in `multihead_demo/` and `model/`.
+        settings: title and limits of the page.
+        license_id: licence of the Space, such as `"apache-2.0"`.
+        overwrite: also write into a folder that is not empty. An existing Space is replaced; other files stay, except
+            those in `multihead_demo/` and `model/`.
 
     Raises:
-        ValueError: the folder holds something already, is the model, or has a `model/` that is no multi-head model.
+        ValueError: If the folder is not empty, is the model, or has a `model/` that is not a multi-head model.
     """
     place = Path(folder)
     if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):

@@ -29,13 +29,13 @@ _CERTAIN = 30.0  # score of a label that all training rows have, and of one that
 
 @dataclass
 class HeadBaseline:
-    """The linear baseline of one head.
+    """Linear baseline of one head.
 
     Args:
         main_score: name of the head's main score.
-        rows: training rows that were used.
-        labelled_rows: training rows that are labelled for the head; `None` if not all of them were looked at.
-        class_weight: `"balanced"` or `None`, whichever had the higher main score on training rows that were held out.
+        rows: number of training rows that were used.
+        labelled_rows: number of training rows labelled for the head; `None` if not all of them were looked at.
+        class_weight: `"balanced"` or `None`, whichever had the higher main score on held-out training rows.
         figures: metric → value, the metrics that the library reports for the head.
         decisions: bool (rows, labels), the predicted labels of the evaluation rows.
     """
@@ -49,13 +49,13 @@ class HeadBaseline:
 
     @property
     def trained_on(self) -> str:
-        """The number of training rows in words."""
+        """Return the number of training rows in words."""
         if self.rows == self.labelled_rows:
             return f"{self.rows:,} rows"
         return f"a sample of {self.rows:,}{'' if self.labelled_rows is None else f' of {self.labelled_rows:,}'} rows"
 
     def to_dict(self) -> dict[str, Any]:
-        """The baseline as JSON values, without its decisions."""
+        """Return the baseline as JSON values, without its decisions."""
         return {
             "rows": self.rows,
             "labelled_rows": self.labelled_rows,
@@ -66,12 +66,17 @@ class HeadBaseline:
 
 @dataclass
 class BaselineReport:
-    """The linear baselines of a model's heads. `print(report)` shows a table, `to_dict()` gives plain values.
+    """Linear baselines of a model's heads. `print(report)` shows a table, `to_dict()` returns plain values.
 
     Args:
         heads: head → its baseline.
         left_out: head with labelled evaluation rows → the reason why it has no baseline.
         reason: the reason why no head has one.
+
+    Example:
+        >>> from multihead_hf import BaselineReport
+        >>> print(BaselineReport(reason="the dataset has no split 'train'"))
+        There is no linear baseline: the dataset has no split 'train'.
     """
 
     name: ClassVar[str] = NAME
@@ -80,7 +85,11 @@ class BaselineReport:
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values.
+
+        Returns:
+            A dict with `name`, `heads`, `left_out` and `reason`.
+        """
         heads = {name: own.to_dict() for name, own in self.heads.items()}
         return {"name": self.name, "heads": heads, "left_out": self.left_out, "reason": self.reason}
 
@@ -105,27 +114,29 @@ def linear_baseline(
     """Train a linear model for each head, and evaluate it on the rows that the heads are evaluated on.
 
     The features are TF-IDF of words (1- and 2-grams) and of characters inside words (2- to 5-grams), the models are
-    logistic regressions, one for each label. A label is predicted from a probability of 0.5 on, and the limits
-    `min_labels` and `max_labels` of a head hold; of a single-label head the label with the highest score is predicted.
-    Sample weights are not read.
+    logistic regressions, one for each label. A label is predicted from a probability of 0.5, within the limits
+    `min_labels` and `max_labels` of a head; a single-label head predicts the label with the highest score. Sample
+    weights are ignored.
 
     Args:
         heads: the heads by name.
         train_texts: texts to train on; only those of the rows that are used are read.
-        train_targets: head → label ids (rows,), or cells (rows, labels) that are positive from 0.5 on; −100 where they
-            are not known.
+        train_targets: head → label ids (rows,), or cells (rows, labels) that are positive from 0.5; −100 where
+            unlabelled.
         texts: texts to evaluate on.
         references: the targets of these texts, as `train_targets`.
-        max_rows: number of training rows of a head; of more of them a random sample is used.
+        max_rows: maximum number of training rows per head; of more rows a random sample is used.
         seed: seed of the sample and of the solver.
 
     Returns:
-        the baselines of the heads with labelled evaluation rows; a head that cannot have one is in `left_out`.
+        A `BaselineReport` with the baselines of the heads with labelled evaluation rows; a head that cannot have one is
+        in `left_out`.
 
     Raises:
-        ValueError: `max_rows` is below 1, or the targets of a head are not as many as the texts.
+        ValueError: If `max_rows` is below 1, or a head has fewer or more targets than there are texts.
 
     Example:
+        >>> from multihead_hf import HeadConfig, linear_baseline
         >>> heads = {"mood": HeadConfig(labels=["calm", "angry"])}
         >>> texts, moods = ["all is fine", "this is bad"] * 9, {"mood": [0, 1] * 9}
         >>> report = linear_baseline(heads, texts, moods, ["bad"], {"mood": [1]})

@@ -22,9 +22,9 @@ class TrainingRows(NamedTuple):
     """Rows to train a baseline on.
 
     Args:
-        prepared: with their tokens and targets.
-        raw: the same rows with their texts, where there are such.
-        is_sample: whether there were more of them.
+        prepared: the rows with their tokens and targets.
+        raw: the same rows with their texts, where these exist.
+        is_sample: whether the rows are a sample.
     """
 
     prepared: Dataset
@@ -32,7 +32,7 @@ class TrainingRows(NamedTuple):
     is_sample: bool = False
 
     def has_texts(self, columns: list[str]) -> bool:
-        """Whether the raw rows are there with these text columns."""
+        """Return whether the raw rows exist and have these text columns."""
         return self.raw is not None and {*columns} <= {*self.raw.column_names}
 
 
@@ -46,19 +46,20 @@ def training_rows(
     seed: int,
     strings: Collection[str] = (),
 ) -> TrainingRows | str:
-    """Return the rows to train a baseline on, or the reason why there are none.
+    """Return the rows to train a baseline on, or the reason why none can be used.
 
     Args:
         model: a trainer or a model.
-        data: what was given to report on, perhaps in splits.
-        rows: the rows to report on.
-        train_dataset: what was given to train a baseline on; by default the trainer's rows, else the split `train`.
-        tokenizer, reading: as for `predicted`.
+        data: the dataset of the report, perhaps in splits.
+        rows: the rows of the report.
+        train_dataset: rows to train a baseline on; by default the trainer's rows, else the split `train`.
+        tokenizer: as for `predicted`.
+        reading: as for `predicted`.
         seed: seed of a sample.
         strings: columns whose cells are strings whatever they look like, as for `read_dataset`.
 
     Raises:
-        ValueError: `train_dataset` cannot be read.
+        ValueError: If `train_dataset` cannot be read.
     """
     if train_dataset is None and is_trainer(model) and model.train_dataset is not None:
         own = (model.train_dataset, getattr(model, "raw_train_dataset", None))

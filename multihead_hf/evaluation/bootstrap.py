@@ -1,7 +1,8 @@
-"""How sure a figure is, and a difference between two models on the same rows: percentile bootstrap over rows.
+"""Percentile bootstrap over rows: intervals of metrics, and of differences between two models on the same rows.
 
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Rows are drawn with replacement; all figures
-of a draw come from one product of its weights with the rows' counts, so that a thousand draws take seconds.
+Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Rows are drawn with replacement; all metrics
+of a bootstrap sample come from one product of its weights with the rows' counts, so that a thousand samples take
+seconds.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class Interval:
-    """A figure, and the interval that holds the middle share `confidence_level` of its draws.
+    """A metric with its interval, which holds the middle share `confidence_level` of its bootstrap samples.
 
     Args:
-        value: over all rows.
-        low, high: percentiles of the draws.
+        value: the metric over all rows.
+        low: lower percentile of the bootstrap samples.
+        high: upper percentile of the bootstrap samples.
     """
 
     value: float
@@ -37,11 +39,11 @@ class Interval:
 
 
 class RowCounts:
-    """What each labelled row of a head adds to its counts: hits, predicted and support (rows, labels) each.
+    """Contribution of each labelled row of a head to its counts: hits, predicted and support, (rows, labels) each.
 
     Args:
-        decisions: bool (rows, labels).
-        references: (rows, labels) with −100 in unknown cells, or label ids (rows,) with −100 in rows without a label.
+        decisions: predicted labels, bool (rows, labels).
+        references: (rows, labels) with −100 in unknown cells, or label ids (rows,) with −100 in unlabelled rows.
         positive: id of the `positive_label` of a single-label head.
     """
 
@@ -58,11 +60,11 @@ class RowCounts:
         self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
-        """Figures (n_resamples,) of draws in which the labelled rows have the weights (n_resamples, labelled rows).
+        """Return the metrics (n_resamples,) of bootstrap samples, given as weights (n_resamples, labelled rows).
 
-        A label for which a draw does not define a figure (no row is true for its recall, none predicted for its
-        precision, neither for its F1) has the one that it has over all rows: rare labels, which most draws miss, would
-        pull macro figures down if they counted as 0, and up if they did not count.
+        A label for which a sample does not define a metric (no row is true for its recall, none predicted for its
+        precision, neither for its F1) has the value that it has over all rows: rare labels, which most samples miss,
+        would lower macro metrics if they counted as 0, and raise them if they were ignored.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (n_resamples, labels)
@@ -85,7 +87,7 @@ class RowCounts:
 def intervals(
     counts: RowCounts, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 42
 ) -> dict[str, Interval]:
-    """Each figure of a head, by its metric's name, with its interval; empty without labelled rows."""
+    """Return each metric of a head, by name, with its interval; empty without labelled rows."""
     if not counts.labelled.any():
         return {}
     (drawn,), (values,) = _drawn([counts], n_resamples, seed)
@@ -97,8 +99,9 @@ class Difference:
     """One metric of two models.
 
     Args:
-        one, other: the figures.
-        difference: `one` less `other`, with its interval.
+        one: the metric of the first model.
+        other: the metric of the second model.
+        difference: `one` minus `other`, with its interval.
     """
 
     one: float
@@ -107,7 +110,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval says of the first model: `"better"`, `"worse"`, or `"not shown"` where it holds 0."""
+        """Return `"better"` or `"worse"` for the first model, or `"not shown"` where the interval contains 0."""
         if self.difference.low > 0:
             return "better"
         return "worse" if self.difference.high < 0 else "not shown"
@@ -116,11 +119,12 @@ class Difference:
 def differences(
     one: RowCounts, other: RowCounts, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 42
 ) -> dict[str, Difference]:
-    """Each figure of both, and of `one` less that of `other` with its interval over draws of the same rows for both
-    (paired); empty without labelled rows.
+    """Return each metric of both models, and the paired bootstrap interval of its difference.
+
+    The bootstrap samples hold the same rows for both models. The result is empty without labelled rows.
 
     Raises:
-        ValueError: they do not have the same labelled rows.
+        ValueError: If the models do not have the same labelled rows.
     """
     if len(one.labelled) != len(other.labelled) or (one.labelled != other.labelled).any():
         raise ValueError("the two models were not evaluated on the same rows")
@@ -141,7 +145,7 @@ def differences(
 def _drawn(
     each: Sequence[RowCounts], n_resamples: int, seed: int
 ) -> tuple[list[dict[str, Floats]], list[dict[str, Floats]]]:
-    """Figures of every draw, the same draws for all, and of all rows as they are."""
+    """Return the metrics of every bootstrap sample, the same samples for all counts, and those of all rows."""
     rng = np.random.default_rng(seed)
     rows = int(each[0].labelled.sum())
     parts: list[list[dict[str, Any]]] = [[] for _ in each]

@@ -23,16 +23,18 @@ Array = npt.NDArray[np.float64]
 
 @dataclass
 class HeadCalibration:
-    """What `calibrate` found for a head.
+    """Result of `calibrate` for one head.
 
     Args:
-        temperature: one number, or one for each label; as it was where the rows do not determine one.
-        is_determined: whether they do. They do not where the likelihood goes on rising to the end of the search, as on
-            rows that are all of one label.
-        rows: labelled rows.
-        before, after: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
-            temperature so far, and with temperatures from the other folds: what to expect on new rows.
-        curve_before, curve_after: reliability as (mean probability, share that is right, count) of each bin with rows.
+        temperature: one number, or one for each label; unchanged where the rows do not determine one.
+        is_determined: whether the rows determine the temperature. They do not where the likelihood rises to the end of
+            the search, as on rows that are all of one label.
+        rows: number of labelled rows.
+        before: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
+            previous temperature.
+        after: the same with temperatures from the other folds, as an estimate for new rows.
+        curve_before: reliability as (mean probability, share that is right, count) of each bin with rows, before.
+        curve_after: the same with temperatures from the other folds.
     """
 
     temperature: float | list[float]
@@ -45,7 +47,7 @@ class HeadCalibration:
 
 
 def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = BINS) -> list[tuple[float, float, int]]:
-    """Mean probability, share that is right and count, for each of so many equally wide bins that is not empty."""
+    """Return mean probability, share that is right and count of each non-empty bin; bins are equally wide."""
     which = np.minimum((probabilities * bins).astype(int), bins - 1)
     counts, sums, hits = (
         np.bincount(which, weights=weights, minlength=bins) for weights in (None, probabilities, right.astype(float))
@@ -54,24 +56,29 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = 
 
 
 def expected_calibration_error(curve: list[tuple[float, float, int]]) -> float:
-    """Mean distance between probability and share that is right, weighted by counts ([Guo et al.
-    2017](https://arxiv.org/abs/1706.04599))."""
+    """Return the mean distance between probability and share that is right, weighted by counts.
+
+    See [Guo et al. 2017](https://arxiv.org/abs/1706.04599).
+    """
     total = sum(count for _, _, count in curve)
     return sum(count * abs(mean - share) for mean, share, count in curve) / max(total, 1)
 
 
 def sigmoid_nll(logits: Array, targets: Array) -> float:
-    """Mean negative log-likelihood of cells."""
+    """Return the mean negative log-likelihood of cells."""
     return float(np.mean(np.logaddexp(0, logits) - logits * targets))
 
 
 def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood of rows (rows, labels)."""
+    """Return the mean negative log-likelihood of rows (rows, labels)."""
     return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
 
 
 def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: Any) -> float:
-    """The temperature with the lowest loss, which has one minimum in it; NaN if that is at the end of the search."""
+    """Return the temperature with the lowest loss; NaN if it is at the end of the search.
+
+    The loss has one minimum in the temperature.
+    """
     found = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
     low, high = _BOUNDS
     return float(np.exp(found.x)) if low + _NEAR_BOUND < found.x < high - _NEAR_BOUND else math.nan
@@ -87,20 +94,20 @@ def calibrate_head(
     folds: int = 5,
     seed: int = 42,
 ) -> HeadCalibration:
-    """The best temperature of one head, and its cross-fitted worth.
+    """Fit the temperature of one head, and estimate its effect by cross-fitting.
 
     Args:
         logits: (rows, labels), not calibrated.
-        references: label ids (rows,), or (rows, labels) with −100 in cells that are not known.
-        multi_label: which of the two.
-        before: the temperature or temperatures so far, `None` for 1.
-        granularity: `"head"`, or `"label"` of a multi-label head: labels with at least `min_support` known positives
-            and as many negatives have one of their own.
-        folds: parts of the rows, each scored with temperatures from the others.
-        seed: of the folds.
+        references: label ids (rows,), or (rows, labels) with −100 in unknown cells.
+        multi_label: whether the head is multi-label.
+        before: the previous temperature or temperatures, `None` for 1.
+        granularity: `"head"`, or `"label"` for a multi-label head: a temperature for each label with enough rows.
+        min_support: known positives, and as many negatives, that a label needs for a separate temperature.
+        folds: number of folds of the rows, each evaluated with temperatures from the other folds.
+        seed: seed of the division into folds.
 
     Raises:
-        ValueError: fewer labelled rows than folds; a number of folds below 2.
+        ValueError: If labelled rows are fewer than folds, or `folds` is below 2.
     """
     whole_number("folds", folds, 2)
     whole_number("min_support", min_support, 0)

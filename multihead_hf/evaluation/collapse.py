@@ -48,7 +48,7 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
 
 
 def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
-    """The highest or lowest probability and the thresholds, in words."""
+    """Return the highest or lowest probability and the thresholds, in words."""
     value = metrics.probability_range(name)[1 if highest else 0]
     thresholds = metrics.heads[name].thresholds or [0.5]
     least, most = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"

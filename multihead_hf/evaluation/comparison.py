@@ -1,4 +1,4 @@
-"""Two models on the same rows: which is better at what, and how sure that is."""
+"""Comparison of models on the same rows, and confidence intervals of metrics."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,12 +17,22 @@ from .predictions import Predictions, is_trainer, predicted
 
 @dataclass
 class IntervalReport:
-    """Figures of each head with their intervals. `print(report)` shows a table, `to_dict()` gives plain values.
+    """Metrics of each head with their intervals. `print(report)` shows a table, `to_dict()` returns plain values.
 
     Args:
-        heads: head → metric → figure and interval.
-        rows: head → labelled rows.
+        heads: head → metric → value and interval.
+        rows: head → number of labelled rows.
         confidence_level: share of the bootstrap samples that an interval holds.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, confidence_intervals
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = confidence_intervals(model, "complaints.csv", tokenizer=tokenizer, n_resamples=100)
+        >>> interval = report.heads["mood"]["accuracy"]
+        >>> interval.low <= interval.value <= interval.high
+        True
     """
 
     heads: dict[str, dict[str, Interval]]
@@ -30,7 +40,11 @@ class IntervalReport:
     confidence_level: float
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the report as JSON values.
+
+        Returns:
+            A dict with `heads`, `rows` and `confidence_level`.
+        """
         return asdict(self)
 
     def __str__(self) -> str:
@@ -42,13 +56,22 @@ class IntervalReport:
 
 @dataclass
 class ComparisonReport:
-    """What `compare` found. `print(comparison)` shows a table, `to_dict()` gives plain values.
+    """Result of `compare`. `print(report)` shows a table, `to_dict()` returns plain values.
 
     Args:
-        heads: head → metric → both figures and their difference.
-        rows: head → labelled rows.
+        heads: head → metric → the values of both models and their difference.
+        rows: head → number of labelled rows.
         others: head → name of the model that it was compared with.
         confidence_level: share of the bootstrap samples that an interval holds.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, compare
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = compare(model, {"earlier": model}, "complaints.csv", tokenizer=tokenizer, n_resamples=100)
+        >>> report.others["mood"], report.heads["mood"]["accuracy"].verdict
+        ('earlier', 'not shown')
     """
 
     heads: dict[str, dict[str, Difference]]
@@ -57,7 +80,11 @@ class ComparisonReport:
     confidence_level: float
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the report as JSON values.
+
+        Returns:
+            A dict with `heads` (each difference also with its `verdict`), `rows`, `others` and `confidence_level`.
+        """
         found = asdict(self)
         for name, metrics in self.heads.items():
             for metric, each in metrics.items():
@@ -88,21 +115,34 @@ def confidence_intervals(
     seed: int = 42,
     **reading: Any,
 ) -> IntervalReport:
-    """Each head's figures with bootstrap intervals: percentiles of figures of rows that are drawn with replacement.
+    """Compute the metrics of each head with bootstrap intervals.
+
+    The bounds are percentiles of the metrics of bootstrap samples, whose rows are drawn with replacement.
 
     Args:
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
-        dataset: raw or prepared rows; not those that were trained on, or that thresholds were tuned on.
+        dataset: raw or prepared rows; not those that the model was trained or its thresholds tuned on.
+        tokenizer: tokenizer of the model; a trainer has one already.
         n_resamples: number of bootstrap samples.
         confidence_level: share of the bootstrap samples that the interval holds.
         seed: seed of the bootstrap samples.
         reading: for a model, how rows are read, as for `write_report`.
 
     Returns:
-        accuracy, precision, recall and F1 of each head; other metrics have no interval.
+        An `IntervalReport` with accuracy, precision, recall and F1 of each head, between 0 and 1; other metrics have no
+        interval.
 
     Raises:
-        ValueError: a number of bootstrap samples or a confidence_level that makes no interval, or no labelled row.
+        ValueError: If `n_resamples` or `confidence_level` is invalid, or no row is labelled.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, confidence_intervals
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = confidence_intervals(model, "complaints.csv", tokenizer=tokenizer, n_resamples=100)
+        >>> sorted(report.heads), report.confidence_level
+        (['mood', 'topics'], 0.95)
     """
     check_resampling(n_resamples, confidence_level)
     predictions = predicted(model, dataset, tokenizer, **reading)
@@ -125,22 +165,37 @@ def compare(
     seed: int = 42,
     **reading: Any,
 ) -> ComparisonReport:
-    """Compare a model, head by head, with others on the same rows, with paired bootstrap intervals of the differences.
-    With a multi-head run and runs of its single heads it says where sharing the encoder helped and where it hurt.
+    """Compare the heads of a model with those of other models on the same rows, with paired bootstrap intervals.
+
+    With a multi-head model and models of its single heads, the report shows which heads gain and which lose from
+    sharing the encoder.
 
     Args:
-        model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed, and is that of all of them).
-        baselines: another such model, a list of them, or a dict name → model. Each head is compared with the one
+        model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed, and is used for all models).
+        baselines: another such model, a list of them, or a dict name → model. Each head is compared with the baseline
             that has it.
         dataset: raw or prepared rows that no model was trained on.
+        tokenizer: tokenizer of the models; trainers have one already.
         n_resamples: number of bootstrap samples.
         confidence_level: share of the bootstrap samples that the interval of a difference holds.
         seed: seed of the bootstrap samples.
         reading: for a model, how rows are read, as for `write_report`.
 
+    Returns:
+        A `ComparisonReport` with the metrics, between 0 and 1, of both models for each common head.
+
     Raises:
-        ValueError: no head in common, two baselines with the same head, a head whose labels differ, models with
-            different vocabularies and one tokenizer, or no labelled row.
+        ValueError: If the models have no head in common, two baselines have the same head, the labels of a head differ,
+            the models have different vocabularies and one tokenizer, or no row is labelled.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, compare
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = compare(model, {"earlier": model}, "complaints.csv", tokenizer=tokenizer, n_resamples=100)
+        >>> sorted(report.heads), report.heads["topics"]["f1_micro"].difference.value
+        (['mood', 'topics'], 0.0)
     """
     check_resampling(n_resamples, confidence_level)
     given = dict(baselines) if isinstance(baselines, Mapping) else _named(baselines)
@@ -171,10 +226,10 @@ def _check_one_vocabulary(models: list[Any]) -> None:
 
 
 def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, HeadConfig]]) -> dict[str, str]:
-    """Head → name of the other model that has it.
+    """Return head → name of the other model that has it.
 
     Raises:
-        ValueError: it is in none, or in two of them, or its labels differ.
+        ValueError: If no head is in another model, a head is in two of them, or its labels differ.
     """
     against: dict[str, str] = {}
     for name, head in own.items():
@@ -196,14 +251,15 @@ def _config(model: Any) -> MultiHeadConfig:
 
 
 def row_counts(predictions: Predictions, name: str, positive: int | None) -> RowCounts:
-    """What each row adds to the counts of a head; `positive` is the label that binary figures speak of."""
+    """Return what each row adds to the counts of a head; binary metrics are those of the label `positive`."""
     return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
 
 
 def check_resampling(n_resamples: int, confidence_level: float) -> None:
-    """
+    """Check the settings of bootstrap intervals.
+
     Raises:
-        ValueError: no interval can be read off so many bootstrap samples at this confidence_level.
+        ValueError: If so many bootstrap samples give no interval at this confidence level.
     """
     if not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level {confidence_level}: give a number between 0 and 1, such as 0.95")
@@ -212,9 +268,10 @@ def check_resampling(n_resamples: int, confidence_level: float) -> None:
 
 
 def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
-    """
+    """Check that two models have the same labels for a head.
+
     Raises:
-        ValueError: labels, their order or the problem type differ; the differences are listed.
+        ValueError: If labels, their order or the problem type differ; the message lists the differences.
     """
     if one.problem_type != other.problem_type:
         raise ValueError(f"head {name!r} is {one.problem_type} in one model and {other.problem_type} in the other")

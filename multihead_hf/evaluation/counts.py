@@ -1,4 +1,4 @@
-"""Counts that are added up batch by batch, and the figures that they define. Their size does not grow with the rows."""
+"""Counts that are added up batch by batch, and the metrics they define. Their size does not grow with the rows."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ _LOGIT_RANGE = 20.0  # calibrated logits beyond it share the outermost bins
 
 
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
-    """`part / whole`, 0 where the whole is 0 (scikit-learn's `zero_division=0`)."""
+    """Return `part / whole`, 0 where the whole is 0 (scikit-learn's `zero_division=0`)."""
     whole = np.asarray(whole, np.float64)
     result = np.zeros_like(whole)
     np.divide(part, whole, out=result, where=whole > 0)
@@ -21,12 +21,12 @@ def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
 
 
 def precision_recall_f1(hits: Counts, predicted: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1, in the shape of the counts: TP, TP + FP and TP + FN."""
+    """Return precision, recall and F1, in the shape of the counts: TP, TP + FP and TP + FN."""
     return ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, predicted + support)
 
 
 def matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
-    """Matthews correlation of several classes from the margins of the confusion matrix (Gorodkin 2004, R_K)."""
+    """Return the Matthews correlation of several classes (Gorodkin 2004, R_K), from confusion matrix margins."""
     rows = support.sum()
     covariance = hits.sum() * rows - predicted @ support
     # The product in float: in int64 it overflows from some 50,000 rows on.
@@ -48,18 +48,24 @@ class ConfusionCounts:
 
     @property
     def hits(self) -> Counts:
+        """Return the correct rows of each label, (labels,)."""
         return np.diagonal(self.matrix)
 
     @property
     def predicted(self) -> Counts:
+        """Return the rows for which each label was predicted, (labels,)."""
         return self.matrix.sum(0)
 
     @property
     def support(self) -> Counts:
+        """Return the rows that have each label, (labels,)."""
         return self.matrix.sum(1)
 
     def figures(self, positive: int | None = None) -> dict[str, float]:
-        """`SINGLE_LABEL_METRICS`, with the id of a positive label also `POSITIVE_LABEL_METRICS`; empty without rows."""
+        """Return `SINGLE_LABEL_METRICS`; empty without rows.
+
+        With the id of a positive label, `POSITIVE_LABEL_METRICS` are included.
+        """
         hits, predicted, support = self.hits, self.predicted, self.support
         if not support.sum():
             return {}
@@ -78,10 +84,10 @@ class ConfusionCounts:
 
 
 class MultiLabelCounts:
-    """A multi-label head's counts by label, and sums over rows.
+    """Counts of a multi-label head by label, and sums over rows.
 
     `confused` (labels, labels), a sparse matrix, counts rows in which the first label was missed and the second wrongly
-    predicted: of many thousands of labels few pairs ever are.
+    predicted: among many thousands of labels only few pairs occur.
     """
 
     def __init__(self, labels: int) -> None:
@@ -109,7 +115,10 @@ class MultiLabelCounts:
         self.confused += missed.T @ wrong
 
     def figures(self) -> dict[str, float]:
-        """The figures of `MULTI_LABEL_METRICS` that counts define, without the undefined ones; empty without rows."""
+        """Return the metrics of `MULTI_LABEL_METRICS` that counts define, except undefined ones.
+
+        The dict is empty without rows.
+        """
         if not self.rows:
             return {}
         counts = (self.hits, self.predicted, self.support)
@@ -129,9 +138,10 @@ class MultiLabelCounts:
 
 
 class ScoreCounts:
-    """How many positives and negatives have which scores, for areas under curves: (labels, bins) of calibrated logits.
+    """Counts of positives and negatives by score, for areas under curves: (labels, bins) of calibrated logits.
 
-    Equal bins are ties, so that an area is exact but for pairs within a bin; `areas` says by how much it may be wrong.
+    Scores in one bin count as equal, so that an area is exact except for pairs within a bin; `areas` also returns the
+    largest possible error.
     """
 
     def __init__(self, labels: int, bins: int = BINS) -> None:
@@ -146,7 +156,7 @@ class ScoreCounts:
             self._counts[which] += np.bincount(place[cells], minlength=labels * bins).reshape(labels, bins)
 
     def figures(self) -> tuple[dict[str, float], float]:
-        """`roc_auc_*` and `average_precision_*`, without the undefined ones, and what they may be wrong by at most."""
+        """Return `roc_auc_*` and `average_precision_*`, without undefined ones, and their largest possible error."""
         negative, positive = self._counts
         both = (negative.sum(1) > 0) & (positive.sum(1) > 0)
         found: dict[str, float] = {}
@@ -163,10 +173,11 @@ class ScoreCounts:
 
 
 def binned_areas(negative: Counts, positive: Counts) -> tuple[float, float, float, float]:
-    """Area under the ROC curve, average precision, and the most that each may differ from that of unbinned scores.
+    """Return the area under the ROC curve, the average precision, and the largest error that binning can cause in each.
 
     Args:
-        negative, positive: (bins,) from the lowest scores to the highest.
+        negative: counts of negatives (bins,), from the lowest scores to the highest.
+        positive: counts of positives (bins,), likewise.
     """
     negative, positive = negative[::-1].astype(np.float64), positive[::-1].astype(np.float64)
     n, p = negative.sum(), positive.sum()

@@ -16,12 +16,12 @@ from .streaming import StreamingMetrics
 
 
 class Evaluation:
-    """The exact losses and the metrics of the rows that are added; no logits are kept.
+    """Exact losses and metrics of the rows added; logits are not kept.
 
     Args:
         heads: the model's heads.
-        with_metrics: whether metrics are counted, and not losses only.
-        gather: tensors of this process → tensors of all processes, without rows that are there twice.
+        with_metrics: whether metrics are computed besides losses.
+        gather: tensors of this process → tensors of all processes, without duplicate rows.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class Evaluation:
             self.metrics.add(rows["logits"], rows["labels"])
 
     def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
-        """Return every head's metrics, `<head>_loss` of the labelled ones and, where the losses of all trained heads
-        are known, their combined `loss`."""
+        """Return the metrics of every head, `<head>_loss` of the labelled heads, and the combined `loss`.
+
+        The combined loss is included where the losses of all trained heads are known.
+        """
         by_head, labelled = self._loss.losses()
         losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
         if labelled and by_head.keys() >= set(trained):
@@ -65,14 +67,18 @@ def evaluated(
     """Return the metrics of `MultiHeadTrainer.evaluate`, without a prefix and times; predictions are not kept.
 
     Args:
-        model, dataset, tokenizer, reading: as for `predicted`; no trainer.
-        compute: another backend, which computes the logits in the place of the model.
+        model: a `MultiHeadModel`, not a trainer.
+        dataset: rows, as for `predicted`.
+        tokenizer: tokenizer of the model.
+        compute: another backend, which computes the logits instead of the model.
+        **reading: how rows are read, as for `predicted`.
 
     Returns:
-        `<head>_<metric>`, `f1`, `<head>_loss` and `loss`; and what they were computed from, which prints as a table.
+        A dict with `<head>_<metric>`, `f1`, `<head>_loss` and `loss`; and the `StreamingMetrics` behind it, which print
+        as a table.
 
     Raises:
-        ValueError: as for `predicted`, or no labelled row.
+        ValueError: If `predicted` raises it, or no row is labelled.
     """
     base = multi_head_model(model)
     metric_keys(base.config.heads)

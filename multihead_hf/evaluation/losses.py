@@ -1,4 +1,4 @@
-"""The exact loss of every head over a whole evaluation set, from sums over its rows."""
+"""Exact loss of every head over a whole evaluation dataset, from sums over its rows."""
 
 from collections.abc import Mapping
 
@@ -11,18 +11,19 @@ from ..model.objective_multihead import in_float32
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """The precision in which sums over many rows are kept."""
+    """Return the precision in which sums over many rows are kept."""
     return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
 class EvaluationLoss:
     """Sums of the terms' numerators, denominators and statistics over the rows of an evaluation.
 
-    The loss of a set is no mean over its batches: its last batch is smaller, rows lack labels, and an F1 is no sum.
+    The loss of a dataset is not a mean over its batches: its last batch is smaller, rows lack labels, and an F1 is not
+    a sum.
 
     Args:
-        heads: the model's heads; learned thresholds are read off their `thresholds`. Those whose loss is not known here
-            have none.
+        heads: the model's heads; learned thresholds are read from their `thresholds`. Heads whose loss is not known
+            here are left out.
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig]) -> None:
@@ -57,7 +58,7 @@ class EvaluationLoss:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def losses(self) -> tuple[dict[str, Tensor], set[str]]:
-        """Head → loss over all rows added, an exact 0 without labels; and the heads that have a label."""
+        """Return head → loss over all rows added, an exact 0 without labels; and the heads that have a label."""
         found: dict[str, Tensor] = {}
         labelled: set[str] = set()
         if self._sums is None:

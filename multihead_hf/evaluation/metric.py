@@ -1,4 +1,4 @@
-"""The metrics of all heads as a Hugging Face `evaluate` metric, for loops outside the Trainer."""
+"""Metrics of all heads as a Hugging Face `evaluate` metric, for loops outside the Trainer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,22 +31,27 @@ Returns:
 
 
 class MultiHeadMetric(evaluate.Metric):
-    """Scores and references of all heads, gathered batch by batch, to one dict of metrics. Never uses the network.
+    """Metrics of all heads, from scores and references that are added batch by batch. Never uses the network.
 
     Args:
-        heads: the model, its configuration, or its heads by name; their thresholds decide which labels are on.
+        heads: the model, its configuration, or its heads by name; their thresholds decide which labels are predicted.
         keep_in_memory: keep the batches in memory instead of a file in `cache_dir`. With several processes pass False.
-        cache_dir, num_process, process_id, experiment_id, timeout: as in `evaluate.Metric`; with several processes
-            each adds its own batches and `compute` returns the metrics in process 0 and None in the others.
+        cache_dir: folder of the batches, as in `evaluate.Metric`.
+        num_process: number of processes, as in `evaluate.Metric`; each adds its batches, and `compute` returns the
+            metrics in process 0 and `None` in the other processes.
+        process_id: number of this process, from 0.
+        experiment_id: name of the evaluation, the same in all processes.
+        timeout: seconds to wait for the files of other processes.
 
     Raises:
-        ValueError: there are no heads, or two metrics would have one key.
+        ValueError: If `heads` is empty, or two metrics would have one key.
 
     Example:
-        >>> metric = MultiHeadMetric(model.config.heads)
-        >>> for batch, probabilities in batches:
-        ...     metric.add_batch(predictions=probabilities, references=batch["labels"])
-        >>> metric.compute()["f1"]
+        >>> from multihead_hf import HeadConfig, MultiHeadMetric
+        >>> metric = MultiHeadMetric({"mood": HeadConfig(labels=["calm", "angry"])})
+        >>> metric.add_batch(predictions={"mood": [[0.9, 0.1], [0.2, 0.8]]}, references={"mood": [0, 1]})
+        >>> metric.compute()["mood_accuracy"]
+        1.0
     """
 
     def __init__(
@@ -81,13 +86,14 @@ class MultiHeadMetric(evaluate.Metric):
         """Add the rows of one batch.
 
         Args:
-            predictions: head -> probabilities, float (rows, labels); needed for every head in `references`, the
-                scores of other heads are not kept.
-            references: head -> true labels, -100 where they are not known; heads without labels may be absent.
+            predictions: head → probabilities, float (rows, labels); required for every head in `references`. The scores
+                of other heads are ignored.
+            references: head → true labels, 0/1 (rows, labels) or label ids (rows,), −100 where unlabelled; heads
+                without labels may be absent.
 
         Raises:
-            ValueError: an unknown head, one without predictions, or arrays that do not fit; names the head and the
-                row in this batch.
+            ValueError: If a head is unknown or has no predictions, or arrays do not fit; the message contains the head
+                and the row in this batch.
         """
         if not predictions or not references:
             raise ValueError("add_batch needs both predictions and references, each a dict from heads to arrays")
@@ -116,7 +122,15 @@ class MultiHeadMetric(evaluate.Metric):
         prediction: Mapping[str, npt.ArrayLike] | None = None,
         reference: Mapping[str, npt.ArrayLike] | None = None,
     ) -> None:
-        """Add one row: `prediction` head -> (labels,), `reference` head -> (labels,) or one label id."""
+        """Add one row.
+
+        Args:
+            prediction: head → probabilities (labels,).
+            reference: head → true labels, 0/1 (labels,) or one label id, −100 where unlabelled.
+
+        Raises:
+            ValueError: If the values do not fit, as for `add_batch`.
+        """
         if not prediction or not reference:
             raise ValueError("add needs both prediction and reference, each a dict from heads to the values of a row")
         self.add_batch(
@@ -130,13 +144,18 @@ class MultiHeadMetric(evaluate.Metric):
         predictions: Mapping[str, npt.ArrayLike] | None = None,
         references: Mapping[str, npt.ArrayLike] | None = None,
     ) -> dict[str, float] | None:
-        """Compute the metrics over all rows added so far, and these; then forget the rows.
+        """Compute the metrics over all rows added so far, and remove the rows.
+
+        Args:
+            predictions: probabilities of further rows, as for `add_batch`.
+            references: true labels of these rows, as for `add_batch`.
 
         Returns:
-            The dict of `compute_metrics`; None in processes other than process 0.
+            `<head>_<metric>` for the heads in their order and `f1`, the mean of their main scores; `None` in processes
+            other than process 0.
 
         Raises:
-            ValueError: no row was added, or the arrays do not fit (as `add_batch`).
+            ValueError: If no row was added, or the arrays do not fit, as for `add_batch`.
         """
         if predictions is not None or references is not None:
             self.add_batch(predictions=predictions, references=references)
@@ -172,7 +191,7 @@ class MultiHeadMetric(evaluate.Metric):
 
 
 def _row_count(cells: Mapping[str, list[Any]]) -> int:
-    """The number of rows, which all heads share."""
+    """Return the number of rows, which all heads share."""
     first, *others = cells
     for name in others:
         if len(cells[name]) != len(cells[first]):
@@ -183,7 +202,7 @@ def _row_count(cells: Mapping[str, list[Any]]) -> int:
 
 
 def _by_row(cells: Mapping[str, list[Any]], heads: Mapping[str, MetricHead], rows: int) -> list[dict[str, Any]]:
-    """One dict per row with every head, None where the batch does not have the head."""
+    """Return one dict per row with every head, `None` where the batch does not have the head."""
     absent = [None] * rows
     columns = [cells.get(name, absent) for name in heads]
     return [dict(zip(heads, row, strict=True)) for row in zip(*columns, strict=True)]

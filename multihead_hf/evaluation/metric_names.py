@@ -19,23 +19,26 @@ _RUNS = ("eval", "train")
 
 
 class MetricHead(Protocol):
-    """What the metrics need to know of a head; `HeadConfig` has it."""
+    """Properties of a head that the metrics need; `HeadConfig` has them."""
 
     @property
-    def labels(self) -> Sequence[str]: ...
+    def labels(self) -> Sequence[str]:
+        """Return the names of the labels."""
 
     @property
-    def problem_type(self) -> str: ...
+    def problem_type(self) -> str:
+        """Return the problem type, `SINGLE_LABEL` or `MULTI_LABEL`."""
 
     @property
-    def positive_label(self) -> str | None: ...
+    def positive_label(self) -> str | None:
+        """Return the label to which binary metrics refer, if any."""
 
 
 def metric_names(problem_type: str, positive_label: str | None = None) -> tuple[str, ...]:
-    """The metrics of a head, in the order in which they are reported.
+    """Return the metrics of a head, in the order in which they are reported.
 
     Raises:
-        ValueError: the problem type is not one of the two.
+        ValueError: If the problem type is neither of the two.
     """
     if problem_type == MULTI_LABEL:
         return MULTI_LABEL_METRICS
@@ -45,25 +48,25 @@ def metric_names(problem_type: str, positive_label: str | None = None) -> tuple[
 
 
 def main_score_name(problem_type: str, positive_label: str | None = None) -> str:
-    """The metric that stands for a head in the mean over heads (`f1`).
+    """Return the name of the metric that represents a head in the mean over heads (`f1`).
 
     Raises:
-        ValueError: the problem type is not one of the two.
+        ValueError: If the problem type is neither of the two.
     """
     names = metric_names(problem_type, positive_label)
     return next(name for name in ("f1_micro", "f1", "f1_macro") if name in names)
 
 
 def main_score_of(head: MetricHead) -> str:
-    """The metric that stands for this head."""
+    """Return the name of the metric that represents this head."""
     return main_score_name(head.problem_type, head.positive_label)
 
 
 def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
-    """Every key that `compute_metrics` or a loss may report for these heads, each with a description of its owner.
+    """Return every key that `compute_metrics` or a loss may report for these heads, each with a description.
 
     Raises:
-        ValueError: two metrics would have one key; names the key and both owners.
+        ValueError: If two metrics would have one key; the message contains the key and both descriptions.
     """
     owners = {"f1": "the mean of the heads' main scores", "loss": "the combined loss"}
     owners |= {f"{run}_loss": f"the combined loss of {run}" for run in _RUNS}
@@ -77,20 +80,21 @@ def metric_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
 
 
 def evaluation_keys(heads: Mapping[str, MetricHead]) -> dict[str, str]:
-    """As `metric_keys`, those of one evaluation, without its prefix."""
+    """Return the keys of one evaluation, as `metric_keys` does, without its prefix."""
     runs = {f"{run}_loss" for run in _RUNS}
     return {key: owner for key, owner in metric_keys(heads).items() if key not in runs}
 
 
 def check_set_keys(heads: Mapping[str, MetricHead], sets: Iterable[str], prefix: str = "eval") -> None:
-    """
+    """Check that no two metrics of several evaluation datasets would have one key.
+
     Args:
-        heads: of the model.
-        sets: names of the sets that are evaluated together.
-        prefix: of all keys.
+        heads: heads of the model.
+        sets: names of the datasets that are evaluated together.
+        prefix: prefix of all keys.
 
     Raises:
-        ValueError: two metrics of the sets would have one key; names the key, the sets and the heads.
+        ValueError: If two metrics would have one key; the message contains the key, the datasets and the heads.
     """
     owners = {f"{prefix}_f1": "the mean over the sets"}
     owners |= {f"{name}_loss": f"the training loss of head {name!r}" for name in heads}

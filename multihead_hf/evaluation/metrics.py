@@ -1,6 +1,6 @@
-"""The figures of every head, from arrays alone: no model, no Trainer, no `evaluate`.
+"""Metrics of every head, from arrays alone: no model, no Trainer, no `evaluate`.
 
-Count-based figures come from counts over the known cells, areas under curves from scikit-learn's `roc_curve`.
+Count-based metrics come from counts over the known cells, areas under curves from scikit-learn's `roc_curve`.
 """
 
 import logging
@@ -24,7 +24,7 @@ from .metric_names import (
 logger = logging.getLogger(__name__)
 
 MISSING = -100
-"""Marks a row (single-label) or a cell (multi-label) of the references that is not known."""
+"""Mark of an unlabelled row (single-label) or an unknown cell (multi-label) of the references."""
 
 # Averaged float32 probabilities may exceed 1 by a rounding error; logits exceed it by far more.
 _PROBABILITY_SLACK = 1e-6
@@ -38,11 +38,11 @@ Shape: TypeAlias = tuple[int | str, ...]
 
 
 def known_and_true(references: npt.ArrayLike, labels: int) -> tuple[Bools, Bools]:
-    """Which cells (rows, labels) are known, and which are positive.
+    """Return which cells (rows, labels) are known, and which are positive.
 
     Args:
-        references: label ids (rows,), or cells (rows, labels) that are positive from 0.5 on; −100 where not known.
-        labels: how many the head has.
+        references: label ids (rows,), or cells (rows, labels) that are positive from 0.5; −100 where unlabelled.
+        labels: number of labels of the head.
     """
     given = np.asarray(references)
     known: Bools = np.not_equal(given, MISSING)
@@ -57,22 +57,22 @@ def compute_metrics(
     decisions: Mapping[str, npt.ArrayLike],
     references: Mapping[str, npt.ArrayLike],
 ) -> dict[str, float]:
-    """The metrics of all heads, and the mean of their main scores.
+    """Compute the metrics of all heads, and the mean of their main scores.
 
     Args:
         heads: name → labels, problem type and positive label of a head.
         scores: name → probabilities, float (rows, labels). Read for multi-label heads; single-label heads need none.
         decisions: name → 0/1 (rows, labels) of a multi-label head, label ids (rows,) of a single-label head.
-        references: name → the true labels in the same shape as the decisions, -100 (or NaN) where they are not known.
-            Heads that are absent here are skipped.
+        references: name → the true labels in the same shape as the decisions, −100 (or NaN) where unlabelled. Heads
+            that are absent here are skipped.
 
     Returns:
         `<head>_<metric>` for the heads in their order, then `f1`: the mean of `main_score_name` over the heads with
-        labelled rows. What is undefined is left out, so that no value is NaN.
+        labelled rows. Undefined metrics are left out, so that no value is NaN.
 
     Raises:
-        ValueError: two metrics have one key, a head is unknown or lacks its decisions or scores, or an array is not
-            as `multi_label_metrics` and `single_label_metrics` ask; the message names the head.
+        ValueError: If two metrics have one key, a head is unknown or lacks its decisions or scores, or an array does
+            not fit `multi_label_metrics` and `single_label_metrics`; the message contains the head.
     """
     metric_keys(heads)
     for argument, arrays in (("scores", scores), ("decisions", decisions), ("references", references)):
@@ -86,7 +86,7 @@ def compute_metrics(
 
 
 def with_mean(heads: Mapping[str, MetricHead], figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """`<head>_<metric>` of head → metric → figure, then `f1`, the mean main score of heads that have figures."""
+    """Return `<head>_<metric>` from head → metric → value, then `f1`, the mean main score of heads that have values."""
     found = {f"{name}_{metric}": value for name, own in figures.items() for metric, value in own.items()}
     main = [own[main_score_of(heads[name])] for name, own in figures.items() if own]
     return found | ({"f1": sum(main) / len(main)} if main else {})
@@ -95,25 +95,25 @@ def with_mean(heads: Mapping[str, MetricHead], figures: Mapping[str, Mapping[str
 def multi_label_metrics(
     scores: npt.ArrayLike, decisions: npt.ArrayLike, references: npt.ArrayLike, *, head: str | None = None
 ) -> dict[str, float]:
-    """The metrics of one multi-label head.
+    """Compute the metrics of one multi-label head.
 
-    Micro figures run over all known cells, macro figures are means over all labels, `macro_present` over the labels
-    that occur in the references, `samples` over the labelled rows; a ratio with denominator 0 counts as 0.
-    `accuracy` is the share of labelled rows whose known cells are all right, `accuracy_cells` the share of known cells.
-    The macro areas are means over the labels that have both classes among their known cells.
+    Micro metrics run over all known cells, macro metrics are means over all labels, `macro_present` over the labels
+    that occur in the references, `samples` over the labelled rows; a ratio with denominator 0 counts as 0. `accuracy`
+    is the share of labelled rows whose known cells are all right, `accuracy_cells` the share of known cells. The macro
+    areas are means over the labels that have both classes among their known cells.
 
     Args:
         scores: probabilities, float (rows, labels).
         decisions: 0/1 (rows, labels).
-        references: (rows, labels) in [0, 1], -100 or NaN in cells that are not known; a row of only such cells is not
-            labelled. Soft targets count as positive from 0.5 on.
-        head: the name to use in messages.
+        references: (rows, labels) in [0, 1], −100 or NaN in unknown cells; a row of only such cells is unlabelled. Soft
+            targets count as positive from 0.5.
+        head: name of the head in messages.
 
     Returns:
-        `MULTI_LABEL_METRICS` → figure in [0, 1], without those that are undefined; empty without labelled rows.
+        `MULTI_LABEL_METRICS` → value in [0, 1], without undefined metrics; empty without labelled rows.
 
     Raises:
-        ValueError: shapes differ, or a value is none of the above; names the first row that is wrong.
+        ValueError: If shapes differ, or a value is invalid; the message contains the first such row.
     """
     given = check_cell_references(references, ("rows", "labels"), head)
     score_array = check_scores(scores, given.shape, head)
@@ -139,24 +139,24 @@ def single_label_metrics(
     *,
     head: str | None = None,
 ) -> dict[str, float]:
-    """The metrics of one single-label head.
+    """Compute the metrics of one single-label head.
 
-    Macro figures are means over all labels of the head, whether they occur or not; a ratio with denominator 0 counts
-    as 0, and so does a Matthews correlation (`mcc`) whose decisions or references all have one label.
+    Macro metrics are means over all labels of the head, whether they occur or not; a ratio with denominator 0 counts as
+    0, and so does a Matthews correlation (`mcc`) whose decisions or references all have one label.
 
     Args:
         decisions: label ids, int (rows,).
-        references: label ids, int (rows,), -100 in rows that are not labelled.
+        references: label ids, int (rows,), −100 in unlabelled rows.
         labels: the names of the labels; a label's id is its position.
-        positive_label: the label that `precision`, `recall` and `f1` speak of; without it they are not reported.
-        head: the name to use in messages.
+        positive_label: the label to which `precision`, `recall` and `f1` refer; without it they are not reported.
+        head: name of the head in messages.
 
     Returns:
-        `SINGLE_LABEL_METRICS` → figure (`mcc` in [-1, 1], the others in [0, 1]), with a positive label also
+        `SINGLE_LABEL_METRICS` → value (`mcc` in [-1, 1], other metrics in [0, 1]), with a positive label also
         `POSITIVE_LABEL_METRICS`; empty without labelled rows.
 
     Raises:
-        ValueError: shapes differ, an id is out of range, or the positive label is not one of the labels.
+        ValueError: If shapes differ, an id is out of range, or the positive label is not one of the labels.
     """
     names = metric_names(SINGLE_LABEL, positive_label)
     if positive_label is not None and positive_label not in labels:
@@ -175,14 +175,14 @@ def single_label_metrics(
 
 
 def check_known_heads(heads: Mapping[str, MetricHead], arrays: Mapping[str, npt.ArrayLike], argument: str) -> None:
-    """Raise a ValueError if `arrays`, the argument called `argument`, has a head that `heads` has not."""
+    """Raise a ValueError if `arrays`, the argument called `argument`, has a head that is not in `heads`."""
     for name in arrays:
         if name not in heads:
             raise ValueError(f"{argument} contain the unknown head {name!r}; the heads are {list(heads)}")
 
 
 def check_scores(scores: npt.ArrayLike, shape: Shape, head: str | None = None) -> Floats:
-    """Scores as float64 of the given shape (rows, labels), or a ValueError about the first that is no probability."""
+    """Return scores as float64 of the given shape (rows, labels); raise a ValueError if one is not a probability."""
     # float64 whatever came in: areas are then the same for any batching and storage of the scores.
     array = _array(scores, "scores", "f", shape, head).astype(np.float64, copy=False)
     bad = ~((array >= -_PROBABILITY_SLACK) & (array <= 1 + _PROBABILITY_SLACK))  # NaN is bad, too
@@ -191,7 +191,7 @@ def check_scores(scores: npt.ArrayLike, shape: Shape, head: str | None = None) -
 
 
 def check_cell_references(references: npt.ArrayLike, shape: Shape, head: str | None = None) -> np.ndarray:
-    """Multi-label references of the given shape (rows, labels), or a ValueError about the first bad cell."""
+    """Return multi-label references of the given shape (rows, labels); raise a ValueError for an invalid cell."""
     array = _array(references, "references", "buif", shape, head)
     bad = _known(array) & ~((array >= 0) & (array <= 1))
     _check_cells(bad, array, "reference", f"in [0, 1] (or {MISSING} for unknown)", head)
@@ -199,7 +199,7 @@ def check_cell_references(references: npt.ArrayLike, shape: Shape, head: str | N
 
 
 def check_id_references(references: npt.ArrayLike, shape: Shape, labels: int, head: str | None = None) -> Counts:
-    """Single-label references of the given shape (rows,) as int64, or a ValueError about the first bad id."""
+    """Return single-label references of the given shape (rows,) as int64; raise a ValueError for an invalid id."""
     array = _array(references, "references", "ui", shape, head).astype(np.int64)
     bad = (array != MISSING) & ((array < 0) | (array >= labels))
     _check_cells(bad, array, "reference", f"{_ids(labels)} (or {MISSING} for missing)", head)
@@ -226,7 +226,7 @@ def _head_metrics(
 
 
 def _known(references: np.ndarray) -> Bools:
-    """The known cells of multi-label references (rows, labels)."""
+    """Return the known cells of multi-label references (rows, labels)."""
     known: Bools = references != MISSING
     return known & ~np.isnan(references) if references.dtype.kind == "f" else known
 
@@ -236,7 +236,7 @@ def _ids(labels: int) -> str:
 
 
 def _array(values: npt.ArrayLike, argument: str, kinds: str, shape: Shape, head: str | None) -> np.ndarray:
-    """Values as an array of one of the dtype kinds and of a shape, in which a word stands for any number."""
+    """Return values as an array of one of the dtype kinds and of a shape, in which a word stands for any number."""
     array = np.asarray(values)
     if array.size and array.dtype.kind not in kinds:  # an empty list has nothing to show its dtype by
         expected = {"f": "floats", "ui": "integers (label ids)", "buif": "numbers or booleans"}[kinds]
@@ -249,7 +249,7 @@ def _array(values: npt.ArrayLike, argument: str, kinds: str, shape: Shape, head:
 
 
 def _check_cells(bad: Bools, values: np.ndarray, noun: str, expected: str, head: str | None) -> None:
-    """Raise for the first row with a bad cell; both arrays are (rows,) or (rows, labels)."""
+    """Raise a ValueError for the first row with an invalid cell; both arrays are (rows,) or (rows, labels)."""
     if bad.any():
         cell = np.unravel_index(bad.argmax(), bad.shape)
         place = ", ".join(f"{axis} {position}" for axis, position in zip(("row", "label"), cell, strict=False))
@@ -262,7 +262,7 @@ def _message(head: str | None, text: str, place: str = "") -> str:
 
 
 def _leave_out(head: str | None, metrics: Sequence[str], reason: str) -> None:
-    """Say why metrics of a head are not reported, once per process: evaluation runs many times while training."""
+    """Log why metrics of a head are not reported, once per process: evaluation runs many times during training."""
     message = _message(head, f"{', '.join(metrics)} left out: {reason}")
     if message not in _said:
         _said.add(message)
@@ -276,7 +276,7 @@ def _counted(decided: Bools, positive: Bools, known: Bools) -> MultiLabelCounts:
 
 
 def multi_label_figures(counts: MultiLabelCounts, head: str | None = None) -> dict[str, float]:
-    """The figures that counts define; says which are left out."""
+    """Return the metrics that counts define, and log which are left out."""
     figures = counts.figures()
     missing = [
         name for name in (f"{kind}_macro_present" for kind in ("precision", "recall", "f1")) if name not in figures
@@ -287,7 +287,10 @@ def multi_label_figures(counts: MultiLabelCounts, head: str | None = None) -> di
 
 
 def ranking_figures(scores: np.ndarray, positive: Bools, known: Bools, head: str | None = None) -> dict[str, float]:
-    """The areas under the ROC and precision-recall curves; arrays (labelled rows, labels). Says which are left out."""
+    """Return the areas under the ROC and precision-recall curves; arrays (labelled rows, labels).
+
+    Logs which areas are left out.
+    """
     support, total = np.count_nonzero(positive, axis=0), np.count_nonzero(known, axis=0)  # (labels,) each
     both_classes = np.flatnonzero((support > 0) & (support < total))
     figures: dict[str, float] = {}
@@ -304,7 +307,7 @@ def ranking_figures(scores: np.ndarray, positive: Bools, known: Bools, head: str
 
 
 def _areas(scores: Floats, positive: Bools) -> tuple[float, float]:
-    """Area under the ROC curve and average precision of one set of cells (cells,) that has both classes."""
+    """Return area under the ROC curve and average precision of one set of cells (cells,) that has both classes."""
     # `roc_auc_score` and `average_precision_score` would each sort the cells: one curve has what both need.
     false_rate, true_rate, _ = roc_curve(positive, scores, drop_intermediate=False)
     support = np.count_nonzero(positive)

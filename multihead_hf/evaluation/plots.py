@@ -1,4 +1,4 @@
-"""Pictures of a head's figures and of a training run, as matplotlib figures. Needs the extra `plots`."""
+"""Plots of a head's metrics and of a training run, as matplotlib figures. Needs the extra `plots`."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,19 @@ _MOST_LABELS = 120  # in a picture: more cannot be read
 
 
 def png(figure: Figure, dots: int = 110) -> bytes:
-    """The figure as a PNG file, without the time or the program that wrote it."""
+    """Return the figure as a PNG file, without the time or the program that wrote it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def label_bars(table: pd.DataFrame) -> Figure:
-    """F1 of each label as a bar, best first, with its support; labels without a row are left out, and of more than 120
-    those with the fewest rows.
+    """Plot the F1 of each label as a bar, best first, with its support.
+
+    Labels without a row are left out, and of more than 120 labels those with the fewest rows.
 
     Args:
-        table: by label, with the columns `f1` and `support`, as `label_table` gives it.
+        table: a row for each label, with the columns `f1` and `support`, as `label_table` returns it.
     """
     table = table[table["support"] > 0].nlargest(_MOST_LABELS, "support").sort_values("f1", kind="stable")
     figure = Figure(figsize=(7, 0.9 + 0.24 * max(len(table), 2)))
@@ -49,13 +50,15 @@ def label_bars(table: pd.DataFrame) -> Figure:
 def confusion_matrix(
     counts: pd.DataFrame, support: npt.NDArray[np.int64], true: str = "true", predicted: str = "predicted"
 ) -> Figure:
-    """Counts as colours, each as a share of the rows that have the true label; with numbers up to 20 labels. Of more
-    than 120 labels those are shown that are confused most.
+    """Plot counts as colours, each as a share of the rows that have the true label; with numbers up to 20 labels.
+
+    Of more than 120 labels, those confused most are shown.
 
     Args:
         counts: (labels, labels), a row for each true label.
-        support: (labels,), rows that have it.
-        true, predicted: what rows and columns are called.
+        support: (labels,), number of rows that have the label.
+        true: title of the rows.
+        predicted: title of the columns.
     """
     if len(counts) > _MOST_LABELS:
         wrong = counts.to_numpy() * (1 - np.eye(len(counts), dtype=np.int64))
@@ -89,15 +92,16 @@ def curves(
     marks: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     verticals: Sequence[float] = (),
 ) -> Figure:
-    """Lines by name.
+    """Plot lines by name.
 
     Args:
         lines: name → x and y.
-        xlabel, ylabel: what they are.
-        limits: of both axes.
-        diagonal: a dashed line of `x = y`.
+        xlabel: title of the x axis.
+        ylabel: title of the y axis.
+        limits: limits of both axes.
+        diagonal: whether a dashed line `x = y` is shown.
         marks: name → x and y of points.
-        verticals: dashed lines at these places.
+        verticals: x of dashed vertical lines.
     """
     figure = Figure(figsize=(6.2, 3.9))
     axes = figure.subplots()
@@ -125,7 +129,7 @@ def curves(
 
 
 def short(label: Any) -> str:
-    """As many characters of a label as a picture has room for."""
+    """Return as many characters of a label as fit into a plot."""
     text = " ".join(str(label).split())
     # (a dollar sign would begin a formula, and a legend leaves out what begins with an underscore)
     text = (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…").replace("$", r"\$")

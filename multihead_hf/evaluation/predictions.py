@@ -38,13 +38,13 @@ Compute = Callable[[list[Any]], Mapping[str, npt.NDArray[np.float32]]]
 
 
 class Predictions(NamedTuple):
-    """Of all rows of a data set, in their order.
+    """Logits and references of all rows of a dataset, in their order.
 
     Args:
-        model: the model that made them.
+        model: the model that made the predictions.
         logits: head → (rows, labels).
-        references: head → label ids (rows,), or cells (rows, labels); −100 where they are not known.
-        is_first: whether this process is the first one, which writes.
+        references: head → label ids (rows,), or cells (rows, labels); −100 where unlabelled.
+        is_first: whether this process is the first one, which writes files.
     """
 
     model: MultiHeadModel
@@ -54,26 +54,27 @@ class Predictions(NamedTuple):
 
     @property
     def heads(self) -> Mapping[str, HeadConfig]:
-        """The model's heads."""
+        """Return the model's heads."""
         return self.model.config.heads
 
     def labelled(self) -> list[str]:
-        """Heads with labelled rows."""
+        """Return the heads with labelled rows."""
         return [name for name, own in self.references.items() if (np.asarray(own) != MISSING).any()]
 
     def scores(self, name: str) -> np.ndarray:
-        """Calibrated probabilities (rows, labels) of a head."""
+        """Return the calibrated probabilities (rows, labels) of a head."""
         return probabilities(self.heads[name], torch.from_numpy(self.logits[name])).numpy()
 
     def decisions(self, name: str) -> np.ndarray:
-        """Predicted labels of a head, bool (rows, labels)."""
+        """Return the predicted labels of a head, bool (rows, labels)."""
         head, logits = self.heads[name], calibrated(self.heads[name], torch.from_numpy(self.logits[name]))
         return decide(head, torch.from_numpy(self.scores(name)), logits=logits).numpy()
 
     def checked(self) -> "Predictions":
-        """
+        """Return the predictions after a check that all logits are finite.
+
         Raises:
-            ValueError: logits that are not finite.
+            ValueError: If logits are not finite.
         """
         for name, own in self.logits.items():
             check_finite(name, torch.from_numpy(np.asarray(own)))
@@ -121,15 +122,16 @@ def predicted(
 
     Args:
         model: a trainer, or a `MultiHeadModel` (then with its tokenizer).
-        dataset: raw or prepared rows; or what this function has returned for them, which is given back.
-        tokenizer: tokenizer of the model; a trainer has its own.
+        dataset: raw or prepared rows; or a result of this function, which is returned unchanged.
+        tokenizer: tokenizer of the model; a trainer has one already.
         compute: another backend that computes the logits of a model.
-        reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
-            `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
-            `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
+        **reading: for a model, how rows are read, where it differs from what the model remembers: `label_columns`,
+            `sep`, `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`,
+            `truncation`, `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and
+            `per_device_eval_batch_size`.
 
     Raises:
-        ValueError: no multi-head model, one without a tokenizer, rows that cannot be read, or logits that are not
+        ValueError: If the model is not a multi-head model or has no tokenizer, rows cannot be read, or logits are not
             finite.
     """
     if isinstance(dataset, Predictions):
@@ -157,11 +159,14 @@ def prepared_rows(
     """Return the rows with tokens and targets, as the model or trainer reads them.
 
     Args:
-        model, dataset, tokenizer, reading: as for `predicted`.
+        model: as for `predicted`.
+        dataset: as for `predicted`.
+        tokenizer: as for `predicted`.
         what: name of the rows in errors.
+        reading: as for `predicted`.
 
     Raises:
-        ValueError: as for `predicted`.
+        ValueError: If the rows cannot be read, as for `predicted`.
     """
     if is_trainer(model):
         config, tokenizer = multi_head_model(model.model).config, model.processing_class
@@ -172,7 +177,7 @@ def prepared_rows(
 
 
 def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
-    """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where not known."""
+    """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where unlabelled."""
     chunks = [chunk.heads for chunk in target_chunks(dataset, heads)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in heads}
 
@@ -181,15 +186,18 @@ def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.nd
 def model_reader(
     model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
 ) -> Iterator[ModelReader]:
-    """Context in which a model is in evaluation mode, on an accelerator where there is one, and reads texts as
-    `reading` has it. Afterwards the model is as it was before, but for learned thresholds, which its configuration
-    then has.
+    """Context manager: the model in evaluation mode, which reads texts with the settings in `reading`.
+
+    It is on an accelerator where one exists. The model is restored on exit, except that its configuration then holds
+    learned thresholds.
 
     Args:
-        model, tokenizer, reading: as for `predicted`.
+        model: as for `predicted`; no trainer.
+        tokenizer: as for `predicted`.
+        reading: as for `predicted`.
 
     Raises:
-        ValueError: as for `predicted`.
+        ValueError: If the tokenizer is missing or a setting is invalid, as for `predicted`.
     """
     base = multi_head_model(model)
     if tokenizer is None:
@@ -210,7 +218,7 @@ def model_reader(
 
 @contextlib.contextmanager
 def _text_settings(model: MultiHeadModel, reading: Mapping[str, Any]) -> Iterator[None]:
-    """Text settings in the model's configuration for a while."""
+    """Context manager: text settings in the model's configuration, restored on exit."""
     settings = {name: reading[name] for name in TEXT_SETTINGS if reading.get(name) is not None}
     if isinstance(settings.get("text_columns"), str):
         settings["text_columns"] = [settings["text_columns"]]
@@ -228,8 +236,10 @@ def _text_settings(model: MultiHeadModel, reading: Mapping[str, Any]) -> Iterato
 
 @contextlib.contextmanager
 def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """A model that is on the CPU, on the accelerator of this process for a while. (Quantized weights, and those that
-    are spread over devices, cannot be moved.)"""
+    """Context manager: a model on the CPU is moved to the accelerator of this process, and back on exit.
+
+    Quantized weights, and those that are spread over devices, cannot be moved.
+    """
     fixed = getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None) is not None
     moves = device.type == "cpu" and PartialState().device.type != "cpu" and not fixed
     if moves:
@@ -250,11 +260,11 @@ def batches_with_logits(
     Args:
         reader: the model.
         rows: prepared rows.
-        by_length: whether rows of like lengths may share a batch, which takes less time than the order of the rows.
-        compute: another backend, which computes the logits in the place of the model.
+        by_length: whether rows of similar lengths may share a batch, which takes less time than the order of the rows.
+        compute: another backend, which computes the logits instead of the model.
 
     Yields:
-        the batch on the model's device, and head → logits (batch, labels) in float32 or better.
+        The batch on the model's device, and head → logits (batch, labels) in float32 or better.
     """
     if compute is not None:
         yield from _windows_with_logits(reader, rows, compute)
@@ -293,7 +303,7 @@ def _joined(batches: Mapping[str, list[npt.NDArray[Any]]]) -> dict[str, npt.NDAr
 
 
 def _moved(values: Any, device: torch.device) -> Any:
-    """Tensors, also of dicts, on a device."""
+    """Return tensors, also those in dicts, on a device."""
     if isinstance(values, Mapping):
         return {name: _moved(value, device) for name, value in values.items()}
     return values.to(device) if isinstance(values, Tensor) else values

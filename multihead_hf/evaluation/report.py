@@ -1,4 +1,4 @@
-"""What a model is good at and where it fails, from arrays."""
+"""Evaluation report of a model, computed from arrays."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,21 +26,21 @@ if TYPE_CHECKING:  # else every training would import scikit-learn's linear mode
 
 @dataclass
 class HeadReport:
-    """One head on these rows.
+    """Evaluation of one head.
 
     Args:
-        name: of the head.
-        head: its configuration.
-        rows: labelled rows.
+        name: name of the head.
+        head: configuration of the head.
+        rows: number of labelled rows.
         figures: metric → value.
-        intervals: metric → value and interval, of metrics that have one.
+        intervals: metric → value and interval, for metrics that have one.
         labels: support, predicted, precision, recall, F1 and threshold by label.
         confused: pairs of labels, most frequent first: `rows` that have `true` and for which `predicted` was predicted.
-        mistakes: wrong rows, those first of which the model was most sure.
+        mistakes: rows with wrong predictions, those with the highest probabilities first.
         calibration_error: expected calibration error over 15 bins.
-        baseline: the linear baseline of the head, if there is one.
+        baseline: the linear baseline of the head, if it has one.
         difference: the main score of the model and of the baseline, and the difference with its paired interval.
-        pictures: of the head.
+        pictures: plots of the head.
     """
 
     name: str
@@ -58,26 +58,26 @@ class HeadReport:
 
     @property
     def main_score(self) -> str:
-        """The metric that stands for the head."""
+        """Return the name of the metric that represents the head."""
         return main_score_of(self.head)
 
     @property
     def main_interval(self) -> str:
-        """The main score with its interval, or why there is none."""
+        """Return the main score with its interval, or the reason why it is missing."""
         if not self.labels["support"].any():
             return "– (no row has any of its labels)"
         return str(self.intervals[self.main_score])
 
     @property
     def main_baseline(self) -> str:
-        """The main score of the linear baseline, in brackets that of the model less it; "–" if there is no baseline."""
+        """Return the main score of the linear baseline, and in brackets the model's minus it; "–" if it is missing."""
         if self.baseline is None or self.difference is None:
             return "–"
         return f"{self.baseline.figures[self.main_score]:.3f} ({self.difference.difference.value:+.3f})"
 
     @property
     def baseline_warning(self) -> str | None:
-        """A sentence that says that the linear baseline is ahead of the model, where it is."""
+        """Return a sentence about a linear baseline that is better than the model, else `None`."""
         if self.difference is None or self.difference.difference.value > -0.0005:
             return None
         gap = -self.difference.difference.value
@@ -90,7 +90,7 @@ class HeadReport:
         )
 
     def baseline_dict(self) -> dict[str, Any] | None:
-        """The linear baseline and the difference as JSON values."""
+        """Return the linear baseline and the difference as JSON values."""
         if self.baseline is None or self.difference is None:
             return None
         return {**self.baseline.to_dict(), "difference": asdict(self.difference.difference)}
@@ -98,17 +98,26 @@ class HeadReport:
 
 @dataclass
 class EvaluationReport:
-    """What `write_report` wrote. `print(report)` shows the summary, `to_dict()` gives plain values.
+    """Result of `write_report`. `print(report)` shows a summary, `to_dict()` returns plain values.
 
     Args:
-        title: of the page.
-        heads: those with labelled rows, by name.
-        unlabelled: heads without one.
-        rows: of the data set.
+        title: title of the page.
+        heads: name → report, for heads with labelled rows.
+        unlabelled: heads without a labelled row.
+        rows: number of rows of the dataset.
         confidence_level: share of the bootstrap samples that an interval holds.
-        training: pictures of the training run.
-        baseline: the linear baselines, and why heads have none; `None` if none were asked for.
-        folder: where it was written.
+        training: plots of the training run.
+        baseline: the linear baselines, and why heads have none; `None` if no baseline was requested.
+        folder: folder of the files.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, write_report
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = write_report(model, "complaints.csv", "report", tokenizer=tokenizer, n_resamples=100)
+        >>> report.rows, report.heads["topics"].main_score
+        (40, 'f1_micro')
     """
 
     title: str
@@ -122,11 +131,15 @@ class EvaluationReport:
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them; they show no text of the data set."""
+        """Return all plots; they contain no text of the dataset."""
         return [*(each for own in self.heads.values() for each in own.pictures), *self.training]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values; without pictures and mistakes."""
+        """Return the metrics as JSON values, without plots and mistakes.
+
+        Returns:
+            A dict with `title`, `rows`, `heads` and so on, as in `report.json`.
+        """
         return {
             "title": self.title,
             "rows": self.rows,
@@ -152,7 +165,7 @@ class EvaluationReport:
 
     @property
     def has_baselines(self) -> bool:
-        """Whether any head has a linear baseline."""
+        """Return whether any head has a linear baseline."""
         return any(own.baseline is not None for own in self.heads.values())
 
     def _baseline_dict(self) -> dict[str, Any] | None:
@@ -162,7 +175,7 @@ class EvaluationReport:
 
     @property
     def baseline_notes(self) -> list[str]:
-        """Sentences on the linear baselines: which heads it is ahead in, and which heads have none."""
+        """Return sentences on the linear baselines: where they are better than the model, and which heads have none."""
         if self.baseline is None:
             return []
         if self.baseline.reason is not None:
@@ -196,21 +209,23 @@ def make_report(
     confidence_level: float = 0.95,
     seed: int = 42,
 ) -> EvaluationReport:
-    """The report, from arrays.
+    """Compute the report from arrays.
 
     Args:
         heads: the model's heads.
         logits: head → (rows, labels), not calibrated.
-        references: head → label ids (rows,), or cells (rows, labels); −100 where they are not known.
-        texts: of the rows.
-        title: of the page.
-        history: log entries of the training run, as the Trainer's `state.log_history` has them.
-        baseline: what `linear_baseline` gave for the same rows.
-        n_resamples, confidence_level, seed: of the bootstrap intervals.
+        references: head → label ids (rows,), or cells (rows, labels); −100 where unlabelled.
+        texts: texts of the rows.
+        title: title of the page.
+        history: log entries of the training run, as in the Trainer's `state.log_history`.
+        baseline: result of `linear_baseline` for the same rows.
+        n_resamples: number of bootstrap samples.
+        confidence_level: share of the bootstrap samples that an interval holds.
+        seed: seed of the bootstrap samples.
 
     Raises:
-        ValueError: no row is labelled for any head, or logits that are not finite.
-        ImportError: matplotlib is missing.
+        ValueError: If no row is labelled for any head, or logits are not finite.
+        ImportError: If matplotlib is not installed.
     """
     # here, as the Trainer uses this room without pictures
     from . import plots
@@ -264,8 +279,11 @@ def make_report(
 
 
 def find_mistakes(view: HeadArrays, texts: Sequence[str]) -> pd.DataFrame:
-    """Rows with a wrong decision in a known cell. `score` is how sure the model was of the worst one: the probability
-    of a label that it predicted wrongly, 1 − the probability of one that it missed; highest first."""
+    """Return the rows with a wrong decision in a known cell, highest `score` first.
+
+    The `score` is the confidence in the worst mistake: the probability of a wrongly predicted label, or 1 − the
+    probability of a missed label.
+    """
     true, known, scores = view.true, view.known, view.scores
     decided = view.decided & known
     wrong = decided != true

@@ -1,4 +1,4 @@
-"""A report as one HTML page, with its pictures and tables beside it."""
+"""HTML page of a report, with its plots and tables as files."""
 
 import io
 import json
@@ -22,12 +22,12 @@ TABLES = ("report.json", "mistakes.csv", "mistakes.parquet")
 
 
 def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistakes: int = 500) -> EvaluationReport:
-    """Write `report.html`, `report.json`, the pictures, and the mistakes as CSV and Parquet.
+    """Write `report.html`, `report.json`, the plots, and the mistakes as CSV and Parquet.
 
     Args:
-        report: what `make_report` gave.
-        folder: is made where it does not exist; other files in it stay.
-        max_mistakes: mistakes of a head on the page; the tables have all.
+        report: result of `make_report`.
+        folder: folder of the files, created if it does not exist; other files in it stay.
+        max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
     """
     place = Path(folder)
     page = _template().render(report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, help=_HELP)
@@ -55,7 +55,7 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
 
 
 def files_of_report(heads: Iterable[str]) -> list[str]:
-    """Names of all files that a report on these heads may have."""
+    """Return the names of all files that a report on these heads may have."""
     taken: dict[str, str] = {}
     stems = [file_name(name, taken) for name in heads]
     pictures = [f"{stem}_{kind}.png" for stem in stems for kind in HEAD_PICTURES]

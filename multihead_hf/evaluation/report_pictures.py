@@ -1,4 +1,4 @@
-"""The pictures of a report."""
+"""Plots of a report."""
 
 import base64
 import math
@@ -29,12 +29,12 @@ _OWN_LINES = 6  # labels with a line of their own in a picture
 
 @dataclass
 class Picture:
-    """A picture of the report.
+    """A plot of the report.
 
     Args:
-        name: of its file, without `.png`.
-        title: what it shows.
-        alt: the same in a sentence, for those who do not see it.
+        name: name of its file, without `.png`.
+        title: short description.
+        alt: description in a sentence, for screen readers.
         data: the PNG file.
     """
 
@@ -45,14 +45,17 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """For the `src` of an HTML image."""
+        """Return the plot as the `src` of an HTML image."""
         return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclass
 class HeadArrays:
-    """Arrays of one head (rows, labels): probabilities, uncalibrated ones, decisions, and of its references (also as
-    they were given) which cells are known and which are true."""
+    """Arrays of one head, (rows, labels) each.
+
+    They are the probabilities, the uncalibrated probabilities, the decisions, the references as given (label ids
+    (rows,) for a single-label head), and which cells of these are known and which are true.
+    """
 
     name: str
     head: HeadConfig
@@ -65,7 +68,7 @@ class HeadArrays:
         self.known, self.true = known_and_true(self.given, self.head.num_labels)
 
     def reliability(self, scores: npt.NDArray[Any]) -> list[tuple[float, float, int]]:
-        """Of the cells of a multi-label head, and of the predicted label of a single-label one."""
+        """Return the reliability of all cells (multi-label) or of the predicted label (single-label)."""
         if self.head.multi_label:
             return reliability(scores[self.known].astype(np.float64), self.true[self.known])
         labelled = self.known.any(1)
@@ -74,7 +77,7 @@ class HeadArrays:
 
 
 def file_name(name: str, taken: dict[str, str]) -> str:
-    """A name of a file for a head, whose name may be any text; notes it in `taken`."""
+    """Return a unique file name for a head, whose name may be any text, and add it to `taken`."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "head"
     found, number = plain, 1
     while found in taken:
@@ -85,6 +88,7 @@ def file_name(name: str, taken: dict[str, str]) -> str:
 
 
 def head_pictures(plots: Any, view: HeadArrays, own: "HeadReport", confusion: pd.DataFrame, file: str) -> list[Picture]:
+    """Return the plots of one head."""
     head, pictures = view.head, []
 
     def add(kind: str, title: str, figure: Any) -> None:
@@ -123,7 +127,7 @@ def head_pictures(plots: Any, view: HeadArrays, own: "HeadReport", confusion: pd
 
 
 def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Lines over all cells and of some labels, and the point at which the head decides."""
+    """Return lines over all cells and for single labels, and the point at which the head decides."""
     head, true, known = view.head, view.true, view.known
     columns: dict[str, Any] = {}
     if head.positive_label is not None:
@@ -149,7 +153,7 @@ def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _threshold_lines(view: HeadArrays) -> dict[str, Any]:
-    """Precision, recall and F1 over all cells, or of the positive label, at each common threshold."""
+    """Return precision, recall and F1 over all cells, or of the positive label, at each common threshold."""
     part: Any = (slice(None), slice(None))
     if view.head.positive_label is not None:
         part = (slice(None), [view.head.positive_id])
@@ -173,7 +177,7 @@ def _thinned(points: int) -> npt.NDArray[np.int64]:
 def training_pictures(
     plots: Any, heads: Mapping[str, HeadConfig], history: Sequence[Mapping[str, Any]]
 ) -> list[Picture]:
-    """Losses, main scores and learning rates over the run, as far as they were logged."""
+    """Return plots of the losses, main scores and learning rates of the run, where they were logged."""
 
     def lines(wanted: Callable[[str], bool]) -> dict[str, tuple[list[float], list[float]]]:
         found: dict[str, tuple[list[float], list[float]]] = {}

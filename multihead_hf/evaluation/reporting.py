@@ -1,4 +1,4 @@
-"""`write_report`: a model's or a trainer's predictions as a report."""
+"""Evaluation report of a model or trainer, written to files."""
 
 import json
 import os
@@ -42,38 +42,51 @@ def write_report(
     seed: int = 42,
     **reading: Any,
 ) -> EvaluationReport:
-    """Write what the model is good at and where it fails: `report.html` (one page that needs nothing else), the same
-    figures as `report.json`, the pictures as PNG, and the mistakes as CSV and Parquet. Needs the extra `plots`.
+    """Evaluate a model and write `report.html`, `report.json`, plots (PNG), and mistakes (CSV and Parquet).
 
-    Beside the figures of each head stand those of a linear baseline, TF-IDF with logistic regression, so that anyone
-    sees what the encoder adds. It is trained on the training rows (`linear_baseline`), in seconds on a CPU.
+    The page is self-contained. Plots need the extra `plots`.
 
-    It holds texts of the data set; folders whose name begins with `_` are not pushed with a model. The card that a
-    trainer writes when it saves next has the figures with their intervals and the pictures, which show no text.
+    The metrics of each head are shown next to those of a linear baseline, TF-IDF with logistic regression, as a
+    reference for the gain of the encoder. The baseline is trained on the training rows (`linear_baseline`), in seconds
+    on a CPU.
+
+    The report contains texts of the dataset; folders whose name begins with `_` are not pushed with a model. The next
+    model card that a trainer writes contains the metrics with their intervals and the plots, which contain no text.
 
     Args:
         model: a trainer, or a `MultiHeadModel` (then `tokenizer` is needed).
         dataset: labelled rows that were not trained on: raw, prepared, files or a name on the Hub.
-        folder: is made where it does not exist.
-        split: the part to judge on, where the rows are in parts; by default `test`, else `validation`.
-        title: the page's title; by default the model's name.
+        folder: folder of the report, created if it does not exist.
+        tokenizer: tokenizer of the model; a trainer has one already.
+        split: split to evaluate on, if the dataset has splits; by default `test`, else `validation`.
+        title: title of the page; by default the model's name.
         history: log entries of the training run; by default the trainer's.
-        baseline: put a linear baseline, TF-IDF with logistic regression, beside each head.
-        train_dataset: labelled rows to train it on: raw, prepared, files or a name on the Hub. By default the
-            trainer's, for a model the split `train` of `dataset`; without training rows there is no baseline.
-        max_mistakes: the most mistakes of a head on the page; the tables have all.
+        baseline: put a linear baseline, TF-IDF with logistic regression, next to each head.
+        train_dataset: labelled rows to train the baseline on: raw, prepared, files or a name on the Hub. By default the
+            trainer's, for a model the split `train` of `dataset`; without training rows the report has no baseline.
+        max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
         n_resamples: number of bootstrap samples.
-        confidence_level, seed: of these intervals.
-        reading: for a model, how rows are read, where it is not as the model remembers: `label_columns`, `sep`,
+        confidence_level: share of the bootstrap samples that an interval holds.
+        seed: seed of the bootstrap samples.
+        reading: for a model, how rows are read, where it differs from what the model remembers: `label_columns`, `sep`,
             `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
             `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
 
     Returns:
-        the report, which prints as a summary; with several processes on each of them, written by the first.
+        An `EvaluationReport`, which prints as a summary; with several processes on each of them, written by the first.
 
     Raises:
-        ValueError: no labelled row, rows that cannot be read, or a folder that would be pushed with the model.
-        ImportError: matplotlib is missing; says what to type.
+        ValueError: If no row is labelled, rows cannot be read, or the folder would be pushed with the model.
+        ImportError: If matplotlib is not installed; the message contains the command that installs it.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, write_report
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = write_report(model, "complaints.csv", "report", tokenizer=tokenizer, n_resamples=100)
+        >>> sorted(path.name for path in report.folder.glob("report.*"))
+        ['report.html', 'report.json']
     """
     check_resampling(n_resamples, confidence_level)
     from . import plots  # noqa: F401  (before anything is computed)
@@ -123,13 +136,14 @@ def write_report(
 
 
 def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) -> None:
-    """
+    """Check that a report would not be pushed to the Hub with a model.
+
     Args:
-        folder: of the report.
+        folder: folder of the report.
         models: folders that models are saved in.
 
     Raises:
-        ValueError: it lies in a model's folder and would be pushed to the Hub with it, texts and all.
+        ValueError: If the report lies in a model's folder and would be pushed with it, texts included.
     """
     place = Path(os.path.abspath(folder))
     parents = {Path(os.path.abspath(model)) for model in models if model is not None}
@@ -144,8 +158,11 @@ def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) ->
 
 
 def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """Log entries of the run that made a saved model: of `trainer_state.json` in it, or in its last checkpoint; empty
-    where there is none, and for a name on the Hub."""
+    """Return the log entries of the run that made a saved model.
+
+    They are read from `trainer_state.json` in its folder, or in its last checkpoint. The list is empty where the file
+    does not exist, and for a name on the Hub.
+    """
     if not os.path.isdir(folder):
         return []
     places = [Path(folder), *(Path(each) for each in [get_last_checkpoint(str(folder))] if each is not None)]

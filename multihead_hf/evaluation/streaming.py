@@ -1,4 +1,4 @@
-"""The metrics of all heads from batches, in memory that does not grow with the number of rows."""
+"""Metrics of all heads, computed from batches in memory that does not grow with the number of rows."""
 
 import logging
 import math
@@ -22,15 +22,15 @@ EXACT_ROWS = 10_000
 
 
 class StreamingMetrics:
-    """`compute_metrics` over batches: exact for everything that counts define. Areas under curves are exact up to
-    `exact_rows` labelled rows of a head, and binned beyond; `binning_error` then says by how much they may be wrong.
+    """`compute_metrics` over batches: exact for all metrics that counts define.
 
-    `print` shows them as a table with a line for each head. `losses` holds `<head>_loss` and the combined `loss`,
-    where an evaluation has computed them.
+    Areas under curves are exact up to `exact_rows` labelled rows of a head, and binned beyond; `binning_error` is then
+    their largest possible error. `print` shows the metrics as a table with a line for each head. `losses` holds
+    `<head>_loss` and the combined `loss`, where an evaluation has computed them.
 
     Args:
         heads: the model's heads, by name.
-        exact_rows: rows whose scores are kept.
+        exact_rows: number of rows per head whose scores are kept.
     """
 
     def __init__(self, heads: Mapping[str, HeadConfig], exact_rows: int = EXACT_ROWS) -> None:
@@ -50,7 +50,12 @@ class StreamingMetrics:
         self._ranges = dict.fromkeys(self._multi, (math.inf, -math.inf))
 
     def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
-        """Add a batch: head → logits (rows, labels), and label ids (rows,) or cells (rows, labels), −100 not known."""
+        """Add a batch of logits and references.
+
+        Args:
+            logits: head → logits (rows, labels).
+            references: head → label ids (rows,) or cells (rows, labels), −100 where unlabelled.
+        """
         self._figures = None
         for name, given in references.items():
             head = self.heads[name]
@@ -95,11 +100,12 @@ class StreamingMetrics:
         self._binned[name].add(logits, positive, known)
 
     def figures(self) -> dict[str, float]:
-        """`<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores, as
-        `compute_metrics` gives them.
+        """Return `<head>_<metric>` for the heads in their order, then `f1`, the mean of their main scores.
+
+        The keys are those of `compute_metrics`.
 
         Raises:
-            ValueError: a head's logits are not finite in some rows.
+            ValueError: If a head's logits are not finite in some rows.
         """
         for name, wrong in self._not_finite.items():
             if wrong:
@@ -135,8 +141,10 @@ class StreamingMetrics:
         return self._multi.get(name)
 
     def probability_range(self, name: str) -> tuple[float, float]:
-        """Return the lowest and the highest probability of a multi-label head on cells that are known; the first is
-        infinite where there is none."""
+        """Return the lowest and the highest probability of a multi-label head on known cells.
+
+        The first is infinite where no cell is known.
+        """
         return self._ranges[name]
 
     def table(self, title: str = "") -> str:
@@ -168,7 +176,7 @@ class StreamingMetrics:
         return {metric: found[metric] for metric in MULTI_LABEL_METRICS if metric in found}
 
     def label_table(self, name: str) -> pd.DataFrame:
-        """A head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
+        """Return a head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
         head = self.heads[name]
         counts = self._single.get(name) or self._multi[name]
         precision, recall, f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)
@@ -184,10 +192,10 @@ class StreamingMetrics:
         return pd.DataFrame(columns, index=pd.Index(head.labels, name="label"))
 
     def confusion_matrix(self, name: str) -> pd.DataFrame:
-        """Counts of a single-label head: a row for each true label, a column for each predicted one.
+        """Return the counts of a single-label head: a row for each true label, a column for each predicted one.
 
         Raises:
-            ValueError: the head has several labels a row; see `confused_labels`.
+            ValueError: If the head is multi-label; see `confused_labels`.
         """
         if name not in self._single:
             raise ValueError(
@@ -199,10 +207,10 @@ class StreamingMetrics:
         )
 
     def confused_matrix(self, name: str) -> pd.DataFrame:
-        """The counts of `confused_labels`: a row for each missed label, a column for each wrongly predicted one.
+        """Return the counts of `confused_labels`: a row for each missed label, a column for each wrongly predicted one.
 
         Raises:
-            ValueError: the head has one label a row; see `confusion_matrix`.
+            ValueError: If the head is single-label; see `confusion_matrix`.
         """
         if name not in self._multi:
             raise ValueError(f"head {name!r} is not a multi-label head: use confusion_matrix")
@@ -212,17 +220,23 @@ class StreamingMetrics:
         )
 
     def confused_labels(self, name: str) -> pd.DataFrame:
-        """Pairs of labels of a multi-label head, most frequent first: `rows` in which `missed` applies and was not
-        predicted, while `predicted` was and does not apply.
+        """Return the pairs of labels of a multi-label head that are confused, most frequent first.
+
+        `rows` counts the rows in which `missed` applies and was not predicted, while `predicted` was and does not
+        apply.
 
         Raises:
-            ValueError: the head has one label a row; see `confusion_matrix`.
+            ValueError: If the head is single-label; see `confusion_matrix`.
         """
         return confused_pairs(self.confused_matrix(name)).rename(columns={"true": "missed"})
 
 
 def confused_pairs(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of different labels with their rows, most frequent first, of counts (true labels, predicted labels)."""
+    """Return pairs of different labels with their rows, most frequent first.
+
+    Args:
+        confusion: counts (true labels, predicted labels).
+    """
     cells, labels = confusion.to_numpy().copy(), list(confusion.index)
     np.fill_diagonal(cells, 0)
     order = np.argsort(-cells, axis=None, kind="stable")[: np.count_nonzero(cells)]

@@ -1,4 +1,4 @@
-"""The table of an evaluation: a line for each head. Consoles, notebooks and commands show the same one."""
+"""Table of an evaluation: a line for each head. Consoles, notebooks and commands show the same one."""
 
 import math
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def evaluation_table(
 def _cells(
     name: str, head: MetricHead, figures: Mapping[str, float], rows: Mapping[str, tuple[int, int]] | None
 ) -> dict[str, str]:
-    """Title of a column → what a head has in it."""
+    """Return title of a column → text of its cell for a head."""
     cells = {"labels": f"{len(head.labels):,}"}
     if rows is not None:
         labelled, total = rows.get(name, (0, 0))
@@ -65,7 +65,7 @@ def _cells(
 
 
 def shown_metrics(head: MetricHead) -> dict[str, str]:
-    """Return the metrics that the table shows of a head: title of the column → name of the metric."""
+    """Return the metrics of a head in the table: title of the column → name of the metric."""
     if head.problem_type == MULTI_LABEL:
         return _MULTI_LABEL
     main = main_score_name(head.problem_type, head.positive_label)
@@ -73,7 +73,7 @@ def shown_metrics(head: MetricHead) -> dict[str, str]:
 
 
 def aligned(lines: list[list[str]], left: int = 1) -> list[str]:
-    """Return rows of cells as lines of text: the first `left` columns to the left, the others to the right."""
+    """Return rows of cells as lines of text: the first `left` columns aligned left, the other columns right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = ["<" if column < left else ">" for column in range(len(widths))]
     return [
@@ -83,7 +83,7 @@ def aligned(lines: list[list[str]], left: int = 1) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Return a number in six characters or a few more, and a dash where there is none."""
+    """Return a number in six characters or a few more, and a dash for `None`."""
     if value is None or not math.isfinite(value):
         return NO_NUMBER
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

@@ -24,24 +24,24 @@ Metrics = dict[str, float]
 
 @dataclass
 class HeadThresholds:
-    """What `tune_thresholds` found for a head.
+    """Result of `tune_thresholds` for one head.
 
     Args:
-        thresholds: in label order, those that the head has now.
-        choice: `"unchanged"` (as they were), `"head"` (one common threshold) or `"label"` (one per label).
-        reason: the choice and the metrics that it follows from, in words.
-        is_doubtful: whether thresholds were asked for that are worse than before on held-out folds, or none could be
+        thresholds: thresholds that the head has now, in label order.
+        choice: `"unchanged"`, `"head"` (one common threshold) or `"label"` (one per label).
+        reason: the choice and the metrics on which it is based, in words.
+        is_doubtful: whether thresholds were requested that are worse than before on held-out folds, or none could be
             chosen.
-        common: the head's common threshold; `None` with too few positives, or if none is allowed.
-        fallback: label → positives, of labels with too few of them (or without an allowed threshold), which share the
+        common: the head's common threshold; `None` with too few positives, or if no threshold is allowed.
+        fallback: label → positives, for labels with too few of them (or without an allowed threshold), which share the
             head's threshold under `"label"`.
-        rows: labelled rows.
+        rows: number of labelled rows.
         candidates: choice → its metrics on held-out folds: each row is decided by thresholds from the other folds.
-        before: metrics with the thresholds that the head had: `f1_micro` and `f1_macro` (over labels that occur); for
+        before: metrics with the previous thresholds: `f1_micro` and `f1_macro` (over labels that occur); for
             `"recall_at_precision"` also `recall_micro` and `precision_micro`, for `"cost"` the `cost` per row.
-        after: the same on held-out folds, for each of which the other folds also make the choice: what to expect of the
+        after: the same on held-out folds, for each of which the other folds also make the choice: an estimate of the
             procedure on new rows.
-        fitted: the same with `thresholds` on the rows that they were chosen on, which is optimistic.
+        fitted: the same with `thresholds` on the rows used to choose them, which is optimistic.
     """
 
     thresholds: list[float]
@@ -58,7 +58,7 @@ class HeadThresholds:
 
 
 def metrics_of(counts: Counts, rows: int, target: Target) -> Metrics:
-    """The metrics in `HeadThresholds`, from the counts of each label (3, labels)."""
+    """Return the metrics in `HeadThresholds`, from the counts of each label (3, labels)."""
     hits, predicted, support = counts
     _, _, f1 = precision_recall_f1(hits, predicted, support)
     totals = np.array([*counts.sum(1), rows])
@@ -73,13 +73,14 @@ def metrics_of(counts: Counts, rows: int, target: Target) -> Metrics:
 
 
 def scores_of(totals: npt.NDArray[np.integer], target: Target) -> Values:
-    """What the choice goes by, higher is better: micro F1, the recall, or the cost per row with a minus.
+    """Return the scores for the choice, higher is better: micro F1, the recall, or the negative cost per row.
 
-    The recall counts if the precision is reached, within two standard errors; if not, the score is how much of it is
-    lacking, with a minus.
+    The recall counts if the precision is reached, within two standard errors; if not, the score is the negative
+    difference to the required precision.
 
     Args:
         totals: (..., 4) TP, TP + FP, TP + FN and rows.
+        target: what thresholds are chosen for.
     """
     hits, predicted, support, rows = np.moveaxis(totals, -1, 0)
     precision, recall, f1 = precision_recall_f1(hits, predicted, support)
@@ -94,11 +95,12 @@ def scores_of(totals: npt.NDArray[np.integer], target: Target) -> Values:
 
 
 def choose(totals: Counts, target: Target) -> int:
-    """The best candidate whose gain over the first one exceeds the standard error over the folds, else the first one.
+    """Return the best candidate whose gain over the first exceeds the standard error over the folds, else the first.
 
     Args:
-        totals: (candidates, rounds, folds, 4) as for `scores_of`, of held-out rows; the first candidate is the
-            thresholds as they were.
+        totals: (candidates, rounds, folds, 4) as for `scores_of`, of held-out rows; the first candidate is the previous
+            thresholds.
+        target: what thresholds are chosen for.
     """
     found = scores_of(totals.sum(2), target).mean(1)  # (candidates,)
     by_fold = scores_of(totals, target)
@@ -111,10 +113,10 @@ class _Round(NamedTuple):
     """Held-out rows of one division into folds.
 
     Args:
-        whole: the thresholds that all rows give.
+        whole: thresholds fitted on all rows.
         counts: (candidates, folds, 3, labels) of the held-out rows.
         totals: (candidates, folds, 4) of the held-out rows.
-        chosen: for each fold the candidate that the other folds choose; empty if there is no choice.
+        chosen: for each fold the candidate that the other folds choose; empty without a choice.
     """
 
     whole: Fit
@@ -124,12 +126,13 @@ class _Round(NamedTuple):
 
 
 class _CrossFit(NamedTuple):
-    """Deciding held-out rows with thresholds from the other folds.
+    """Decisions on held-out rows with thresholds from the other folds.
 
     Args:
         rows: all labelled rows.
-        before: (labels,) the thresholds so far.
-        target, min_support: as for `fit_thresholds`.
+        before: (labels,) the previous thresholds.
+        target: as for `fit_thresholds`.
+        min_support: as for `fit_thresholds`.
         decide: as for `tune_head`.
     """
 
@@ -140,10 +143,11 @@ class _CrossFit(NamedTuple):
     decide: Decide
 
     def round(self, parts: Sequence[npt.NDArray[np.int64]], nested: bool) -> _Round:
-        """
+        """Return the held-out rows of one division into folds.
+
         Args:
             parts: the rows of each fold.
-            nested: whether a candidate is chosen for each fold too, on the folds that are left.
+            nested: whether a candidate is chosen for each fold too, on the remaining folds.
         """
         scores, positive, known = self.rows
         folds = [Rows(scores[part], positive[part], known[part]) for part in parts]
@@ -166,7 +170,7 @@ class _CrossFit(NamedTuple):
         return _Round(fits[frozenset()], np.stack(counts, 1), np.stack(totals, 1), chosen)
 
     def _fits(self, folds: Sequence[Rows], nested: bool) -> dict[frozenset[int], Fit]:
-        """Folds left out → thresholds from all others."""
+        """Return folds left out → thresholds from all other folds."""
         numbers = range(len(folds))
         left_out = [frozenset(out) for size in range(3 if nested else 2) for out in combinations(numbers, size)]
         subsets = np.array([[number not in out for number in numbers] for out in left_out])
@@ -186,23 +190,24 @@ def tune_head(
     seed: int = 42,
     decide: Decide = np.greater_equal,
 ) -> HeadThresholds:
-    """Choose the thresholds of one head, by what they are worth on held-out rows.
+    """Choose the thresholds of one head, by their scores on held-out rows.
 
     Args:
         scores: (rows, labels) probabilities, after calibration.
-        references: (rows, labels), −100 in cells that are not known.
-        labels: their names.
-        thresholds: those that the head has, in label order; `None` is 0.5.
-        target, min_support: as for `fit_thresholds`.
+        references: (rows, labels), −100 in unknown cells.
+        labels: names of the labels.
+        thresholds: previous thresholds of the head, in label order; `None` is 0.5.
+        target: what thresholds are chosen for.
         granularity: `"head"` for one threshold, `"label"` for one per label, or `"auto"` for the best of these and of
-            the thresholds as they are.
-        folds: number of parts of the rows, at least 3; each is decided by thresholds from the others.
-        seed: of the division into folds.
+            the previous thresholds.
+        min_support: as for `fit_thresholds`.
+        folds: number of folds of the rows, at least 3; each is decided by thresholds from the other folds.
+        seed: seed of the division into folds.
         decide: decisions (rows, labels) of scores (rows, labels) with thresholds (labels,), both float32. Thresholds
-            are chosen as if it compared them; what they are worth is what it decides.
+            are chosen as if it compared them, and scored by its decisions.
 
     Raises:
-        ValueError: too few folds, or fewer labelled rows than folds.
+        ValueError: If folds are too few, or labelled rows are fewer than folds.
     """
     whole_number("folds", folds, 3)
     whole_number("min_support", min_support, 0)
@@ -249,7 +254,10 @@ def tune_head(
 
 
 def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Target) -> Metrics:
-    """Metrics of the held-out rows, the mean over the rounds, with a candidate for each fold (`None`: the chosen)."""
+    """Return the metrics of the held-out rows, the mean over the rounds.
+
+    `candidates` has a candidate for each fold; `None` stands for the chosen ones.
+    """
     found = []
     for each in rounds:
         by_fold = each.chosen if candidates is None else candidates

@@ -26,13 +26,13 @@ Values = npt.NDArray[np.float64]
 
 
 class Target(NamedTuple):
-    """What thresholds are chosen for.
+    """Criterion by which thresholds are chosen.
 
     Args:
         metric: `"f1"`; `"recall_at_precision"`, the highest recall with a precision of at least `precision`; or
             `"cost"`, the lowest sum of `costs`.
-        precision: in (0, 1].
-        costs: of a false positive and of a false negative.
+        precision: minimum precision, in (0, 1].
+        costs: costs of a false positive and of a false negative.
     """
 
     metric: str = "f1"
@@ -40,9 +40,10 @@ class Target(NamedTuple):
     costs: tuple[float, float] = (1.0, 1.0)
 
     def check(self) -> "Target":
-        """
+        """Return the target after a check of its values.
+
         Raises:
-            ValueError: an unknown metric, a precision outside (0, 1], or costs that are not above 0.
+            ValueError: If the metric is unknown, the precision is outside (0, 1], or a cost is not above 0.
         """
         one_of("metric", self.metric, METRICS)
         if not 0 < self.precision <= 1:
@@ -54,7 +55,7 @@ class Target(NamedTuple):
         return self
 
     def values(self, hits: Counts, predicted: Counts, positives: Counts) -> Values:
-        """How good each cut is, higher is better; −inf for one that is not allowed."""
+        """Return the score of each cut, higher is better; −inf for a cut that is not allowed."""
         if self.metric == "f1":
             return 2 * hits / np.maximum(predicted + positives, 1)
         if self.metric == "cost":
@@ -65,7 +66,7 @@ class Target(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of a head: probabilities (rows, labels), and which of these cells are positive, and which are known."""
+    """Rows of a head: probabilities (rows, labels), and which of these cells are positive and which are known."""
 
     scores: Floats
     positive: Bools
@@ -73,31 +74,31 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, scores: Floats, references: Floats) -> "Rows":
-        """From probabilities and references (rows, labels), −100 in cells that are not known."""
+        """Return rows from probabilities and references (rows, labels), −100 in unknown cells."""
         known = references != MISSING
         return cls(scores, (references >= 0.5) & known, known)
 
     def counts(self, decisions: Bools) -> Counts:
-        """TP, TP + FP and TP + FN of each label, (3, labels)."""
+        """Return TP, TP + FP and TP + FN of each label, (3, labels)."""
         return np.stack([cells.sum(0) for cells in (decisions & self.positive, decisions & self.known, self.positive)])
 
     def transposed(self, labels: slice) -> "Rows":
-        """Some labels' cells, (labels, rows) each."""
+        """Return the cells of some labels, (labels, rows) each."""
         scores, positive, known = self.scores[:, labels].T, self.positive[:, labels].T, self.known[:, labels].T
         return Rows(np.ascontiguousarray(scores), np.ascontiguousarray(positive), np.ascontiguousarray(known))
 
     def totals(self, decisions: Bools) -> Counts:
-        """The same over all labels, and the number of rows, (4,)."""
+        """Return TP, TP + FP and TP + FN over all labels, and the number of rows, (4,)."""
         cells = (decisions & self.positive, decisions & self.known, self.positive)
         return np.array([*(np.count_nonzero(each) for each in cells), len(self.scores)])
 
 
 class Cuts:
-    """The counts at every cut of some cells, by fold, so that the optimum of any folds needs no further sort.
+    """Counts at every cut of some cells, by fold, so that the optimum of any folds needs no further sort.
 
     Args:
-        scores: by fold the probabilities (cells,).
-        positive: by fold bool (cells,).
+        scores: for each fold the probabilities (cells,).
+        positive: for each fold which cells are positive, bool (cells,).
     """
 
     def __init__(self, scores: Sequence[Floats], positive: Sequence[Bools]) -> None:
@@ -114,13 +115,17 @@ class Cuts:
         self.below = np.stack([_scores(np.append(zero, keys)[at]) for keys, at in zip(by_fold, starts, strict=True)])
 
     def best(self, subsets: Bools, target: Target, min_support: int = 1) -> tuple[Values, Counts]:
-        """The exact optimum over all thresholds in each of some subsets of the folds; of equally good ones the highest.
+        """Return the optimum over all thresholds in each of some subsets of the folds.
+
+        The optimum is exact; of several the highest is returned.
 
         Args:
             subsets: (subsets, folds).
+            target: criterion of the optimum.
+            min_support: minimum number of positives.
 
         Returns:
-            probabilities in (0, 1), half-way between the scores that they separate, NaN with fewer positives than
+            Probabilities in (0, 1), half-way between the scores that they separate, NaN with fewer positives than
             `min_support` (or none) or if no cut is allowed; and the positives (subsets,).
         """
         found, positives = np.full(len(subsets), np.nan), subsets.astype(np.int64) @ self.hits[:, 0]
@@ -138,14 +143,16 @@ class Cuts:
 
 
 def best_threshold(scores: Floats, positive: Bools, target: Target) -> float | None:
-    """The exact optimum over all thresholds, as `Cuts.best` finds it, of cells (cells,); `None` if there is none."""
+    """Return the exact optimum over all thresholds, as `Cuts.best` does, for cells (cells,); `None` without one."""
     (found,), _ = Cuts([scores], [positive]).best(np.ones((1, 1), bool), target)
     return None if math.isnan(found) else float(found)
 
 
 def _sorted_keys(scores: Floats, positive: Bools) -> Keys:
-    """Cells in the order of their scores: the bits of floats from 0 on are in their order, and the last bit tells the
-    positives."""
+    """Return cells in the order of their scores, as integers.
+
+    The bits of floats from 0 on are in their order, and the last bit marks the positives.
+    """
     keys = np.clip(scores, 0, 1).astype(np.float32).view(np.uint32)
     keys <<= 1
     keys |= positive
@@ -162,7 +169,7 @@ def _not_below(cuts: Keys, keys: Keys) -> npt.NDArray[np.int32]:
 
 
 def _between(high: float, low: float) -> float:
-    """A threshold with which `high` is predicted and `low` is not, as scores and thresholds are compared in float32."""
+    """Return a threshold with which `high` is predicted and `low` is not, compared in float32."""
     middle = float(np.float32((high + low) / 2))
     middle = middle if middle > low else high
     # probabilities of 0 and 1 are no thresholds; in float32 these are next to them
@@ -170,13 +177,13 @@ def _between(high: float, low: float) -> float:
 
 
 class Fit(NamedTuple):
-    """The thresholds of a head that were chosen on some folds.
+    """Thresholds of a head that were chosen on some folds.
 
     Args:
         common: the optimum over all labels; NaN with too few positives, or if no cut is allowed.
-        head: (labels,) the common one for all labels; where there is none, as they were.
+        head: (labels,) the common threshold for all labels; without one, the previous thresholds.
         label: (labels,) one for each label.
-        fell_back: (labels,) labels that have in `label` what they have in `head`, for want of an optimum of their own.
+        fell_back: (labels,) whether `label` has the value in `head`, for want of a separate optimum.
     """
 
     common: float
@@ -190,13 +197,14 @@ def fit_thresholds(
 ) -> list[Fit]:
     """Choose a head's thresholds on each of some subsets of the folds.
 
-    A label's own optimum is drawn towards the common one, on the scale of logits, with a weight of
-    `positives / (positives + SHRINKAGE)`.
+    A label's separate optimum is drawn towards the common one, on the scale of logits, with a weight of `positives /
+    (positives + SHRINKAGE)`.
 
     Args:
-        folds: the rows.
+        folds: the rows of each fold.
         subsets: (subsets, folds).
-        before: (labels,) the thresholds so far.
+        before: (labels,) the previous thresholds.
+        target: what thresholds are chosen for.
         min_support: a label with fewer positives has the common threshold, and a head with fewer keeps its thresholds.
     """
     whole = Cuts([fold.scores[fold.known] for fold in folds], [fold.positive[fold.known] for fold in folds])

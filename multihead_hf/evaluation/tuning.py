@@ -1,4 +1,4 @@
-"""Thresholds and temperatures of a trained model, chosen on validation data and kept in its configuration."""
+"""Thresholds and temperatures of a trained model, chosen on validation data and stored in its configuration."""
 
 import functools
 from dataclasses import asdict, dataclass
@@ -26,12 +26,29 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class ThresholdReport:
-    """What `tune_thresholds` did, head by head. `print(report)` shows a table, `to_dict()` gives plain values."""
+    """Result of `tune_thresholds`. `print(report)` shows a table, `to_dict()` returns plain values.
+
+    Args:
+        heads: head → its thresholds, the choice between them, and its metrics before and after.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, tune_thresholds
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = tune_thresholds(model, "complaints.csv", tokenizer=tokenizer)
+        >>> report.heads["topics"].rows
+        40
+    """
 
     heads: dict[str, HeadThresholds]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the report as JSON values.
+
+        Returns:
+            A dict head → fields of its result.
+        """
         return {name: asdict(found) for name, found in self.heads.items()}
 
     def __str__(self) -> str:
@@ -58,12 +75,28 @@ def _shown(found: HeadThresholds) -> str:
 
 @dataclass
 class CalibrationReport:
-    """What `calibrate` did, head by head. `print(report)` shows a table, `to_dict()` gives plain values."""
+    """Result of `calibrate`. `print(report)` shows a table, `to_dict()` returns plain values.
+
+    Args:
+        heads: head → its temperature, and its calibration error before and after.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, calibrate
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> report = calibrate(model, "complaints.csv", tokenizer=AutoTokenizer.from_pretrained("complaints"))
+        >>> sorted(report.heads["mood"].before)
+        ['ece', 'nll']
+    """
 
     heads: dict[str, HeadCalibration]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the report as JSON values.
+
+        Returns:
+            A dict head → fields of its result.
+        """
         return {name: asdict(found) for name, found in self.heads.items()}
 
     def __str__(self) -> str:
@@ -93,38 +126,50 @@ def tune_thresholds(
     seed: int = 42,
     **reading: Any,
 ) -> ThresholdReport:
-    """Choose the thresholds of multi-label heads and keep them in the model's config, where every decision finds them.
+    """Choose the thresholds of multi-label heads and store them in the model's configuration.
 
-    For each head one threshold for all labels and one per label are compared with the thresholds as they are, on rows
-    that they were not chosen on: each row is decided by thresholds from the other folds, and the division into folds is
-    repeated. New thresholds are kept if their gain exceeds its standard error; else the head stays as it is. (The score
-    of thresholds that were chosen on the same rows before is optimistic, so they stay.) New thresholds replace learned
-    ones, which are then no longer learned.
+    For each head one threshold for all labels and one per label are compared with the previous thresholds, on rows not
+    used to choose them: each row is decided by thresholds from the other folds, and the division into folds is
+    repeated. New thresholds are kept if their gain exceeds its standard error; else the head stays unchanged. (Scores
+    on the rows used to choose the previous thresholds are optimistic, so these thresholds stay.) New thresholds replace
+    learned ones, which are then no longer learned.
 
-    The common threshold is the exact optimum over all cut points. A label's own optimum is drawn towards it, the more
+    The common threshold is the exact optimum over all cut points. The optimum of a label is drawn towards it, the more
     the fewer positives the label has: half-way (in logits) with 20.
 
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
         dataset: validation rows, raw or prepared. Rows that were trained on give thresholds that are too high.
-        metric: what is best: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`; or
-            `"cost"`, the lowest sum of `costs`, of a false positive and of a false negative.
+        metric: criterion of the choice: `"f1"`; `"recall_at_precision"`, the highest recall with at least `precision`;
+            or `"cost"`, the lowest sum of `costs`, of a false positive and of a false negative.
         granularity: `"auto"` chooses, by micro F1, by the cost, or by the recall where the precision is reached;
             `"head"` sets one threshold for all labels and `"label"` one per label, better or not.
         min_support: labels with fewer positives share the common threshold of their head, and a head with fewer keeps
-            the thresholds that it has.
+            its thresholds.
         heads: names of the heads; by default every multi-label head with labelled rows.
-        precision: the least precision, for `"recall_at_precision"`.
-        costs: of a false positive and of a false negative, for `"cost"`.
-        folds, seed: number of folds, at least 3, and seed of the division into them.
+        precision: minimum precision, for `"recall_at_precision"`.
+        costs: costs of a false positive and of a false negative, for `"cost"`.
+        tokenizer: tokenizer of the model; a trainer has one already.
+        folds: number of folds, at least 3.
+        seed: seed of the division into folds.
         reading: for a model, how rows are read, as for `write_report`.
 
     Returns:
-        For each head the choice with its reason, the thresholds, and the metrics of all three on held-out folds.
+        A `ThresholdReport` with, for each head, the choice and its reason, the thresholds (probabilities), and the
+        metrics of all three candidates on held-out folds.
 
     Raises:
-        ValueError: a setting or head that does not exist, a head without labelled rows or with one label a row, no
-            multi-label head at all, or not one positive label.
+        ValueError: If a setting or head does not exist, a head has no labelled rows or is single-label, the model has
+            no multi-label head, or no label is positive.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, tune_thresholds
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> report = tune_thresholds(model, "complaints.csv", granularity="head", tokenizer=tokenizer)
+        >>> list(report.heads), len(set(model.config.heads["topics"].thresholds or [0.5]))
+        (['topics'], 1)
     """
     target = Target(metric, precision, costs).check()
     one_of("granularity", granularity, GRANULARITIES)
@@ -157,7 +202,7 @@ def tune_thresholds(
 
 
 def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Decisions of the head with other thresholds, within its `min_labels` and `max_labels`."""
+    """Return the decisions of the head with other thresholds, within its `min_labels` and `max_labels`."""
     own, limits = torch.from_numpy(scores), torch.from_numpy(thresholds)
     return limited(head, own, limits, own >= limits).numpy()
 
@@ -174,21 +219,39 @@ def calibrate(
     seed: int = 42,
     **reading: Any,
 ) -> CalibrationReport:
-    """Fit a temperature to each head ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) and keep it in the model's
-    configuration; `decode` divides logits by it. Thresholds are moved along: decisions do not change
-    (but for which labels `min_labels` and `max_labels` choose, with a temperature for each label).
+    """Fit a temperature to each head and store it in the model's configuration; `decode` divides logits by it.
+
+    Temperature scaling: [Guo et al. 2017](https://arxiv.org/abs/1706.04599). Thresholds are converted, so that
+    decisions do not change (except which labels `min_labels` and `max_labels` choose, with a temperature for each
+    label).
 
     Args:
         model: a trainer, or a model (then `tokenizer` is needed). It is changed, not saved.
         dataset: validation rows, raw or prepared; not those that were trained on.
-        granularity: `"head"`, or `"label"`: labels of multi-label heads with at least `min_support` positives and as
-            many negatives have a temperature of their own.
+        granularity: `"head"` for one temperature per head, or `"label"` for one per label of multi-label heads with
+            enough rows.
+        min_support: positives, and as many negatives, that a label needs for a separate temperature.
         heads: names of the heads; by default every head with labelled rows.
-        folds, seed: of the estimate `after`, in which each row is scored with temperatures from the other folds.
+        tokenizer: tokenizer of the model; a trainer has one already.
+        folds: number of folds of the estimate `after`, in which each row is scored with temperatures from the other
+            folds.
+        seed: seed of the division into folds.
         reading: for a model, how rows are read, as for `write_report`.
 
+    Returns:
+        A `CalibrationReport` with the temperature of each head, and its expected calibration error (0 to 1) and mean
+        negative log-likelihood before and after.
+
     Raises:
-        ValueError: a setting or head that does not exist, or a head without labelled rows.
+        ValueError: If a setting or head does not exist, or a head has no labelled rows.
+
+    Example:
+        >>> from multihead_hf import MultiHeadModel, calibrate
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> report = calibrate(model, "complaints.csv", tokenizer=AutoTokenizer.from_pretrained("complaints"))
+        >>> sorted(report.heads)
+        ['mood', 'topics']
     """
     one_of("granularity", granularity, GRANULARITIES[1:])
     predictions = predicted(model, dataset, tokenizer, **reading)
@@ -219,7 +282,7 @@ def calibrate(
 
 
 def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:
-    """Thresholds that decide as before under another temperature; `None` where they need none (0.5 stays 0.5)."""
+    """Return thresholds that decide as before under another temperature; `None` where 0.5 needs no change."""
     if not head.multi_label or head.thresholds is None:
         return None
     logits = torch.logit(torch.tensor(head.thresholds, dtype=torch.float64))
@@ -229,9 +292,10 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
 
 
 def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:
-    """
+    """Return the names of the heads to tune.
+
     Raises:
-        ValueError: a head that does not exist, has no labelled row or is not multi-label; or there is none.
+        ValueError: If a head does not exist, has no labelled row or is not multi-label; or no head can be tuned.
     """
     base, labelled = predictions.model, predictions.labelled()
     fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]

@@ -1,4 +1,4 @@
-"""Why a model gives a text a label: a score for each word of the text."""
+"""Explanations of a prediction: a score for each word of the text."""
 
 import inspect
 from collections.abc import Callable
@@ -25,14 +25,20 @@ METHODS: dict[str, Callable[..., Attribution]] = {
 
 @dataclass
 class WordScore:
-    """A word, and how much it counts.
+    """A word with its score.
 
     Args:
-        word: `text[start:end]`.
-        start, end: its characters in the text; of a pair in the text number `part`.
-        score: above 0 the word speaks for the label, below 0 against it; 0 when it is not read.
+        word: the characters `text[start:end]`.
+        start: first character in the text, or of a pair in the text number `part`.
+        end: character after the last one.
+        score: above 0 for words in favour of the label, below 0 for words against it; 0 for words that are not read.
         part: 0, or 1 for the second text of a pair.
-        read: whether the model reads any of it: `False` for words that are cut away from a long text.
+        read: whether the model reads any of it: `False` for words truncated from a long text.
+
+    Example:
+        >>> from multihead_hf import WordScore
+        >>> WordScore("noise", start=4, end=9, score=0.8).read
+        True
     """
 
     word: str
@@ -45,21 +51,29 @@ class WordScore:
 
 @dataclass
 class Explanation:
-    """Why a text has a label, or has it not.
+    """Explanation of why a text has a label or not. `print` shows a table, `to_dict()` returns plain values.
 
     Args:
         text: the text, or the pair.
         head: name of the head.
         label: name of the label.
-        method: how the words' scores came about: `"integrated_gradients"`, `"lime"` or `"occlusion"`.
-        score: the label's calibrated probability, that of the pipeline.
-        words: all words of the text with their scores, in their order (of a pair first those of the first text).
-            The model's text prefix is not among them.
-        additivity_error: of integrated gradients: how far the sum of the words' scores is from the logit of the text
-            less that of the baseline, which it is in theory (completeness, Sundararajan, Taly and Yan 2017).
-        quantity: what the words' scores are of: the label's `"logit"` (before calibration) or `"probability"`.
-        details: more of the method: `steps`, `logit` and `baseline_logit` of integrated gradients, `r2` (how well the
-            linear model fits) of LIME, and the settings.
+        method: method that computed the scores: `"integrated_gradients"`, `"lime"` or `"occlusion"`.
+        score: the label's calibrated probability, as the pipeline returns it.
+        words: all words of the text with their scores, in their order (of a pair first those of the first text). The
+            model's text prefix is not among them.
+        additivity_error: for integrated gradients, the difference between the sum of the words' scores and the logit of
+            the text minus that of the baseline, which are equal in theory (completeness, Sundararajan, Taly and Yan
+            2017).
+        quantity: the quantity to which the scores refer: the label's `"logit"` (before calibration) or `"probability"`.
+        details: more results of the method: `steps`, `logit` and `baseline_logit` of integrated gradients, `r2` (how
+            well the linear model fits) of LIME, and the settings.
+
+    Example:
+        >>> from multihead_hf import Explanation, WordScore
+        >>> word = WordScore("noise", start=0, end=5, score=0.8)
+        >>> found = Explanation("noise", "topics", "noise", "occlusion", 0.9, [word], quantity="probability")
+        >>> found.to_dict()["label"]
+        'noise'
     """
 
     text: str | tuple[str, str]
@@ -73,29 +87,38 @@ class Explanation:
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return the explanation as plain values.
+
+        Returns:
+            A dict with one entry for each field; the words are dicts too.
+        """
         return {**asdict(self), "text": self.text if isinstance(self.text, str) else list(self.text)}
 
     def to_html(self, page: bool = True) -> str:
-        """The text with its words marked, blue (and underlined) for the label, orange (and dotted) against it, the
-        stronger the more they count; the scores are the words' titles. It needs nothing else, and all texts in it are
+        """Return the text as HTML with its words marked.
+
+        Words in favour of the label are blue (and underlined), words against it orange (and dotted), the stronger the
+        higher their score; the scores are the words' titles. The HTML is self-contained, and all texts in it are
         escaped.
 
         Args:
             page: a whole page, or `False` for a part to put into another one.
+
+        Returns:
+            The HTML as a string.
         """
         return as_html(self, page)
 
     def __str__(self) -> str:
-        """A table of the words that count most."""
+        """Return a table of the words with the strongest scores."""
         return as_text(self)
 
     def __rich__(self) -> Any:
-        """For rich: the text in colours, and the table."""
+        """Return the text in colours and the table, for rich."""
         return as_rich(self)
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
+        """Return the HTML for notebooks."""
         return self.to_html(page=False)
 
 
@@ -110,31 +133,37 @@ def explain(
 ) -> Explanation:
     """Explain one prediction: how much each word of a text speaks for a label.
 
-    The text is read as the pipeline reads it, with the model's prefix, length limit and windows. Words that are cut
-    away have a score of 0 and `read=False`. The model is left as it is.
+    The text is read as the pipeline reads it, with the model's prefix, maximum length and windows. Truncated words have
+    a score of 0 and `read=False`. The model is left unchanged.
 
     Args:
         model: the model.
-        tokenizer: its tokenizer.
+        tokenizer: tokenizer of the model.
         text: a text, or a pair of texts.
         head: name of a head.
         label: name of one of its labels; `None` is the label with the highest probability.
         method: `"integrated_gradients"` explains the label's logit, from the model's gradients; `"lime"` and
             `"occlusion"` explain its probability, from texts with words left out.
-        settings: of the method. Integrated gradients: `baseline` (`"pad"`, `"mask"` or `"unk"`), `tolerance` (0.005 of
-            the change of the logit), `max_steps` (512). LIME: `num_samples` (1000), `seed` (0). Occlusion: `window`
-            (1 word), `quantity` (`"probability"` or `"logit"`). All: `batch_size`.
+        settings: settings of the method. Integrated gradients: `baseline` (`"pad"`, `"mask"` or `"unk"`), `tolerance`
+            (0.005 of the change of the logit), `max_steps` (512). LIME: `num_samples` (1000), `seed` (0). Occlusion:
+            `window` (1 word), `quantity` (`"probability"` or `"logit"`). All: `batch_size`.
+
+    Returns:
+        An `Explanation` with a score for each word: shares of the logit, or changes of the probability.
 
     Raises:
-        ValueError: a head, label, method or setting that does not exist, a text without a word; with integrated
-            gradients also a tokenizer that does not tell the places of its tokens in the text.
-        ImportError: captum or lime is not installed: `pip install "multihead-hf[explain]"`.
+        ValueError: If a head, label, method or setting does not exist, or the text has no word; with integrated
+            gradients also if the tokenizer does not provide the positions of its tokens in the text.
+        ImportError: If captum or lime is not installed: `pip install "multihead-hf[explain]"`.
 
     Example:
-        ```python
-        found = explain(model, tokenizer, "The lamp came broken and a week late", "topic", "damage")
-        print(found)
-        ```
+        >>> from multihead_hf import MultiHeadModel, explain
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
+        >>> found = explain(model, tokenizer, "Loud noise at night", "mood", method="occlusion")
+        >>> [word.word for word in found.words]
+        ['Loud', 'noise', 'at', 'night']
     """
     check_model(model)
     model.check_head(head, "explain")
@@ -163,10 +192,10 @@ def explain(
 
 
 def settings_of(method: str) -> list[str]:
-    """Names of the settings of a method of `explain`.
+    """Return the names of the settings of a method of `explain`.
 
     Raises:
-        ValueError: there is no such method.
+        ValueError: If the method does not exist.
     """
     function = METHODS[one_of("method", method, tuple(METHODS))]
     return [name for name in inspect.signature(function).parameters if name != "question"]

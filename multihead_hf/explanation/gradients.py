@@ -1,4 +1,4 @@
-"""Integrated gradients: shares of a label's logit."""
+"""Integrated gradients: attribution of a label's logit to words."""
 
 import copy
 from collections.abc import Iterator
@@ -27,23 +27,24 @@ def integrated_gradients(
 ) -> Attribution:
     """Integrated gradients (Sundararajan, Taly and Yan 2017) of the label's logit, from a baseline to the text.
 
-    The path runs through the encoder's token embeddings. At its begin all tokens of the text are the baseline token;
+    The path runs through the encoder's token embeddings. At its start all tokens of the text are the baseline token;
     special tokens and those of the model's prefix stay. A word's score is the sum over its tokens (of all windows), so
-    the scores add up to the logit of the text less that of the baseline. The logit is that before calibration (which
+    the scores add up to the logit of the text minus that of the baseline. The logit is that before calibration (which
     divides it) and without a threshold. A half-precision model is computed as a float32 copy.
 
     Args:
-        question: what is to be explained.
-        baseline: the token that stands for no word: the tokenizer's `"pad"`, `"mask"` or `"unk"` token.
+        question: prediction to explain.
+        baseline: the token that represents no word: the tokenizer's `"pad"`, `"mask"` or `"unk"` token.
         tolerance: steps are doubled, from 32, until the additivity error is at most this share of the change of the
-            logit, or of the strongest token's where that is more (an error of 0.0001 is always small enough).
-        max_steps: the greatest number of steps; a larger error is then a warning.
-        batch_size: rows of tokens that are computed at a time: one for each step, of a text in windows so many.
+            logit, or of the strongest token's if that is larger (an error of 0.0001 is always small enough).
+        max_steps: maximum number of steps; a larger error is then a warning.
+        batch_size: number of rows of tokens computed at a time: one for each step, for a text in windows one per
+            window.
 
     Raises:
-        ValueError: a tokenizer that does not tell the places of its tokens, or has no baseline token; an encoder whose
-            embeddings of tokens cannot be found.
-        ImportError: Captum is not installed.
+        ValueError: If the tokenizer does not provide the positions of its tokens, or has no baseline token; or the
+            token embeddings of the encoder cannot be found.
+        ImportError: If Captum is not installed.
     """
     if question.reading.places is None:
         raise ValueError(
@@ -84,8 +85,10 @@ def integrated_gradients(
 
 
 def _copied(model: MultiHeadModel) -> MultiHeadModel:
-    """A copy in evaluation mode, whose layers may be hooked into while others use the model. It shares the weights; of
-    a model in half precision it has its own, in float32."""
+    """Return a copy in evaluation mode, whose layers may be hooked into while other code uses the model.
+
+    It shares the weights; for a model in half precision it has separate weights, in float32.
+    """
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters())
     shared: dict[int, Any] = {} if half else {id(own): own for own in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)
@@ -101,15 +104,16 @@ def _baseline_token(tokenizer: PreTrainedTokenizerBase, baseline: str) -> int:
 
 
 class _Path:
-    """The way of a text's embeddings from the baseline to the text.
+    """Path of a text's embeddings from the baseline to the text.
 
     Args:
-        model: in evaluation mode; it is hooked into.
-        question: what is to be explained.
-        baseline: id of the token that stands for "no word".
+        model: model in evaluation mode; it is hooked into.
+        question: prediction to explain.
+        baseline: id of the token that represents no word.
 
     Attributes:
-        begin, end: the label's logit at the baseline, and of the text.
+        begin: the label's logit at the baseline.
+        end: the label's logit of the text.
     """
 
     def __init__(self, model: MultiHeadModel, question: Question, baseline: int) -> None:
@@ -132,11 +136,11 @@ class _Path:
 
     @property
     def difference(self) -> float:
-        """What the attributions add up to when the integral is exact."""
+        """Return the sum of the attributions for an exact integral."""
         return self.end - self.begin
 
     def attributions(self, steps: int, batch_size: int) -> Tensor:
-        """One for each token (windows or 1, length), float64 on the CPU."""
+        """Return an attribution for each token (windows or 1, length), float64 on the CPU."""
         try:
             from captum.attr import LayerIntegratedGradients
         except ImportError as error:
@@ -153,14 +157,17 @@ class _Path:
         return found.detach().double().sum(-1)[:, : self._ids.shape[1]].cpu()
 
     def _logits(self, ids: Tensor, *rest: Tensor) -> Tensor:
-        """The label's logit (steps,) of the text's rows of tokens, all of them once for each step."""
+        """Return the label's logit (steps,) of the text's rows of tokens, which are repeated for each step."""
         inputs = dict(zip(("input_ids", *self._names), (ids, *rest), strict=True))
         if self._windows:
             inputs = {key: values.view(-1, *self._ids.shape) for key, values in inputs.items()}
         return self._model(**inputs, heads=[self._head], return_dict=True).logits[self._head][:, self._label]
 
     def _called(self, layers: list[nn.Module]) -> nn.Module:
-        """The one of these layers that embeds the tokens. (T5 has its table twice, and calls one of them.)"""
+        """Return the one of these layers that embeds the tokens.
+
+        T5 has its table twice, and calls one of them.
+        """
         for layer in layers:
             with _captured(layer) as captured:
                 self._logits(self._ids, *self._rest)
@@ -175,7 +182,7 @@ class _Path:
 
 
 def token_embeddings(model: MultiHeadModel) -> list[nn.Module]:
-    """The layers that may embed the encoder's tokens."""
+    """Return the layers that may embed the encoder's tokens."""
     encoder = model.encoder
     if model.config.encoder.model_type == "canine":
         return [encoder.char_embeddings]  # hashes instead of a table
@@ -188,14 +195,14 @@ def token_embeddings(model: MultiHeadModel) -> list[nn.Module]:
 
 
 def _padded(tokenizer: PreTrainedTokenizerBase, reading: Reading, device: torch.device) -> dict[str, Tensor]:
-    """The rows of tokens (rows, length) of a text; only the last window can need padding, on the right."""
+    """Return the rows of tokens (rows, length) of a text; only the last window can need padding, on the right."""
     padded = tokenizer.pad(reading.inputs, padding_side="right", return_tensors="pt")
     return {key: values.to(device) for key, values in padded.items()}
 
 
 @contextmanager
 def _captured(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """The outputs of a layer."""
+    """Context manager: record the outputs of a layer."""
     outputs: list[Tensor] = []
     hook = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
@@ -206,7 +213,7 @@ def _captured(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
-    """A layer that gives this output, whatever it is given."""
+    """Context manager: the layer returns this output, whatever its input."""
     hook = layer.register_forward_hook(lambda _module, _inputs, _output: output)
     try:
         yield

@@ -1,4 +1,4 @@
-"""LIME and occlusion: what becomes of a label's probability when words are left out."""
+"""LIME and occlusion: change of a label's probability when words are left out."""
 
 import math
 from collections.abc import Sequence
@@ -15,19 +15,20 @@ QUANTITIES = ("probability", "logit")
 
 
 def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_size: int = 32) -> Attribution:
-    """LIME (Ribeiro, Singh and Guestrin 2016): texts with words left out at random, and a linear model of the label's
-    calibrated probability on which words are there, near texts weighing more. Its coefficients are the scores.
+    """LIME (Ribeiro, Singh and Guestrin 2016): scores from a linear model over texts with words left out at random.
+
+    The linear model predicts the label's calibrated probability from the words that are kept; texts similar to the
+    original have a higher weight. Its coefficients are the scores.
 
     Args:
-        question: what is to be explained.
-        num_samples: number of texts with words left out, the whole one included; those that come twice are computed
-            once.
+        question: prediction to explain.
+        num_samples: number of texts with words left out, the whole one included; duplicates are computed once.
         seed: seed of the choice of words that are left out.
-        batch_size: texts that are computed at a time.
+        batch_size: number of texts computed at a time.
 
     Raises:
-        ValueError: `num_samples` below 2.
-        ImportError: lime is not installed.
+        ValueError: If `num_samples` is below 2.
+        ImportError: If lime is not installed.
     """
     try:
         from lime.lime_text import LimeTextExplainer
@@ -64,17 +65,17 @@ def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_si
 def occlusion(
     question: Question, *, window: int = 1, quantity: str = "probability", batch_size: int = 32
 ) -> Attribution:
-    """Each word left out in turn: its score is how much the label's calibrated probability falls without it.
+    """Occlusion: the score of a word is the fall of the label's calibrated probability without it.
 
     Args:
-        question: what is to be explained.
-        window: words in a row that are left out together; a word's score is the mean over the windows that it is in.
-        quantity: what falls without a word: `"probability"`, or `"logit"` (before calibration), which does not flatten
-            out near 0 and 1.
-        batch_size: texts that are computed at a time.
+        question: prediction to explain.
+        window: number of consecutive words left out together; a word's score is the mean over the windows that contain
+            it.
+        quantity: `"probability"`, or `"logit"` (before calibration), which does not flatten out near 0 and 1.
+        batch_size: number of texts computed at a time.
 
     Raises:
-        ValueError: a `window` below 1, an unknown quantity.
+        ValueError: If `window` is below 1, or `quantity` is unknown.
     """
     one_of("quantity", quantity, QUANTITIES)
     if window < 1:
@@ -95,7 +96,7 @@ def occlusion(
 
 
 def _windows(read: list[int], question: Question, size: int) -> list[set[int]]:
-    """All runs of `size` words of one text, of a shorter text all of them."""
+    """Return all runs of `size` words of one text; for a shorter text one run of all words."""
     groups = []
     for part in range(len(question.texts)):
         own = [index for index in read if question.reading.words[index].part == part]

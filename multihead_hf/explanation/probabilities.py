@@ -1,4 +1,4 @@
-"""`predict_proba`: a head's probabilities in scikit-learn's shape, for LIME, SHAP and all that takes a classifier."""
+"""Probabilities of a head in scikit-learn's form, for LIME, SHAP and other tools that take a classifier."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,33 +29,36 @@ def predict_proba(
     label: str | None = None,
     batch_size: int = 32,
 ) -> Callable[[Sequence[Any]], Any]:
-    """A function from texts to a head's calibrated probabilities, as a classifier's `predict_proba` of scikit-learn.
+    """Return a function from texts to a head's calibrated probabilities, like a scikit-learn `predict_proba`.
 
-    They are the scores of the pipeline: texts are read with the model's prefix, length and windows. Batches are formed
-    by length, texts that come twice are computed once, and rows are in the order given. The model is left as it is.
+    The probabilities are those of the pipeline: texts are read with the model's prefix, maximum length and windows.
+    Batches are formed by length, duplicate texts are computed once, and rows are in the order given. The model is left
+    unchanged.
 
     Args:
         model: the model.
-        tokenizer: its tokenizer.
+        tokenizer: tokenizer of the model.
         head: name of a head.
-        label: of a multi-label head, the label that the probabilities are of.
-        batch_size: texts that are computed at a time.
+        label: for a multi-label head, the label whose probabilities are returned.
+        batch_size: number of texts computed at a time.
 
     Returns:
-        `texts → array`; a text is a string, or a pair of strings.
+        A function `texts → array`; a text is a string, or a pair of strings.
 
         - single-label head: (texts, labels), rows add up to 1;
         - multi-label head with a `label`: (texts, 2), `[1 − p, p]`;
         - multi-label head without: a list with such an array for each label, as scikit-learn's `MultiOutputClassifier`.
 
     Raises:
-        ValueError: a head or label that does not exist; when called, texts that are none.
+        ValueError: If a head or label does not exist; when the function is called, if a text is not a string or a pair.
 
     Example:
-        ```python
-        explainer = LimeTextExplainer(class_names=model.config.heads["mood"].labels)
-        explainer.explain_instance("Late again", predict_proba(model, tokenizer, "mood"))
-        ```
+        >>> from multihead_hf import MultiHeadModel, predict_proba
+        >>> from transformers import AutoTokenizer
+        >>> model = MultiHeadModel.from_pretrained("complaints")
+        >>> probabilities = predict_proba(model, AutoTokenizer.from_pretrained("complaints"), "mood")(["Late again"])
+        >>> probabilities.shape == (1, model.config.heads["mood"].num_labels)
+        True
     """
     check_model(model)
     model.check_head(head, "predict_proba")
@@ -75,7 +78,7 @@ def predict_proba(
 def label_scores(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, head: str, texts: Sequence[Text], batch_size: int
 ) -> npt.NDArray[np.float64]:
-    """Calibrated probabilities (texts, labels) of a head."""
+    """Return the calibrated probabilities (texts, labels) of a head."""
     logits = label_logits(model, tokenizer, head, texts, batch_size)
     return probabilities(model.config.heads[head], logits).numpy()
 
@@ -83,7 +86,7 @@ def label_scores(
 def label_logits(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, head: str, texts: Sequence[Text], batch_size: int
 ) -> Tensor:
-    """Logits (texts, labels) of a head, float64 on the CPU, before calibration."""
+    """Return the logits (texts, labels) of a head, float64 on the CPU, before calibration."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
     config = model.config
@@ -105,10 +108,10 @@ def _parts(text: Text) -> tuple[str, ...]:
 
 
 def read_texts(texts: Any) -> list[Text]:
-    """Texts, or pairs of them, as plain strings.
+    """Return texts, or pairs of them, as plain strings.
 
     Raises:
-        ValueError: one text alone, something that is no text, or texts and pairs mixed.
+        ValueError: If `texts` is one text, an entry is not a text, or texts and pairs are mixed.
     """
     if isinstance(texts, str):
         raise ValueError("give a list of texts: [text]")
@@ -119,10 +122,10 @@ def read_texts(texts: Any) -> list[Text]:
 
 
 def read_text_or_pair(text: Any, where: str = "") -> Text:
-    """A text as a plain string, or a pair of texts as a tuple of two.
+    """Return a text as a plain string, or a pair of texts as a tuple of two.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: If it is neither.
     """
     if isinstance(text, str):
         return text_parts(str(text), None)[0]
@@ -134,9 +137,10 @@ def read_text_or_pair(text: Any, where: str = "") -> Text:
 
 
 def check_model(model: Any) -> None:
-    """
+    """Check that this is a multi-head model.
+
     Raises:
-        ValueError: it is no multi-head model.
+        ValueError: If it is not a `MultiHeadModel`.
     """
     if not is_a(model, MultiHeadModel):
         raise ValueError(
@@ -146,10 +150,10 @@ def check_model(model: Any) -> None:
 
 
 def label_number(model: MultiHeadModel, head: str, label: str) -> int:
-    """The place of a label among those of a head.
+    """Return the index of a label among those of a head.
 
     Raises:
-        ValueError: the head has no such label; names near ones.
+        ValueError: If the head has no such label; the message suggests similar names.
     """
     labels = model.config.heads[head].labels
     if label not in labels:

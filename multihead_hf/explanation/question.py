@@ -1,4 +1,4 @@
-"""A prediction to explain, and what a method says of it."""
+"""Predictions to explain, and results of the methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ EXTRA = 'pip install "multihead-hf[explain]"'
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be explained: why a model gives a text a label.
+    """Prediction to explain: a label of a text.
 
     Args:
         model: the model.
-        tokenizer: its tokenizer.
-        texts: the text, or the two of a pair.
-        reading: how the model reads them.
+        tokenizer: tokenizer of the model.
+        texts: the text, or the two texts of a pair.
+        reading: how the model reads the texts.
         head: name of the head.
         label: name of the label.
     """
@@ -35,12 +35,15 @@ class Question:
 
     @property
     def label_number(self) -> int:
-        """The label's place in the logits."""
+        """Return the index of the label in the logits."""
         return self.model.config.heads[self.head].labels.index(self.label)
 
     def pieces(self) -> list[str | None]:
-        """For each word the part of its text that goes when the word is left out: the word, as far as it is read, and
-        the space before it; the last word of a text takes what follows as well. `None` for words that are not read."""
+        """Return for each word the part of its text that is removed when the word is left out.
+
+        It is the part of the word that is read, and the space before it; the last word of a text includes what follows
+        as well. Words that are not read have `None`.
+        """
         words, read = self.reading.words, self.reading.read()
         pieces: list[str | None] = []
         for index, (word, kept) in enumerate(zip(words, read, strict=True)):
@@ -52,8 +55,10 @@ class Question:
         return pieces
 
     def without(self, pieces: Sequence[str | None], left_out: set[int]) -> Text:
-        """The text that the model reads, without some of its words (by number). What was cut away stays away: else
-        leaving a word out would let another one in."""
+        """Return the text that the model reads, without some of its words (by number).
+
+        Truncated words stay truncated: otherwise leaving a word out would let another one in.
+        """
         kept = [""] * len(self.texts)
         for index, (word, piece) in enumerate(zip(self.reading.words, pieces, strict=True)):
             if piece is not None and index not in left_out:
@@ -62,13 +67,13 @@ class Question:
 
 
 class Attribution(NamedTuple):
-    """What a method says.
+    """Result of a method.
 
     Args:
         scores: one for each word; 0 for words that are not read.
-        quantity: what they are shares of, or change: the label's `"logit"` or `"probability"`.
-        additivity_error: of integrated gradients.
-        details: of the method: how much it computed, and how well it fits.
+        quantity: the quantity to which the scores refer: the label's `"logit"` or `"probability"`.
+        additivity_error: additivity error of integrated gradients.
+        details: more results of the method: how much it computed, and how well it fits.
     """
 
     scores: list[float]

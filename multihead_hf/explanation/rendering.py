@@ -1,4 +1,4 @@
-"""An explanation to look at: as text, in a terminal's colours, and as HTML."""
+"""Rendering of an explanation: as text, in terminal colours, and as HTML."""
 
 import html
 import math
@@ -18,12 +18,12 @@ _FAINT = 0.1  # words that count for less than this part of the strongest one st
 
 
 def headline(found: "Explanation") -> str:
-    """Which label is explained, and its probability."""
+    """Return which label is explained, and its probability."""
     return f"{_visible(found.head)}: {_visible(found.label)}, probability {found.score:.4f}"
 
 
 def caption(found: "Explanation") -> str:
-    """What the scores are, and how far they can be trusted."""
+    """Return a description of the scores and of their reliability."""
     name, details = _NAMES[found.method], found.details
     if found.method == "integrated_gradients":
         return (
@@ -37,12 +37,12 @@ def caption(found: "Explanation") -> str:
 
 
 def as_text(found: "Explanation") -> str:
-    """The words that count most, the strongest first; a word that occurs several times with its place in the text."""
+    """Return the words with the strongest scores; a word that occurs several times has its position in the text."""
     return "\n".join([headline(found), caption(found), "", *(line for line, _ in _table(found))])
 
 
 def as_rich(found: "Explanation") -> Any:
-    """The same for rich, with the whole text in colours before the table."""
+    """Return the same table for rich, after the whole text in colours."""
     from rich.console import Group
     from rich.text import Text
 
@@ -58,7 +58,7 @@ def as_rich(found: "Explanation") -> Any:
 
 
 def as_html(found: "Explanation", page: bool) -> str:
-    """The text with marked words, as a `<figure>` or as a page with it."""
+    """Return the text with marked words, as a `<figure>` or as a page with it."""
     strongest = _strongest(found)
     texts = [
         "".join(
@@ -108,7 +108,7 @@ def _style(word: "WordScore", strongest: float) -> str:
 
 
 def _table(found: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
-    """Lines of the table with their words, and a last line on the words that are not in it."""
+    """Return the lines of the table with their words, and a last line on the words that are not in it."""
     read = [word for word in found.words if word.read]
     ranked = sorted(read, key=lambda word: -abs(word.score))
     strongest, times = _strongest(found), Counter(word.word for word in found.words)
@@ -125,7 +125,7 @@ def _table(found: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
 
 
 def _pieces(found: "Explanation", number: int) -> Iterator[tuple[str, "WordScore | None"]]:
-    """All of a text in its order, words and what is between them."""
+    """Return all of a text in its order, words and what is between them."""
     text, at = _texts(found)[number], 0
     for word in (word for word in found.words if word.part == number):
         yield text[at : word.start], None
@@ -143,12 +143,12 @@ def _strongest(found: "Explanation") -> float:
 
 
 def _number(score: float, strongest: float) -> str:
-    """With three decimals, of small scores with so many that the strongest one has three digits."""
+    """Return a number with three decimals, or with as many as the strongest score needs for three digits."""
     return f"{score:+.{max(3, 2 - math.floor(math.log10(strongest)))}f}"
 
 
 def _visible(text: str) -> str:
-    """Without control characters, which a terminal would obey."""
+    """Return the text without control characters, which a terminal would obey."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) == "Cc" and letter not in "\n\t" else letter
         for letter in text

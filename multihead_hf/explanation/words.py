@@ -1,4 +1,4 @@
-"""The words of a text, and the tokens in which a model reads them."""
+"""Words of a text, and the tokens in which a model reads them."""
 
 import bisect
 import itertools
@@ -49,16 +49,21 @@ class Word(NamedTuple):
 
 
 def find_words(text: str, part: int = 0) -> list[Word]:
-    """The words of a text, in their order. White space and control characters are between words; every other
-    character is in one, so an emoji or a run of punctuation is a word too. Chinese, Japanese, Thai and other texts
-    without spaces are taken apart into characters."""
+    """Return the words of a text, in their order.
+
+    White space and control characters are between words; every other character is in one, so an emoji or a run of
+    punctuation is a word too. Chinese, Japanese, Thai and other texts without spaces are split into characters.
+    """
     kinds = "".join(map(_kind, text))
     return [Word(part, *found.span()) for found in _WORD.finditer(kinds)]
 
 
 def _kind(character: str) -> str:
-    """l letter, n digit, c of a script without spaces, m mark, j joiner, e emoji, f half a flag, a apostrophe or
-    hyphen, t point or comma, p other punctuation, s between words."""
+    """Return the kind of a character as a letter.
+
+    l letter, n digit, c of a script without spaces, m mark, j joiner, e emoji, f half a flag, a apostrophe or hyphen, t
+    point or comma, p other punctuation, s between words.
+    """
     if character.isascii() and character.isalpha():
         return "l"
     if character in "'’-‐‑":
@@ -79,7 +84,7 @@ def _kind(character: str) -> str:
 
 
 class Place(NamedTuple):
-    """The characters that a token stands for: of the text number `part`, from `start` to `end`."""
+    """Characters of a token: in the text number `part`, from `start` to `end`."""
 
     part: int
     start: int
@@ -91,10 +96,10 @@ class Reading:
     """How a model reads a text, or a pair.
 
     Args:
-        words: those of the text (of both texts of a pair), in their order.
+        words: words of the text (of both texts of a pair), in their order.
         inputs: `input_ids`, `attention_mask` and so on → one row of tokens; of a text in windows one row for each.
-        places: for each token of each row the characters it stands for, `None` for special tokens and for those of the
-            model's text prefix. `None` as a whole where the tokenizer does not tell.
+        places: for each token of each row its characters, `None` for special tokens and for those of the model's text
+            prefix. `None` as a whole where the tokenizer does not provide them.
         was_cut: whether some of the text is not read.
     """
 
@@ -104,7 +109,7 @@ class Reading:
     was_cut: bool
 
     def read(self) -> list[tuple[int, int] | None]:
-        """For each word the characters of it that are read, from and to; `None` for a word that was cut away."""
+        """Return for each word the characters that are read, from and to; `None` for a truncated word."""
         if self.places is None:
             return [(word.start, word.end) for word in self.words]
         found: list[tuple[int, int] | None] = [None] * len(self.words)
@@ -116,10 +121,10 @@ class Reading:
         return found
 
     def token_shares(self) -> list[list[list[tuple[int, float]]]]:
-        """For each token of each row the words that it belongs to, with its share of each: that of their characters.
+        """Return for each token of each row the words that it belongs to, each with its share of the characters.
 
-        A token that stands for no character of a word (white space) belongs to the next word, at the end of the text
-        to the last one. A special token, or one of the prefix, belongs to none.
+        A token without a character of a word (white space) belongs to the next word, at the end of the text to the last
+        one. Special tokens, and those of the prefix, belong to no word.
         """
         read = [word for word, found in enumerate(self.read()) if found is not None]
         return [[self._shares(place, read) for place in row] for row in self.places or []]
@@ -135,7 +140,7 @@ class Reading:
         return [(next((word for word in own if self.words[word].start >= place.end), own[-1]), 1.0)]
 
     def _overlaps(self, place: Place) -> list[tuple[int, int]]:
-        """The words with characters that a token stands for, and how many of them."""
+        """Return the words with characters of a token, and the number of these characters."""
         found = []
         first = bisect.bisect_right(self.words, (place.part, place.start), key=lambda word: (word.part, word.end))
         for index, word in enumerate(itertools.islice(self.words, first, None), first):
@@ -149,7 +154,7 @@ def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts
     """Read one text, or the two of a pair, as the model's pipeline does.
 
     Raises:
-        ValueError: as `encode_texts`.
+        ValueError: If `encode_texts` raises it.
     """
     placing = _PlacingTokenizer(tokenizer)
     encoded, cut = encode_texts(
@@ -184,8 +189,10 @@ _PLACES = "places"
 
 
 class _PlacingTokenizer:
-    """A tokenizer for `encode_texts` whose encodings have one more value for each token, its place in the text: these
-    are cut and put into windows together with the tokens."""
+    """Tokenizer for `encode_texts` whose encodings contain the position of each token in the text.
+
+    These positions are truncated and put into windows together with the tokens.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -216,8 +223,11 @@ class _PlacingTokenizer:
 def place_tokens(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], texts: Sequence[str]
 ) -> list[Place | None] | None:
-    """Places of the tokens of a tokenizer without offsets (one written in Python), when its tokens, one after another,
-    are the text itself, as CANINE's characters are; `None` when they are not. Special tokens have no place."""
+    """Return the positions of tokens whose tokenizer has no offsets (one written in Python).
+
+    This works where the tokens, one after another, are the text itself, like the characters of CANINE; otherwise the
+    result is `None`. Special tokens have no position.
+    """
     if tokenizer.truncation_side != "right":
         return None  # the first token need not be the text's first
     special = tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)

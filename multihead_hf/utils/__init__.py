@@ -1,1 +1,1 @@
-"""What every room needs, and what knows none of them."""
+"""Helpers that every package uses and that use no other package."""

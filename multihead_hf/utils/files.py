@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, also when the process is killed."""
+"""Atomic file writes, also when the process is killed."""
 
 import contextlib
 import os
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
-    """
+    """Check that a folder is empty or may be overwritten.
+
     Raises:
-        ValueError: the folder holds something already, and is not to be overwritten.
+        ValueError: If the folder is not empty and is not to be overwritten.
     """
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
@@ -19,7 +20,7 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write one file."""
+    """Write one file atomically."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
@@ -33,7 +34,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within this an error of a write, such as that of a full disk, says which file it is about."""
+    """Context manager: an error of a write, such as that of a full disk, contains the name of the file."""
     try:
         yield
     except OSError as error:
@@ -53,12 +54,12 @@ def holds_model(folder: Path) -> bool:
 
 
 def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = "*") -> None:
-    """Let `save` write files into a folder of its own inside `folder` (which is never pushed), and put those that match
-    the pattern in place when all of them are written.
+    """Let `save` write files into a temporary folder inside `folder`, and move them into place when all are written.
 
-    The configuration of a model goes away first and comes back last, and weights that the new ones do not replace go
-    with it. A process that is killed in between leaves a folder that is refused for its lack of a configuration, and
-    never the weights of one model under the labels of another. After an error the folder is as it was before.
+    Only files that match the pattern are moved; the temporary folder is never pushed. The configuration of a model is
+    removed first and written last, and weights that the new ones do not replace are removed too. A process that is
+    killed in between leaves a folder that is refused because it has no configuration, and never the weights of one
+    model under the labels of another. After an error the folder is as it was before.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="_saving-") as place:
         fresh, old = Path(place, "new"), Path(place, "old")

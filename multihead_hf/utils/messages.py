@@ -1,4 +1,4 @@
-"""Parts of error messages, for what must not wait for torch (`near_names` of the model's room travels with it)."""
+"""Parts of error messages for code that runs before torch is loaded."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ _MANY = 30  # keys, from which on they are not all named in a message
 
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
+    """Return ` Did you mean 'x'?` for a misspelt name, or an empty string without a similar name."""
     matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
@@ -17,8 +17,8 @@ def unknown_key(name: str, known: Sequence[str], where: str, sections_with: Iter
 
     Args:
         name: the key.
-        known: the keys that exist in its place.
-        where: its place with a dot at the end, or an empty string.
+        known: the keys that exist in its section.
+        where: its section with a dot at the end, or an empty string.
         sections_with: sections that have such a key.
     """
     hint = near_names(name, known) or "".join(f" {name!r} is a key of {section}." for section in sections_with)

@@ -1,4 +1,4 @@
-"""The alternate signal stack of a thread, kept from libraries that leave freed memory in its place."""
+"""Alternate signal stack of a thread, protected from libraries that leave freed memory in its place."""
 
 import contextlib
 import ctypes

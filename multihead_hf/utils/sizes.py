@@ -1,4 +1,4 @@
-"""How large a saved model is, known before it is made."""
+"""Size checks of a saved model before it is created."""
 
 import contextlib
 import json
@@ -17,11 +17,12 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 @contextlib.contextmanager
 def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iterator[None]:
-    """Within this a model is made of at most about as many parameters as its file of weights has: a configuration may
-    ask for more than memory or a day can hold.
+    """Context manager: a model is created with at most about as many parameters as its file of weights has.
+
+    A configuration may ask for more than the memory can hold.
 
     Raises:
-        ValueError: it asks for more.
+        ValueError: If the configuration asks for more parameters.
     """
     files = _weight_files(name_or_path, **hub)
     saved = [math.prod(shape) for path in files for shape in _shapes(path)]
@@ -49,7 +50,7 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
 
 
 def _weight_files(name_or_path: str | os.PathLike, **hub: Any) -> list[str]:
-    """The files of weights of a saved model; none where there are none in safetensors, which is said elsewhere."""
+    """Return the files of weights of a saved model; an empty list without safetensors, which is reported elsewhere."""
     try:
         return [cached_file(name_or_path, SAFE_WEIGHTS_NAME, **hub)]
     except OSError:
