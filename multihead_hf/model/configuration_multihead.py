@@ -193,8 +193,11 @@ class MultiHeadConfig(PreTrainedConfig):
             self.encoder._attn_implementation = attention
 
     def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
-        """transformers keeps any keyword as an attribute. In a config that somebody writes, one that nobody reads is a
-        mistake; in a config that was saved, it may be a newer transformers'."""
+        """Refuse keywords that are not settings.
+
+        Transformers keeps any keyword as an attribute. In a config that somebody writes, an unknown keyword is a mistake;
+        in a saved config, it may come from a newer version of transformers.
+        """
         ours = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
         of_a_head = [field.name for field in fields(HeadConfig)]
         if self.problem_type is not None:
@@ -221,10 +224,11 @@ class MultiHeadConfig(PreTrainedConfig):
         return {name: value for name, value in settings.items() if name not in unset}
 
     def check_saveable(self) -> None:
-        """
+        """Check that the configuration can be saved and read again.
+
         Raises:
-            ValueError: what was changed since it was made could not be read again, or a head has `"balanced"` weights
-                that nobody computed yet; names the head.
+            ValueError: A setting was changed to a value that cannot be read again, or a head has `"balanced"` weights that
+                are not computed yet; the message names the head.
         """
         type(self)(**self.to_dict())
         for name, head in self.heads.items():

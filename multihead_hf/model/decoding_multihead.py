@@ -30,10 +30,14 @@ def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
 
 
 def check_finite(name: str, logits: Tensor) -> None:
-    """
+    """Check that a head's logits are finite.
+
+    Args:
+        name: Name of the head.
+        logits: Tensor of shape (rows, labels).
+
     Raises:
-        ValueError: rows of a head's logits (rows, labels) hold NaN or infinity, which are no prediction; says how many
-            rows, and the first one.
+        ValueError: Some rows hold NaN or infinity; the message gives their number and the first one.
     """
     wrong = rows_not_finite(logits)
     if len(wrong):

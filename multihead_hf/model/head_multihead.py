@@ -212,6 +212,7 @@ class HeadConfig:
 
     @property
     def num_labels(self) -> int:
+        """Number of labels."""
         return len(self.labels)
 
     @property
@@ -233,7 +234,8 @@ class HeadConfig:
     @classmethod
     def from_saved(cls, settings: Mapping[str, Any]) -> "HeadConfig":
         """A head out of a `config.json`. A loss that this installation does not know is kept: it is not needed for
-        inference, and training with it says what is missing."""
+        inference, and training with it says what is missing.
+        """
         loss = of_kind("loss", settings.get("loss"), str)
         if loss is None or loss in LOSS_SETTINGS:
             return cls(**settings)

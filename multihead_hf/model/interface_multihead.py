@@ -32,9 +32,14 @@ class HeadInterface:
         return names
 
     def check_head(self, name: str, argument: str) -> None:
-        """
+        """Check that the model has a head.
+
+        Args:
+            name: Name of the head.
+            argument: Name of the argument that the head was given in, for the message.
+
         Raises:
-            ValueError: the model has no such head; names `argument` and near names.
+            ValueError: The model has no such head; the message gives `argument` and near names.
         """
         if name not in self.config.heads:
             known = list(self.config.heads)

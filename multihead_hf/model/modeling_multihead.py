@@ -316,9 +316,15 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         self.encoder.eval()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the token embeddings of the encoder."""
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embeddings of the encoder.
+
+        Args:
+            value: The new embedding module.
+        """
         self.encoder.set_input_embeddings(value)
 
     @torch.no_grad()
@@ -328,6 +334,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
             init.constant_(module.threshold_logits, math.log(module.initial_threshold / (1 - module.initial_threshold)))
 
     def initialize_weights(self) -> None:
+        """Initialise the weights that the checkpoint lacks: first the encoder's by its rules, then the heads'."""
         # transformers initialises the sub-models of custom code by module and so skips an encoder's rules for whole
         # blocks (ModernBERT): the encoder initialises itself first
         self.encoder.initialize_weights()

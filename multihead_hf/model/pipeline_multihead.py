@@ -45,9 +45,10 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
 
 
 def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """
+    """Check that the encoder has an embedding for every token of the tokenizer.
+
     Raises:
-        ValueError: the tokenizer has tokens that the encoder has no embedding for.
+        ValueError: The tokenizer has tokens that the encoder has no embedding for.
     """
     known = getattr(config.encoder, "vocab_size", None)
     if known is None or len(tokenizer) <= known:
@@ -83,16 +84,28 @@ def encode_texts(
     max_windows: int = 8,
     stride: int = 0,
 ) -> tuple[BatchEncoding, list[bool]]:
-    """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, and whether each was
-    cut. `truncation` and what follows: as in `MultiHeadConfig`. With `"windows"` a text is a list of lists, one for
-    each window, also where there is one only.
+    """Tokenize texts or text pairs, without padding, and return whether each text was truncated.
 
-    A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
-    cannot read nothing.
+    A text without any token (the empty text under some tokenizers) becomes one separator token, because an encoder
+    cannot read an empty sequence.
+
+    Args:
+        tokenizer: Tokenizer of the encoder.
+        texts: The texts, or the first texts of the pairs.
+        pairs: The second texts of the pairs.
+        max_length: Maximum number of tokens per text, or per window.
+        prefix: Text put before each (first) text.
+        truncation: As in `MultiHeadConfig`. With `"windows"` a text becomes a list of token lists, one per window, also
+            if there is only one window.
+        max_windows: As in `MultiHeadConfig`.
+        stride: As in `MultiHeadConfig`.
+
+    Returns:
+        The tokens as lists, and for each text whether it was truncated.
 
     Raises:
-        ValueError: `max_length` leaves no room for text (beside the `stride`), or there is none for windows; anything
-            but `"tail"` with text pairs.
+        ValueError: `max_length` leaves no room for text (beside the `stride`) or is missing for windows, or text pairs
+            are given with a `truncation` other than `"tail"`.
     """
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if max_length is not None and max_length <= special:
@@ -170,7 +183,10 @@ def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_w
 
 
 def _by_length(texts: Sequence[Any]) -> list[int]:
-    """Places of texts, the shortest first. (Of characters: for batches of like lengths that is enough.)"""
+    """Return the indices of texts, the shortest text first.
+
+    Lengths are counted in characters, which is enough to make batches of similar lengths.
+    """
 
     def length(place: int) -> int:
         parts = texts[place].values() if isinstance(texts[place], Mapping) else [texts[place]]
@@ -283,7 +299,8 @@ class MultiHeadPipeline(Pipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts, and
         an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch. Of a
-        data frame the columns of the training are read, else `text`."""
+        data frame the columns of the training are read, else `text`.
+        """
         inputs = listed(inputs, self.model.config.text_columns)
         if isinstance(inputs, (str, Mapping)):
             return [super().__call__(inputs, **kwargs)]
@@ -305,6 +322,14 @@ class MultiHeadPipeline(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
+        """Tokenize one text.
+
+        Args:
+            text: A string, a dict `{"text": …, "text_pair": …}`, or a row with the columns of the training.
+
+        Returns:
+            Name of an encoder input → tensor of shape (1, length), or (1, windows, length) with `truncation="windows"`.
+        """
         config = self.model.config
         texts = text_parts(text, config.text_columns)
         limit = token_limit(config, self.tokenizer)
@@ -340,6 +365,19 @@ class MultiHeadPipeline(Pipeline):
         return_all_scores: bool = False,
         function_to_apply: str | None = None,
     ) -> dict[str, list[dict[str, Any]]]:
+        """Turn the logits of one text into labels with scores.
+
+        Args:
+            outputs: The logits of all heads, as `_forward` returns them.
+            top_k: Number of best labels returned per head, instead of the predicted ones.
+            threshold: Threshold used instead of the head's, as for `MultiHeadModel.decode`.
+            return_all_scores: Whether to return all labels of each head.
+            function_to_apply: `"sigmoid"`, `"softmax"` or `"none"`: function that turns logits into the scores, instead of
+                the head's.
+
+        Returns:
+            Head → list of dicts with `label` and `score`, the best label first.
+        """
         logits = {key.removeprefix("logits "): value for key, value in outputs.items()}
         if return_all_scores:
             top_k = max(value.shape[-1] for value in logits.values())

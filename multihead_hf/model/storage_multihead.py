@@ -106,9 +106,10 @@ class HeadStorage:
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     def check_no_adapter(self, folder: str | os.PathLike) -> None:
-        """
+        """Check that a folder to save into does not hold an adapter.
+
         Raises:
-            ValueError: the folder holds an adapter, and this model has none.
+            ValueError: The folder holds an adapter, and this model has none.
         """
         adapter = os.path.join(folder, "adapter_config.json")
         if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
@@ -134,8 +135,10 @@ class HeadStorage:
 
 
 def without_heads(quantization: Any) -> Any:
-    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
-    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
+    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads unquantised.
+
+    Transformers has `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.
+    """
     if isinstance(quantization, Mapping):
         quantization = AutoQuantizationConfig.from_dict(dict(quantization))
     quantization = copy.copy(quantization)

@@ -20,7 +20,8 @@ from .modes_multihead import evaluating
 class HeadSurgery:
     """What a `MultiHeadModel` can do with its heads. Each of these methods changes model and configuration in place,
     and takes `verify=True` to compute a batch before and after: a head that should not have changed and did is an error
-    (`RuntimeError`). After an error the model is as it was before."""
+    (`RuntimeError`). After an error the model is as it was before.
+    """
 
     config: Any
     heads: MultiHeads

@@ -128,7 +128,8 @@ class FileRun:
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> PredictionReport | None:
         """Check what is there, and settle what all processes and later runs have to agree on. Return the report of the
-        run that has done all this already, if there is one and this one is to go on."""
+        run that has done all this already, if there is one and this one is to go on.
+        """
         for path in self.rows.files:
             if is_within(path, (self.output, self.errors, self.parts.folder)):
                 raise ValueError(f"{path} is the input: give another output")
@@ -370,8 +371,7 @@ class FileRun:
 
 
 def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: what was found is of a run with other settings.
     """
     changed = [name for name in about if before.get(name) != about[name]]

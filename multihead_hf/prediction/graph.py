@@ -91,7 +91,8 @@ def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:
 
 def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: list[str]) -> dict[str, Any]:
     """What turns texts into the graph's inputs and its outputs into decisions, without what is only for training.
-    Defaults are filled in, so that a reader needs none."""
+    Defaults are filled in, so that a reader needs none.
+    """
     config = model.config
     outputs = output_names(config, inputs)
     heads = []
@@ -145,7 +146,8 @@ def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]:
     """Tokens to trace the graph with. No axis is 0 or 1, which torch.export takes for fixed, and there is padding,
-    without which encoders leave their mask out."""
+    without which encoders leave their mask out.
+    """
     mask = torch.ones((3, 2, 6) if model.config.truncation == WINDOWS else (3, 6), dtype=torch.int64)
     mask[-1, ..., 4:] = 0
     ids = torch.arange(mask.numel()).reshape(mask.shape) % 4

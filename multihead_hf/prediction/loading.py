@@ -93,8 +93,7 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
 
 
 def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:
-    """
-    Raises:
+    """Raises:
         ValueError: a folder whose tokenizer is missing or damaged, or no name on the Hub.
     """
     check_place(name_or_path)
@@ -112,8 +111,7 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
 
 
 def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig:
-    """
-    Raises:
+    """Raises:
         ValueError: a folder that holds no multi-head model, or a name that leads to none.
     """
     check_place(name_or_path)
@@ -136,8 +134,7 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
 
 
 def check_place(name_or_path: str | os.PathLike) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: neither a folder nor what could be a name on the Hub.
     """
     if os.path.isdir(name_or_path):

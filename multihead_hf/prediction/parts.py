@@ -96,8 +96,7 @@ class Parts:
         return [self.output.stat().st_size, self.output.stat().st_mtime_ns]
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """
-        Raises:
+        """Raises:
             ValueError: the file is damaged.
         """
         try:

@@ -183,7 +183,8 @@ class MultiHeadPredictor:
         return_all_scores: bool = False,
     ) -> Iterator[dict[str, list[dict[str, Any]]]]:
         """For each text in turn what the pipeline gives: head → labels with scores. `window_rows` texts are held at a
-        time, so `texts` may be a generator without an end."""
+        time, so `texts` may be a generator without an end.
+        """
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
         rest = _several(listed(texts, self.model.config.text_columns))
@@ -197,8 +198,7 @@ class MultiHeadPredictor:
         return self.compute(self.encode(self._parts(texts)))
 
     def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:
-        """
-        Raises:
+        """Raises:
             ValueError: something that is no text, or a text among text pairs; says which one.
         """
         parts: list[tuple[str, ...]] = []
@@ -344,7 +344,8 @@ class MultiHeadPredictor:
 
 def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
     """What a model's logits depend on, so far as it can be seen at once: the identity and the version (a count of the
-    changes in place) of each weight, the heads, how texts are read, and which adapters are on."""
+    changes in place) of each weight, the heads, how texts are read, and which adapters are on.
+    """
     tensors = itertools.chain(model.parameters(), model.buffers())
     weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
     config = model.config
@@ -359,8 +360,7 @@ def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
 
 
 def _device(name: str | torch.device) -> torch.device:
-    """
-    Raises:
+    """Raises:
         ValueError: there is no such device here.
     """
     try:
@@ -378,8 +378,7 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def _several(texts: Any) -> Iterator[Any]:
-    """
-    Raises:
+    """Raises:
         ValueError: one text, or nothing to go through.
     """
     try:  # also what has `__getitem__` only, such as a KeyDataset

@@ -162,8 +162,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a wanted column does not exist; says which are like it.
     """
     for name in wanted:
@@ -199,8 +198,7 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
 
 
 def _files(source: str, without: Sequence[Path]) -> list[str]:
-    """
-    Raises:
+    """Raises:
         ValueError: there is none, or one of a kind that is not read row by row.
     """
     if os.path.isdir(source):

@@ -60,8 +60,7 @@ class Columns:
         return found
 
     def check(self, known: Sequence[str]) -> None:
-        """
-        Args:
+        """Args:
             known: columns of the input.
 
         Raises:

@@ -125,7 +125,8 @@ class ModelCardCallback(TrainerCallback):
 
     def _newest(self) -> EvaluationSnapshot | None:
         """Return the report or else the evaluation of the current model; where there is neither, the most recent one of
-        an older model."""
+        an older model.
+        """
         settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
         known = [each for each in (self._reported, self._evaluated) if each is not None]
         current = [each for each in known if each.settings == settings and each.step == step]
@@ -134,7 +135,8 @@ class ModelCardCallback(TrainerCallback):
 
     def facts(self) -> CardFacts:
         """Return what is known for the card: of the arguments, the training rows, the run, and its newest report or
-        evaluation."""
+        evaluation.
+        """
         trainer = self._trainer
         args, state, rows = trainer.args, trainer.state, trainer.train_dataset
         facts = CardFacts(

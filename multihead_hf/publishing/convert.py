@@ -286,8 +286,7 @@ def join(models: Sequence[Converted]) -> Converted:
 
 
 def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike], overwrite: bool) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: the folder holds something already, or is one of the sources, or in or above one.
     """
     place = Path(output).resolve()

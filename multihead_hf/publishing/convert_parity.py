@@ -72,8 +72,7 @@ def load_state(path: Path) -> Mapping[str, Any]:
 
 
 def check_files(folder: Path, names: Sequence[str]) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a file is missing; lists those that are.
     """
     missing = [name for name in names if not (folder / name).is_file()]
@@ -82,8 +81,7 @@ def check_files(folder: Path, names: Sequence[str]) -> None:
 
 
 def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str] | None = None) -> None:
-    """
-    Raises:
+    """Raises:
         ValueError: a head has no such weight, or another number of labels than there are names.
     """
     if not isinstance(state.get(key), Tensor):
@@ -132,7 +130,8 @@ def number_in(state: Mapping[str, Any], key: str, default: float) -> float:
 
 def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a state dict, also of one inside a training checkpoint, without what DDP and `torch.compile` put
-    before their names."""
+    before their names.
+    """
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state.get(key), Mapping):
             state = state[key]

@@ -185,8 +185,7 @@ def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, 
 
 
 def check_packages(format: str) -> None:
-    """
-    Raises:
+    """Raises:
         ImportError: a package that the format needs is missing, or too old; says what to type.
     """
     backend = FORMATS[format]
@@ -314,7 +313,8 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
 
 def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
     """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
-    graph that is there has its own weights beside it."""
+    graph that is there has its own weights beside it.
+    """
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, place)

@@ -64,6 +64,17 @@ class GradientCosineCallback(TrainerCallback):
         self._trainer, self._every, self._rows = trainer, every, rows
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that at least two heads train the encoder.
+
+        Args:
+            args: Arguments of the run.
+            state: State of the Trainer.
+            control: Control of the Trainer.
+            **kwargs: Not used.
+
+        Raises:
+            ValueError: Fewer than two heads are trained, or the encoder is frozen.
+        """
         heads = list(self._trainer.trained_heads)
         if len(heads) < 2:
             raise ValueError(f"gradient cosines are between two heads, and {heads} is in training")
@@ -71,6 +82,14 @@ class GradientCosineCallback(TrainerCallback):
             raise ValueError("the encoder is frozen: its heads share nothing that is trained")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the cosines after every `every` steps.
+
+        Args:
+            args: Arguments of the run.
+            state: State of the Trainer.
+            control: Control of the Trainer.
+            **kwargs: Not used.
+        """
         if state.global_step % self._every == 0 and state.is_world_process_zero:
             due, found = control.should_log, self.cosines(state.global_step)
             if found:

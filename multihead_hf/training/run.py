@@ -102,10 +102,11 @@ def _check_end(
     validation: Any,
     judged: Any,
 ) -> None:
-    """
+    """Check, before the training, that what is configured for after it can be done.
+
     Raises:
-        ValueError: what is asked for at the end cannot be done; it is said before the training.
-        ImportError: a report needs plots, and they need a package.
+        ValueError: A setting of `after_training` does not fit the data, the heads or the arguments.
+        ImportError: A report needs plots, and their package is not installed.
     """
     several = isinstance(validation, dict)
     if run.after_training.report:
@@ -142,9 +143,10 @@ def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
 
 
 def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
-    """
+    """Check that the configuration does not change heads of the saved model.
+
     Raises:
-        ValueError: settings for a head that the saved model has.
+        ValueError: There are settings for a head that the saved model has.
     """
     for name, settings in run.heads.items():
         if name in known and head_settings(settings):
@@ -183,9 +185,10 @@ def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> 
 
 
 def _of_part(rows: Any, part: str) -> Any:
-    """
+    """Return the rows of one split.
+
     Raises:
-        ValueError: the rows are in parts, and none is this one.
+        ValueError: The rows have several splits, and the wanted one is missing.
     """
     if not isinstance(rows, Mapping):
         return rows

@@ -134,8 +134,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- model and data ----
 
     def _make_ready(self, model: nn.Module, args: MultiHeadTrainingArguments) -> MultiHeadTrainingArguments:
-        """Prepare the data for the model, and the model for training on it; nothing is written before that worked.
-        Return the arguments, or a copy in which what they leave open is filled in."""
+        """Prepare the data for the model, and the model for training; write nothing before that worked.
+
+        Return the arguments, or a copy in which open settings are filled in.
+        """
         base = multi_head_model(model)
         self._data.prepare(base.config, args)
         use_losses(base, self._losses)
@@ -206,7 +208,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     @property
     def constant_losses(self) -> dict[str, float]:
         """Head → its loss at the best constant prediction of the training rows; a loss of a trained model divided by it
-        reads like 1 − R²."""
+        reads like 1 − R².
+        """
         found = self._choices.constants(multi_head_model(self.model), self._data.train)
         return {name: constant.loss for name, constant in found.items()}
 
