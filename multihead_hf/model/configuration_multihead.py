@@ -195,8 +195,8 @@ class MultiHeadConfig(PreTrainedConfig):
     def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
         """Refuse keywords that are not settings.
 
-        Transformers keeps any keyword as an attribute. In a config that somebody writes, an unknown keyword is a mistake;
-        in a saved config, it may come from a newer version of transformers.
+        Transformers keeps any keyword as an attribute. In a config that somebody writes, an unknown keyword is a
+        mistake; in a saved config, it may come from a newer version of transformers.
         """
         ours = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
         of_a_head = [field.name for field in fields(HeadConfig)]
@@ -227,8 +227,8 @@ class MultiHeadConfig(PreTrainedConfig):
         """Check that the configuration can be saved and read again.
 
         Raises:
-            ValueError: A setting was changed to a value that cannot be read again, or a head has `"balanced"` weights that
-                are not computed yet; the message names the head.
+            ValueError: A setting was changed to a value that cannot be read again, or a head has `"balanced"` weights
+                that are not computed yet; the message names the head.
         """
         type(self)(**self.to_dict())
         for name, head in self.heads.items():

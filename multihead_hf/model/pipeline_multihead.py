@@ -372,8 +372,8 @@ class MultiHeadPipeline(Pipeline):
             top_k: Number of best labels returned per head, instead of the predicted ones.
             threshold: Threshold used instead of the head's, as for `MultiHeadModel.decode`.
             return_all_scores: Whether to return all labels of each head.
-            function_to_apply: `"sigmoid"`, `"softmax"` or `"none"`: function that turns logits into the scores, instead of
-                the head's.
+            function_to_apply: `"sigmoid"`, `"softmax"` or `"none"`: function that turns logits into the scores,
+                instead of the head's.
 
         Returns:
             Head → list of dicts with `label` and `score`, the best label first.

@@ -127,8 +127,10 @@ class FileRun:
         self.read_before = predictor.computed, predictor.cut
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> PredictionReport | None:
-        """Check what is there, and settle what all processes and later runs have to agree on. Return the report of the
-        run that has done all this already, if there is one and this one is to go on.
+        """Check existing results, and fix the settings that all processes and later runs have to agree on.
+
+        Returns:
+            The report of a completed run that this one resumes, or `None`.
         """
         for path in self.rows.files:
             if is_within(path, (self.output, self.errors, self.parts.folder)):
@@ -371,8 +373,10 @@ class FileRun:
 
 
 def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
-    """Raises:
-        ValueError: what was found is of a run with other settings.
+    """Refuse to resume a run that had other settings.
+
+    Raises:
+        ValueError: The existing results belong to a run with other settings.
     """
     changed = [name for name in about if before.get(name) != about[name]]
     if changed:

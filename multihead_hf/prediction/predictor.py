@@ -198,8 +198,10 @@ class MultiHeadPredictor:
         return self.compute(self.encode(self._parts(texts)))
 
     def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:
-        """Raises:
-            ValueError: something that is no text, or a text among text pairs; says which one.
+        """Return the text, or the two texts, of each item.
+
+        Raises:
+            ValueError: An item is not a text, or single texts and pairs are mixed; the message gives its number.
         """
         parts: list[tuple[str, ...]] = []
         columns = self.model.config.text_columns
@@ -222,7 +224,14 @@ class MultiHeadPredictor:
         return encode_different(self.tokenizer, config, parts, token_limit(config, self.tokenizer))
 
     def compute(self, encoded: Encoded) -> Logits:
-        """head → logits (texts, labels), float32, of encoded texts."""
+        """Compute the logits of encoded texts.
+
+        Args:
+            encoded: Texts as `encode` returns them.
+
+        Returns:
+            Head → logits (texts, labels), float32.
+        """
         self._forget_another_model()
         found = self._empty(len(encoded.rows))
         new = []
@@ -343,8 +352,10 @@ class MultiHeadPredictor:
 
 
 def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
-    """What a model's logits depend on, so far as it can be seen at once: the identity and the version (a count of the
-    changes in place) of each weight, the heads, how texts are read, and which adapters are on.
+    """Return what a model's logits depend on, as far as it can be seen at once.
+
+    These are the identity and the version (a count of in-place changes) of each weight, the heads, the text settings,
+    and the active adapters.
     """
     tensors = itertools.chain(model.parameters(), model.buffers())
     weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
@@ -360,8 +371,10 @@ def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
 
 
 def _device(name: str | torch.device) -> torch.device:
-    """Raises:
-        ValueError: there is no such device here.
+    """Return a device after checking that it can be used.
+
+    Raises:
+        ValueError: The device does not exist on this machine.
     """
     try:
         device = torch.device(name)
@@ -378,8 +391,10 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def _several(texts: Any) -> Iterator[Any]:
-    """Raises:
-        ValueError: one text, or nothing to go through.
+    """Return an iterator over several texts.
+
+    Raises:
+        ValueError: One text is given, or something that is not iterable.
     """
     try:  # also what has `__getitem__` only, such as a KeyDataset
         several = None if isinstance(texts, (str, Mapping)) else iter(texts)

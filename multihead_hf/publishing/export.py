@@ -185,8 +185,10 @@ def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, 
 
 
 def check_packages(format: str) -> None:
-    """Raises:
-        ImportError: a package that the format needs is missing, or too old; says what to type.
+    """Check that the packages of a format are installed.
+
+    Raises:
+        ImportError: A package is missing or too old; the message gives the command that installs it.
     """
     backend = FORMATS[format]
     for package in backend.PACKAGES:
@@ -312,8 +314,9 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
 
 
 def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
-    """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
-    graph that is there has its own weights beside it.
+    """Move the folder to its place.
+
+    An existing folder receives the files one by one, the graph last, so that a graph always has its weights beside it.
     """
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)

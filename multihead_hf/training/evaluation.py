@@ -240,8 +240,8 @@ class EvaluationHooks(Trainer):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an evaluation, as `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows.
 
-        The base class has the mean of batch means. Rows are counted batch by batch: predictions are kept only for `predict`
-        and `compute_metrics`. The random state is restored afterwards.
+        The base class has the mean of batch means. Rows are counted batch by batch: predictions are kept only for
+        `predict` and `compute_metrics`. The random state is restored afterwards.
 
         Args:
             dataloader: Batches of prepared rows.

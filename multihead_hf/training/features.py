@@ -1,7 +1,4 @@
-"""Features of a frozen encoder as a column of the dataset.
-
-Every text is encoded once, and epochs read memory-mapped Arrow files.
-"""
+"""Features of a frozen encoder as a dataset column: encoded once, read from memory-mapped Arrow files."""
 
 import contextlib
 import functools
@@ -386,9 +383,9 @@ def check_frozen(model: MultiHeadModel) -> None:
 
 
 def _state(encoder: nn.Module) -> int:
-    """Return a number that changes when the encoder changes; it is cheap, unlike `_digest`.
+    """Return a number that changes when the encoder changes; cheap, unlike `_digest`.
 
-    The sums detect changes that torch does not record (by `.data` or numpy).
+    Sums detect changes that torch does not record (by `.data` or numpy).
     """
     tensors = [tensor.detach() for tensor in (*encoder.parameters(), *encoder.buffers())]
     sums = [tensor.float().sum() if tensor.is_floating_point() else tensor.sum() for tensor in tensors]

@@ -17,8 +17,8 @@ from .gradients import gradient_norms
 class StepLog(TrainerCallback):
     """Losses, gradient norms and learning rates for the log.
 
-    The loss of each head and, if it has several terms, the terms are summed from one log to the next; gradient norms and
-    learning rates are those of the newest step.
+    The loss of each head and, if it has several terms, the terms are summed from one log to the next; gradient norms
+    and learning rates are those of the newest step.
 
     Args:
         trainer: A `MultiHeadTrainer`.

@@ -18,7 +18,7 @@ class ConsoleNotebookCallback(ConsoleCallback, NotebookProgressCallback):
             NotebookProgressCallback.on_log(self, args, state, control, logs=logs, **kwargs)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        """Show the main metrics in the table of the notebook, and print the others."""
+        """Show the main metrics in the table of the notebook, and print the evaluation."""
         few = {key: value for key, value in metrics.items() if key in self.console.summary_keys(metrics)}
         NotebookProgressCallback.on_evaluate(self, args, state, control, metrics=few, **kwargs)
         if state.is_world_process_zero:

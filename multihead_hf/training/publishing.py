@@ -106,18 +106,20 @@ class PublishingHooks(Trainer):
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
     ) -> None:
-        """Write the model card into `output_dir`, as every save does, with additional facts; PEFT writes an adapter's card.
+        """Write the model card into `output_dir`, as every save does, with additional facts.
+
+        PEFT writes the card of an adapter, with all these arguments.
 
         Args:
             language: Language of the texts.
             license: License of the model.
             tags: Additional tags.
-            model_name: Not used.
+            model_name: For adapters only.
             finetuned_from: Name of the base model on the Hub.
-            tasks: Not used.
+            tasks: For adapters only.
             dataset_tags: Names of the datasets on the Hub.
-            dataset: Not used.
-            dataset_args: Not used.
+            dataset: For adapters only.
+            dataset_args: For adapters only.
         """
         if not self.is_world_process_zero():
             return

@@ -108,8 +108,8 @@ class OptimizerStep:
 class TwoPasses:
     """Two passes over the batches of an optimizer step, for ratio terms over the step.
 
-    These need the statistics of all batches before the first backward pass: a first pass without gradients gathers them,
-    and the second draws the same random numbers (dropout) as the first.
+    These need the statistics of all batches before the first backward pass: a first pass without gradients gathers
+    them, and the second draws the same random numbers (dropout) as the first.
 
     Args:
         batches: Micro-batches of the step on this process.

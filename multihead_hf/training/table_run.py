@@ -35,8 +35,8 @@ def table_run(
         source: The table: files, a glob, a folder, or a dataset on the Hub.
         heads: Name → head, as `infer_heads` returns them.
         output_dir: Folder of the model.
-        parts: Names of existing splits; then the rows are not split, and steps that need validation rows are left out if
-            there are none.
+        parts: Names of existing splits; then the rows are not split, and steps that need validation rows are left out
+            if there are none.
         encoder: Pretrained encoder, a name on the Hub or a folder.
         label_columns: Name of a head → its column or columns, if they differ from the name.
         settings: `delimiter` and `encoding` of the files; `text_columns`, `sep`, `empty` and `multi_hot` as for
