@@ -86,8 +86,7 @@ def encode_texts(
 ) -> tuple[BatchEncoding, list[bool]]:
     """Tokenize texts or text pairs, without padding, and return whether each text was truncated.
 
-    A text without any token (the empty text under some tokenizers) becomes one separator token, because an encoder
-    cannot read an empty sequence.
+    A text without any token (the empty text under some tokenizers) becomes one separator token.
 
     Args:
         tokenizer: Tokenizer of the encoder.
@@ -95,8 +94,7 @@ def encode_texts(
         pairs: The second texts of the pairs.
         max_length: Maximum number of tokens per text, or per window.
         prefix: Text put before each (first) text.
-        truncation: As in `MultiHeadConfig`. With `"windows"` a text becomes a list of token lists, one per window, also
-            if there is only one window.
+        truncation: As in `MultiHeadConfig`. With `"windows"` a text becomes a list of token lists, one per window.
         max_windows: As in `MultiHeadConfig`.
         stride: As in `MultiHeadConfig`.
 
@@ -183,10 +181,7 @@ def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_w
 
 
 def _by_length(texts: Sequence[Any]) -> list[int]:
-    """Return the indices of texts, the shortest text first.
-
-    Lengths are counted in characters, which is enough to make batches of similar lengths.
-    """
+    """Return the indices of texts, the shortest (in characters) first, to make batches of similar lengths."""
 
     def length(place: int) -> int:
         parts = texts[place].values() if isinstance(texts[place], Mapping) else [texts[place]]
@@ -236,27 +231,13 @@ class _InOrder:
 
 
 class MultiHeadPipeline(Pipeline):
-    """`pipeline("multi-head-text-classification", model)`: the labels of every head, for one text or many.
+    """Pipeline for the task `"multi-head-text-classification"`: the labels of every head, for one text or many.
 
     Example:
-        ```python
-        pipe = pipeline("multi-head-text-classification", "me/wimbert", trust_remote_code=True)
-        pipe("De afvalbak is vol")  # [{'onderwerp': [{'label': 'Afval', 'score': 0.98}], 'channel': [{…}]}]
-        ```
-
-    Call parameters:
-        heads: names of the heads to compute; all by default.
-        top_k: the `top_k` best labels of each head instead of the predicted ones; `top_k=None` is all of them, as in
-            the pipelines of transformers.
-        threshold: a number for all multi-label heads, or a dict head → number, list in label order or dict by label
-            name, instead of the saved thresholds.
-        return_all_scores: every label with its score, best first.
-        function_to_apply: what makes scores of logits: `"sigmoid"`, `"softmax"`, `"none"` (the logits themselves,
-            before calibration) or `"default"` (the head's own). It changes what is shown, not which labels are
-            predicted.
-
-    A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
-    (`config.text_columns`, else `text`) and any others.
+        >>> from transformers import pipeline
+        >>> pipe = pipeline("multi-head-text-classification", "complaints", trust_remote_code=True)
+        >>> [list(prediction) for prediction in pipe("Late again!")]
+        [['topics', 'mood']]
     """
 
     _load_processor = False
@@ -297,9 +278,29 @@ class MultiHeadPipeline(Pipeline):
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts, and
-        an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch. Of a
-        data frame the columns of the training are read, else `text`.
+        """Predict the labels of one text or many; with a `batch_size`, texts of similar lengths share a batch.
+
+        Args:
+            inputs: A text, or a list, generator or torch Dataset of texts, or a data frame, of which the columns of the
+                training are read, else `text`. A text is a string, a dict `{"text": …, "text_pair": …}`, or a row with
+                the columns of the training (`config.text_columns`, else `text`) and any other columns.
+            **kwargs: Options of `Pipeline`, and:
+
+                - `heads`: names of the heads to compute; all by default.
+                - `top_k`: return the `top_k` best labels of each head instead of the predicted ones; `top_k=None`
+                    returns
+                  all of them, as in the pipelines of transformers.
+                - `threshold`: a number for all multi-label heads, or a dict head → number, list in label order or dict
+                    by
+                  label name, instead of the saved thresholds.
+                - `return_all_scores`: return every label with its score, best first.
+                - `function_to_apply`: function that turns logits into scores: `"sigmoid"`, `"softmax"`, `"none"`
+                    (logits
+                  before calibration) or `"default"` (the head's). The predicted labels stay the same.
+
+        Returns:
+            For one text a list with one dict head → list of `{"label": …, "score": …}`, for a list of texts a list of
+            such dicts, and for a generator or a dataset an iterable of them.
         """
         inputs = listed(inputs, self.model.config.text_columns)
         if isinstance(inputs, (str, Mapping)):
@@ -325,10 +326,10 @@ class MultiHeadPipeline(Pipeline):
         """Tokenize one text.
 
         Args:
-            text: A string, a dict `{"text": …, "text_pair": …}`, or a row with the columns of the training.
+            text: A text, as for `__call__`.
 
         Returns:
-            Name of an encoder input → tensor of shape (1, length), or (1, windows, length) with `truncation="windows"`.
+            Encoder input → tensor of shape (1, length), or (1, windows, length) with `truncation="windows"`.
         """
         config = self.model.config
         texts = text_parts(text, config.text_columns)
@@ -369,11 +370,10 @@ class MultiHeadPipeline(Pipeline):
 
         Args:
             outputs: The logits of all heads, as `_forward` returns them.
-            top_k: Number of best labels returned per head, instead of the predicted ones.
-            threshold: Threshold used instead of the head's, as for `MultiHeadModel.decode`.
-            return_all_scores: Whether to return all labels of each head.
-            function_to_apply: `"sigmoid"`, `"softmax"` or `"none"`: function that turns logits into the scores,
-                instead of the head's.
+            top_k: As for `__call__`.
+            threshold: As for `__call__`.
+            return_all_scores: As for `__call__`.
+            function_to_apply: As for `__call__`, without `"default"`.
 
         Returns:
             Head → list of dicts with `label` and `score`, the best label first.
