@@ -76,8 +76,8 @@ class RatioTerm:
     Example:
         >>> import torch
         >>> from multihead_hf import RatioTerm
-        >>> term = RatioTerm("ratio", 1.0, lambda z, y: z * y, lambda sums: sums[0] / sums.sum(), lambda y:
-        torch.ones(len(y))) >>> term.value(term.statistics(torch.ones(3, 2), torch.ones(3, 2)).sum(0))
+        >>> term = RatioTerm("share", 1.0, lambda z, y: z * y, lambda s: s[0] / s.sum(), lambda y: torch.ones(len(y)))
+        >>> term.value(term.statistics(torch.ones(3, 2), torch.ones(3, 2)).sum(0))
         tensor(0.5000)
     """
 

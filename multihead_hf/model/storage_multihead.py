@@ -95,7 +95,7 @@ class HeadStorage:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Save the model, as `PreTrainedModel.save_pretrained`; the folder also loads where `multihead_hf` is not installed.
+        """Save the model, as `PreTrainedModel.save_pretrained`; the folder also loads without `multihead_hf`.
 
         Args:
             save_directory: Folder to save into.

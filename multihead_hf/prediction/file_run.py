@@ -30,20 +30,20 @@ _MEASURED = 2048  # texts on which the precision is chosen
 
 @dataclass
 class PredictionReport:
-    """What `predict_files` did.
+    """Result of `predict_files`.
 
     Args:
-        output: the file of predictions.
-        rows: how many rows it has.
-        bad_rows: rows that could not be read; they are in the file `errors`.
-        errors: that file, or `None` where every row is good.
-        resumed: rows of the input, good and bad, that an earlier run had done.
-        texts: texts that the model has read in this run; one that comes again soon is read once.
-        cut: how many of them were longer than it reads.
-        seconds: of this run, without loading the model.
-        precision: in which the model ran.
-        backend: what computed the logits, such as `"openvino"`.
-        undecoded: those of the bad rows whose bytes are of another encoding than was expected.
+        output: File of predictions.
+        rows: Number of its rows.
+        bad_rows: Number of rows that could not be predicted; they are in the file `errors`.
+        errors: File of these rows, or `None` if there are no bad rows.
+        resumed: Number of rows of the input, good and bad, that an earlier run had done.
+        texts: Number of texts that the model has read in this run; a text that is repeated soon is read once.
+        cut: Number of these texts that were truncated.
+        seconds: Seconds of this run, without loading the model.
+        precision: Precision of the model.
+        backend: Runtime that computed the logits, such as `"openvino"`.
+        undecoded: Number of bad rows whose bytes have another encoding than was expected.
     """
 
     output: str
@@ -59,7 +59,7 @@ class PredictionReport:
     undecoded: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as a dict of plain values."""
         return asdict(self)
 
     def __str__(self) -> str:

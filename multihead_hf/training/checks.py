@@ -77,8 +77,10 @@ def check_extensions(
     compute_loss_func: Any = None,
     **others: Any,
 ) -> None:
-    """Raises:
-        ValueError: arguments of the Trainer itself that cannot be right for several heads.
+    """Check arguments of the Trainer that do not work with several heads.
+
+    Raises:
+        ValueError: An argument is given that the heads cannot be trained with.
     """
     if compute_loss_func is not None:
         raise ValueError(
