@@ -47,7 +47,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     """`Trainer` for `MultiHeadModel`.
 
     It takes raw datasets or prepared ones (`prepare_dataset`), and saves folders that load without `multihead_hf`. The
-    loss of an optimizer step does not depend on how its batch is split. Rows unlabelled for a head are left out of its
+    loss of an optimizer step does not depend on how its batch is split. Rows unlabelled for a head do not change its
     loss.
 
     Args:
@@ -56,8 +56,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         data_collator: Default `MultiHeadDataCollator`.
         train_dataset: Raw or prepared rows, files, data frames or a dataset on the Hub (of several splits `train`), or
             a dict of several, each labelled for some heads, which are mixed (`mix_datasets`).
-        eval_dataset: As `train_dataset`, of several splits `validation`; the datasets of a dict are evaluated one by
-            one.
+        eval_dataset: As `train_dataset`, of several splits `validation`; a dict of several is evaluated one by one.
         processing_class: The encoder's tokenizer.
         compute_metrics: Further metrics, `EvalPrediction` → dict; its keys override the library's.
         losses: Head → a custom loss (see `register_loss`) instead of the head's; its name is saved.
@@ -315,7 +314,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- optimizer ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer, with groups for encoder, heads and thresholds; `ValueError` if all parameters are frozen."""
+        """Make the optimizer, with groups for encoder, heads and thresholds; `ValueError` if all weights are frozen."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
         self._made_optimizer = True
@@ -338,8 +337,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         """Train the model, as `Trainer.train`.
 
         Raises:
-            ValueError: The checkpoint to resume from is incomplete, or its model, `head_weighting` or pass over a
-                stream does not fit; or the model has other heads than the data was prepared for. Nothing has been
+            ValueError: The checkpoint to resume from is incomplete or does not fit, or the heads changed; nothing was
                 trained.
         """
         if self.model_init is None:  # else the model is made anew
@@ -390,9 +388,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     ) -> Any:
         """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
 
-        A metric is maximized, a loss minimized; a custom objective is minimized unless `direction` is given. A trial
-        counts with its best evaluation with `load_best_model_at_end`, else with its last. The Trainer has no model
-        afterwards.
+        A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its
+        last evaluation, or its best one with `load_best_model_at_end`. The Trainer has no model afterwards.
 
         Raises:
             ValueError: The evaluation does not have the metric.
