@@ -108,29 +108,35 @@ def _encoder_setting(name: str) -> property:
 
 
 class MultiHeadConfig(PreTrainedConfig):
-    """Configuration of `MultiHeadModel`: an encoder's config, the heads, and what inference needs to repeat training.
+    """Configuration of `MultiHeadModel`: the encoder's config, the heads, and the settings of inference.
 
     Args:
-        encoder: config of the encoder (a `PreTrainedConfig` or its dict); it is copied.
-        heads: dict name → `HeadConfig` (or its settings as a dict), or a list of dicts with a `name`. In `config.json`
+        encoder: Config of the encoder (a `PreTrainedConfig` or its dict); it is copied.
+        heads: Dict name → `HeadConfig` (or its settings as a dict), or a list of dicts with a `name`. In `config.json`
             it is a list, because that file is written with sorted keys and the order of the heads matters.
-        pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` takes `"last"` for decoder-only encoders, `"mean"` for
-            T5-like ones (neither has a token that sums up the text at its start) and `"cls"` for all others.
-            (`MultiHeadModel.from_encoder` first looks for sentence-transformers files of the encoder, which may have
-            a `pooling`, a `max_length` and a `text_prefix`.)
-        max_length: maximum number of tokens per text; longer texts are truncated. `None` is the encoder's own limit.
-        truncation: what becomes of a longer text: `"tail"` cuts its end off, `"head+tail"` its middle out; `"windows"`
-            reads it in windows of `max_length` tokens and pools their logits. The last two take single texts only.
-        max_windows: windows after which a text is cut all the same.
-        stride: tokens that a window shares with the one before.
-        window_pooling: a label's logit is the `"mean"` or the `"max"` over the windows.
-        text_columns: the columns that held the text (two for text pairs).
-        text_prefix: a text put before each text (the first of a pair, the first window), such as `"query: "`.
-        heads_dtype: `"float32"` when the heads are kept in float32 beside a half-precision encoder, else `None`.
-        format_version: version of this format, written on save. A newer one than this library's is refused.
+        pooling: `"cls"`, `"mean"`, `"max"` or `"last"`; `None` means `"last"` for decoder-only encoders, `"mean"` for
+            T5-like ones (neither has a token that represents the text at its start) and `"cls"` for all others.
+            (`MultiHeadModel.from_encoder` first reads sentence-transformers files of the encoder, which may have a
+            `pooling`, a `max_length` and a `text_prefix`.)
+        max_length: Maximum number of tokens per text; longer texts are truncated. `None` means the encoder's limit.
+        truncation: How longer texts are read: `"tail"` cuts off the end, `"head+tail"` removes the middle, `"windows"`
+            reads windows of `max_length` tokens and pools their logits. The last two take single texts only.
+        max_windows: Maximum number of windows per text; longer texts are truncated.
+        stride: Number of tokens that a window shares with the one before.
+        window_pooling: Pooling of the logits over windows: `"mean"` or `"max"`.
+        text_columns: Columns that held the text (two for text pairs).
+        text_prefix: Text put before each text (the first of a pair, the first window), such as `"query: "`.
+        heads_dtype: `"float32"` if the heads are kept in float32 beside a half-precision encoder, else `None`.
+        format_version: Version of this format, written on save. A newer one than this library's is refused.
 
     Raises:
-        ValueError: a setting is wrong; for heads with the head's name.
+        ValueError: A setting is wrong; the message names the head of a head's setting.
+
+    Example:
+        >>> from multihead_hf import MultiHeadConfig
+        >>> config = MultiHeadConfig.from_pretrained("complaints")
+        >>> list(config.heads)
+        ['topics', 'mood']
     """
 
     model_type = "multihead"
@@ -193,8 +199,11 @@ class MultiHeadConfig(PreTrainedConfig):
             self.encoder._attn_implementation = attention
 
     def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
-        """transformers keeps any keyword as an attribute. In a config that somebody writes, one that nobody reads is a
-        mistake; in a config that was saved, it may be a newer transformers'."""
+        """Refuse keywords that are not settings.
+
+        Transformers keeps any keyword as an attribute. In a config that somebody writes, an unknown keyword is a
+        mistake; in a saved config, it may come from a newer version of transformers.
+        """
         ours = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
         of_a_head = [field.name for field in fields(HeadConfig)]
         if self.problem_type is not None:
@@ -221,10 +230,11 @@ class MultiHeadConfig(PreTrainedConfig):
         return {name: value for name, value in settings.items() if name not in unset}
 
     def check_saveable(self) -> None:
-        """
+        """Check that the configuration can be saved and read again.
+
         Raises:
-            ValueError: what was changed since it was made could not be read again, or a head has `"balanced"` weights
-                that nobody computed yet; names the head.
+            ValueError: A setting was changed to a value that cannot be read again, or a head has `"balanced"` weights
+                that are not computed yet; the message names the head.
         """
         type(self)(**self.to_dict())
         for name, head in self.heads.items():
@@ -235,16 +245,32 @@ class MultiHeadConfig(PreTrainedConfig):
                 )
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedConfig.save_pretrained`; raises like `check_saveable` before anything is written."""
+        """Save the configuration, as `PreTrainedConfig.save_pretrained`.
+
+        Args:
+            save_directory: Folder to write `config.json` into.
+            *args: As for the base class.
+            **kwargs: As for the base class.
+
+        Raises:
+            ValueError: As for `check_saveable`; nothing has been written then.
+        """
         self.check_saveable()
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As `PreTrainedConfig.from_dict`; the config of a plain encoder is refused.
+        """Make a configuration from a dict, as `PreTrainedConfig.from_dict`.
+
+        Args:
+            config_dict: Content of a `config.json`.
+            **kwargs: As for the base class.
+
+        Returns:
+            The configuration; with `return_unused_kwargs=True`, also the keywords that are not settings.
 
         Raises:
-            ValueError: `config_dict` is not the config of a multi-head model.
+            ValueError: `config_dict` is not the config of a multi-head model, but of a plain encoder, for instance.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:

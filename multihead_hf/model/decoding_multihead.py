@@ -30,10 +30,14 @@ def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
 
 
 def check_finite(name: str, logits: Tensor) -> None:
-    """
+    """Check that a head's logits are finite.
+
+    Args:
+        name: Name of the head.
+        logits: Tensor of shape (rows, labels).
+
     Raises:
-        ValueError: rows of a head's logits (rows, labels) hold NaN or infinity, which are no prediction; says how many
-            rows, and the first one.
+        ValueError: Some rows hold NaN or infinity; the message gives their number and the first one.
     """
     wrong = rows_not_finite(logits)
     if len(wrong):
@@ -102,13 +106,22 @@ def limited(
 
 @dataclass
 class HeadPrediction:
-    """What one head says of each row.
+    """Predictions of one head for several rows.
 
     Args:
-        probabilities: (batch, labels), calibrated.
-        decisions: bool (batch, labels), the predicted labels.
-        labels: per row the names asked for (the predicted ones, or the `top_k` best), best first.
-        scores: per row their probabilities.
+        probabilities: Tensor of shape (rows, labels), calibrated.
+        decisions: Bool tensor of shape (rows, labels), the predicted labels.
+        labels: Names per row (of the predicted labels, or of the `top_k` best), best first.
+        scores: Probabilities of these labels per row.
+
+    Example:
+        >>> from multihead_hf import MultiHeadPredictor
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> prediction = predictor.predict(["Late again!", "Thanks!"], top_k=1)["mood"]
+        >>> [len(labels) for labels in prediction.labels]
+        [1, 1]
+        >>> list(prediction.entries(0)[0])
+        ['label', 'score']
     """
 
     probabilities: Tensor
@@ -126,7 +139,14 @@ class HeadPrediction:
         return f"{type(self).__name__}({size}: {', '.join([*rows, *more])})"
 
     def entries(self, row: int) -> list[dict[str, Any]]:
-        """The names asked for of one row, each with its score, as the pipeline gives them."""
+        """Return the labels of one row with their scores, as the pipeline returns them.
+
+        Args:
+            row: Index of the row.
+
+        Returns:
+            A dict with `label` and `score` for each label, best first.
+        """
         return [
             {"label": label, "score": score} for label, score in zip(self.labels[row], self.scores[row], strict=True)
         ]

@@ -95,8 +95,16 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
 
 @contextlib.contextmanager
 def tensors_only(source: Any) -> Iterator[None]:
-    """Within this a pickle that torch refuses is an error that says so of `source`. (torch's own advises to read it all
-    the same.)"""
+    """Replace torch's error about an unsafe pickle by a `ValueError` that names the source.
+
+    The message of torch recommends reading the pickle all the same.
+
+    Args:
+        source: Folder or Hub name of the weights, for the message.
+
+    Raises:
+        ValueError: The weights are a pickle that torch refuses to read.
+    """
     try:
         yield
     except torch.serialization.pickle.UnpicklingError:
@@ -107,8 +115,10 @@ def tensors_only(source: Any) -> Iterator[None]:
 
 
 def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function, and meanwhile show none of transformers' own progress bars (of weights that are read or
-    written); downloads have others."""
+    """Call a function without the progress bars of transformers for reading and writing weights.
+
+    Progress bars of downloads are shown as usual.
+    """
     before = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))
     try:
         return function(*args, **kwargs)
@@ -117,8 +127,10 @@ def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function, and hold back transformers' report on a checkpoint's weights, unless an error follows, which
-    refers to it."""
+    """Call a function without the report of transformers on the weights of a checkpoint.
+
+    If the function raises an error, the report is shown, because the error refers to it.
+    """
     reports: list[Any] = []
     source = logging.get_logger(PreTrainedModel.__module__)
 
@@ -155,8 +167,11 @@ def max_positions(config: PreTrainedConfig) -> float:
 
 
 def position_table(config: PreTrainedConfig) -> float:
-    """The number of tokens that an encoder's table of positions has rows for, so that a longer text cannot be read;
-    infinite for one without such a table (rotary or relative positions)."""
+    """Return the number of tokens that an encoder's position embeddings have rows for.
+
+    Longer texts cannot be read. The number is infinite for an encoder without such a table (rotary or relative
+    positions).
+    """
     sizes = {key: value for key, value in vars(config).items() if "position" in key and isinstance(value, int)}
     key = (type(config), config.pad_token_id, tuple(sorted(sizes.items())))
     if key not in _TABLES:
@@ -179,8 +194,10 @@ def _is_table(name: str, module: nn.Module) -> bool:
 
 
 def _usable_rows(table: nn.Module) -> float:
-    """Rows of a table of positions, less those before the first position: RoBERTa and others count from the padding id
-    on, BART and others leave out the first two."""
+    """Return the rows of a position table without those before the first position.
+
+    RoBERTa and others count positions from the padding id on; BART and others leave out the first two rows.
+    """
     weight, padding = table.get_parameter("weight"), getattr(table, "padding_idx", None)
     before: Any = getattr(table, "offset", 0) if padding is None else padding + 1
     return weight.shape[0] - before
@@ -259,7 +276,10 @@ class RightPadding:
         return self._at(values, torch.where(places < self._length, places, places - self._length))
 
     def back(self, values: Tensor, dims: Iterable[int]) -> Tensor:
-        """Values as the batch was, in dimensions of its length. (CANINE has others in between.)"""
+        """Return values in the order of the original batch, along the dimensions that have the batch's length.
+
+        CANINE also has tensors of other lengths in between.
+        """
         if not self._first.any():
             return values  # these themselves, for whoever asks for their gradient
         for dim in dims:
@@ -288,9 +308,10 @@ def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, T
 
 
 def refuse_remote_code(name_or_path: Any, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:
-    """
+    """Refuse an encoder whose repository brings code; no such code is run.
+
     Raises:
-        ValueError: the encoder runs code of its own repository; none of it has run then.
+        ValueError: The encoder would run code from its repository.
     """
     settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
     has_own_code = "AutoModel" in settings.get("auto_map", {}) or "AutoConfig" in settings.get("auto_map", {})

@@ -41,23 +41,22 @@ _LOSS_SHARES = ("alpha", "label_smoothing", "margin")
 
 @dataclass(frozen=True)
 class LabelReading:
-    """How the labels of one head are read from a table. `None` means that nothing is said.
+    """How the labels of one head are read from a table; `None` leaves a setting open.
 
     Args:
-        column: the column that holds the labels, or a list of columns, one for each label.
-        sep: the separator between the labels in a cell, such as `"|"` in `"roads|noise"`.
-        empty: what an empty cell of joined labels means: `"missing"` (the row is not labelled) or `"none"` (none of the
+        column: Column that holds the labels, or a list of columns, one for each label.
+        sep: Separator between the labels in a cell, such as `"|"` in `"roads|noise"`.
+        empty: Meaning of an empty cell of joined labels: `"missing"` (the row is unlabelled) or `"none"` (none of the
             labels applies).
-        multi_hot: whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`).
+        multi_hot: Whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`).
 
     Raises:
         ValueError: A setting has a value of another kind.
 
     Example:
-        ```python
+        >>> from multihead_hf import LabelReading
         >>> LabelReading(sep="|", empty="none").to_dict()
         {'sep': '|', 'empty': 'none'}
-        ```
     """
 
     column: str | list[str] | None = None
@@ -87,6 +86,9 @@ class LabelReading:
     def of(cls, value: Any) -> "LabelReading":
         """Return a `LabelReading`, from one or from a dict of its settings.
 
+        Args:
+            value: The `LabelReading` or the dict.
+
         Raises:
             ValueError: `value` is neither, or a key of the dict is not a setting.
         """
@@ -104,34 +106,42 @@ class LabelReading:
 
 @dataclass(init=False)
 class HeadConfig:
-    """One classification head.
+    """Configuration of one classification head.
 
     Args:
-        labels: names of the labels, unique, in the order of the logits.
+        labels: Names of the labels, unique, in the order of the logits.
         problem_type: `"single_label_classification"` (softmax, one label a row) or
             `"multi_label_classification"` (sigmoid, any number of labels a row).
-        loss: name of the loss; `None` means `"cross_entropy"` for single-label and `"bce"` for multi-label heads.
-        loss_kwargs: settings of the loss, such as `{"alpha": 0.15, "temperature": 2.0}` for `"soft_f1_bce"`.
-        loss_weight: weight λ ≥ 0 of this head in the combined loss `Σ λ·L / Σ λ`.
-        label_weights: weight of each label in the loss: a list in label order, a dict by label name, or
+        loss: Name of the loss; `None` means `"cross_entropy"` for single-label and `"bce"` for multi-label heads.
+        loss_kwargs: Settings of the loss, such as `{"alpha": 0.15, "temperature": 2.0}` for `"soft_f1_bce"`.
+        loss_weight: Weight λ ≥ 0 of this head in the combined loss `Σ λ·L / Σ λ`.
+        label_weights: Weight of each label in the loss: a list in label order, a dict by label name, or
             `"balanced"` (n / (k·n_c), computed from the training data before the first step).
-        pos_weight: multi-label only: weight of the positives in `bce`, list or dict by label name.
+        pos_weight: Weight of the positives in `bce`, a list or a dict by label name. Multi-label heads only.
         architecture: `"linear"` (dropout → linear) or `"mlp"` (linear → dropout → activation → linear).
-        hidden_size: width of the `"mlp"` hidden layer; `None` is the encoder's hidden size.
-        activation: name of the activation of `"mlp"`, as in `transformers.activations.ACT2FN`.
-        dropout: dropout probability in [0, 1).
-        thresholds: probability from which on a label is predicted (`score >= threshold`), after calibration; a number,
-            a list in label order or a dict by label name; `None` is 0.5. Multi-label heads only.
-        learn_thresholds: initial probability of learned thresholds (one per label, in logit space), for `soft_f1*`.
-        calibration_temperature: number or list by which logits are divided before the sigmoid or softmax.
-        positive_label: for two-label single-label heads, the class that binary precision, recall and F1 speak of.
-        min_labels, max_labels: a row has so many labels at least and at most, those nearest to their thresholds or
-            farthest above them; `min_labels=1` is "at least one label". Multi-label heads only; `None` is no limit.
-        reading: how the labels were read from the training rows, a `LabelReading` or a dict of its settings; rows are
-            read in the same way where nothing else is said. `infer_heads` and the Trainer fill it in.
+        hidden_size: Width of the `"mlp"` hidden layer; `None` means the encoder's hidden size.
+        activation: Name of the activation of `"mlp"`, as in `transformers.activations.ACT2FN`.
+        dropout: Dropout probability in [0, 1).
+        thresholds: Minimum probability of a predicted label (`score >= threshold`), after calibration; a number, a list
+            in label order or a dict by label name; `None` means 0.5. Multi-label heads only.
+        learn_thresholds: Initial probability of learned thresholds (one per label, in logit space), for `soft_f1*`.
+        calibration_temperature: Number or list that logits are divided by before the sigmoid or softmax.
+        positive_label: Positive class of binary precision, recall and F1, for single-label heads with two labels.
+        min_labels: Minimum number of labels of a row; the labels nearest to their thresholds fill it up. Multi-label
+            heads only; `None` means no limit.
+        max_labels: Maximum number of labels of a row; the labels farthest above their thresholds stay. Multi-label
+            heads only; `None` means no limit.
+        reading: How the labels were read from the training rows, a `LabelReading` or a dict of its settings; other rows
+            are read in the same way by default. `infer_heads` and the Trainer fill it in.
 
     Raises:
-        ValueError: a setting is unknown or has a value that cannot be; the message says what was expected.
+        ValueError: A setting is unknown or has a wrong value; the message gives what was expected.
+
+    Example:
+        >>> from multihead_hf import HeadConfig
+        >>> head = HeadConfig(labels=["roads", "noise"], problem_type="multi_label_classification", thresholds=0.4)
+        >>> head.loss, head.thresholds
+        ('bce', [0.4, 0.4])
     """
 
     labels: list[str]
@@ -212,6 +222,7 @@ class HeadConfig:
 
     @property
     def num_labels(self) -> int:
+        """Number of labels."""
         return len(self.labels)
 
     @property
@@ -226,14 +237,17 @@ class HeadConfig:
         return next((setting for setting in settings if getattr(self, setting) == "balanced"), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as JSON values, an independent copy."""
+        """Return all settings as JSON values, an independent copy."""
         settings = {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
         return {**settings, "reading": None if self.reading is None else self.reading.to_dict()}
 
     @classmethod
     def from_saved(cls, settings: Mapping[str, Any]) -> "HeadConfig":
-        """A head out of a `config.json`. A loss that this installation does not know is kept: it is not needed for
-        inference, and training with it says what is missing."""
+        """Return a head from its entry in a `config.json`; a loss that is not registered is kept, for inference.
+
+        Args:
+            settings: The entry, without the name of the head.
+        """
         loss = of_kind("loss", settings.get("loss"), str)
         if loss is None or loss in LOSS_SETTINGS:
             return cls(**settings)
@@ -243,10 +257,13 @@ class HeadConfig:
         return head
 
     def per_label_thresholds(self, thresholds: float | Iterable[float] | Mapping[str, float]) -> list[float]:
-        """Thresholds in label order from a number, a list in label order or a dict by label name (others keep theirs).
+        """Return thresholds in label order.
+
+        Args:
+            thresholds: A number, a list in label order, or a dict by label name (other labels keep their thresholds).
 
         Raises:
-            ValueError: a threshold outside (0, 1), a list of the wrong length or an unknown label.
+            ValueError: A threshold is outside (0, 1), the list has a wrong length, or a label is unknown.
         """
         if not self.multi_label:
             raise ValueError("thresholds are for multi-label heads; a single-label head predicts its highest score")

@@ -32,9 +32,14 @@ class HeadInterface:
         return names
 
     def check_head(self, name: str, argument: str) -> None:
-        """
+        """Check that the model has a head.
+
+        Args:
+            name: Name of the head.
+            argument: Name of the argument that the head was given in, for the message.
+
         Raises:
-            ValueError: the model has no such head; names `argument` and near names.
+            ValueError: The model has no such head; the message gives `argument` and near names.
         """
         if name not in self.config.heads:
             known = list(self.config.heads)
@@ -85,19 +90,19 @@ class HeadInterface:
     def decode(
         self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
     ) -> dict[str, HeadPrediction]:
-        """What the heads say: probabilities, decisions, and label names with scores.
+        """Turn logits into probabilities, decisions, and label names with scores.
 
         Args:
-            logits: head → (batch, labels), as `model(...).logits`.
-            top_k: name the `top_k` best labels of each head instead of the predicted ones.
-            threshold: probability from which on a label is predicted, instead of the saved thresholds: a number for
-                all multi-label heads, or a dict head → number, list in label order or dict by label name.
+            logits: Head → tensor of shape (batch, labels), as `model(...).logits`.
+            top_k: Return the `top_k` best labels of each head instead of the predicted ones.
+            threshold: Minimum probability of a predicted label, instead of the saved thresholds: a number for all
+                multi-label heads, or a dict head → number, list in label order or dict by label name.
 
         Returns:
-            head → `HeadPrediction`.
+            Head → `HeadPrediction`.
 
         Raises:
-            ValueError: a head or label that does not exist, a threshold outside (0, 1), `top_k` below 1, logits that
+            ValueError: A head or label does not exist, a threshold is outside (0, 1), `top_k` is below 1, or logits
                 are not finite.
         """
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
@@ -120,7 +125,7 @@ class HeadInterface:
 
     @torch.no_grad()
     def sync_thresholds(self) -> None:
-        """Write learned thresholds into `config.heads[…].thresholds`, the only thing that decisions read."""
+        """Write learned thresholds into `config.heads[…].thresholds`, from which decisions are made."""
         by_key = {
             f"{module_key(name)}.threshold_logits": head
             for name, head in self.config.heads.items()
@@ -136,10 +141,14 @@ class HeadInterface:
                 head.thresholds = values.tolist()
 
     def set_thresholds(self, name: str, thresholds: Any) -> None:
-        """Set a head's thresholds: a number, a list in label order or a dict by label name. Learned ones end with it.
+        """Set a head's thresholds; learned thresholds are removed.
+
+        Args:
+            name: Name of the head.
+            thresholds: A number, a list in label order, or a dict by label name.
 
         Raises:
-            ValueError: the head does not exist or is no multi-label one, or a value outside (0, 1).
+            ValueError: The head does not exist or is not multi-label, or a value is outside (0, 1).
         """
         self.check_head(name, "set_thresholds")
         head = self.config.heads[name]

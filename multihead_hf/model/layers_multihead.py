@@ -105,10 +105,19 @@ class ClassificationHead(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Data type of the output layer's weight."""
         output: nn.Linear = self.layers[-1]  # type: ignore[assignment]
         return output.weight.dtype
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Compute the logits of pooled features.
+
+        Args:
+            pooled: Tensor of shape (batch, hidden).
+
+        Returns:
+            Tensor of shape (batch, labels).
+        """
         dtype = self.dtype  # (that of a quantised weight is none to compute in)
         return self.layers(pooled.to(dtype) if dtype.is_floating_point else pooled)  # (batch, labels)
 

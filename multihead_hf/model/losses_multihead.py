@@ -40,10 +40,17 @@ class AdditiveTerm:
     """A term `Σ numerator / Σ denominator` over rows.
 
     Args:
-        name: key in the logs, behind the head's name.
-        weight: coefficient in the head's loss.
-        numerator: (logits, targets) → (batch,), 0 in rows that are not labelled.
-        denominator: targets → (batch,), the units of each row, 0 in rows that are not labelled.
+        name: Key in the logs, after the head's name.
+        weight: Coefficient in the head's loss.
+        numerator: Function (logits, targets) → (batch,), 0 in unlabelled rows.
+        denominator: Function targets → (batch,), the units of each row, 0 in unlabelled rows.
+
+    Example:
+        >>> import torch
+        >>> from multihead_hf import AdditiveTerm
+        >>> term = AdditiveTerm("absolute", 1.0, lambda logits, y: (logits - y).abs().sum(-1), lambda y:
+        torch.ones(len(y))) >>> term.numerator(torch.zeros(2, 3), torch.ones(2, 3))
+        tensor([3., 3.])
     """
 
     name: str
@@ -57,14 +64,21 @@ class RatioTerm:
     """A term `value(Σ statistics)` of sums over rows.
 
     Args:
-        name: key in the logs, behind the head's name.
-        weight: coefficient in the head's loss.
-        statistics: (logits, targets) → (batch, …), zeros in rows that are not labelled.
-        value: sums of the statistics (…) → scalar; only asked where something is labelled.
-        denominator: targets → (batch,), 1 in labelled rows and 0 elsewhere.
-        scope: the rows that are summed. `"step"`: all rows of the optimiser step, exact, at the price of a second
-            forward pass wherever the step is split. `"micro_batch"`: those of each micro-batch, then the mean over
-            the micro-batches with labels: an approximation, which another split of the batch changes.
+        name: Key in the logs, after the head's name.
+        weight: Coefficient in the head's loss.
+        statistics: Function (logits, targets) → (batch, …), zeros in unlabelled rows.
+        value: Function of the sums of the statistics (…) → scalar; only called if there are labelled rows.
+        denominator: Function targets → (batch,), 1 in labelled rows and 0 elsewhere.
+        scope: The rows that are summed. `"step"`: all rows of the optimizer step, exact, at the cost of a second
+            forward pass if the step is split. `"micro_batch"`: the rows of each micro-batch, then the mean over the
+            micro-batches with labels: an approximation, which changes if the batch is split in another way.
+
+    Example:
+        >>> import torch
+        >>> from multihead_hf import RatioTerm
+        >>> term = RatioTerm("share", 1.0, lambda z, y: z * y, lambda s: s[0] / s.sum(), lambda y: torch.ones(len(y)))
+        >>> term.value(term.statistics(torch.ones(3, 2), torch.ones(3, 2)).sum(0))
+        tensor(0.5000)
     """
 
     name: str
@@ -259,27 +273,29 @@ LOSSES: dict[str, Loss] = {
 
 
 def register_loss(name: str, loss: Loss, problem_type: str) -> None:
-    """Make a loss of your own known by name, for `HeadConfig(loss=name)`.
+    """Register a custom loss under a name, for `HeadConfig(loss=name)`.
 
     Args:
-        name: the name; a built-in one cannot be replaced. One of your own can, for all models in use.
-        loss: `(head, threshold_logits=None, **settings)` → terms with unique names. It is also called without
-            `threshold_logits`, for its denominators. Its keyword-only arguments are what `loss_kwargs` may hold.
-        problem_type: the kind of head it is for.
+        name: The name; a built-in loss cannot be replaced, a custom one can, for all models in use.
+        loss: Function `(head, threshold_logits=None, **settings)` → terms with unique names. It is also called without
+            `threshold_logits`, for its denominators. Its keyword-only arguments are the keys allowed in `loss_kwargs`.
+        problem_type: `"single_label_classification"` or `"multi_label_classification"`, the kind of head it is for.
 
     Raises:
-        ValueError: the name is taken by a built-in loss, or the problem type is unknown.
+        ValueError: The name belongs to a built-in loss, or the problem type is unknown.
 
     Example:
-        ```python
-        def squared_error(head, threshold_logits=None, *, scale=1.0):
-            def numerator(logits, targets):
-                return scale * ((torch.sigmoid(logits) - targets) ** 2 * (targets != -100)).sum(-1)
-
-            return [AdditiveTerm("squared_error", 1.0, numerator, lambda targets: (targets != -100).sum(-1))]
-
-        register_loss("squared_error", squared_error, "multi_label_classification")
-        ```
+        >>> import torch
+        >>> from multihead_hf import AdditiveTerm, HeadConfig, register_loss
+        >>> def squared_error(head, threshold_logits=None, *, scale=1.0):
+        ...     def numerator(logits, targets):
+        ...         return scale * ((torch.sigmoid(logits) - targets) ** 2 * (targets != -100)).sum(-1)
+        ...
+        ...     return [AdditiveTerm("squared_error", 1.0, numerator, lambda targets: (targets != -100).sum(-1))]
+        >>> register_loss("squared_error", squared_error, "multi_label_classification")
+        >>> head = HeadConfig(["roads", "noise"], "multi_label_classification", "squared_error", {"scale": 2.0})
+        >>> head.loss
+        'squared_error'
     """
     if name in BUILT_IN_LOSSES:
         raise ValueError(f"{name!r} is a built-in loss; give yours another name")

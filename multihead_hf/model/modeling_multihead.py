@@ -42,13 +42,21 @@ class MultiHeadOutput(ModelOutput):
     """Output of `MultiHeadModel`.
 
     Args:
-        loss: combined loss `Σ λ·L / Σ λ` over the heads, when labels are given.
-        logits: head → (batch, labels).
-        losses: head → its loss, when labels are given; an exact 0 for a head without labels in the batch.
-        loss_terms: head → term → value, when labels are given.
-        loss_statistics: head → term → sums over the batch's rows (…), of loss terms over a step of several batches.
-        hidden_states: the encoder's, (batch, length, hidden) each, when asked for.
-        attentions: the encoder's, (batch, attention heads, length, length) each, when asked for.
+        loss: Combined loss `Σ λ·L / Σ λ` over the heads, if labels are given.
+        logits: Head → tensor of shape (batch, labels).
+        losses: Head → its loss, if labels are given; an exact 0 for a head without labels in the batch.
+        loss_terms: Head → term → value, if labels are given.
+        loss_statistics: Head → term → sums over the batch's rows (…), of loss terms over a step of several batches.
+        hidden_states: Hidden states of the encoder, (batch, length, hidden) each, if requested.
+        attentions: Attentions of the encoder, (batch, attention heads, length, length) each, if requested.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import MultiHeadModel
+        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
+        >>> output = model(**tokenizer(["Late again!"], return_tensors="pt"))
+        >>> {name: len(logits) for name, logits in output.logits.items()}
+        {'topics': 1, 'mood': 1}
     """
 
     loss: Tensor | None = None
@@ -64,11 +72,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     """One encoder (`model.encoder`) with any number of named classification heads (`model.heads`).
 
     Example:
-        ```python
-        heads = {"topic": HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")}
-        model = MultiHeadModel.from_encoder("jhu-clsp/mmBERT-base", heads=heads)
-        model(**tokenizer(["Er ligt afval op straat"], return_tensors="pt")).logits["topic"]  # (1, 2)
-        ```
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import HeadConfig, MultiHeadModel
+        >>> heads = {"topics": HeadConfig(labels=["roads", "noise"], problem_type="multi_label_classification")}
+        >>> model = MultiHeadModel.from_encoder("sentence-transformers/all-MiniLM-L6-v2", heads)
+        >>> tokenizer = AutoTokenizer.from_pretrained("sentence-transformers/all-MiniLM-L6-v2")
+        >>> model(**tokenizer(["Late again!"], return_tensors="pt")).logits["topics"].shape
+        torch.Size([1, 2])
     """
 
     config_class = MultiHeadConfig
@@ -84,11 +94,11 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     accepts_loss_kwargs = False
 
     def __init__(self, config: MultiHeadConfig, encoder: PreTrainedModel | None = None) -> None:
-        """A model with fresh weights.
+        """Make a model with fresh heads.
 
         Args:
-            config: the whole configuration.
-            encoder: an encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
+            config: The whole configuration.
+            encoder: An encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
         """
         super().__init__(config)
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
@@ -115,32 +125,32 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     ) -> "MultiHeadModel":
         """Put fresh heads on a pretrained encoder.
 
-        An encoder with sentence-transformers files (`modules.json`) is read as these files have it, unless an argument
+        An encoder with sentence-transformers files (`modules.json`) is read as these files describe, unless an argument
         differs: `pooling` from the file of its Pooling module, `max_length` from `max_seq_length` (but at most the
-        encoder's positions), and `text_prefix` from the prompt named "classification" or else the default prompt. What
-        was taken is logged at info level and stored in the model's config. A Normalize module is left out: it changes
+        encoder's positions), and `text_prefix` from the prompt named "classification" or else the default prompt. These
+        settings are logged at info level and stored in the model's config. A Normalize module is left out: it changes
         the length of a vector and not its direction, and the heads are trained on the vectors as they are. Dense and
         other modules are left out with a warning.
 
         Args:
-            name_or_path: Hub id or folder of the encoder.
-            heads: dict name → `HeadConfig`, as in `MultiHeadConfig`.
-            pooling: as in `MultiHeadConfig`; `None` takes the encoder's own, from its sentence-transformers files, else
-                the default for its architecture.
-            dtype: precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
-            attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` takes the encoder's best.
-            revision: branch, tag or commit on the Hub.
+            name_or_path: Name on the Hub or folder of the encoder.
+            heads: Dict name → `HeadConfig`, as in `MultiHeadConfig`.
+            pooling: As in `MultiHeadConfig`; `None` means the pooling of the encoder's sentence-transformers files,
+                else the default for its architecture.
+            dtype: Precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
+            attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` means the encoder's best.
+            revision: Branch, tag or commit on the Hub.
             token: Hub token for a private encoder.
-            trust_remote_code: whether to use code of the encoder's repository in place of transformers' own. Such an
-                encoder is refused (see Raises), with or without it.
-            settings: further fields of `MultiHeadConfig`, such as `max_length`. `max_length=None` is the encoder's
+            trust_remote_code: Whether to use code of the encoder's repository in place of transformers' classes. Such
+                an encoder is refused (see Raises), with or without it.
+            **settings: Further fields of `MultiHeadConfig`, such as `max_length`. `max_length=None` means the encoder's
                 limit and `text_prefix=None` no prefix, whatever its files have.
 
         Returns:
-            the model in evaluation mode; its heads are reproducible under `transformers.set_seed`.
+            The model in evaluation mode; its heads are reproducible under `transformers.set_seed`.
 
         Raises:
-            ValueError: wrong heads or settings; an encoder that runs code of its own repository, which could not be
+            ValueError: Heads or settings are wrong, or the encoder runs code of its repository, which could not be
                 loaded again from a saved multi-head model.
         """
         hub = {"revision": revision, "token": token}
@@ -180,27 +190,31 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         features: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultiHeadOutput | tuple:
-        """Logits of all heads in one pass of the encoder.
+        """Compute the logits of all heads in one pass of the encoder.
 
         Args:
-            input_ids: (batch, length), or (batch, windows, length) for texts read in windows, and so the other inputs
-                of tokens; hidden states and attentions are then those of the windows in turn.
+            input_ids: (batch, length), or (batch, windows, length) for texts read in windows, as the other token
+                inputs; hidden states and attentions are then those of the windows in turn.
             attention_mask: (batch, length), 1 for tokens and 0 for padding on either side; `None` means no padding.
-            token_type_ids: (batch, length); passed on where the encoder takes it.
+            token_type_ids: (batch, length); passed on if the encoder takes it.
             position_ids: (batch, length).
             inputs_embeds: (batch, length, hidden) instead of `input_ids`.
-            labels: head → targets, for some or all heads. Single-label: int64 (batch,), −100 for a missing label.
+            labels: Head → targets, for some or all heads. Single-label: int64 (batch,), −100 for a missing label.
                 Multi-label: float32 (batch, labels), −100 in unknown cells.
-            heads: names of the heads to compute; `None` is all of them.
+            heads: Names of the heads to compute; `None` means all of them.
             sample_weight: (batch,), multiplies a row's units in numerator and denominator of every head's loss.
             window_mask: (batch, windows), 1 for windows and 0 for padding; by default the windows with a token.
-            features: (batch, hidden) or (batch, windows, hidden) as `encode` gives them, instead of tokens: the encoder
-                is left out.
-            num_items_in_batch: `StepTotals` of the whole optimiser step, of which this batch is a part; the losses are
-                then this batch's shares of the step's.
+            features: (batch, hidden) or (batch, windows, hidden), as returned by `encode`, instead of tokens; the
+                encoder is not run.
+            **kwargs: `return_dict`, `output_hidden_states`, `output_attentions` and further arguments of the encoder;
+                and `num_items_in_batch`, the `StepTotals` of the optimizer step that this batch is a part of: the
+                losses are then this batch's shares of the step's.
+
+        Returns:
+            A `MultiHeadOutput`, or its values as a tuple with `return_dict=False`.
 
         Raises:
-            ValueError: labels that are not a dict or of a wrong shape, or the name of a head that does not exist.
+            ValueError: Labels are not a dict or have a wrong shape, or a head does not exist.
         """
         return_dict = kwargs.pop("return_dict", None)
         step: StepTotals | None = kwargs.pop("num_items_in_batch", None)
@@ -281,9 +295,15 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """The pooled vectors (batch, hidden) that the heads see, of tokens (batch, length).
+        """Return the pooled vectors that the heads read; `forward(features=...)` takes them in the place of tokens.
 
-        `forward(features=...)` takes them in the place of tokens.
+        Args:
+            input_ids: (batch, length).
+            attention_mask: (batch, length), 1 for tokens and 0 for padding; `None` means no padding.
+            token_type_ids: (batch, length); passed on if the encoder takes it.
+
+        Returns:
+            Tensor of shape (batch, hidden).
         """
         tokens = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": None}
         features, _ = self._encode({"input_ids": input_ids, **tokens}, None, {})
@@ -296,7 +316,11 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 losses[name] = losses[name] + learned.sum() * 0.0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """`Σ λ·L / Σ λ` over the given heads, labelled in this batch or not."""
+        """Combine the losses of heads to `Σ λ·L / Σ λ`; heads without labels in this batch count too.
+
+        Args:
+            losses: Head → scalar loss.
+        """
         return combined_loss(self.config.heads, losses)
 
     def _asked(self, setting: str, kwargs: dict[str, Any]) -> bool | None:
@@ -304,21 +328,31 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return getattr(self.config, setting) if value is None else value
 
     def train(self, mode: bool = True) -> "MultiHeadModel":
-        """As `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode."""
+        """Set training mode, as `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode.
+
+        Args:
+            mode: `True` for training mode, `False` for evaluation mode.
+        """
         super().train(mode)
         if mode and not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             self.encoder.eval()
         return self
 
     def freeze_encoder(self) -> None:
-        """Train the heads only. The encoder then is in evaluation mode (no dropout), while training too."""
+        """Train the heads only; the encoder stays in evaluation mode (no dropout), also during training."""
         self.encoder.requires_grad_(False)
         self.encoder.eval()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the token embeddings of the encoder."""
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embeddings of the encoder.
+
+        Args:
+            value: The new embedding module.
+        """
         self.encoder.set_input_embeddings(value)
 
     @torch.no_grad()
@@ -328,6 +362,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
             init.constant_(module.threshold_logits, math.log(module.initial_threshold / (1 - module.initial_threshold)))
 
     def initialize_weights(self) -> None:
+        """Initialise the weights that the checkpoint lacks: first the encoder's by its rules, then the heads'."""
         # transformers initialises the sub-models of custom code by module and so skips an encoder's rules for whole
         # blocks (ModernBERT): the encoder initialises itself first
         self.encoder.initialize_weights()

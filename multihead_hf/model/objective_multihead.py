@@ -94,8 +94,10 @@ def head_losses(
 def batch_units(
     heads: Mapping[str, HeadConfig], labels: Mapping[str, Tensor | None], sample_weight: Tensor | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """Head → term → units in one batch, for the heads that have targets in it: the (weighted) sum of the denominators;
-    for a ratio term 1, or 0 when nothing in the batch is labelled."""
+    """Return the units of one batch, as head → term → units, for the heads that have targets in it.
+
+    The units are the (weighted) sum of the denominators; for a ratio term 1, or 0 if nothing in the batch is labelled.
+    """
     units: dict[str, dict[str, Tensor]] = {}
     for names in _alike(heads, [name for name in heads if labels.get(name) is not None], {}):
         targets = torch.stack([labels[name] for name in names])  # type: ignore[misc]
@@ -128,8 +130,10 @@ def combined_loss(heads: Mapping[str, HeadConfig], losses: Mapping[str, Tensor])
 def _alike(
     heads: Mapping[str, HeadConfig], names: Iterable[str], thresholds: Mapping[str, Tensor | None]
 ) -> list[list[str]]:
-    """Heads by equal loss and number of labels. One with learned thresholds or a loss of somebody's own, which may
-    look at more of its head, stays alone."""
+    """Group heads of equal loss and number of labels.
+
+    A head with learned thresholds or a custom loss stays alone, because its loss may depend on more than that.
+    """
     groups: dict[Hashable, list[str]] = {}
     for name in names:
         head = heads[name]
@@ -181,8 +185,11 @@ def _add_group(
 
 
 def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotals) -> Tensor:
-    """(heads,): values whose sum over the step's batches is the ratio, and whose gradients sum to its gradient:
-    ∂value/∂z = Σ_k ∂value/∂S_k · ∂S_k/∂z, with the S_k of the whole step."""
+    """Return values of shape (heads,) whose sum over the step's batches is the ratio.
+
+    Their gradients sum to the gradient of the ratio: ∂value/∂z = Σ_k ∂value/∂S_k · ∂S_k/∂z, with the S_k of the whole
+    step.
+    """
     if not step.ratios:
         return sums.flatten(1).sum(1) * 0.0
     ratios = [step.ratios[name][term] for name in names]

@@ -45,9 +45,10 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
 
 
 def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """
+    """Check that the encoder has an embedding for every token of the tokenizer.
+
     Raises:
-        ValueError: the tokenizer has tokens that the encoder has no embedding for.
+        ValueError: The tokenizer has tokens that the encoder has no embedding for.
     """
     known = getattr(config.encoder, "vocab_size", None)
     if known is None or len(tokenizer) <= known:
@@ -84,16 +85,26 @@ def encode_texts(
     max_windows: int = 8,
     stride: int = 0,
 ) -> tuple[BatchEncoding, list[bool]]:
-    """Tokens of texts (or text pairs) as lists without padding, `prefix` before the (first) text, and whether each was
-    cut. `truncation` and what follows: as in `MultiHeadConfig`. With `"windows"` a text is a list of lists, one for
-    each window, also where there is one only.
+    """Tokenize texts or text pairs, without padding, and return whether each text was truncated.
 
-    A text that leaves no token at all (the empty text under some tokenizers) becomes one separator token: an encoder
-    cannot read nothing.
+    A text without any token (the empty text under some tokenizers) becomes one separator token.
+
+    Args:
+        tokenizer: Tokenizer of the encoder.
+        texts: The texts, or the first texts of the pairs.
+        pairs: The second texts of the pairs.
+        max_length: Maximum number of tokens per text, or per window.
+        prefix: Text put before each (first) text.
+        truncation: As in `MultiHeadConfig`. With `"windows"` a text becomes a list of token lists, one per window.
+        max_windows: As in `MultiHeadConfig`.
+        stride: As in `MultiHeadConfig`.
+
+    Returns:
+        The tokens as lists, and for each text whether it was truncated.
 
     Raises:
-        ValueError: `max_length` leaves no room for text (beside the `stride`), or there is none for windows; anything
-            but `"tail"` with text pairs.
+        ValueError: `max_length` leaves no room for text (beside the `stride`) or is missing for windows, or text pairs
+            are given with a `truncation` other than `"tail"`.
     """
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     if max_length is not None and max_length <= special:
@@ -173,7 +184,7 @@ def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_w
 
 
 def _by_length(texts: Sequence[Any]) -> list[int]:
-    """Places of texts, the shortest first. (Of characters: for batches of like lengths that is enough.)"""
+    """Return the indices of texts, the shortest (in characters) first, to make batches of similar lengths."""
 
     def length(place: int) -> int:
         parts = texts[place].values() if isinstance(texts[place], Mapping) else [texts[place]]
@@ -223,27 +234,13 @@ class _InOrder:
 
 
 class MultiHeadPipeline(Pipeline):
-    """`pipeline("multi-head-text-classification", model)`: the labels of every head, for one text or many.
+    """Pipeline for the task `"multi-head-text-classification"`: the labels of every head, for one text or many.
 
     Example:
-        ```python
-        pipe = pipeline("multi-head-text-classification", "me/wimbert", trust_remote_code=True)
-        pipe("De afvalbak is vol")  # [{'onderwerp': [{'label': 'Afval', 'score': 0.98}], 'channel': [{…}]}]
-        ```
-
-    Call parameters:
-        heads: names of the heads to compute; all by default.
-        top_k: the `top_k` best labels of each head instead of the predicted ones; `top_k=None` is all of them, as in
-            the pipelines of transformers.
-        threshold: a number for all multi-label heads, or a dict head → number, list in label order or dict by label
-            name, instead of the saved thresholds.
-        return_all_scores: every label with its score, best first.
-        function_to_apply: what makes scores of logits: `"sigmoid"`, `"softmax"`, `"none"` (the logits themselves,
-            before calibration) or `"default"` (the head's own). It changes what is shown, not which labels are
-            predicted.
-
-    A text is a string, a dict `{"text": …, "text_pair": …}`, or a row that holds the columns the model was trained on
-    (`config.text_columns`, else `text`) and any others.
+        >>> from transformers import pipeline
+        >>> pipe = pipeline("multi-head-text-classification", "complaints", trust_remote_code=True)
+        >>> [list(prediction) for prediction in pipe("Late again!")]
+        [['topics', 'mood']]
     """
 
     _load_processor = False
@@ -284,9 +281,30 @@ class MultiHeadPipeline(Pipeline):
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Predictions: a list with one dict head → labels for one text, a list of such dicts for a list of texts, and
-        an iterable of them for a generator or a dataset. With a `batch_size`, texts of like lengths share a batch. Of a
-        data frame the columns of the training are read, else `text`."""
+        """Predict the labels of one text or many; with a `batch_size`, texts of similar lengths share a batch.
+
+        Args:
+            inputs: A text, or a list, generator or torch Dataset of texts, or a data frame, of which the columns of the
+                training are read, else `text`. A text is a string, a dict `{"text": …, "text_pair": …}`, or a row with
+                the columns of the training (`config.text_columns`, else `text`) and any other columns.
+            **kwargs: Options of `Pipeline`, and:
+
+                - `heads`: names of the heads to compute; all by default.
+                - `top_k`: return the `top_k` best labels of each head instead of the predicted ones; `top_k=None`
+                    returns
+                  all of them, as in the pipelines of transformers.
+                - `threshold`: a number for all multi-label heads, or a dict head → number, list in label order or dict
+                    by
+                  label name, instead of the saved thresholds.
+                - `return_all_scores`: return every label with its score, best first.
+                - `function_to_apply`: function that turns logits into scores: `"sigmoid"`, `"softmax"`, `"none"`
+                    (logits
+                  before calibration) or `"default"` (the head's). The predicted labels stay the same.
+
+        Returns:
+            For one text a list with one dict head → list of `{"label": …, "score": …}`, for a list of texts a list of
+            such dicts, and for a generator or a dataset an iterable of them.
+        """
         inputs = listed(inputs, self.model.config.text_columns)
         if isinstance(inputs, (str, Mapping)):
             return [super().__call__(inputs, **kwargs)]
@@ -308,6 +326,14 @@ class MultiHeadPipeline(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
+        """Tokenize one text.
+
+        Args:
+            text: A text, as for `__call__`.
+
+        Returns:
+            Encoder input → tensor of shape (1, length), or (1, windows, length) with `truncation="windows"`.
+        """
         config = self.model.config
         texts = text_parts(text, config.text_columns)
         limit = token_limit(config, self.tokenizer)
@@ -343,6 +369,18 @@ class MultiHeadPipeline(Pipeline):
         return_all_scores: bool = False,
         function_to_apply: str | None = None,
     ) -> dict[str, list[dict[str, Any]]]:
+        """Turn the logits of one text into labels with scores.
+
+        Args:
+            outputs: The logits of all heads, as `_forward` returns them.
+            top_k: As for `__call__`.
+            threshold: As for `__call__`.
+            return_all_scores: As for `__call__`.
+            function_to_apply: As for `__call__`, without `"default"`.
+
+        Returns:
+            Head → list of dicts with `label` and `score`, the best label first.
+        """
         logits = {key.removeprefix("logits "): value for key, value in outputs.items()}
         if return_all_scores:
             top_k = max(value.shape[-1] for value in logits.values())

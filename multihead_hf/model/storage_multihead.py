@@ -32,12 +32,22 @@ class HeadStorage:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`. A head that the checkpoint lacks is initialised and named in a warning.
-        Weights are read from safetensors only, unless `use_safetensors=False` asks for a pickle. A
-        `quantization_config` quantises the encoder only.
+        """Load a saved model, as `PreTrainedModel.from_pretrained`.
+
+        A head that the checkpoint lacks is initialised and named in a warning. Weights are read from safetensors only,
+        unless `use_safetensors=False` asks for a pickle. A `quantization_config` quantises the encoder only.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or name on the Hub.
+            *args: As for the base class.
+            **kwargs: As for the base class.
+
+        Returns:
+            The model; with `output_loading_info=True`, also a dict about the weights.
 
         Raises:
-            ValueError: the checkpoint's heads are not those of the configuration (another name or number of labels).
+            ValueError: The checkpoint's heads do not match those of the configuration (another name or number of
+                labels).
         """
         wants_info = kwargs.pop("output_loading_info", False)
         if kwargs.get("quantization_config") is not None:
@@ -85,10 +95,15 @@ class HeadStorage:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.save_pretrained`, with everything the folder needs where `multihead_hf` is not installed.
+        """Save the model, as `PreTrainedModel.save_pretrained`; the folder also loads without `multihead_hf`.
+
+        Args:
+            save_directory: Folder to save into.
+            *args: As for the base class.
+            **kwargs: As for the base class.
 
         Raises:
-            ValueError: a head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
+            ValueError: A head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
                 be applied to the weights when they are loaded; nothing is written.
         """
         # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
@@ -106,9 +121,10 @@ class HeadStorage:
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     def check_no_adapter(self, folder: str | os.PathLike) -> None:
-        """
+        """Check that a folder to save into does not hold an adapter.
+
         Raises:
-            ValueError: the folder holds an adapter, and this model has none.
+            ValueError: The folder holds an adapter, and this model has none.
         """
         adapter = os.path.join(folder, "adapter_config.json")
         if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
@@ -118,7 +134,15 @@ class HeadStorage:
             )
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.push_to_hub`; raises like `save_pretrained` before anything reaches the Hub."""
+        """Upload the model, as `PreTrainedModel.push_to_hub`.
+
+        Args:
+            *args: As for the base class.
+            **kwargs: As for the base class.
+
+        Raises:
+            ValueError: As for `save_pretrained`; nothing is uploaded then.
+        """
         self._check_saveable()
         return super().push_to_hub(*args, **kwargs)  # type: ignore[misc]
 
@@ -134,8 +158,10 @@ class HeadStorage:
 
 
 def without_heads(quantization: Any) -> Any:
-    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads alone. (Transformers has
-    `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.)"""
+    """Return a copy of a `quantization_config`, or of its dict, that leaves the heads unquantised.
+
+    Transformers has `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.
+    """
     if isinstance(quantization, Mapping):
         quantization = AutoQuantizationConfig.from_dict(dict(quantization))
     quantization = copy.copy(quantization)

@@ -18,9 +18,11 @@ from .modes_multihead import evaluating
 
 
 class HeadSurgery:
-    """What a `MultiHeadModel` can do with its heads. Each of these methods changes model and configuration in place,
-    and takes `verify=True` to compute a batch before and after: a head that should not have changed and did is an error
-    (`RuntimeError`). After an error the model is as it was before."""
+    """Methods of `MultiHeadModel` that add, remove, rename or extend heads.
+
+    They change model and configuration in place. With `verify=True` they compute a batch before and after: a
+    `RuntimeError` is raised if a head changed that should not have. After an error the model is as it was before.
+    """
 
     config: Any
     heads: MultiHeads
@@ -30,10 +32,15 @@ class HeadSurgery:
     _init_weights: Callable[[nn.Module], None]
 
     def add_head(self, name: str, head: HeadConfig | Mapping[str, Any], *, verify: bool = False) -> None:
-        """Put a fresh head beside the others, as the last one; reproducible under `transformers.set_seed`.
+        """Add a fresh head after the existing heads; it is reproducible under `transformers.set_seed`.
+
+        Args:
+            name: Name of the head.
+            head: A `HeadConfig` or a dict of its settings.
+            verify: Whether to check that the logits of the existing heads stay the same.
 
         Raises:
-            ValueError: there is a head of this name, or its settings are wrong.
+            ValueError: The model has a head of this name, or the settings are wrong.
         """
         self._check_unwrapped()
         if name in self.config.heads:
@@ -44,10 +51,14 @@ class HeadSurgery:
         self._change({**self.config.heads, name: made}, {name: self._fresh_head(made)}, list(self.config.heads), verify)
 
     def remove_head(self, name: str, *, verify: bool = False) -> None:
-        """Take a head off.
+        """Remove a head.
+
+        Args:
+            name: Name of the head.
+            verify: Whether to check that the logits of the remaining heads stay the same.
 
         Raises:
-            ValueError: there is no such head, or it is the last one.
+            ValueError: The model has no such head, or it is the last one.
         """
         self._check_unwrapped()
         self.check_head(name, "remove_head")
@@ -57,11 +68,17 @@ class HeadSurgery:
         self._change(rest, {}, list(rest), verify)
 
     def rename_head(self, name: str, new_name: str, *, verify: bool = False) -> None:
-        """Give a head another name, in its place among the others. Its labels are still read from the column that they
-        were read from (`HeadConfig.reading`).
+        """Rename a head without changing its position.
+
+        Its labels are still read from the same column (`HeadConfig.reading`).
+
+        Args:
+            name: Name of the head.
+            new_name: New name of the head.
+            verify: Whether to check that the logits of all heads stay the same.
 
         Raises:
-            ValueError: there is no such head, or one of the new name.
+            ValueError: The model has no such head, or has one of the new name.
         """
         self._check_unwrapped()
         self.check_head(name, "rename_head")
@@ -77,13 +94,20 @@ class HeadSurgery:
         )
 
     def extend_head(self, name: str, labels: Iterable[str], *, verify: bool = False) -> None:
-        """Add labels to a head behind its old ones, whose logits stay as they are (a single-label head's probabilities
-        are shared with the new labels). New labels have fresh weights, label weight 1 and threshold 0.5 (or the first
-        value of learned ones), and the head counts as freshly made: where `head_learning_rate` is not set, the Trainer
-        chooses its rate anew. A `positive_label` is given up: it is for two labels.
+        """Add labels to a head after its existing ones.
+
+        The logits of the old labels stay as they are (a single-label head's probabilities are shared with the new
+        labels). New labels have fresh weights, label weight 1 and threshold 0.5 (or the first value of learned ones),
+        and the head counts as new: if `head_learning_rate` is not set, the Trainer chooses its rate anew. A
+        `positive_label` is removed: it is for two labels.
+
+        Args:
+            name: Name of the head.
+            labels: New labels.
+            verify: Whether to check that the logits of the other heads stay the same.
 
         Raises:
-            ValueError: there is no such head, or a label that it has already.
+            ValueError: The model has no such head, or the head has one of the labels already.
         """
         self._check_unwrapped()
         self.check_head(name, "extend_head")
@@ -120,16 +144,17 @@ class HeadSurgery:
         self._change({**self.config.heads, name: head}, {name: wider}, others, verify)
 
     def load_heads(self, source: Any, names: Iterable[str] | None = None, *, verify: bool = False) -> None:
-        """Put heads of another model, trained on the same encoder, beside this one's; their logits are those they had.
+        """Add heads of another model that was trained on the same encoder; their logits stay as they were.
 
         Args:
-            source: a multi-head model, or its folder or name on the Hub.
-            names: which of its heads; `None` is all of them.
-            verify: also whether the new heads' logits are those of `source`.
+            source: A multi-head model, or its folder or name on the Hub.
+            names: Names of the heads to add; `None` means all of them.
+            verify: Whether to check that the logits of the existing heads stay the same, and those of the new heads are
+                the same as in `source`.
 
         Raises:
-            ValueError: a head that is not there, or here already; another encoder (its configuration but for dropout,
-                its weights, or the pooling), whose vectors the head has never seen; a model that is not there.
+            ValueError: A head does not exist in `source` or exists here already, `source` is not a multi-head model,
+                or its encoder differs (in its configuration but for dropout, its weights, or the pooling).
         """
         self._check_unwrapped()
         loaded = self._loaded(source)

@@ -40,11 +40,18 @@ def listed(texts: Any, columns: Sequence[str] | None) -> Any:
 
 
 def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
-    """The text, or the two texts of a pair, of what a user gave: a string, a dict `{"text": …, "text_pair": …}`, or a
-    row with the columns of the training (without `columns` that is `"text"`) and any others.
+    """Return the text, or the two texts of a pair, in a value that a user gave.
+
+    Args:
+        text: A string, a dict `{"text": …, "text_pair": …}`, or a row with the columns of the training and any other
+            columns.
+        columns: Text columns of the training; `None` means `"text"`.
+
+    Returns:
+        One or two texts.
 
     Raises:
-        ValueError: anything else; says what was expected.
+        ValueError: `text` is something else; the message gives what was expected.
     """
     parts = [text]
     if isinstance(text, Mapping):

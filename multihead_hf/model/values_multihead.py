@@ -76,9 +76,10 @@ def whole_number(setting: str, value: Any, low: int, high: int | None = None) ->
 
 
 def check_text(what: str, text: str) -> None:
-    """
+    """Check that a name can be used and saved.
+
     Raises:
-        ValueError: nothing but blanks, or half of a character, which no file can hold.
+        ValueError: The text is blank, or contains a lone surrogate and cannot be encoded as UTF-8.
     """
     if not text.strip():
         raise ValueError(f"{what} {text!r} is empty: a name needs at least one character")

@@ -30,20 +30,20 @@ _MEASURED = 2048  # texts on which the precision is chosen
 
 @dataclass
 class PredictionReport:
-    """What `predict_files` did.
+    """Result of `predict_files`.
 
     Args:
-        output: the file of predictions.
-        rows: how many rows it has.
-        bad_rows: rows that could not be read; they are in the file `errors`.
-        errors: that file, or `None` where every row is good.
-        resumed: rows of the input, good and bad, that an earlier run had done.
-        texts: texts that the model has read in this run; one that comes again soon is read once.
-        cut: how many of them were longer than it reads.
-        seconds: of this run, without loading the model.
-        precision: in which the model ran.
-        backend: what computed the logits, such as `"openvino"`.
-        undecoded: those of the bad rows whose bytes are of another encoding than was expected.
+        output: File of predictions.
+        rows: Number of its rows.
+        bad_rows: Number of rows that could not be predicted; they are in the file `errors`.
+        errors: File of these rows, or `None` if there are no bad rows.
+        resumed: Number of rows of the input, good and bad, that an earlier run had done.
+        texts: Number of texts that the model has read in this run; a text that is repeated soon is read once.
+        cut: Number of these texts that were truncated.
+        seconds: Seconds of this run, without loading the model.
+        precision: Precision of the model.
+        backend: Runtime that computed the logits, such as `"openvino"`.
+        undecoded: Number of bad rows whose bytes have another encoding than was expected.
     """
 
     output: str
@@ -59,7 +59,7 @@ class PredictionReport:
     undecoded: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as a dict of plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -127,8 +127,11 @@ class FileRun:
         self.read_before = predictor.computed, predictor.cut
 
     def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> PredictionReport | None:
-        """Check what is there, and settle what all processes and later runs have to agree on. Return the report of the
-        run that has done all this already, if there is one and this one is to go on."""
+        """Check existing results, and fix the settings that all processes and later runs have to agree on.
+
+        Returns:
+            The report of a completed run that this one resumes, or `None`.
+        """
         for path in self.rows.files:
             if is_within(path, (self.output, self.errors, self.parts.folder)):
                 raise ValueError(f"{path} is the input: give another output")
@@ -372,9 +375,10 @@ class FileRun:
 
 
 def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
-    """
+    """Refuse to resume a run that had other settings.
+
     Raises:
-        ValueError: what was found is of a run with other settings.
+        ValueError: The existing results belong to a run with other settings.
     """
     changed = [name for name in about if before.get(name) != about[name]]
     if changed:

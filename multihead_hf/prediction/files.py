@@ -34,49 +34,60 @@ def predict_files(
 ) -> PredictionReport:
     """Predict the rows of files, and write them to one file, in their order.
 
-    Memory does not grow with the number of rows. Until all is done, parts of `predictor.window_rows` rows are in the
-    folder `OUTPUT.parts`, each there as a whole or not at all. Several processes (torchrun, `accelerate launch`) share
-    them out; another run over the same output is refused meanwhile.
+    Memory does not grow with the number of rows. Until all rows are done, parts of `predictor.window_rows` rows are in
+    the folder `OUTPUT.parts`, each written atomically. Several processes (torchrun, `accelerate launch`) share the
+    rows; another run over the same output is refused meanwhile.
 
     The output has the columns `row` (number in the input, from 0), those of the input, and for each head
     `predicted_<head>` and `predicted_<head>_score`: lists of the predicted labels, best first, and of their
-    probabilities; of single-label heads one each. A column of the input whose values have no common type, or which has
-    objects without a key, is JSON text in Parquet files.
+    probabilities; for single-label heads one label and one probability. A column of the input whose values have no
+    common type, or which has objects without a key, is JSON text in Parquet files.
 
-    A row that cannot be read (no text, no JSON, bytes that are no UTF-8, other columns than the header), or of which
-    the model makes logits that are not finite, is left out: it goes, with its number, place, the reason and its values,
-    to `OUTPUT.errors.jsonl`; with its text as it stands in the file (`line`) where that could not be taken apart.
+    A row that cannot be read (no text, invalid JSON or UTF-8, other columns than the header), or for which the model
+    computes logits that are not finite, is left out. It is written to `OUTPUT.errors.jsonl`, with its number, place,
+    the reason and its values, or its text in the file (`line`) if that could not be parsed.
 
     Args:
-        predictor: with the model.
+        predictor: Predictor with the model.
         source: CSV, TSV or JSON Lines files (also as `.gz` or `.zst`), Parquet, Arrow or Excel files, globs or folders
             of them, or a dataset on the Hub. What this and earlier runs write for `output` is not read, though a glob
             or folder has it.
-        output: a `.parquet`, `.jsonl` or `.csv` file. In CSV files a text that spreadsheets would take for a formula
-            (it begins with =, +, -, @, a tab or a carriage return, and is no number) has an apostrophe before it.
-        text_columns: the column of the text, or two of text pairs; by default the model's, else `"text"`.
-        keep: columns of the input that are in the output; all by default.
-        top_k: so many best labels of each head instead of the predicted ones.
-        threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
-        all_scores: also a column `predicted_<head>_scores` with the probabilities of all labels, in their order.
-        prefix: what the names of the columns of heads begin with.
-        sep: separator between the labels of a row in CSV files.
-        delimiter: character between the columns of CSV files that are read. By default a comma, a tab in `.tsv` files,
-            or a semicolon where that is what the first lines hold.
-        encoding: encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
-        split: split of a dataset on the Hub.
-        config: configuration of a dataset on the Hub.
-        strict: stop at the first bad row.
-        resume: go on where a run that was ended left off; of one that was finished its report is returned. Scores are
-            those of a run without a pause to about 1e-6, as texts share other batches.
-        overwrite: replace an output that exists, its file of bad rows, and what is left of a run before. With `resume`:
-            go on, or begin again where the settings have changed.
-        progress: show a progress bar.
+        output: A `.parquet`, `.jsonl` or `.csv` file. In CSV files a text that spreadsheets would take for a formula
+            (it begins with =, +, -, @, a tab or a carriage return, and is not a number) has an apostrophe before it.
+        text_columns: Column of the text, or two columns of text pairs; by default the model's, else `"text"`.
+        keep: Columns of the input that are kept in the output; all by default.
+        top_k: Number of best labels of each head instead of the predicted ones.
+        threshold: As for `MultiHeadModel.decode`, instead of the saved thresholds.
+        all_scores: Whether to add a column `predicted_<head>_scores` with the probabilities of all labels, in their
+            order.
+        prefix: Prefix of the names of the heads' columns.
+        sep: Separator between the labels of a row in CSV files.
+        delimiter: Character between the columns of CSV files that are read. By default a comma, a tab in `.tsv` files,
+            or a semicolon if the first lines use it.
+        encoding: Encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
+        split: Split of a dataset on the Hub.
+        config: Configuration of a dataset on the Hub.
+        strict: Stop at the first bad row.
+        resume: Resume an interrupted run, or return the report of a completed one. Scores are those of a run without a
+            pause to about 1e-6, as texts share other batches.
+        overwrite: Replace an existing output, its file of bad rows, and the remains of an earlier run. With `resume`:
+            resume, or begin again if the settings have changed.
+        progress: Show a progress bar.
+
+    Returns:
+        The output file, the numbers of rows, and the precision, runtime and seconds.
 
     Raises:
-        ValueError: no such file or column (says which are like it), a column that cannot be written, an output that
-            exists, a run before with other settings, or, with `strict`, a bad row.
-        OSError: the output cannot be written. What was done is kept for `resume`.
+        ValueError: A file or column does not exist (the message gives near names), a column cannot be written, the
+            output exists, an earlier run had other settings, or, with `strict`, a row is bad.
+        OSError: The output cannot be written. Rows that are done are kept for `resume`.
+
+    Example:
+        >>> from multihead_hf import MultiHeadPredictor, predict_files
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> report = predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True)
+        >>> report.output, report.rows, report.bad_rows
+        ('predictions.csv', 40, 0)
     """
     given = [text_columns] if isinstance(text_columns, str) else text_columns
     texts = list(given or predictor.model.config.text_columns or ["text"])

@@ -40,6 +40,14 @@ class LogitsGraph(nn.Module):
         self.model = model
 
     def forward(self, **tokens: Tensor) -> dict[str, Tensor]:
+        """Compute the logits of a batch of tokens.
+
+        Args:
+            **tokens: Encoder inputs.
+
+        Returns:
+            Name of an output → tensor of shape (batch, labels), float32.
+        """
         if self.model.config.truncation != WINDOWS:
             logits = self.model(**tokens).logits
         else:
@@ -90,8 +98,10 @@ def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:
 
 
 def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: list[str]) -> dict[str, Any]:
-    """What turns texts into the graph's inputs and its outputs into decisions, without what is only for training.
-    Defaults are filled in, so that a reader needs none."""
+    """Return the metadata that turns texts into the graph's inputs and its outputs into decisions.
+
+    Settings used only for training are left out. Defaults are filled in, so that a reader of the metadata needs none.
+    """
     config = model.config
     outputs = output_names(config, inputs)
     heads = []
@@ -144,8 +154,11 @@ def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]:
-    """Tokens to trace the graph with. No axis is 0 or 1, which torch.export takes for fixed, and there is padding,
-    without which encoders leave their mask out."""
+    """Return tokens to trace the graph with.
+
+    No axis has length 0 or 1, which torch.export takes for fixed, and there is padding, because encoders leave their
+    mask out without it.
+    """
     mask = torch.ones((3, 2, 6) if model.config.truncation == WINDOWS else (3, 6), dtype=torch.int64)
     mask[-1, ..., 4:] = 0
     ids = torch.arange(mask.numel()).reshape(mask.shape) % 4

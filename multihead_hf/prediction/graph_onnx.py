@@ -24,8 +24,10 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
 
 
 def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, Any]) -> Any:
-    """Give the outputs and axes their names, and the graph its metadata. What the exporter noted of each node (its
-    place in the code, with paths of this machine) is left out."""
+    """Give the outputs and axes their names, and the graph its metadata.
+
+    The exporter's notes on each node (with paths of this machine) are removed.
+    """
     from onnx_ir import Shape
     from onnx_ir.passes.common import NameFixPass
 

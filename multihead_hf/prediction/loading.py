@@ -26,16 +26,17 @@ def load_model(
     token: str | bool | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
-    """A saved model that is ready to predict, and the tokenizer beside it.
+    """Load a saved model that is ready to predict, and the tokenizer saved with it.
 
     Args:
-        name_or_path: folder or Hub id.
-        revision, token: on the Hub.
-        dtype: of the weights; by default as saved.
+        name_or_path: Folder or name on the Hub.
+        revision: Revision on the Hub.
+        token: Token of the Hub.
+        dtype: Data type of the weights; by default as saved.
 
     Raises:
-        ValueError: no saved multi-head model, a file of it that is missing or damaged, weights that it lacks (they
-            would be random), or a configuration of a much larger model than its weights are.
+        ValueError: The folder is not a saved multi-head model, a file of it is missing or damaged, weights are missing
+            (they would be random), or the configuration describes a much larger model than its weights.
     """
     hub: dict[str, Any] = {"revision": revision, "token": token}
     saved_config(name_or_path, **hub)
@@ -97,9 +98,10 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
 
 
 def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:
-    """
+    """Load the tokenizer saved with a model.
+
     Raises:
-        ValueError: a folder whose tokenizer is missing or damaged, or no name on the Hub.
+        ValueError: The folder's tokenizer is missing or damaged, or the name does not exist on the Hub.
     """
     check_place(name_or_path)
     try:
@@ -116,9 +118,10 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
 
 
 def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig:
-    """
+    """Load the configuration of a saved model.
+
     Raises:
-        ValueError: a folder that holds no multi-head model, or a name that leads to none.
+        ValueError: The folder or the name on the Hub does not hold a multi-head model.
     """
     check_place(name_or_path)
     here = os.path.isdir(name_or_path)
@@ -140,9 +143,10 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
 
 
 def check_place(name_or_path: str | os.PathLike) -> None:
-    """
+    """Check that a name is a folder or could be a name on the Hub.
+
     Raises:
-        ValueError: neither a folder nor what could be a name on the Hub.
+        ValueError: It is neither.
     """
     if os.path.isdir(name_or_path):
         return

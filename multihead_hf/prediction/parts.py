@@ -96,9 +96,10 @@ class Parts:
         return [self.output.stat().st_size, self.output.stat().st_mtime_ns]
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """
+        """Read a JSON file.
+
         Raises:
-            ValueError: the file is damaged.
+            ValueError: The file is damaged.
         """
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

@@ -32,38 +32,37 @@ WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
 class MultiHeadPredictor:
     """Predicts the labels of many texts with a trained model.
 
-    Texts that are equal are computed once; the others are sorted by length and read in batches of about equally many
-    tokens, so that little is spent on padding. Results come in the order of the texts. Text settings (length,
-    truncation, windows, prefix) and decisions are the model's own.
+    Equal texts are computed once; the texts are sorted by length and read in batches of a similar number of tokens,
+    with little padding. Predictions are in the order of the texts. Text settings (length, truncation, windows, prefix)
+    and thresholds are those of the model.
 
     Args:
-        model: a trained model; it is moved to `device`, and computes in evaluation mode whatever mode it is in. It may
-            change between two calls (be trained, get other heads or settings): predictions are those of the model as
-            it is.
-        tokenizer: of its encoder.
-        heads: names of the heads to predict; all by default.
-        precision: `"fp32"` (as the weights are), `"bf16"`, with CUDA `"fp16"`, for a quantized graph `"int8"`, or
-            `"auto"`: bf16 where the processor has it, and where the decisions on some of the texts are those of fp32
+        model: A trained model; it is moved to `device`, and computes in evaluation mode whatever mode it is in. It may
+            change between two calls (be trained, get other heads or settings): predictions are those of the current
+            model.
+        tokenizer: Tokenizer of its encoder.
+        heads: Names of the heads to predict; all by default.
+        precision: `"fp32"` (as the weights are), `"bf16"`, with CUDA `"fp16"`, for a quantised graph `"int8"`, or
+            `"auto"`: bf16 if the processor supports it, and if the decisions on some of the texts are those of fp32
             but for near-ties (a probability within 0.02 of the threshold or of the other label).
-        batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU (1,024 in a graph) and 65,536 on a
+        batch_tokens: Tokens of a batch, padding included; by default 2,048 on a CPU (1,024 in a graph) and 65,536 on a
             GPU. In PyTorch a batch that does not fit into memory is halved.
-        window_rows: rows that are read, sorted by length, computed and written at a time; memory grows with it.
-        device: such as `"cpu"` or `"cuda:1"`; by default CUDA where there is one.
-        backend: what computes: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, about
-            twice as fast) or `"onnx"`. `"auto"` takes OpenVINO where it is installed, from calls of 256 different texts
-            on, as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
+        window_rows: Number of rows that are read, sorted, computed and written at a time; memory grows with it.
+        device: Device such as `"cpu"` or `"cuda:1"`; by default CUDA if available.
+        backend: Runtime: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, about twice
+            as fast) or `"onnx"`. `"auto"` takes OpenVINO if it is installed, for calls of at least 256 different texts,
+            as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
 
     Raises:
-        ValueError: a head that the model does not have, an unknown precision or backend, or a device that is not there.
-        ImportError: a backend that is not installed.
+        ValueError: The model does not have a head, the precision or backend is unknown, or the device cannot be used.
+        ImportError: The backend is not installed.
 
     Example:
-        ```python
-        predictor = MultiHeadPredictor.from_pretrained("me/wimbert")
-        found = predictor.predict(["De afvalbak is vol", "Bedankt!"])
-        found["onderwerp"].labels         # [['Afval'], []]
-        found["onderwerp"].probabilities  # (2, 96)
-        ```
+        >>> from multihead_hf import MultiHeadPredictor
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> predictions = predictor.predict(["Late again!", "Thanks!"])
+        >>> {name: len(prediction.labels) for name, prediction in predictions.items()}
+        {'topics': 2, 'mood': 2}
     """
 
     def __init__(
@@ -112,11 +111,7 @@ class MultiHeadPredictor:
 
     @property
     def heads(self) -> list[str]:
-        """Names of the heads that are computed.
-
-        Raises:
-            ValueError: the model has lost one that was named.
-        """
+        """Names of the heads that are computed; `ValueError` if the model has lost one of them."""
         for name in self._heads or ():
             self.model.check_head(name, "heads")
         return list(self._heads or self.model.config.heads)
@@ -131,17 +126,18 @@ class MultiHeadPredictor:
         dtype: str | torch.dtype | None = None,
         **settings: Any,
     ) -> "MultiHeadPredictor":
-        """A predictor of a saved model, with the tokenizer beside it; or of a folder that `multihead-hf export` wrote.
+        """Load a saved model and its tokenizer, or a folder that `multihead-hf export` wrote.
 
         Args:
-            name_or_path: folder or Hub id.
-            revision, token: on the Hub.
-            dtype: of the weights; by default as saved.
-            settings: as for the class.
+            name_or_path: Folder or name on the Hub.
+            revision: Branch, tag or commit on the Hub.
+            token: Token of the Hub.
+            dtype: Data type of the weights; by default as saved.
+            **settings: As for the class.
 
         Raises:
-            ValueError: as for the class; no saved multi-head model, a file of it that is missing or damaged, or a head
-                without weights.
+            ValueError: As for the class; or there is no saved multi-head model, one of its files is missing or
+                damaged, or a head has no weights.
         """
         if graph_format(name_or_path) is not None:
             return cls(*load_graph(name_or_path), **settings)
@@ -150,27 +146,33 @@ class MultiHeadPredictor:
         return predictor
 
     def predict(self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None) -> MultiHeadPredictions:
-        """What each head says of each text: probabilities, decisions, and label names with scores.
+        """Predict the labels of texts: probabilities, decisions, and label names with scores.
 
         Args:
-            texts: strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training; also a
+            texts: Strings, pairs `{"text": …, "text_pair": …}`, or rows with the columns of the training; also a
                 `KeyDataset` of `transformers`, and a pandas or polars data frame (its columns of the training, else
                 `text`).
-            top_k: the `top_k` best labels of each head instead of the predicted ones.
-            threshold: as for `MultiHeadModel.decode`, instead of the saved thresholds.
+            top_k: Return the `top_k` best labels of each head instead of the predicted ones.
+            threshold: As for `MultiHeadModel.decode`, instead of the saved thresholds.
 
         Returns:
-            head → `HeadPrediction`, of all texts in their order; a dict with `to_pandas()`.
+            Head → `HeadPrediction`, of all texts in their order; a dict with `to_pandas()`.
 
         Raises:
-            ValueError: something that is no text; says which one.
+            ValueError: An item is not a text; the message gives its number.
         """
         return self.decode(self.logits(texts), top_k, threshold)
 
     def decode(
         self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
     ) -> MultiHeadPredictions:
-        """As `MultiHeadModel.decode`, of `logits` of this class."""
+        """Turn logits of this class into predictions, as `MultiHeadModel.decode`.
+
+        Args:
+            logits: Head → logits (texts, labels).
+            top_k: As for `predict`.
+            threshold: As for `predict`.
+        """
         found = self.model.decode({name: torch.from_numpy(own) for name, own in logits.items()}, top_k, threshold)
         heads = self.model.config.heads
         return MultiHeadPredictions(found, [name for name in found if top_k is None and not heads[name].multi_label])
@@ -182,8 +184,17 @@ class MultiHeadPredictor:
         threshold: Any = None,
         return_all_scores: bool = False,
     ) -> Iterator[dict[str, list[dict[str, Any]]]]:
-        """For each text in turn what the pipeline gives: head → labels with scores. `window_rows` texts are held at a
-        time, so `texts` may be a generator without an end."""
+        """Predict texts one after another; `texts` may be an endless generator.
+
+        Args:
+            texts: As for `predict`; `window_rows` of them are held at a time.
+            top_k: As for `predict`.
+            threshold: As for `predict`.
+            return_all_scores: Whether to return all labels of each head.
+
+        Returns:
+            For each text, as the pipeline: head → list of `{"label": …, "score": …}`.
+        """
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
         rest = _several(listed(texts, self.model.config.text_columns))
@@ -193,14 +204,11 @@ class MultiHeadPredictor:
                 yield {name: own.entries(row) for name, own in found.items()}
 
     def logits(self, texts: Iterable[Any]) -> Logits:
-        """head → logits (texts, labels), float32; `texts` as for `predict`."""
+        """Return head → logits (texts, labels), float32; `texts` as for `predict`."""
         return self.compute(self.encode(self._parts(texts)))
 
     def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:
-        """
-        Raises:
-            ValueError: something that is no text, or a text among text pairs; says which one.
-        """
+        """Return the text, or the two texts, of each item; `ValueError` with its number if it is not a text."""
         parts: list[tuple[str, ...]] = []
         columns = self.model.config.text_columns
         for row, text in enumerate(_several(listed(texts, columns))):
@@ -215,12 +223,12 @@ class MultiHeadPredictor:
     # ---- in two steps, so that the next texts can be tokenised beside the model ----
 
     def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Tokens of texts (text,) or pairs (text, text); texts that are equal once."""
+        """Return the tokens of texts (text,) or pairs (text, text); equal texts are tokenized once."""
         config = self.model.config
         return encode_different(self.tokenizer, config, parts, token_limit(config, self.tokenizer))
 
     def compute(self, encoded: Encoded) -> Logits:
-        """head → logits (texts, labels), float32, of encoded texts."""
+        """Return head → logits (texts, labels), float32, of encoded texts."""
         self._forget_another_model()
         found = self._empty(len(encoded.rows))
         new = []
@@ -265,11 +273,11 @@ class MultiHeadPredictor:
 
     @property
     def backend(self) -> str:
-        """What computed the last texts, such as `"openvino"`."""
+        """Runtime that computed the last texts, such as `"openvino"`."""
         return self._runtime.backend
 
     def digest(self) -> str:
-        """Return what tells this model, configuration and tokenizer from others, bit by bit."""
+        """Return a digest of model, configuration and tokenizer, which any changed bit changes."""
         tokenizer = self.tokenizer
         tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
         about = [plain_config(self.model.config), tokens]
@@ -280,15 +288,15 @@ class MultiHeadPredictor:
         return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Choose the precision by some of these texts, and use it from now on.
+        """Choose the precision by some of these texts, and use it from now on; `texts` as for `predict`.
 
-        bf16 is chosen where the processor computes in it, and where the decisions are those of fp32 but for near-ties.
+        bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.
         """
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
-        """As `choose_precision`, of encoded texts."""
+        """Choose the precision, as `choose_precision`, by encoded texts."""
         self._forget_another_model()
         self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
@@ -306,7 +314,7 @@ class MultiHeadPredictor:
         return self.choice
 
     def use(self, precision: str | None) -> None:
-        """Compute in this precision from now on; `None` is not chosen yet."""
+        """Compute in a precision from now on; `None` means that it is not chosen yet."""
         if precision != self.chosen:
             self._known.clear()
         self.chosen = precision
@@ -341,8 +349,7 @@ class MultiHeadPredictor:
 
 
 def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
-    """What a model's logits depend on, so far as it can be seen at once: the identity and the version (a count of the
-    changes in place) of each weight, the heads, how texts are read, and which adapters are on."""
+    """Return what logits depend on: identity and version of each weight, heads, text settings, active adapters."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
     config = model.config
@@ -357,10 +364,7 @@ def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
 
 
 def _device(name: str | torch.device) -> torch.device:
-    """
-    Raises:
-        ValueError: there is no such device here.
-    """
+    """Return a device; `ValueError` if it cannot be used here."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -376,10 +380,7 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def _several(texts: Any) -> Iterator[Any]:
-    """
-    Raises:
-        ValueError: one text, or nothing to go through.
-    """
+    """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
     try:  # also what has `__getitem__` only, such as a KeyDataset
         several = None if isinstance(texts, (str, Mapping)) else iter(texts)
     except TypeError:

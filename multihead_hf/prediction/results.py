@@ -9,18 +9,17 @@ from ..model.decoding_multihead import HeadPrediction
 
 
 class MultiHeadPredictions(dict[str, HeadPrediction]):
-    """Predictions of some texts: a dict head → `HeadPrediction`.
+    """Predictions of all heads for several texts: a dict head → `HeadPrediction`.
 
     Args:
-        predictions: head → its predictions, all of the same texts.
-        one_label: names of the heads that predict exactly one label for each text.
+        predictions: Head → its predictions, all for the same texts.
+        one_label: Names of the heads that predict exactly one label for each text.
 
     Example:
-        ```python
-        predictions = predictor.predict(["Late again!", "Thanks!"])
-        predictions["mood"].labels  # [['angry'], ['happy']]
-        predictions.to_pandas()  # columns topic, topic_score, mood, mood_score; a row for each text
-        ```
+        >>> from multihead_hf import MultiHeadPredictor
+        >>> predictions = MultiHeadPredictor.from_pretrained("complaints").predict(["Late again!", "Thanks!"])
+        >>> list(predictions.to_pandas().columns)
+        ['topics', 'topics_score', 'mood', 'mood_score']
     """
 
     def __init__(self, predictions: Mapping[str, HeadPrediction], one_label: Collection[str] = ()) -> None:
@@ -31,11 +30,11 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
         """Return a table with a row for each text, in their order.
 
         Returns:
-            Columns `<head>` and `<head>_score`: a label and its probability of a head that predicts one label for each
+            Columns `<head>` and `<head>_score`: a label and its probability if the head predicts one label for each
             text, else a list of labels and a list of their probabilities, best first.
 
         Raises:
-            ValueError: two columns would have the same name; names it.
+            ValueError: Two columns would have the same name; the message gives it.
         """
         columns: dict[str, list[Any]] = {}
         for name, own in self.items():

@@ -69,17 +69,19 @@ def open_rows(
     without: Sequence[Path] = (),
     encoding: str | None = None,
 ) -> RowSource:
-    """The rows of files, globs and folders, or of a data set on the Hub.
+    """Open the rows of files, globs and folders, or of a dataset on the Hub.
 
     Args:
-        source: one or several; a folder stands for all files in it.
-        delimiter, encoding: of text files, as for `TextFile`.
-        split, config: part and configuration of a data set on the Hub.
-        without: files and folders that are not read, though a glob or folder has them.
+        source: One or several; a folder stands for all files in it.
+        delimiter: As for `TextFile`.
+        split: Split of a dataset on the Hub.
+        config: Configuration of a dataset on the Hub.
+        without: Files and folders that are skipped, though a glob or folder has them.
+        encoding: As for `TextFile`.
 
     Raises:
-        ValueError: a file that does not exist, is of another kind, holds nothing or cannot be read, or files with
-            different columns.
+        ValueError: A file does not exist, has an unknown type, is empty or cannot be read, or files have different
+            columns.
     """
     given = [source] if isinstance(source, str) else list(source)
     if len(given) == 1 and _is_hub_name(given[0]):
@@ -162,9 +164,10 @@ def columns_of(path: Path) -> list[str]:
 
 
 def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
-    """
+    """Check that columns exist.
+
     Raises:
-        ValueError: a wanted column does not exist; says which are like it.
+        ValueError: A wanted column does not exist; the message gives near names.
     """
     for name in wanted:
         if name not in columns:
@@ -199,9 +202,10 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
 
 
 def _files(source: str, without: Sequence[Path]) -> list[str]:
-    """
+    """Return the files of one source.
+
     Raises:
-        ValueError: there is none, or one of a kind that is not read row by row.
+        ValueError: There are no files, or a file has a type that is not read row by row.
     """
     if os.path.isdir(source):
         inside = [path for path in Path(source).iterdir() if not is_within(path, without)]

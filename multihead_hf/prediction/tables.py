@@ -27,15 +27,14 @@ _DIGITS = 6  # of scores in text files
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table of predictions holds of each row: its number, columns of the input, and of each head labels and
-    scores.
+    """Columns of a table of predictions: row number, input columns, and labels and scores of each head.
 
     Args:
-        heads: by name, those that are predicted.
-        kept: columns of the input; `None` keeps whatever a row has.
-        prefix: of the columns of heads.
-        ranked: whether also a single-label head has a list of labels (with `top_k`).
-        all_scores: whether each head has a column with the scores of all its labels, in their order.
+        heads: Name → head, for the predicted heads.
+        kept: Columns of the input; `None` keeps all columns of a row.
+        prefix: Prefix of the heads' columns.
+        ranked: Whether single-label heads also have a list of labels (with `top_k`).
+        all_scores: Whether each head has a column with the scores of all its labels, in label order.
     """
 
     heads: Mapping[str, HeadConfig]
@@ -60,12 +59,13 @@ class Columns:
         return found
 
     def check(self, known: Sequence[str]) -> None:
-        """
+        """Check that the names of the columns differ.
+
         Args:
-            known: columns of the input.
+            known: Columns of the input.
 
         Raises:
-            ValueError: two columns of one name.
+            ValueError: Two columns have the same name.
         """
         names = [name for name, _ in self.ours()]
         for name in names:
@@ -304,11 +304,12 @@ def fits(values: list[Any], kind: pa.DataType) -> bool:
 
 
 def _stored(column: pa.Field) -> pa.Field:
-    """A column with the type that Parquet gives back: it has no times in seconds, and no objects without a key, which
-    become JSON text.
+    """Return a column with the type that Parquet gives back.
+
+    Parquet has no times in seconds, and no objects without a key, which become JSON text.
 
     Raises:
-        ValueError: it cannot be written.
+        ValueError: The column cannot be written.
     """
     if _has_empty_struct(column.type):
         return column.with_type(pa.string())

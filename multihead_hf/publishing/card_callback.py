@@ -85,6 +85,7 @@ class ModelCardCallback(TrainerCallback):
         self._reported: EvaluationSnapshot | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget evaluations of an earlier run, and remember the last one of a run that is resumed."""
         self._evaluated = self._reported = None
         evaluated = [entry for entry in state.log_history if any(key.startswith("eval_") for key in entry)]
         if evaluated:  # of a run that is resumed
@@ -94,6 +95,7 @@ class ModelCardCallback(TrainerCallback):
                 self._evaluated.step = step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember the metrics of the best checkpoint if it is loaded now."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the model now
             self._note_logged(state, state.best_global_step)
 
@@ -105,11 +107,13 @@ class ModelCardCallback(TrainerCallback):
         self.note_evaluation(logged, list(sets) if isinstance(sets, dict) else None)
 
     def note_evaluation(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
-        """Remember the metrics of an evaluation. (`on_evaluate` is told of each set alone, and not its name.)
+        """Remember the metrics of an evaluation.
+
+        `on_evaluate` is called for each dataset alone, without its name.
 
         Args:
-            metrics: as `evaluate` returns or logs them.
-            sets: names of the evaluation sets, `None` for a single one.
+            metrics: Metrics, as `evaluate` returns or logs them.
+            sets: Names of the evaluation datasets, `None` for a single one.
         """
         self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
 
@@ -124,8 +128,7 @@ class ModelCardCallback(TrainerCallback):
         return EvaluationSnapshot(evaluations, self._trainer.state.global_step, decision_settings(self._trainer.config))
 
     def _newest(self) -> EvaluationSnapshot | None:
-        """Return the report or else the evaluation of the current model; where there is neither, the most recent one of
-        an older model."""
+        """Return the report or else the evaluation of the current model, else the most recent older one."""
         settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
         known = [each for each in (self._reported, self._evaluated) if each is not None]
         current = [each for each in known if each.settings == settings and each.step == step]
@@ -133,8 +136,7 @@ class ModelCardCallback(TrainerCallback):
         return current[0] if current else max(known, key=lambda each: each.step, default=None)
 
     def facts(self) -> CardFacts:
-        """Return what is known for the card: of the arguments, the training rows, the run, and its newest report or
-        evaluation."""
+        """Return the facts for the card: arguments, training rows, the run, and its newest report or evaluation."""
         trainer = self._trainer
         args, state, rows = trainer.args, trainer.state, trainer.train_dataset
         facts = CardFacts(

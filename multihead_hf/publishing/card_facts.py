@@ -89,6 +89,7 @@ def picture_path(name: str) -> str:
 
 
 def is_picture(path: str) -> bool:
+    """Return whether a path is that of a picture of the card."""
     return re.fullmatch(rf"{ASSETS}/[a-z0-9_]+\.png", path) is not None
 
 

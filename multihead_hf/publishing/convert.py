@@ -54,12 +54,14 @@ _MLP_HEADS = {
 
 
 def convert_wimbert(folder: str | os.PathLike) -> Converted:
-    """WimBERT v0: the encoder and tokenizer as Hugging Face saves them, `label_names.json`, and `dual_head_state.pt`
-    with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, where they were learned, thresholds.
+    """Convert WimBERT v0.
+
+    Its folder has the encoder and tokenizer as Hugging Face saves them, `label_names.json`, and `dual_head_state.pt`
+    with a state dict for each head (`Linear → Dropout → ReLU → Linear`) and, if they were learned, thresholds.
 
     Raises:
-        ValueError: something is missing or does not fit (also a head's labels, or its thresholds where they were
-            learned), the state cannot be read without running code, or the new logits are not the old ones.
+        ValueError: A file or entry is missing or does not fit (also a head's labels, or its learned thresholds), the
+            state cannot be read without running code, or the logits of the new model differ from the old ones.
     """
     place = Path(folder)
     check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
@@ -125,18 +127,20 @@ def convert_ggu(
     pooling: str = "cls",
     state_file: str | None = None,
 ) -> Converted:
-    """GGU and its kind: a folder `pretrained/backbone` as Hugging Face saves it (or the folder itself), and `*.pth` or
-    `pretrained/*.pth` with the state dict of the whole: `heads.<name>.weight` and `.bias` of one linear layer for each
-    head (all with one label a row) and, where it has them, the encoder's weights.
+    """Convert GGU and models of the same layout.
+
+    The folder has `pretrained/backbone` as Hugging Face saves it (or the backbone itself), and `*.pth` or
+    `pretrained/*.pth` with the state dict of the whole model: `heads.<name>.weight` and `.bias` of one linear layer for
+    each head (all single-label) and, if present, the encoder's weights.
 
     Args:
-        folder: of the two.
-        labels: head → names of its labels, in the order of its logits; the state dict has none.
-        pooling: how the old model read the encoder, as in `MultiHeadConfig`.
-        state_file: path of the `*.pth` file in the folder, where there are several.
+        folder: Folder with both.
+        labels: Head → names of its labels, in the order of its logits; the state dict has none.
+        pooling: Pooling of the old model, as in `MultiHeadConfig`.
+        state_file: Path of the `*.pth` file in the folder, if there are several.
 
     Raises:
-        ValueError: as for `convert_wimbert`, or labels that do not fit the heads.
+        ValueError: As for `convert_wimbert`, or labels that do not fit the heads.
     """
     place = Path(folder)
     backbone = next(
@@ -267,11 +271,12 @@ def convert_sequence_classification(
 
 
 def join(models: Sequence[Converted]) -> Converted:
-    """The heads of several converted models on one encoder, which has to be the same in all of them. The first model
-    gets the heads of the others.
+    """Put the heads of several converted models on one encoder, which must be the same in all of them.
+
+    The first model gets the heads of the other models.
 
     Raises:
-        ValueError: another encoder or tokenizer, or two heads of one name.
+        ValueError: Encoders or tokenizers differ, or two heads have the same name.
     """
     model, tokenizer = models[0].model, models[0].tokenizer
     differences = dict(models[0].differences)
@@ -284,9 +289,10 @@ def join(models: Sequence[Converted]) -> Converted:
 
 
 def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike], overwrite: bool) -> None:
-    """
+    """Check that a folder can be written to.
+
     Raises:
-        ValueError: the folder holds something already, or is one of the sources, or in or above one.
+        ValueError: The folder is not empty, or is one of the sources, or is in or above one.
     """
     place = Path(output).resolve()
     for source in sources:

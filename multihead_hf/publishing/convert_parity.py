@@ -72,9 +72,10 @@ def load_state(path: Path) -> Mapping[str, Any]:
 
 
 def check_files(folder: Path, names: Sequence[str]) -> None:
-    """
+    """Check that files exist.
+
     Raises:
-        ValueError: a file is missing; lists those that are.
+        ValueError: Files are missing; the message lists them.
     """
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -82,9 +83,10 @@ def check_files(folder: Path, names: Sequence[str]) -> None:
 
 
 def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, labels: Sequence[str] | None = None) -> None:
-    """
+    """Check a weight of a head.
+
     Raises:
-        ValueError: a head has no such weight, or another number of labels than there are names.
+        ValueError: The head has no such weight, or its number of labels differs from the number of names.
     """
     if not isinstance(state.get(key), Tensor):
         raise ValueError(f"head {name!r} of {path} has no {key}; it has {list(state)}")
@@ -126,13 +128,16 @@ def checked(
 
 
 def number_in(state: Mapping[str, Any], key: str, default: float) -> float:
+    """Return the number under a key, or `default` if there is none."""
     value = state.get(key)
     return float(value) if isinstance(value, (int, float)) else default
 
 
 def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict, also of one inside a training checkpoint, without what DDP and `torch.compile` put
-    before their names."""
+    """Return the tensors of a state dict without the prefixes of DDP and `torch.compile`.
+
+    The state dict may also be inside a training checkpoint.
+    """
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state.get(key), Mapping):
             state = state[key]
@@ -183,6 +188,11 @@ def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
 
 def labels_of(path: Path) -> dict[str, list[str]]:
+    """Read the labels of each head from a JSON file.
+
+    Raises:
+        ValueError: The file is not a JSON object of head → list of labels.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -193,6 +203,11 @@ def labels_of(path: Path) -> dict[str, list[str]]:
 
 
 def load_into(path: Path, name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the state dict of a head.
+
+    Raises:
+        ValueError: The state does not fit the head.
+    """
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:

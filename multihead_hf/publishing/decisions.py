@@ -11,11 +11,12 @@ from .card import FACTS, read_facts, write_card
 
 
 def save_decisions(folder: str, model: MultiHeadModel) -> None:
-    """Write the thresholds and temperatures of `model` into the folder that it was loaded from (`config.json`), and the
-    card that tells of them anew. Of weights only learned thresholds change: they are taken out.
+    """Write thresholds and temperatures into the folder that a model was loaded from, and update its card.
+
+    They are written into `config.json`. The weights stay the same, but for learned thresholds, which are removed.
 
     Raises:
-        ValueError: the card's facts cannot be read; nothing has been written.
+        ValueError: The card's facts cannot be read; nothing has been written.
     """
     config = model.config
     facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None

@@ -53,18 +53,18 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass
 class ExportReport:
-    """An exported model, and how it compares with PyTorch.
+    """Result of `export_model`: the exported files, and a comparison with PyTorch.
 
     Args:
-        folder: that holds the graph, its weights, the model's `config.json` and the tokenizer; `MultiHeadPredictor` and
-            `multihead-hf predict` take it like a model.
-        graph: name of the graph's file.
+        folder: Folder with the graph, its weights, the model's `config.json` and the tokenizer; `MultiHeadPredictor`
+            and `multihead-hf predict` load it like a model.
+        graph: Name of the graph's file.
         format: `"onnx"` or `"openvino"`.
         quantize: `"int8"`, or `None` for float32.
-        files: name → bytes, of the graph and its weights.
-        float32_bytes: of the graph and its weights before they were quantised.
-        heads: head → the graph in float32 beside the model.
-        quantized_heads: head → the quantised graph beside the model.
+        files: Name → bytes, of the graph and its weights.
+        float32_bytes: Bytes of the graph and its weights before quantisation.
+        heads: Head → comparison of the graph in float32 with the model.
+        quantized_heads: Head → comparison of the quantised graph with the model.
     """
 
     folder: str
@@ -77,7 +77,7 @@ class ExportReport:
     quantized_heads: dict[str, HeadComparison] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as a dict of plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -113,30 +113,42 @@ def export_model(
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Write a model as a graph that needs neither PyTorch nor this package: one output of logits for each head, any
-    batch size and length, and labels, thresholds, calibration and text settings in the graph's own metadata
-    (`examples/onnx_predict.py` reads them). The graph is in float32 whatever the model is in, and is compared with
-    the model on random token batches and texts before it is kept.
+    """Write a model as a graph that needs neither PyTorch nor this package.
+
+    The graph has one output of logits for each head and takes any batch size and length. Labels, thresholds,
+    calibration and text settings are in its metadata (`examples/onnx_predict.py` reads them). It is in float32
+    whatever the model's precision, and is compared with the model on random token batches and texts before it is kept.
 
     Args:
-        model: a multi-head model, which stays as it is. Of learned thresholds the present values are exported.
-        tokenizer: its tokenizer, a fast one; `tokenizer.json` goes with the graph.
-        output: folder, made as a whole or not at all.
+        model: A multi-head model, which is not changed. Learned thresholds are exported with their present values.
+        tokenizer: Its tokenizer, a fast one; `tokenizer.json` is saved with the graph.
+        output: Folder, which is written atomically if it is new.
         format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
-        quantize: `"int8"` for weights and activations in 8 bits. What changes with it is reported, and the graph is
-            kept. Heads and pooling stay in float32.
-        calibration: for int8, some hundred texts like those to be predicted, or rows with the columns of the training.
+        quantize: `"int8"` for weights and activations in 8 bits. The differences are reported, and the graph is kept.
+            Heads and pooling stay in float32.
+        calibration: Some hundred texts like those to be predicted, or rows with the columns of the training, for int8.
             Ranges of activations are measured on the first 800 of them. OpenVINO needs them; without them ONNX Runtime
             measures the ranges of each batch as it runs.
-        batches: labelled rows to compare on too, and to score: padded batches as `MultiHeadDataCollator` gives them.
+        batches: Labelled rows to compare and evaluate on too: padded batches as `MultiHeadDataCollator` returns them.
             With them OpenVINO's int8 leaves layers in float32 until the mean score is within 0.002 of float32's.
-        tolerance: a graph (in float32) whose logits differ from PyTorch's by more is refused.
-        overwrite: also write into a folder that holds something; what else is in it stays.
+        tolerance: Largest difference from PyTorch's logits; a graph (in float32) that differs by more is refused.
+        overwrite: Whether to write into a folder that is not empty; other files in it stay.
+
+    Returns:
+        The folder, the files and their sizes, and the comparison of each head with the model.
 
     Raises:
-        ValueError: an encoder that cannot be exported, logits that are not the model's, a tokenizer without
-            `tokenizer.json`, an output that exists. Nothing is written then.
-        ImportError: a package is missing, or too old; says what to type.
+        ValueError: The encoder cannot be exported, the logits differ from the model's, the tokenizer has no
+            `tokenizer.json`, or the output exists. Nothing is written then.
+        ImportError: A package is missing or too old; the message gives the command that installs it.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import MultiHeadModel, export_model
+        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
+        >>> report = export_model(model, tokenizer, "complaints-onnx", overwrite=True)
+        >>> report.graph, list(report.heads)
+        ('model.onnx', ['topics', 'mood'])
     """
     _check_asked(model, tokenizer, format, quantize, calibration is not None)
     check_output(output, [], overwrite)
@@ -188,9 +200,10 @@ def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, 
 
 
 def check_packages(format: str) -> None:
-    """
+    """Check that the packages of a format are installed.
+
     Raises:
-        ImportError: a package that the format needs is missing, or too old; says what to type.
+        ImportError: A package is missing or too old; the message gives the command that installs it.
     """
     backend = FORMATS[format]
     for package in backend.PACKAGES:
@@ -316,8 +329,10 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
 
 
 def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
-    """Move the folder to its place as a whole; into one that holds something file by file, the graph last, so that a
-    graph that is there has its own weights beside it."""
+    """Move the folder to its place.
+
+    An existing folder receives the files one by one, the graph last, so that a graph always has its weights beside it.
+    """
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, place)

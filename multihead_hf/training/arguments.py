@@ -26,9 +26,9 @@ HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
 class MultiHeadTrainingArguments(TrainingArguments):
     """Arguments of `MultiHeadTrainer`.
 
-    Some defaults of `TrainingArguments` are others here, because a model that is trained with nothing set should be a
-    good one; `benchmarks/README.md` has the measurements. The Trainer works on a copy of the arguments in which those
-    that depend on the data and the model are filled in, and says what they are when training starts.
+    Some defaults differ from those of `TrainingArguments`, because a model that is trained with default settings should
+    be a good one; `benchmarks/README.md` has the measurements. The Trainer works on a copy of the arguments in which
+    those that depend on the data and the model are filled in, and prints them when training starts.
 
     | argument | `TrainingArguments` | here | reason |
     |---|---|---|---|
@@ -38,49 +38,75 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
     | `logging_steps` | 500 | `None`: 0.05, a twentieth of the run | a short run would never show a loss |
-    | `dataloader_pin_memory` | `True` | `None`: where there is an accelerator | elsewhere PyTorch warns of it |
-    | `bf16` | `False` | `None`: where the hardware computes in it | about 1.8 times as fast there |
+    | `dataloader_pin_memory` | `True` | `None`: if there is an accelerator | otherwise PyTorch warns of it |
+    | `bf16` | `False` | `None`: if the hardware computes in it | about 1.8 times as fast there |
 
-    `eval_steps`, which follows `logging_steps` where it is not given, stays 500, as `save_steps` is.
+    `eval_steps`, which follows `logging_steps` by default in `TrainingArguments`, stays 500, as `save_steps` does.
+    Arguments of `TrainingArguments` with the same default are not listed here.
 
     Args:
-        text_columns: one column with the text, or two for text pairs; kept in the model's config.
-        label_columns, sep, empty, multi_hot: how labels are read, as for `prepare_dataset`: each a value for all heads,
-            or a dict head → value (or its JSON text). By default as the heads remember it; what is said here is kept
-            in the model's config.
-        max_length: tokens after which a text is cut; kept in the model's config.
-        truncation, max_windows, stride, window_pooling: what becomes of longer texts, as in `MultiHeadConfig`; kept
-            there.
-        encoder_learning_rate: peak learning rate of the encoder; `None` is `learning_rate`.
-        head_learning_rate: peak learning rate of the heads. `None`: freshly made heads get a rate that follows from the
-            size of the features that the encoder gives (`fresh_head_rate`), heads that were trained before get
-            `learning_rate`, and so do all where heads are all that is trained and `learning_rate` is given.
-        threshold_learning_rate: peak learning rate of learned thresholds; `None` is five times the encoder's. They
-            take no weight decay.
-        mixing_probabilities: with a dict of training datasets: name → probability of the next row being its, as a dict
-            or its JSON text. `None` mixes by `mixing_temperature`.
+        logging_steps: Steps from one log entry to the next; below 1 a share of the run. `None` means 0.05.
+        dataloader_pin_memory: Whether data loaders pin memory. `None`: if there is an accelerator that supports it.
+        text_columns: One column with the text, or two for text pairs; stored in the model's config. `None` means the
+            columns stored there, else `"text"`.
+        label_columns: Column of the labels, or a dict head → column or list of columns (or its JSON text). `None` means
+            the column stored in the head, else its name. A value is stored in the model's config.
+        sep: Separator between the labels in a cell, or a dict head → separator; `None` and storage as for
+            `label_columns`.
+        empty: Meaning of an empty cell of joined labels, `"missing"` or `"none"` (of the labels), or a dict head →
+            meaning; `None` and storage as for `label_columns`.
+        multi_hot: Whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`), or a dict head
+            → bool; `None` and storage as for `label_columns`.
+        max_length: Maximum number of tokens per text; longer texts are truncated. Stored in the model's config.
+        truncation: How longer texts are read, as in `MultiHeadConfig`; stored in the model's config.
+        max_windows: Maximum number of windows per text, as in `MultiHeadConfig`; stored in the model's config.
+        stride: Number of tokens that a window shares with the one before; stored in the model's config.
+        window_pooling: `"mean"` or `"max"` over windows, as in `MultiHeadConfig`; stored in the model's config.
+        mixing_probabilities: With a dict of training datasets: name → probability that the next row comes from it, as a
+            dict or its JSON text. `None` mixes by `mixing_temperature`.
         mixing_temperature: 1 takes every row once; above 1 favours small datasets (`mix_datasets`).
-        mixing_stop: `"all_exhausted"` or `"first_exhausted"`, where rows are drawn.
-        freeze_encoder: train the heads only; the encoder then is in evaluation mode.
-        train_heads: names of the heads to train; the others keep their weights and count in no loss. `None`: all.
-        train_top_layers: train only so many of the encoder's topmost layers (and what comes after them).
-        cache_features: encode every text once and train the heads on its features, with a frozen encoder. The run is
+        mixing_stop: `"all_exhausted"` or `"first_exhausted"`: when drawing rows from several datasets ends.
+        learning_rate: Peak learning rate; `None` means 44 / hidden size², at most 1e-3.
+        num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, from 3 to 20.
+        per_device_train_batch_size: Rows of a batch on each device.
+        warmup_steps: Steps of linear warm-up; below 1 a share of all steps.
+        train_sampling_strategy: `"random"`, `"sequential"`, or `"group_by_length"`, which puts texts of similar lengths
+            into a batch.
+        bf16: Whether to compute in bfloat16; `None` means if the hardware does.
+        use_cpu: Whether to train on the CPU, also if there is an accelerator.
+        freeze_encoder: Train the heads only; the encoder then stays in evaluation mode.
+        train_heads: Names of the heads to train; other heads keep their weights and are left out of the loss. `None`
+            means all.
+        train_top_layers: Train only so many of the encoder's topmost layers (and the modules after them).
+        cache_features: Encode every text once and train the heads on its features, with a frozen encoder. The run is
             the same as without, to rounding.
-        feature_cache_dir: folder of the features; `None` is `_features` in `output_dir`, which is never pushed.
-        feature_dtype: `"float32"`, or `"bfloat16"` for half the size; how much that differs is said.
-        layer_learning_rate_decay: factor by which the learning rate falls with each layer of the encoder, from the top
+        feature_cache_dir: Folder of the features; `None` means `_features` in `output_dir`, which is never pushed.
+        feature_dtype: `"float32"`, or `"bfloat16"` for half the size; the difference is reported.
+        layer_learning_rate_decay: Factor by which the learning rate falls with each layer of the encoder, from the top
             down to the embeddings.
-        head_weighting: how the heads' losses are combined. `"prior"` divides each by the head's own loss at the best
-            constant prediction of the training rows (the entropy of its labels, for cross-entropy), so that heads of
-            many and of few labels count alike, and a loss of 1 is that of a head that has learned nothing. `"fixed"`
-            takes the losses as they are. Both are weighed by the heads' `loss_weight`s: 2 means twice as important.
+        head_weighting: How the heads' losses are combined. `"prior"` divides each by the head's loss at the best
+            constant prediction of the training rows (the entropy of its labels, for cross-entropy), so that heads with
+            many and with few labels count equally, and a loss of 1 means that a head has learned nothing. `"fixed"`
+            takes the losses as they are. Both are weighted by the heads' `loss_weight`: 2 means twice as important.
             `"uncertainty"` also learns one log-variance per head, at the heads' learning rate and without weight decay.
-            None of this is part of the published model.
-        model_card: what is to be said in the model card and cannot be known here, as a dict or its JSON text:
-            `language`, `license`, `datasets`, `tags`, `widget_texts` (they are published), `limits`, `base_model`.
+            The weighting is not part of the published model.
+        encoder_learning_rate: Peak learning rate of the encoder; `None` means `learning_rate`.
+        head_learning_rate: Peak learning rate of the heads. `None`: new heads get a rate that depends on the size of
+            the encoder's features (`fresh_head_rate`), heads that were trained before get `learning_rate`, and so do
+            all heads if only heads are trained and `learning_rate` is given.
+        threshold_learning_rate: Peak learning rate of learned thresholds; `None` means five times the encoder's. They
+            have no weight decay.
+        model_card: Facts for the model card that only the user has, as a dict or its JSON text: `language`, `license`,
+            `datasets`, `tags`, `widget_texts` (they are published), `limits`, `base_model`.
 
     Raises:
-        ValueError: a learning rate, decay or `max_length` that is not above 0, or an unknown name.
+        ValueError: A learning rate, decay or `max_length` is not above 0, or a name is unknown.
+
+    Example:
+        >>> from multihead_hf import MultiHeadTrainingArguments
+        >>> args = MultiHeadTrainingArguments("complaints-new", sep="|", empty="none")
+        >>> args.per_device_train_batch_size, args.logging_steps
+        (16, 0.05)
     """
 
     _VALID_DICT_FIELDS = [
@@ -296,7 +322,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How labels are read, as the options of `prepare_dataset`."""
+        """Settings of reading labels, as the options of `prepare_dataset`."""
         return {option: getattr(self, option) for option in OPTIONS}
 
 

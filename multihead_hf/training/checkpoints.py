@@ -59,9 +59,10 @@ def is_checkpoint(folder: str) -> bool:
 
 
 def check_same_heads(checkpoint: str, trainer: Any) -> None:
-    """
+    """Check that a checkpoint has the heads of the trainer's model.
+
     Raises:
-        ValueError: the checkpoint's heads (names, order or labels) are not those of the trainer's model.
+        ValueError: The checkpoint's heads (names, order or labels) do not match those of the model.
     """
     config: MultiHeadConfig = trainer.config
     path = os.path.join(checkpoint, CONFIG_NAME)
@@ -89,9 +90,10 @@ def check_same_heads(checkpoint: str, trainer: Any) -> None:
 
 
 def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
-    """
+    """Check that a checkpoint was made with the same kind of head weighting.
+
     Raises:
-        ValueError: the checkpoint's run learned head weights and this one does not, or the other way round.
+        ValueError: The run of the checkpoint learned head weights and this one does not, or the reverse.
     """
     learned = os.path.isfile(os.path.join(checkpoint, HEAD_WEIGHTING_FILE))
     if learned != (head_weighting == "uncertainty"):
@@ -109,9 +111,10 @@ def save_trained_names(folder: str, trained: Mapping[str, Tensor]) -> None:
 
 
 def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor]) -> None:
-    """
+    """Check that a checkpoint was made by a run that trained the same parameters.
+
     Raises:
-        ValueError: the checkpoint's run trained other parameters than this one: its optimizer's state does not fit.
+        ValueError: The run of the checkpoint trained other parameters, so that its optimizer state does not fit.
     """
     path = os.path.join(checkpoint, TRAINED_FILE)
     if not os.path.isfile(path):
@@ -141,9 +144,10 @@ def load_head_weighting(folder: str, log_variances: Tensor) -> None:
 
 
 def check_stream(checkpoint: str) -> None:
-    """
+    """Check that a run over a stream can be resumed.
+
     Raises:
-        ValueError: a run over a stream has read it more than once: the Trainer would go on at a wrong row.
+        ValueError: The run has read the stream more than once: the Trainer would resume at a wrong row.
     """
     with open(os.path.join(checkpoint, TRAINER_STATE_NAME), encoding="utf-8") as file:
         passes = int(json.load(file).get("epoch") or 0)
@@ -155,9 +159,10 @@ def check_stream(checkpoint: str) -> None:
 
 
 def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
-    """
+    """Check that all files of a checkpoint can be read.
+
     Raises:
-        ValueError: a file of the checkpoint is missing or cut off; names the newest complete one in `output_dir`.
+        ValueError: A file is missing or incomplete; the message names the newest complete checkpoint in `output_dir`.
     """
     problem = find_problem(checkpoint)
     if problem is None:
@@ -178,8 +183,10 @@ def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
 
 
 def find_problem(checkpoint: str) -> str | None:
-    """What keeps a run from going on at a checkpoint, or `None`: the Trainer itself would start anew without a word
-    where its state is missing."""
+    """Return what prevents a run from being resumed from a checkpoint, or `None`.
+
+    The Trainer would start again without a message if its state is missing.
+    """
 
     def missing_or_cut(name: str, opens: Callable[[str], object]) -> str | None:
         try:
@@ -285,8 +292,10 @@ def _checkpoints(output_dir: str) -> list[str]:
 
 
 def copy_published_files(checkpoint: str, folder: str) -> None:
-    """Copy what a published model holds: weights, configuration, tokenizer, card and code, and nothing of the Trainer's
-    own. A card that somebody wrote there stays."""
+    """Copy the files of a published model: weights, configuration, tokenizer, card and code.
+
+    Files of the Trainer are not copied, and a card that somebody wrote in `folder` stays.
+    """
     kept = () if is_ours(Path(folder) / CARD) else (CARD, FACTS)
     for entry in os.scandir(checkpoint):
         if entry.is_file() and not entry.name.startswith(_TRAINER_FILES) and entry.name not in kept:
@@ -336,9 +345,10 @@ def _without_paths(state: Path) -> bytes:
 
 
 def check_resumable(checkpoint: str, trainer: Any) -> None:
-    """
+    """Check that a run can be resumed from a checkpoint.
+
     Raises:
-        ValueError: the checkpoint is not complete, or not of this model and a run like this one.
+        ValueError: The checkpoint is not complete, or was made with another model or another kind of run.
     """
     check_complete(checkpoint, trainer.args.output_dir, trainer.args.world_size)
     check_same_heads(checkpoint, trainer)

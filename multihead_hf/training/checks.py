@@ -24,9 +24,10 @@ logger = logging.get_logger(__name__)
 
 
 def check_arguments(args: MultiHeadTrainingArguments) -> None:
-    """
+    """Check arguments of a run that do not depend on the model or the data.
+
     Raises:
-        ValueError: arguments that cannot be right for several heads, DataParallel, or pushing without a token.
+        ValueError: Arguments that do not work with several heads, DataParallel, or pushing without a token.
     """
     if not isinstance(args, MultiHeadTrainingArguments):
         raise ValueError(f"args must be a MultiHeadTrainingArguments, not {type(args).__name__}")
@@ -77,9 +78,10 @@ def check_extensions(
     compute_loss_func: Any = None,
     **others: Any,
 ) -> None:
-    """
+    """Check arguments of the Trainer that do not work with several heads.
+
     Raises:
-        ValueError: arguments of the Trainer itself that cannot be right for several heads.
+        ValueError: An argument is given that the heads cannot be trained with.
     """
     if compute_loss_func is not None:
         raise ValueError(
@@ -99,14 +101,15 @@ def check_extensions(
 
 
 def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
-    """
+    """Check that `metric_for_best_model` is a metric of the run.
+
     Args:
-        args: of the run, whose only metrics are the library's.
-        config: of the model.
-        evaluation: what is evaluated on, or a dict of several.
+        args: Arguments of the run, whose metrics are only the library's.
+        config: Configuration of the model.
+        evaluation: The evaluation dataset, or a dict of several.
 
     Raises:
-        ValueError: `metric_for_best_model` is none of the metrics; names near ones.
+        ValueError: `metric_for_best_model` is unknown; the message names near ones.
     """
     if args.metric_for_best_model is None or evaluation is None:
         return
@@ -127,14 +130,15 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
 
 
 def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
-    """
+    """Check that the head of `metric_for_best_model` has labels in the evaluation dataset.
+
     Args:
-        args: of the run.
-        config: of the model.
-        evaluation: the prepared rows that are evaluated on; of a dict of several nothing is checked.
+        args: Arguments of the run.
+        config: Configuration of the model.
+        evaluation: The prepared evaluation dataset; a dict of several is not checked.
 
     Raises:
-        ValueError: `metric_for_best_model` is one of a head that has no label in these rows.
+        ValueError: `metric_for_best_model` belongs to a head that has no label in these rows.
     """
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     own = [name for name in config.heads if metric.startswith(f"{name}_")]
@@ -216,9 +220,10 @@ def check_learnable(
 
 
 def check_collator(collate: Any, rows: Any) -> None:
-    """
+    """Check that a custom collator makes a batch of prepared rows with labels.
+
     Raises:
-        ValueError: a collator of somebody's own cannot make a batch of prepared rows with labels.
+        ValueError: The collator fails, or its batches have no dict of labels.
     """
     if not has_length(rows):
         return
@@ -239,9 +244,10 @@ def check_collator(collate: Any, rows: Any) -> None:
 
 
 def check_token(token: str | None) -> None:
-    """
+    """Check that there is a token of the Hub.
+
     Raises:
-        ValueError: there is no token, neither this one nor a stored one.
+        ValueError: Neither `token` nor a stored token exists.
     """
     if not token and not get_token():
         raise ValueError(
@@ -250,9 +256,10 @@ def check_token(token: str | None) -> None:
 
 
 def check_countable(dataloader: Any, processes: int) -> None:
-    """
+    """Check that an evaluation can tell padded rows from real ones.
+
     Raises:
-        ValueError: an evaluation whose padded rows could not be told from its real ones.
+        ValueError: Several processes each read the same stream, so that padded rows would be counted.
     """
     if processes > 1 and not has_length(dataloader.dataset) and not isinstance(dataloader, DataLoaderDispatcher):
         raise ValueError(
@@ -263,9 +270,10 @@ def check_countable(dataloader: Any, processes: int) -> None:
 
 
 def check_cacheable(what: str, rows: Any) -> None:
-    """
+    """Check that a dataset can be used with `cache_features`.
+
     Raises:
-        ValueError: rows that cannot be told apart before they are read, for `cache_features`.
+        ValueError: The rows cannot be identified before they are read.
     """
     if not isinstance(rows, Dataset):
         raise ValueError(

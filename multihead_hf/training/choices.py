@@ -43,15 +43,19 @@ class OpenChoices:
         collate: Callable[[Any], Any],
         adam_like: bool,
     ) -> dict[str, float]:
-        """Return and keep module key → learning rate, of the heads that are freshly made, where the arguments leave it
-        open. Where heads are all that is trained, `learning_rate` is theirs.
+        """Measure and keep the learning rates of new heads that the arguments leave open.
+
+        If only heads are trained, `learning_rate` is their rate.
 
         Args:
-            model: to be trained; nothing wraps it yet but PEFT.
-            rows: prepared training rows.
-            args: of the run.
-            collate: makes a batch of rows.
-            adam_like: as `moves_like_adam`.
+            model: The model to be trained; only PEFT may wrap it yet.
+            rows: Prepared training rows.
+            args: Arguments of the run.
+            collate: Function that makes a batch of rows.
+            adam_like: As `moves_like_adam`.
+
+        Returns:
+            Module key of a head → learning rate.
         """
         base = multi_head_model(model)
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]

@@ -73,15 +73,18 @@ class ConsoleCallback(TrainerCallback):
         self.console = console
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Print the description of the run."""
         if state.is_world_process_zero:
             self.console.start(state, kwargs["optimizer"])
         super().on_train_begin(args, state, control, **kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Print one line of the log entry."""
         if state.is_world_process_zero:
             self.console.log(state, logs)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        """Print the metrics of the evaluation."""
         super().on_evaluate(args, state, control, metrics=metrics, **kwargs)  # closes the bar
         if state.is_world_process_zero:
             self.console.evaluation(state, metrics)
@@ -111,8 +114,11 @@ def collected_tables(trainer: Any) -> Iterator[list[str]]:
 
 
 def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -> str:
-    """Return one short line of a log entry: while training the losses and the learning rate, else every entry of it.
-    Where there is no room the learning rate is left out, and then the losses of the last heads."""
+    """Return one short line of a log entry.
+
+    While training these are the losses and the learning rate, otherwise all entries. If the line is too long, the
+    learning rate is left out, and then the losses of the last heads.
+    """
     parts = [f"step {step:>{len(str(steps))}}"]
     if "loss" not in logs:
         return "  ".join([*parts, *(f"{key} {_value(value)}" for key, value in logs.items() if key != "epoch")])

@@ -11,8 +11,10 @@ from .console import Console, ConsolePrinterCallback, ConsoleProgressCallback
 
 
 def use_console(trainer: Any) -> None:
-    """Put a console callback in the place of the progress callback that `Trainer.__init__` has added. One that the
-    user has passed stays as it is, and nothing is added beside it."""
+    """Replace the progress callback that `Trainer.__init__` has added by a console callback.
+
+    A callback that the user has passed stays as it is, and no other is added beside it.
+    """
     made = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
     kinds: dict[type, Callable[[], TrainerCallback]] = {
         PrinterCallback: lambda: ConsolePrinterCallback(Console(trainer)),

@@ -218,7 +218,10 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
 
 
 def _groups(optimizer: Any) -> list[ParameterGroup]:
-    """Groups by part; the encoder's layers are one. (A scheduler keeps the peak rate as `initial_lr`.)"""
+    """Return parameter groups by part of the model; the layers of the encoder are one group.
+
+    A scheduler keeps the peak rate as `initial_lr`.
+    """
     groups: dict[str, ParameterGroup] = {}
     for own in optimizer.param_groups:
         name = own.get("name", "parameters")

@@ -46,11 +46,13 @@ class RunningEvaluation:
     def counted(
         self, heads: Mapping[str, HeadConfig], with_metrics: bool, gather: Callable[[Any], Any], prefix: str
     ) -> Iterator[Evaluation]:
-        """Context of a loop whose batches are counted.
+        """Return the context of a loop whose batches are counted.
 
         Args:
-            heads, with_metrics, gather: as for `Evaluation`.
-            prefix: prefix of the metrics.
+            heads: As for `Evaluation`.
+            with_metrics: As for `Evaluation`.
+            gather: As for `Evaluation`.
+            prefix: Prefix of the metrics.
         """
         self.prefix, self._users_keys = prefix, set()
         self._current = evaluation = Evaluation(heads, with_metrics, gather)
@@ -104,8 +106,10 @@ class RunningEvaluation:
 
 @contextlib.contextmanager
 def keeping_weights(model: nn.Module) -> Iterator[None]:
-    """Context after which the weights are what they were. (With `bf16_full_eval` or `fp16_full_eval` the base class
-    rounds them for the evaluation, and would leave them so.)"""
+    """Restore the weights of a model on exit.
+
+    With `bf16_full_eval` or `fp16_full_eval` the base class rounds them for the evaluation, and would leave them so.
+    """
     before = {own: own.data for own in (*model.parameters(), *model.buffers())}
     try:
         yield
@@ -163,6 +167,11 @@ class EvaluationHooks(Trainer):
         raise NotImplementedError
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the dataloader of an evaluation, over all rows.
+
+        Args:
+            eval_dataset: A dataset, the name of an evaluation dataset, or `None` for the Trainer's.
+        """
         if self.args.cache_features:
             # a loader that persistent workers keep would not see that the encoder has changed
             self.__dict__.pop("_eval_dataloaders", None)
@@ -173,6 +182,11 @@ class EvaluationHooks(Trainer):
             return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Return the dataloader of a prediction, over all rows and in their order.
+
+        Args:
+            test_dataset: The prepared dataset.
+        """
         # grouped by length, predictions would come in an order that nobody is told
         with self._with_arguments(dataloader_drop_last=False, train_sampling_strategy="sequential"):
             return super().get_test_dataloader(test_dataset)
@@ -224,12 +238,21 @@ class EvaluationHooks(Trainer):
         return super().predict(rows, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows (the base class has
-        the mean of batch means). They are counted batch by batch: predictions are kept for `predict` and
-        `compute_metrics` only. An evaluation leaves the random state as it was.
+        """Run an evaluation, as `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows.
+
+        The base class has the mean of batch means. Rows are counted batch by batch: predictions are kept only for
+        `predict` and `compute_metrics`. The random state is restored afterwards.
+
+        Args:
+            dataloader: Batches of prepared rows.
+            *args: As for the base class.
+            **kwargs: As for the base class.
+
+        Returns:
+            The `EvalLoopOutput` of the base class, with these metrics.
 
         Raises:
-            ValueError: a stream that each of several processes reads by itself.
+            ValueError: Several processes each read the same stream.
         """
         check_countable(dataloader, self.args.world_size)
         prefix, wanted = kwargs.get("metric_key_prefix", "eval"), not self.args.prediction_loss_only
@@ -255,6 +278,17 @@ class EvaluationHooks(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> Any:
+        """Compute the logits of one batch and count them in the running evaluation.
+
+        Args:
+            model: The model to be evaluated.
+            inputs: The batch.
+            prediction_loss_only: Whether to return no logits and labels.
+            ignore_keys: Keys of the model's output that are left out.
+
+        Returns:
+            No loss, the logits and the labels.
+        """
         # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
         labels = inputs.get("labels")
         rest = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}

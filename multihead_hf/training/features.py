@@ -1,5 +1,4 @@
-"""Features of a frozen encoder as a column of the dataset: every text is encoded once, and epochs read memory-mapped
-Arrow files."""
+"""Features of a frozen encoder as a dataset column: encoded once, read from memory-mapped Arrow files."""
 
 import contextlib
 import functools
@@ -368,9 +367,10 @@ class _Difference:
 
 
 def check_frozen(model: MultiHeadModel) -> None:
-    """
+    """Check that the features of an encoder stay the same during training.
+
     Raises:
-        ValueError: the encoder is trained, so that its features change, or has PEFT's adapters, which can be switched.
+        ValueError: The encoder is trained, or has adapters (PEFT), which can be switched.
     """
     if any(base.__name__ == "BaseTunerLayer" for module in model.encoder.modules() for base in type(module).__mro__):
         raise ValueError(
@@ -385,8 +385,10 @@ def check_frozen(model: MultiHeadModel) -> None:
 
 
 def _state(encoder: nn.Module) -> int:
-    """Changes when the encoder changes; cheap, unlike `_digest`. The sums are for writes that torch does not note
-    (`.data`, numpy)."""
+    """Return a number that changes when the encoder changes; cheap, unlike `_digest`.
+
+    Sums detect changes that torch does not record (by `.data` or numpy).
+    """
     tensors = [tensor.detach() for tensor in (*encoder.parameters(), *encoder.buffers())]
     sums = [tensor.float().sum() if tensor.is_floating_point() else tensor.sum() for tensor in tensors]
     noted = [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors]

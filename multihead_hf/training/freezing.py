@@ -14,11 +14,12 @@ _FROZEN: weakref.WeakKeyDictionary[nn.Module, list[nn.Parameter]] = weakref.Weak
 
 
 def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
-    """Freeze what the arguments say. What an earlier Trainer froze by its arguments is trained again; what the user
-    froze stays frozen.
+    """Freeze the parameters that the arguments name.
+
+    Parameters that an earlier Trainer froze by its arguments are trained again; those that the user froze stay frozen.
 
     Raises:
-        ValueError: a head that does not exist, layers that the encoder does not have, or a frozen encoder under PEFT,
+        ValueError: A head that does not exist, layers that the encoder does not have, or a frozen encoder under PEFT,
             whose adapters are a part of it.
     """
     for parameter in _FROZEN.get(model, []):
@@ -41,9 +42,10 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
 
 
 def check_trainable(model: nn.Module, args: MultiHeadTrainingArguments) -> None:
-    """
+    """Check that at least one parameter is trained.
+
     Raises:
-        ValueError: all parameters are frozen; says by what.
+        ValueError: All parameters are frozen; the message names the arguments that freeze them.
     """
     if any(parameter.requires_grad for parameter in model.parameters()):
         return
@@ -68,11 +70,14 @@ def _freeze_other_heads(model: MultiHeadModel, names: list[str]) -> None:
 
 
 def encoder_parts(encoder: nn.Module) -> tuple[dict[int, str], list[str]]:
-    """Which part of the encoder a parameter (by `id`) belongs to, and the parts from the top down: `"encoder"` (what
-    comes after the layers), `"layer_11"`, …, `"layer_0"`, `"embeddings"` (what comes before them).
+    """Return the part of the encoder that each parameter belongs to, and the parts from the top down.
+
+    Returns:
+        The `id` of a parameter → name of its part, and the names: `"encoder"` (after the layers), `"layer_11"`, …,
+        `"layer_0"`, `"embeddings"` (before the layers).
 
     Raises:
-        ValueError: its layers are not one list (shared ones, as ALBERT's, cannot be told apart).
+        ValueError: The encoder's layers are not one list (shared ones, as in ALBERT, cannot be told apart).
     """
     count = getattr(encoder.config, "num_hidden_layers", None)
     lists = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)}

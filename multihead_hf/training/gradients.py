@@ -31,24 +31,34 @@ def _gradients(parameters: Iterable[torch.nn.Parameter]) -> Iterable[Tensor]:
 
 
 class GradientCosineCallback(TrainerCallback):
-    """Logs the cosine between the gradients of each two heads on the encoder that they share, as
-    `gradient_cosine_<head>_<head>`: below 0 a step for the one undoes the other ([Yu et al.
-    2020](https://arxiv.org/abs/2001.06782), "Gradient Surgery"). Training itself is not changed.
+    """Callback that logs the cosine between the encoder gradients of every two heads.
+
+    The keys are `gradient_cosine_<head>_<head>`; below 0 a step for one head undoes a step for the other ([Yu et al.
+    2020](https://arxiv.org/abs/2001.06782), "Gradient Surgery"). Training is not changed.
 
     The gradients are those of the heads' losses on `rows` training rows, drawn anew each time, without dropout; a head
-    without a label among them is left out. Takes as long as a batch of so many rows, and as much more memory as one
-    copy of the encoder's trained parameters for each head.
-
-        trainer.add_callback(GradientCosineCallback(trainer, every=100))
+    without a label among them is left out. One measurement takes as long as a batch of so many rows, and as much more
+    memory as one copy of the encoder's trained parameters for each head.
 
     Args:
-        trainer: the trainer whose model and training rows are used.
-        every: steps from one measurement to the next.
-        rows: training rows in each.
+        trainer: The trainer whose model and training rows are used.
+        every: Number of steps from one measurement to the next.
+        rows: Number of training rows in one measurement.
 
     Raises:
-        ValueError: a count below 1, fewer than two heads in training, or rows or parameters that one process does not
-            have (a stream, FSDP, DeepSpeed).
+        ValueError: A number is below 1, fewer than two heads are trained, or one process does not have all rows or
+            parameters (a stream, FSDP, DeepSpeed).
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import GradientCosineCallback, MultiHeadModel, MultiHeadTrainer, read_dataset
+        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
+        >>> rows = read_dataset("complaints.csv")
+        >>> trainer = MultiHeadTrainer(model, processing_class=tokenizer, train_dataset=rows)
+        >>> callback = GradientCosineCallback(trainer, every=100, rows=40)
+        >>> trainer.add_callback(callback)
+        >>> list(callback.cosines(step=0))
+        ['gradient_cosine_topics_mood']
     """
 
     def __init__(self, trainer: Any, every: int = 100, rows: int = 64) -> None:
@@ -66,6 +76,17 @@ class GradientCosineCallback(TrainerCallback):
         self._trainer, self._every, self._rows = trainer, every, rows
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that at least two heads train the encoder.
+
+        Args:
+            args: Arguments of the run.
+            state: State of the Trainer.
+            control: Control of the Trainer.
+            **kwargs: Not used.
+
+        Raises:
+            ValueError: Fewer than two heads are trained, or the encoder is frozen.
+        """
         heads = list(self._trainer.trained_heads)
         if len(heads) < 2:
             raise ValueError(f"gradient cosines compare two or more heads, but only {heads} is in training")
@@ -73,6 +94,14 @@ class GradientCosineCallback(TrainerCallback):
             raise ValueError("the encoder is frozen: the heads share no trained parameters")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the cosines after every `every` steps.
+
+        Args:
+            args: Arguments of the run.
+            state: State of the Trainer.
+            control: Control of the Trainer.
+            **kwargs: Not used.
+        """
         if state.global_step % self._every == 0 and state.is_world_process_zero:
             due, found = control.should_log, self.cosines(state.global_step)
             if found:
@@ -84,7 +113,15 @@ class GradientCosineCallback(TrainerCallback):
         return [parameter for parameter in base.encoder.parameters() if parameter.requires_grad]
 
     def cosines(self, step: int) -> dict[str, float]:
-        """Measure now, on the rows that belong to the step."""
+        """Measure the cosines now, on the rows that belong to a step.
+
+        Args:
+            step: The step, with which the rows are drawn.
+
+        Returns:
+            `gradient_cosine_<head>_<head>` → cosine, from −1 to 1; empty if fewer than two heads have labels in the
+            rows.
+        """
         trainer, base = self._trainer, multi_head_model(self._trainer.model)
         order = torch.Generator().manual_seed(trainer.args.seed + step)
         places = torch.randperm(len(trainer.train_dataset), generator=order)[: self._rows].tolist()

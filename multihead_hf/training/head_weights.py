@@ -45,8 +45,10 @@ class HeadWeights:
 
     @contextlib.contextmanager
     def on_model(self, model: nn.Module) -> Iterator[None]:
-        """Let a model, perhaps in PEFT's wrapper, have the parameter for a while. Heads that have come to the model
-        since start from 0."""
+        """Register the parameter on a model, which PEFT may wrap, until exit.
+
+        Heads that were added to the model since then start from 0.
+        """
         base = multi_head_model(model)
         if self.heads != list(base.config.heads):
             self._make(base, self.values())
@@ -86,9 +88,11 @@ class HeadWeightsCallback(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Load the head weights of the checkpoint that the run is resumed from."""
         self._load(self._trainer.resumed_from)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Copy learned thresholds into the configuration, and load the head weights of the best checkpoint."""
         multi_head_model(self._trainer.model).sync_thresholds()
         self._load(state.best_model_checkpoint if args.load_best_model_at_end else None)
 
@@ -104,14 +108,19 @@ def uncertain_losses(
     labelled: Mapping[str, Tensor],
     batches: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
-    """Return `exp(−s)·L + s/2` for each loss `L` and its log-variance s = log σ²: the uncertainty weighting of Kendall,
-    Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, for classification.
+    """Return `exp(−s)·L + s/2` for each loss `L` and its log-variance s = log σ².
+
+    This is the uncertainty weighting of Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh
+    Losses", CVPR 2018, for classification.
 
     Args:
-        losses: head → scalar; its share of the step's loss where a step has several batches.
-        log_variances: head → scalar.
-        labelled: head → whether the step has a label of the head; a head that is not named or has none adds no `s/2`.
-        batches: number of batches of the step, each of which adds its share of `s/2`.
+        losses: Head → scalar; its share of the step's loss if a step has several batches.
+        log_variances: Head → scalar.
+        labelled: Head → whether the step has a label of the head; a head that is missing or has none adds no `s/2`.
+        batches: Number of batches of the step; every batch adds an equal share of `s/2`.
+
+    Returns:
+        Head → scalar.
     """
     values = torch.stack(list(losses.values()))  # (heads,)
     s = torch.stack([log_variances[name] for name in losses]).to(values)

@@ -56,9 +56,10 @@ class _StopAfterStep(TrainerCallback):
 
 @contextmanager
 def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
-    """Within it the first Ctrl+C ends a training after the current step with a checkpoint; the second one ends it at
-    once. In one process and its main thread; elsewhere nothing changes, as several processes would stop at different
-    steps.
+    """End a training after the current step with a checkpoint on the first Ctrl+C, and at once on the second.
+
+    This works in a single process and its main thread; otherwise nothing changes, because several processes would stop
+    at different steps.
 
     Raises:
         TrainingInterrupted: Ctrl+C was pressed and the checkpoint is saved.

@@ -15,11 +15,13 @@ from .gradients import gradient_norms
 
 
 class StepLog(TrainerCallback):
-    """Each head's loss and, where it has several, the terms of it, summed from one log to the next; and of the newest
-    step the gradient norms and learning rates.
+    """Losses, gradient norms and learning rates for the log.
+
+    The loss of each head and, if it has several terms, the terms are summed from one log to the next; gradient norms
+    and learning rates are those of the newest step.
 
     Args:
-        trainer: a `MultiHeadTrainer`.
+        trainer: A `MultiHeadTrainer`.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -31,6 +33,7 @@ class StepLog(TrainerCallback):
         self._norms: dict[str, Tensor] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start new sums for the heads that are trained."""
         # (also where a run starts again with a smaller batch)
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
@@ -38,6 +41,7 @@ class StepLog(TrainerCallback):
         self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Compute the gradient norms if the step may be logged."""
         # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
         whole = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
         self._norms = {}

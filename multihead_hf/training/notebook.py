@@ -13,10 +13,12 @@ class ConsoleNotebookCallback(ConsoleCallback, NotebookProgressCallback):
     """The table of losses has a row for each evaluation, with its loss and mean F1; the heads' scores are below it."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Add a row to the table of the notebook while training."""
         if self.training_tracker is not None:
             NotebookProgressCallback.on_log(self, args, state, control, logs=logs, **kwargs)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        """Show the main metrics in the table of the notebook, and print the evaluation."""
         few = {key: value for key, value in metrics.items() if key in self.console.summary_keys(metrics)}
         NotebookProgressCallback.on_evaluate(self, args, state, control, metrics=few, **kwargs)
         if state.is_world_process_zero:

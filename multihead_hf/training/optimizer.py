@@ -72,12 +72,16 @@ def with_groups(
     decayed: Collection[str],
     head_rates: Mapping[str, float],
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the class of an optimizer, and its options with `parameter_groups` as `params`; an optimizer that comes
-    with groups of its own stays as it is.
+    """Return the class and options of an optimizer, with `parameter_groups` as `params`.
+
+    An optimizer that brings groups stays as it is.
 
     Args:
-        optimizer: class and options.
-        model, args, decayed, head_rates: as for `parameter_groups`.
+        optimizer: Class and options.
+        model: As for `parameter_groups`.
+        args: As for `parameter_groups`.
+        decayed: As for `parameter_groups`.
+        head_rates: As for `parameter_groups`.
     """
     optimizer_class, options = optimizer
     if is_optimizer_factory(optimizer_class) or {"params", "model", "optimizer_dict"} & options.keys():
@@ -99,12 +103,15 @@ def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dic
 
 
 def compare_trained(optimizer: Any, model: nn.Module) -> tuple[list[str], bool]:
-    """Return the names of trained parameters that an optimizer does not hold, and whether it holds others than those
-    that are trained.
+    """Compare the parameters that an optimizer holds with those that are trained.
 
     Args:
-        optimizer: with parameter groups.
-        model: as it is trained.
+        optimizer: An optimizer with parameter groups.
+        model: The model that is trained.
+
+    Returns:
+        The names of trained parameters that the optimizer does not hold, and whether its parameters differ from the
+        trained ones.
     """
     trained = trained_parameters(model)
     known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -114,9 +114,10 @@ def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:
 
 
 def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) -> None:
-    """
+    """Check that the model still has the heads that the data was prepared for.
+
     Raises:
-        ValueError: the model has other heads than the data was prepared for; says which.
+        ValueError: The model has other heads; the message names them.
     """
     now = labels_of(config)
     if now == dict(before):

@@ -82,8 +82,12 @@ class PublishingHooks(Trainer):
         write_files_whole(folder, save)
 
     def card_facts(self) -> CardFacts:
-        """What is known for the model card: of the arguments, the training rows, the run and its last evaluation, or
-        the report on it (`write_report`)."""
+        """Return the facts for the model card.
+
+        Returns:
+            Facts on the arguments, the training rows and the run, with its last evaluation or the report on it
+            (`write_report`).
+        """
         return self._card.facts()
 
     def note_report(self, report: EvaluationReport) -> None:
@@ -102,9 +106,21 @@ class PublishingHooks(Trainer):
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
     ) -> None:
-        """Write the model card into `output_dir`, as every save does, with what is said here; `dataset_tags` are names
-        on the Hub. Of an adapter PEFT writes the card. The other arguments of `Trainer.create_model_card` say nothing
-        that the model does not."""
+        """Write the model card into `output_dir`, as every save does, with additional facts.
+
+        PEFT writes the card of an adapter, with all these arguments.
+
+        Args:
+            language: Language of the texts.
+            license: License of the model.
+            tags: Additional tags.
+            model_name: For adapters only.
+            finetuned_from: Name of the base model on the Hub.
+            tasks: For adapters only.
+            dataset_tags: Names of the datasets on the Hub.
+            dataset: For adapters only.
+            dataset_args: For adapters only.
+        """
         if not self.is_world_process_zero():
             return
         if multi_head_model(self.model) is not self.model:

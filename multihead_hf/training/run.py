@@ -26,13 +26,13 @@ from .trainer import MultiHeadTrainer
 
 
 class TrainingReport(NamedTuple):
-    """A run that is done.
+    """Result of a training run by `train_from_config`.
 
     Args:
-        trainer: with the trained model, which is saved in `trainer.args.output_dir`.
-        metrics: of the test rows, else of the validation rows, without a prefix; empty where there are neither.
-        said: what was found on the way (calibration, thresholds, where the report is), and at the end the tables of
-            the evaluation, to print.
+        trainer: The trainer with the trained model, which is saved in `trainer.args.output_dir`.
+        metrics: Metrics on the test rows, else on the validation rows, without a prefix; empty if there are neither.
+        said: Messages to print: calibration, thresholds and the place of the report, and at the end the tables of the
+            evaluation.
     """
 
     trainer: MultiHeadTrainer
@@ -41,17 +41,35 @@ class TrainingReport(NamedTuple):
 
 
 def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, resume: bool = False) -> TrainingReport:
-    """Train as a configuration says (`read_run_config`), save the model, and push it with `training.push_to_hub`.
+    """Train as a configuration describes, save the model, and push it with `training.push_to_hub`.
 
-    It is what one would write by hand: `set_seed`, `infer_heads`, `MultiHeadModel.from_encoder`, `MultiHeadTrainer`.
+    The steps are `set_seed`, `infer_heads`, `MultiHeadModel.from_encoder` and `MultiHeadTrainer`, as in a script.
 
     Args:
-        source, changes: as for `read_run_config`.
-        resume: go on from the newest checkpoint in `training.output_dir`.
+        source: The configuration, as for `read_run_config`.
+        changes: Changes of the configuration, as for `read_run_config`.
+        resume: Whether to resume from the newest checkpoint in `training.output_dir`.
+
+    Returns:
+        The trainer, the metrics and messages to print.
 
     Raises:
-        ValueError: keys, rows, heads or settings that cannot be.
-        TrainingInterrupted: Ctrl+C was pressed while it trained; a checkpoint is saved, and `resume=True` goes on.
+        ValueError: Keys, rows, heads or settings are wrong.
+        TrainingInterrupted: Ctrl+C was pressed during training; a checkpoint is saved, and `resume=True` continues.
+
+    Example:
+        >>> from multihead_hf import train_from_config
+        >>> heads = {"topics": {"sep": "|", "empty": "none"}, "mood": {}}
+        >>> config = {
+        ...     "model": {"encoder": "sentence-transformers/all-MiniLM-L6-v2"},
+        ...     "heads": heads,
+        ...     "data": {"train": "complaints.csv"},
+        ...     "training": {"output_dir": "complaints-new", "max_steps": 1},
+        ... }
+        >>> report = train_from_config(config)  # doctest: +ELLIPSIS
+        Training...
+        >>> list(report.trainer.config.heads)
+        ['topics', 'mood']
     """
     run = read_run_config(source, changes)
     args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
@@ -102,10 +120,11 @@ def _check_end(
     validation: Any,
     judged: Any,
 ) -> None:
-    """
+    """Check, before the training, that what is configured for after it can be done.
+
     Raises:
-        ValueError: what is asked for at the end cannot be done; it is said before the training.
-        ImportError: a report needs plots, and they need a package.
+        ValueError: A setting of `after_training` does not fit the data, the heads or the arguments.
+        ImportError: A report needs plots, and their package is not installed.
     """
     several = isinstance(validation, dict)
     if run.after_training.report:
@@ -144,9 +163,10 @@ def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
 
 
 def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
-    """
+    """Check that the configuration does not change heads of the saved model.
+
     Raises:
-        ValueError: settings for a head that the saved model has.
+        ValueError: There are settings for a head that the saved model has.
     """
     for name, settings in run.heads.items():
         if name in known and head_settings(settings):
@@ -185,9 +205,10 @@ def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> 
 
 
 def _of_part(rows: Any, part: str) -> Any:
-    """
+    """Return the rows of one split.
+
     Raises:
-        ValueError: the rows are in parts, and none is this one.
+        ValueError: The rows have several splits, and the wanted one is missing.
     """
     if not isinstance(rows, Mapping):
         return rows

@@ -259,9 +259,10 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _checked_head(head: str, settings: Any) -> dict[str, Any]:
-    """
+    """Return the settings of a head after checking their names and how labels are read.
+
     Raises:
-        ValueError: no mapping, an unknown key, or a wrong value of those that say how labels are read.
+        ValueError: The settings are not a mapping, a key is unknown, or a setting of `LabelReading` has a wrong value.
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
@@ -297,9 +298,10 @@ def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
 
 
 def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:
-    """
+    """Check the keys and the types of the values of one section.
+
     Raises:
-        ValueError: unknown keys, or values of another type than the field's.
+        ValueError: A key is unknown, or a value has another type than the field.
     """
     known = [each.name for each in fields(section) if each.init]
     _check_keys(given, known, f"{where}.")

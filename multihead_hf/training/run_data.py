@@ -82,9 +82,10 @@ class RunData:
         return self._counted[1]
 
     def check_heads_of(self, rows: Any, config: MultiHeadConfig) -> None:
-        """
+        """Check that rows were prepared for the heads that the model has now.
+
         Raises:
-            ValueError: the rows were prepared here, for other heads than the model has now.
+            ValueError: The rows were prepared here, for other heads.
         """
         own = [self.train, self.evaluation, *(self.evaluation.values() if isinstance(self.evaluation, dict) else ())]
         if self._labels is not None and rows is not None and any(rows is each for each in own):

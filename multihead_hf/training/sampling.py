@@ -8,18 +8,21 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
 class SeededByEpoch(Sampler[int]):
-    """A sampler by length whose order depends on seed and epoch only. (Transformers draws it from the global random
-    state when an epoch begins, and that of a checkpoint in the middle of an epoch is restored later.)
+    """A sampler by length whose order depends only on seed and epoch.
+
+    Transformers draws the order from the global random state when an epoch begins; on resume in the middle of an epoch,
+    the state of the checkpoint is restored only later.
 
     Args:
-        sampler: the sampler as the Trainer makes it.
-        seed: seed of the run's data.
+        sampler: The sampler as the Trainer makes it.
+        seed: Seed of the run's data.
     """
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
         self._sampler, self._seed, self._epoch = sampler, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch whose order is drawn next."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -49,8 +49,10 @@ def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelerator) -> None:
-    """Give weight 0 to the rows with which the last batches of an epoch are filled up, so that every process has
-    equally many: they have been trained on before."""
+    """Give weight 0 to the rows that fill up the last batches of an epoch.
+
+    They give every process the same number of rows, and have been trained on before.
+    """
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not batches or not state.end_of_dataloader or state.remainder <= 0:
         return
@@ -104,12 +106,14 @@ class OptimizerStep:
 
 
 class TwoPasses:
-    """Ratio terms over a step need the statistics of all its batches before the first backward pass: a first pass
-    without gradients gathers them, and the second draws the same random numbers (dropout) as the first.
+    """Two passes over the batches of an optimizer step, for ratio terms over the step.
+
+    These need the statistics of all batches before the first backward pass: a first pass without gradients gathers
+    them, and the second draws the same random numbers (dropout) as the first.
 
     Args:
-        batches: the step's micro-batches on this process.
-        totals: of the step, without ratios.
+        batches: Micro-batches of the step on this process.
+        totals: Totals of the step, without ratios.
     """
 
     def __init__(self, batches: list[Mapping[str, Any]], totals: StepTotals) -> None:
@@ -129,8 +133,10 @@ class TwoPasses:
         forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput],
         accelerator: Accelerator,
     ) -> StepTotals:
-        """The step's totals with ratios, and the random state as it was when the first pass came to the batch whose
-        second pass comes next."""
+        """Return the step's totals with ratios, and restore the random state for the next batch.
+
+        It is the random state at which the first pass read the batch whose second pass comes next.
+        """
         if self._next == 0:
             self._run_first_pass(heads, forward, accelerator)
         _set_random_state(self._states[self._next], accelerator.device)

@@ -1,5 +1,7 @@
-"""The run of somebody who has a table and sets nothing, as the configuration that `train_from_config` takes, and the
-folder that it is written to."""
+"""Configuration of a run on a table with default settings, and the folder that it is written to.
+
+`train_from_config` takes the configuration.
+"""
 
 import importlib.util
 import shutil
@@ -24,19 +26,21 @@ def table_run(
     label_columns: Mapping[str, str | list[str]] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Return the configuration of a run that splits a table, trains with the defaults, keeps the epoch with the best F1
-    on the validation rows, tunes thresholds on them, and reports on the test rows.
+    """Return the configuration of a run on a table with default settings.
+
+    The run splits the table, trains, keeps the epoch with the best F1 on the validation rows, tunes thresholds on them,
+    and reports on the test rows.
 
     Args:
-        source: the table: files, a glob, a folder, or a dataset on the Hub.
-        heads: name → head, as `infer_heads` returns them.
-        output_dir: folder of the model.
-        parts: the parts that the rows are in already; then they are not split, and what needs validation rows is left
-            out where there are none.
-        encoder: pretrained encoder, a name on the Hub or a folder.
-        label_columns: name of a head → its column or columns, where they differ from the name.
+        source: The table: files, a glob, a folder, or a dataset on the Hub.
+        heads: Name → head, as `infer_heads` returns them.
+        output_dir: Folder of the model.
+        parts: Names of existing splits; then the rows are not split, and steps that need validation rows are left out
+            if there are none.
+        encoder: Pretrained encoder, a name on the Hub or a folder.
+        label_columns: Name of a head → its column or columns, if they differ from the name.
         settings: `delimiter` and `encoding` of the files; `text_columns`, `sep`, `empty` and `multi_hot` as for
-            `MultiHeadTrainingArguments`. `None` leaves one out.
+            `MultiHeadTrainingArguments`. `None` leaves a setting out.
 
     Returns:
         The sections `model`, `heads`, `data`, `training` and `after_training`, of plain values.

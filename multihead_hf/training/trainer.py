@@ -46,27 +46,32 @@ logger = logging.get_logger(__name__)
 class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     """`Trainer` for `MultiHeadModel`.
 
-    Takes raw datasets (a text column and label columns) or prepared ones (`prepare_dataset`), collates and scores every
-    head by default, logs each head's loss, and saves folders that load where `multihead_hf` is not installed.
-
-    The loss of an optimiser step does not depend on how its batch is split: each head's numerators and denominators are
-    summed over all micro-batches and processes of the step. Rows without a label for a head count on neither side.
+    It takes raw datasets or prepared ones (`prepare_dataset`), and saves folders that load without `multihead_hf`. The
+    loss of an optimizer step does not depend on how its batch is split. Rows unlabelled for a head do not change its
+    loss.
 
     Args:
-        model: a `MultiHeadModel`, also wrapped by PEFT.
+        model: A `MultiHeadModel`, also wrapped by PEFT.
         args: `MultiHeadTrainingArguments`.
-        data_collator: default `MultiHeadDataCollator`.
-        train_dataset, eval_dataset: raw or prepared rows, files, data frames or the name of a data set on the Hub. Each
-            may be a dict of several, each labelled for some heads; those for training are mixed (`mix_datasets`). Of a
-            folder, Hub data set or `DatasetDict` the part `train`, or `validation`, is taken.
-        processing_class: the encoder's tokenizer.
-        compute_metrics: further metrics, `EvalPrediction` → dict; its keys win over the library's own.
-        losses: head → a loss of your own, in the shape that `register_loss` describes, instead of the head's. The
-            saved configuration holds the function's name.
-        kwargs: as for `Trainer`.
+        data_collator: Default `MultiHeadDataCollator`.
+        train_dataset: Raw or prepared rows, files, data frames or a dataset on the Hub (of several splits `train`), or
+            a dict of several, each labelled for some heads, which are mixed (`mix_datasets`).
+        eval_dataset: As `train_dataset`, of several splits `validation`; a dict of several is evaluated one by one.
+        processing_class: The encoder's tokenizer.
+        compute_metrics: Further metrics, `EvalPrediction` → dict; its keys override the library's.
+        losses: Head → a custom loss (see `register_loss`) instead of the head's; its name is saved.
+        callbacks: Callbacks, as for `Trainer`.
+        **kwargs: As for `Trainer`.
 
     Raises:
-        ValueError: data, labels or arguments that cannot be trained on; nothing has been written then.
+        ValueError: Data, labels or arguments cannot be trained on; nothing has been written then.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import MultiHeadModel, MultiHeadTrainer
+        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
+        >>> MultiHeadTrainer(model, processing_class=tokenizer, train_dataset="complaints.csv").train_dataset.num_rows
+        40
     """
 
     # `compute_loss` divides by the denominators of the whole accumulated step, so the Trainer must not divide again
@@ -134,8 +139,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- model and data ----
 
     def _make_ready(self, model: nn.Module, args: MultiHeadTrainingArguments) -> MultiHeadTrainingArguments:
-        """Prepare the data for the model, and the model for training on it; nothing is written before that worked.
-        Return the arguments, or a copy in which what they leave open is filled in."""
+        """Prepare data and model, then return the arguments, or a copy in which open settings are filled in."""
         base = multi_head_model(model)
         self._data.prepare(base.config, args)
         use_losses(base, self._losses)
@@ -158,6 +162,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return filled_in(args, base, self._data.train)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
+        """Make the model of a trial, and prepare the data and the arguments for it."""
         model = super().call_model_init(trial)
         self.args = self._make_ready(model, self.args)
         return model
@@ -169,6 +174,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             self._signature_columns = [*(self._signature_columns or []), self.args.length_column_name]
 
     def get_train_dataloader(self) -> DataLoader:
+        """Return the dataloader of the training rows, with their features under `cache_features`."""
         rows = self.train_dataset
         self.train_dataset = self._with_features(rows, "training")
         try:
@@ -200,18 +206,17 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
 
     @property
     def label_counts(self) -> dict[str, HeadCounts] | None:
-        """Head → counts of its labels in the training rows; `None` for rows that are read one by one."""
+        """Head → counts of its labels in the training rows; `None` for a stream."""
         return self._data.label_counts(self.train_dataset, self.config.heads)
 
     @property
     def constant_losses(self) -> dict[str, float]:
-        """Head → its loss at the best constant prediction of the training rows; a loss of a trained model divided by it
-        reads like 1 − R²."""
+        """Head → loss of the best constant prediction of the training rows; loss / this reads like 1 − R²."""
         found = self._choices.constants(multi_head_model(self.model), self._data.train)
         return {name: constant.loss for name, constant in found.items()}
 
     def chosen_settings(self) -> list[str]:
-        """What the arguments leave open and was chosen for this run, in a sentence; empty where nothing was."""
+        """Return sentences on the settings that were chosen for this run because the arguments leave them open."""
         if not self._made_optimizer:
             return []  # the rates are those of the optimizer that was passed
         adam_like = moves_like_adam(self.args, self.optimizer_cls_and_kwargs)
@@ -224,6 +229,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- loss ----
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """Return the micro-batches of one optimizer step, and its `StepTotals`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         leave_out_repeated_rows(batches, self.accelerator)
         if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
@@ -237,6 +243,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return batches, self._step.begin(self.trained_heads, batches, self.accelerator)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Run one micro-batch, as `Trainer.training_step`, after a first pass over the step if a loss needs it."""
         if self._step.has_two_passes:
             # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
             # an evaluation, with the model still in evaluation mode
@@ -263,7 +270,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The step's combined loss: this batch's share when `num_items_in_batch` holds the step's `StepTotals`."""
+        """Return the combined loss, or this batch's share of the step's if `num_items_in_batch` has its totals."""
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         if model.training:
@@ -290,7 +297,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return base.combine(losses)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As `Trainer.log`, with each head's loss, learning rates by group and learned thresholds beside `loss`."""
+        """Log, as `Trainer.log`, with each head's loss, learning rates by group and learned thresholds."""
         super().log({**logs, **self._step_log.take(logs)}, start_time)
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
@@ -307,11 +314,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- optimizer ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As `Trainer.create_optimizer`, with parameter groups for the encoder, the heads and learned thresholds.
-
-        Raises:
-            ValueError: all parameters are frozen.
-        """
+        """Make the optimizer, with groups for encoder, heads and thresholds; `ValueError` if all weights are frozen."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
         self._made_optimizer = True
@@ -331,12 +334,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- runs ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.train`.
+        """Train the model, as `Trainer.train`.
 
         Raises:
-            ValueError: the checkpoint to resume from is not complete, not of this model or of a run with another
-                `head_weighting`, or of a later pass over a stream; the model has other heads than the data was prepared
-                for; nothing has been trained.
+            ValueError: The checkpoint to resume from is incomplete or does not fit, or the heads changed; nothing was
+                trained.
         """
         if self.model_init is None:  # else the model is made anew
             for rows in (self.train_dataset, self.eval_dataset):
@@ -386,13 +388,13 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         hp_name: Callable[[Any], str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1 (`eval_f1`), in its direction
-        (higher is better, of losses lower). With `load_best_model_at_end` a trial counts with its best evaluation, of
-        which it keeps the model, else with its last. An objective of your own is minimized unless `direction` says
-        otherwise, as in the base class. Afterwards the Trainer has no model: make one with the best settings.
+        """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
+
+        A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its
+        last evaluation, or its best one with `load_best_model_at_end`. The Trainer has no model afterwards.
 
         Raises:
-            ValueError: the evaluation has not the metric.
+            ValueError: The evaluation does not have the metric.
         """
         if direction is None:
             direction = "maximize" if compute_objective is None and search_metric(self.args)[1] else "minimize"
