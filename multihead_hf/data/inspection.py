@@ -46,7 +46,7 @@ class DatasetReport:
             split, on average. Macro Soft-F1 learns nothing about them from that batch.
         batch_size: number of rows of such a batch.
         contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (split, row).
-            Case and blanks are ignored in the comparison.
+            `text` is in lower case with single blanks, as it is compared.
         in_several_parts: texts that occur in several splits: `text` and `rows`.
         heads: head → `task`, `labels` (their number), `labelled` (split → labelled rows), `no_label` (split → labelled
             rows to which no label applies; multi-label heads only), and how the labels were read: `column`, and `sep`,
