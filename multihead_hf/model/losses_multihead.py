@@ -48,8 +48,8 @@ class AdditiveTerm:
     Example:
         >>> import torch
         >>> from multihead_hf import AdditiveTerm
-        >>> term = AdditiveTerm("absolute", 1.0, lambda logits, y: (logits - y).abs().sum(-1), lambda y:
-        torch.ones(len(y))) >>> term.numerator(torch.zeros(2, 3), torch.ones(2, 3))
+        >>> term = AdditiveTerm("absolute", 1.0, lambda z, y: (z - y).abs().sum(-1), lambda y: torch.ones(len(y)))
+        >>> term.numerator(torch.zeros(2, 3), torch.ones(2, 3))
         tensor([3., 3.])
     """
 

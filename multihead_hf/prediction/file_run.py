@@ -44,6 +44,13 @@ class PredictionReport:
         precision: Precision of the model.
         backend: Runtime that computed the logits, such as `"openvino"`.
         undecoded: Number of bad rows whose bytes have another encoding than was expected.
+
+    Example:
+        >>> from multihead_hf import MultiHeadPredictor, predict_files
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> report = predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True)
+        >>> report.rows, report.errors, report.resumed
+        (40, None, 0)
     """
 
     output: str

@@ -33,6 +33,20 @@ class TrainingReport(NamedTuple):
         metrics: Metrics on the test rows, else on the validation rows, without a prefix; empty if there are neither.
         said: Messages to print: calibration, thresholds and the place of the report, and at the end the tables of the
             evaluation.
+
+    Example:
+        >>> from multihead_hf import train_from_config
+        >>> report = train_from_config(
+        ...     {
+        ...         "model": {"encoder": "sentence-transformers/all-MiniLM-L6-v2"},
+        ...         "heads": {"mood": {}},
+        ...         "data": {"train": "complaints.csv"},
+        ...         "training": {"output_dir": "complaints-mood", "max_steps": 1},
+        ...     }
+        ... )  # doctest: +ELLIPSIS
+        Training...
+        >>> report.metrics
+        {}
     """
 
     trainer: MultiHeadTrainer
