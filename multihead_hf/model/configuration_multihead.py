@@ -216,11 +216,16 @@ class MultiHeadConfig(PreTrainedConfig):
                 raise ValueError(f"unknown setting {name!r}.{near} Known: {', '.join(MultiHeadConfig.__annotations__)}")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The encoder's config: it holds the vocabulary that `resize_token_embeddings` changes."""
+        """Return the encoder's text config, which holds the vocabulary size that `resize_token_embeddings` changes.
+
+        Args:
+            decoder: As for the base class.
+            encoder: As for the base class.
+        """
         return self.encoder.get_text_config(decoder=decoder, encoder=encoder)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `PreTrainedConfig.to_dict`, with the heads as a list of plain dicts in their order."""
+        """Return the configuration as plain values, with the heads as a list of dicts in their order."""
         # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
         shadow = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]

@@ -232,7 +232,7 @@ class HeadConfig:
 
     @property
     def unresolved(self) -> str | None:
-        """The setting that is `"balanced"` and not computed yet, if there is one."""
+        """Name of the setting that is `"balanced"` and not computed yet, or `None`."""
         settings = ("label_weights", "pos_weight")
         return next((setting for setting in settings if getattr(self, setting) == "balanced"), None)
 

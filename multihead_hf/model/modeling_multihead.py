@@ -316,7 +316,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 losses[name] = losses[name] + learned.sum() * 0.0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Combine the losses of heads to `Σ λ·L / Σ λ`; heads without labels in this batch count too.
+        """Return the combined loss `Σ λ·L / Σ λ`; heads without labels in this batch count too.
 
         Args:
             losses: Head → scalar loss.
@@ -328,10 +328,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return getattr(self.config, setting) if value is None else value
 
     def train(self, mode: bool = True) -> "MultiHeadModel":
-        """Set training mode, as `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode.
+        """Set training mode and return the model; an encoder that is frozen as a whole stays in evaluation mode.
 
         Args:
             mode: `True` for training mode, `False` for evaluation mode.
+
+        Returns:
+            The model itself.
         """
         super().train(mode)
         if mode and not any(parameter.requires_grad for parameter in self.encoder.parameters()):

@@ -166,7 +166,7 @@ class MultiHeadPredictor:
     def decode(
         self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
     ) -> MultiHeadPredictions:
-        """Turn logits of this class into predictions, as `MultiHeadModel.decode`.
+        """Return the predictions for logits of this class, as `MultiHeadModel.decode`.
 
         Args:
             logits: Head → logits (texts, labels).
@@ -290,7 +290,7 @@ class MultiHeadPredictor:
         return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Choose the precision by some of these texts, and use it from now on; `texts` as for `predict`.
+        """Choose the precision by some of these texts, return the choice, and use it from now on; `texts` as for `predict`.
 
         bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.
@@ -298,7 +298,7 @@ class MultiHeadPredictor:
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
-        """Choose the precision, as `choose_precision`, by encoded texts."""
+        """Choose the precision by encoded texts, as `choose_precision`."""
         self._forget_another_model()
         self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))

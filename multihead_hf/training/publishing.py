@@ -38,10 +38,14 @@ class PublishingHooks(Trainer):
     _card: ModelCardCallback
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`, with the model card and without the Trainer's pickle, but in checkpoints.
+        """Save the model and its card, as `Trainer.save_model`; the Trainer's pickle is kept only in checkpoints.
+
+        Args:
+            output_dir: Folder to save into; `None` means the arguments' `output_dir`.
+            _internal_call: As for the base class.
 
         Raises:
-            ValueError: the model could not be loaded again; nothing has been written.
+            ValueError: The model could not be loaded again; nothing has been written.
         """
         multi_head_model(self.model).config.check_saveable()  # before the folder is made
         # bars of weights that are written would be inside the bar of the training
@@ -91,7 +95,11 @@ class PublishingHooks(Trainer):
         return self._card.facts()
 
     def note_report(self, report: EvaluationReport) -> None:
-        """Let the model card that is written next tell of a report on the model as it is."""
+        """Include a report on the current model in the model card that is written next.
+
+        Args:
+            report: The report.
+        """
         self._card.note_report(report)
 
     def create_model_card(
