@@ -56,7 +56,7 @@ HeadsLike = Mapping[str, "HeadConfig | Mapping[str, Any]"] | Iterable[Mapping[st
 
 
 def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadConfig]:
-    """Heads by name, in the user's order, each an independent copy.
+    """Return the heads by name, in the user's order, as independent copies.
 
     Args:
         heads: a dict name → `HeadConfig` or its settings, or a list of settings that hold the `name` as well.
@@ -315,7 +315,7 @@ def _with_hidden_size(encoder: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def is_decoder_only(encoder: PreTrainedConfig) -> bool:
-    """Whether a text is read left to right only, so that its last token alone has seen all of it."""
+    """Return whether texts are read left to right only, so that only the last token depends on the whole text."""
     model_type = encoder.model_type
     return (
         model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -328,7 +328,7 @@ _T5_LIKE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 
 
 def default_pooling(encoder: PreTrainedConfig) -> str:
-    """The pooling that suits an encoder; see `MultiHeadConfig`."""
+    """Return the default pooling of an encoder; see `MultiHeadConfig`."""
     if is_decoder_only(encoder):
         return "last"
     return "mean" if encoder.model_type in _T5_LIKE else "cls"

@@ -217,7 +217,7 @@ class HeadConfig:
 
     @property
     def multi_label(self) -> bool:
-        """Whether several labels may apply to one row."""
+        """Whether a row can have several labels."""
         return self.problem_type == "multi_label_classification"
 
     @property

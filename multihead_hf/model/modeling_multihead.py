@@ -310,7 +310,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return features
 
     def _keep_in_graph(self, losses: dict[str, Tensor], thresholds: Mapping[str, Tensor | None]) -> None:
-        """Learned thresholds stay in the graph, used by the batch's losses or not: DDP needs a gradient for each."""
+        """Keep learned thresholds in the graph also if no loss uses them: DDP needs a gradient for each."""
         for name, learned in thresholds.items():
             if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
@@ -373,7 +373,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
 
 
 def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
-    """Hidden states and attentions of an encoder's output, with the padding where it was in the batch."""
+    """Return the encoder's hidden states and attentions, with the padding where it was in the batch."""
     found: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
     if padding is not None:
         for name, dims in (("hidden_states", (1,)), ("attentions", (2, 3))):
@@ -383,13 +383,13 @@ def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[
 
 
 def config_of(source: object) -> MultiHeadConfig | None:
-    """The configuration, from a model or a configuration; `None` from anything else."""
+    """Return the configuration of a model or a configuration; `None` for anything else."""
     if is_a(source, MultiHeadModel):
         return source.config
     return source if is_a(source, MultiHeadConfig) else None
 
 
 def heads_of(source: Any) -> dict[str, HeadConfig]:
-    """The heads by name, from a model, a configuration or the heads themselves (as `MultiHeadConfig` takes them)."""
+    """Return the heads by name, from a model, a configuration or heads as `MultiHeadConfig` takes them."""
     config = config_of(source)
     return read_heads(source) if config is None else config.heads

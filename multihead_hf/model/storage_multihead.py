@@ -23,7 +23,7 @@ _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
 
 
 class HeadStorage:
-    """The part of `MultiHeadModel` that loads and saves."""
+    """Methods of `MultiHeadModel` that load and save."""
 
     config: Any
     encoder: Any

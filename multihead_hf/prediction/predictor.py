@@ -290,7 +290,7 @@ class MultiHeadPredictor:
         return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Choose the precision by some of these texts, return the choice, and use it from now on; `texts` as for `predict`.
+        """Choose, return and use the precision by some of these texts; `texts` as for `predict`.
 
         bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.

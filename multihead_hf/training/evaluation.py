@@ -1,4 +1,4 @@
-"""Evaluation and prediction of a Trainer: its hooks, and what is counted while its loop runs."""
+"""Evaluation and prediction of a Trainer: its hooks, and the counts of a running evaluation."""
 
 import contextlib
 import copy
@@ -119,7 +119,7 @@ def keeping_weights(model: nn.Module) -> Iterator[None]:
 
 
 class EvaluationHooks(Trainer):
-    """The part of `MultiHeadTrainer` that evaluates and predicts."""
+    """Methods of `MultiHeadTrainer` that evaluate and predict."""
 
     args: MultiHeadTrainingArguments
     eval_dataset: Any
@@ -154,7 +154,7 @@ class EvaluationHooks(Trainer):
 
     @contextlib.contextmanager
     def _with_arguments(self, **changes: Any) -> Iterator[None]:
-        """Work on a copy of the arguments for a while."""
+        """Use a copy of the arguments with changes until exit."""
         given, self.args = self.args, copy.copy(self.args)
         self.args.__dict__.update(changes)
         try:
@@ -163,7 +163,7 @@ class EvaluationHooks(Trainer):
             self.args = given
 
     def _with_features(self, dataset: Any, what: str) -> Any:
-        """The rows with the encoder's features in the place of their tokens, where `cache_features` asks for it."""
+        """Return the rows with the encoder's features in the place of their tokens, under `cache_features`."""
         raise NotImplementedError
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:

@@ -30,7 +30,7 @@ from .head_weights import HeadWeights
 
 
 class PublishingHooks(Trainer):
-    """The part of `MultiHeadTrainer` that saves and publishes."""
+    """Methods of `MultiHeadTrainer` that save and publish."""
 
     args: MultiHeadTrainingArguments
     push_in_progress: PushInProgress | None

@@ -1,4 +1,4 @@
-"""A training run from its configuration: rows, heads, model, training, and what is done with the model."""
+"""Training run from its configuration: rows, heads, model, training, and the steps after it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
@@ -167,7 +167,7 @@ def _check_end(
 
 
 def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
-    """What the heads' settings say of how labels are read, as training arguments."""
+    """Copy the heads' settings on how labels are read into the training arguments."""
     for option, setting in OPTIONS.items():
         said = {name: own[setting] for name, own in run.heads.items() if own.get(setting) is not None}
         if getattr(args, option) is None and said:
