@@ -93,7 +93,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
 
 
 def _keeps_loss(head: Any) -> bool:
-    """A `HeadConfig` with an unknown loss can only come out of a saved config, and stays readable when copied."""
+    """Return whether a `HeadConfig` has an unknown loss, as one from a saved config can; copies keep it."""
     return is_a(head, HeadConfig) and head.loss not in LOSS_SETTINGS
 
 

@@ -183,7 +183,7 @@ def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:
 
 
 def module_key(name: str) -> str:
-    """The module name of a head: any text, one to one, with nothing in it that torch or transformers interpret."""
+    """Return the module name of a head: unique, without characters that torch or transformers interpret."""
     return "head_" + re.sub(r"[^A-Za-z0-9]", lambda match: f"_{match[0].encode().hex()}_", name)
 
 

@@ -363,7 +363,7 @@ def _cell_term(head: HeadConfig, name: str, cells: Callable[[Tensor, Tensor], Te
 
 
 def _known(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """1 in the known cells and 0 elsewhere, and the targets with 0 in the others; (batch, labels) like `logits`."""
+    """Return 1 in known cells and 0 elsewhere, and the targets with 0 elsewhere; (batch, labels) like `logits`."""
     known = targets != MISSING
     return known.to(logits), torch.where(known, targets, torch.zeros_like(targets)).to(logits)
 

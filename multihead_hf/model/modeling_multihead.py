@@ -258,7 +258,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     def _encode(
         self, tokens: dict[str, Tensor | None], inputs_embeds: Tensor | None, options: dict[str, Any]
     ) -> tuple[Tensor, Mapping[str, Any]]:
-        """Pooled vectors (batch, hidden), and the encoder's output; takes what it knows out of `options`."""
+        """Return pooled vectors (batch, hidden) and the encoder's output; used settings leave `options`."""
         attention_mask, padding = tokens["attention_mask"], None
         if attention_mask is not None and attention_mask.dim() == 2 and tokens["position_ids"] is None:
             padding = RightPadding(attention_mask)

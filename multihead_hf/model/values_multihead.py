@@ -21,7 +21,7 @@ def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
-    """Return `isinstance`, also for a class that was loaded from a saved folder's custom code."""
+    """Return whether a value has a class, which may also come from a saved folder's custom code."""
     return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""Labels of many texts: each different text once, in batches of like lengths, in the precision that pays."""
+"""Labels of many texts: equal texts once, in batches of similar lengths, in a fast precision."""
 
 import copy
 import itertools
@@ -30,7 +30,7 @@ WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
 
 
 class MultiHeadPredictor:
-    """Predicts the labels of many texts with a trained model.
+    """Predictor of the labels of many texts with a trained model.
 
     Equal texts are computed once; the texts are sorted by length and read in batches of a similar number of tokens,
     with little padding. Predictions are in the order of the texts. Text settings (length, truncation, windows, prefix)
@@ -334,7 +334,7 @@ class MultiHeadPredictor:
             self._known.popitem(last=False)
 
     def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
-        """Rows of like size, the largest first (if one does not fit into memory, that shows at once)."""
+        """Return batches of rows of similar size, the largest first (memory errors show at once)."""
         limit = self.batch_tokens or self._runtime.batch_tokens
         sizes = {row: size_of(rows[row]) for row in which}
         batches: list[list[int]] = []
@@ -346,7 +346,7 @@ class MultiHeadPredictor:
         return batches
 
     def _run(self, batches: list[list[dict[str, Any]]], precision: str) -> list[Logits]:
-        """Logits of each batch."""
+        """Return the logits of each batch."""
         return self._runtime.run(batches, precision, self.heads)
 
 

@@ -1,4 +1,4 @@
-"""Models as graphs for other runtimes, ONNX Runtime and OpenVINO, compared with PyTorch before anything is kept."""
+"""Export of models as graphs for ONNX Runtime and OpenVINO, compared with PyTorch before they are kept."""
 
 import contextlib
 import importlib

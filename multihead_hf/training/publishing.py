@@ -143,10 +143,18 @@ class PublishingHooks(Trainer):
         push_from_checkpoint(self, checkpoint_folder)
 
     def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> Any:
-        """As `Trainer.push_to_hub`.
+        """Push the model to the Hub, as `Trainer.push_to_hub`.
+
+        Args:
+            *args: As for the base class.
+            token: Token of the Hub; `None` means that of the arguments, else the stored one.
+            **kwargs: As for the base class.
+
+        Returns:
+            The result of the base class.
 
         Raises:
-            ValueError: there is no token to push with.
+            ValueError: There is no token to push with.
         """
         check_token(token or self.args.hub_token)
         return super().push_to_hub(*args, token=token, **kwargs)
