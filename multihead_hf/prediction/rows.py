@@ -31,11 +31,11 @@ class RowSource:
     """Rows of files or of a dataset on the Hub, in their order.
 
     Args:
-        files: in the order in which they are read; empty for a data set on the Hub.
+        files: in the order in which they are read; empty for a dataset on the Hub.
         columns: that rows have (of JSON Lines those of the first rows; later ones may have others).
         schema: types of the columns, where the files say them (Parquet, Arrow).
         total: number of rows where it is known beforehand.
-        version: of a data set on the Hub, its commit.
+        version: of a dataset on the Hub, its commit.
     """
 
     files: list[str]

@@ -55,7 +55,7 @@ def write_card(
 
 
 def is_ours(card: Path) -> bool:
-    """Return whether a card may be written: there is none yet, or only a generated one that the user did not edit."""
+    """Return whether a card may be written: there is none, or one that has the mark of a generated card."""
     return not card.is_file() or MARK.encode() in card.read_bytes()
 
 

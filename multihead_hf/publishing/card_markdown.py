@@ -203,7 +203,7 @@ def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> l
 
 
 def _decides(head: HeadConfig) -> str:
-    """Return a sentence on the number of labels of a row, and the thresholds."""
+    """Return a phrase on the number of labels of a row, and the thresholds."""
     if not head.multi_label:
         return "one of them"
     least, most = head.min_labels or 0, head.max_labels

@@ -237,7 +237,7 @@ def _heads(
     """The heads that are `None` in `known`, with labels and kind of those that do not say them read off the rows.
 
     Raises:
-        ValueError: no data set has the column of a head, or its settings are wrong.
+        ValueError: No dataset has the column of a head, or its settings are wrong.
     """
     settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
     said, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
