@@ -1,4 +1,4 @@
-"""What travels with every saved model: torch, transformers and the standard library only.
+"""Files saved with every model: they need torch, transformers and the standard library only.
 
 Importing this room registers multi-head models with transformers, whose `AutoModel` and `pipeline` then load them.
 """

@@ -56,7 +56,7 @@ HeadsLike = Mapping[str, "HeadConfig | Mapping[str, Any]"] | Iterable[Mapping[st
 
 
 def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadConfig]:
-    """Heads by name, in the user's order, each an independent copy.
+    """Return the heads by name, in the user's order, as independent copies.
 
     Args:
         heads: a dict name → `HeadConfig` or its settings, or a list of settings that hold the `name` as well.
@@ -93,7 +93,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
 
 
 def _keeps_loss(head: Any) -> bool:
-    """A `HeadConfig` with an unknown loss can only come out of a saved config, and stays readable when copied."""
+    """Return whether a `HeadConfig` has an unknown loss, as one from a saved config can; copies keep it."""
     return is_a(head, HeadConfig) and head.loss not in LOSS_SETTINGS
 
 
@@ -216,11 +216,16 @@ class MultiHeadConfig(PreTrainedConfig):
                 raise ValueError(f"unknown setting {name!r}.{near} Known: {', '.join(MultiHeadConfig.__annotations__)}")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The encoder's config: it holds the vocabulary that `resize_token_embeddings` changes."""
+        """Return the encoder's text config, which holds the vocabulary size that `resize_token_embeddings` changes.
+
+        Args:
+            decoder: As for the base class.
+            encoder: As for the base class.
+        """
         return self.encoder.get_text_config(decoder=decoder, encoder=encoder)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `PreTrainedConfig.to_dict`, with the heads as a list of plain dicts in their order."""
+        """Return the configuration as plain values, with the heads as a list of dicts in their order."""
         # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
         shadow = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
@@ -310,7 +315,7 @@ def _with_hidden_size(encoder: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def is_decoder_only(encoder: PreTrainedConfig) -> bool:
-    """Whether a text is read left to right only, so that its last token alone has seen all of it."""
+    """Return whether texts are read left to right only, so that only the last token depends on the whole text."""
     model_type = encoder.model_type
     return (
         model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -323,7 +328,7 @@ _T5_LIKE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 
 
 def default_pooling(encoder: PreTrainedConfig) -> str:
-    """The pooling that suits an encoder; see `MultiHeadConfig`."""
+    """Return the default pooling of an encoder; see `MultiHeadConfig`."""
     if is_decoder_only(encoder):
         return "last"
     return "mean" if encoder.model_type in _T5_LIKE else "cls"

@@ -1,4 +1,4 @@
-"""The library's one decision rule: logits → probabilities → predicted labels.
+"""Decision rule of the library: logits → probabilities → predicted labels.
 
 This file travels with every saved model.
 """
@@ -16,13 +16,13 @@ _SHOWN = 3  # rows, and labels of a row
 
 
 def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
-    """Calibrated probabilities (rows, labels), float32 or better: sigmoid for multi-label, softmax for single-label."""
+    """Return calibrated probabilities (rows, labels), float32 or better: sigmoid for multi-label, else softmax."""
     logits = calibrated(head, logits)
     return torch.sigmoid(logits) if head.multi_label else torch.softmax(logits, dim=-1)
 
 
 def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
-    """Logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better."""
+    """Return logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if head.calibration_temperature is None:
         return logits
@@ -45,7 +45,7 @@ def check_finite(name: str, logits: Tensor) -> None:
 
 
 def rows_not_finite(logits: Tensor) -> list[int]:
-    """Rows of logits (rows, labels) that hold NaN or infinity."""
+    """Return the rows of logits (rows, labels) that hold NaN or infinity."""
     # (a sum is finite where all its parts are, but for an overflow: one pass over the numbers for nearly all batches)
     if torch.isfinite(logits.sum(dtype=torch.float64)):
         return []
@@ -53,7 +53,7 @@ def rows_not_finite(logits: Tensor) -> list[int]:
 
 
 def not_finite(name: str, wrong: int, rows: int, first: int | None = None) -> str:
-    """What there is to say of a head whose logits are no numbers."""
+    """Return the error message for a head whose logits are not finite."""
     where = "" if first is None else f" (the first is row {first})"
     return (
         f"head {name!r}: its logits are not finite (NaN or infinity) in {wrong:,} of {rows:,} rows{where}, so there is "
@@ -68,7 +68,7 @@ def decide(
     threshold: float | Iterable[float] | Mapping[str, float] | None = None,
     logits: Tensor | None = None,
 ) -> Tensor:
-    """The library's one decision rule: bool (rows, labels).
+    """Return the predicted labels by the library's decision rule: bool (rows, labels).
 
     A multi-label head predicts the labels with `score >= threshold` (`threshold`, else the head's `thresholds`, else
     0.5), of each row at least `min_labels` and at most `max_labels`; a single-label head its highest score, the first
@@ -91,7 +91,7 @@ def decide(
 def limited(
     head: HeadConfig, scores: Tensor, thresholds: Tensor, decisions: Tensor, logits: Tensor | None = None
 ) -> Tensor:
-    """Decisions (rows, labels) with at least `min_labels` and at most `max_labels` in each row.
+    """Return decisions (rows, labels) with at least `min_labels` and at most `max_labels` in each row.
 
     Which ones is decided by how far a score is above its threshold on the scale of logits; the first label on a tie.
     """
@@ -153,7 +153,7 @@ class HeadPrediction:
 
 
 def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Any) -> HeadPrediction:
-    """Probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
+    """Return probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
     scores, logits = probabilities(head, logits), calibrated(head, logits)
     decisions = decide(head, scores, threshold, logits)
     order = logits.argsort(dim=-1, descending=True, stable=True)

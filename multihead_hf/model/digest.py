@@ -1,4 +1,4 @@
-"""What tells one model from another."""
+"""Digests of models and files."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from .surgery_multihead import ABOUT_FILES
 
 
 def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
-    """A configuration without what says nothing of the model: where it came from, and what wrote it."""
+    """Return a configuration without the settings on its source and on the program that wrote it."""
     return {name: value for name, value in config.to_dict().items() if name not in ABOUT_FILES}
 
 
 def module_digest(module: nn.Module, about: Any) -> str:
-    """Of a module's weights and buffers, bit by bit, and of what else is said `about` it (plain values)."""
+    """Return a digest of a module's weights and buffers, bit by bit, and of the plain values in `about`."""
     found = hashlib.blake2b(digest_size=16)
     found.update(json.dumps(about, sort_keys=True, default=str).encode())
     for name, tensor in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):
@@ -29,7 +29,7 @@ def module_digest(module: nn.Module, about: Any) -> str:
 
 
 def files_digest(paths: Iterable[Path], about: Any) -> str:
-    """Of the content of files, and of what else is said `about` them (plain values)."""
+    """Return a digest of the content of files, and of the plain values in `about`."""
     found = hashlib.blake2b(digest_size=16)
     found.update(json.dumps(about, sort_keys=True, default=str).encode())
     for path in paths:

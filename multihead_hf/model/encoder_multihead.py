@@ -1,4 +1,4 @@
-"""Taking the encoder alone out of what transformers' Auto classes build.
+"""Encoders without the other parts of the models that transformers' Auto classes build.
 
 This file travels with every saved model.
 """
@@ -26,7 +26,7 @@ _MISSING_SHOWN = 5
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """An encoder with fresh weights, initialised as its own class would."""
+    """Return an encoder with fresh weights, initialised as by its class."""
 
     def build(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
         return model_class._from_config(config, **arguments)
@@ -35,7 +35,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]) -> PreTrainedModel:
-    """The encoder that `make(model_class, **arguments)` gives, without a decoder and without an unused pooler."""
+    """Return the encoder of `make(model_class, **arguments)`, without a decoder and without an unused pooler."""
     # the class attribute: T5EncoderModel clears `is_encoder_decoder` on the config it is built from
     encoder_decoder = type(config).is_encoder_decoder
     if encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
@@ -57,7 +57,7 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
 
 
 def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: Any) -> PreTrainedModel:
-    """The encoder alone, with the weights of a checkpoint.
+    """Return an encoder with the weights of a checkpoint.
 
     A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence.
 
@@ -151,7 +151,7 @@ def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 def freeze_unused_pooler(encoder: nn.Module) -> None:
-    """Some classes always make a pooler, and it gets no gradient here: a trainable one would stop DDP."""
+    """Freeze a pooler that the class always makes and that gets no gradient here: trainable, it would stop DDP."""
     pooler = getattr(encoder, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)
@@ -161,7 +161,7 @@ _TABLES: dict[Hashable, float] = {}  # kind of encoder → rows of its table of 
 
 
 def max_positions(config: PreTrainedConfig) -> float:
-    """The number of tokens that an encoder says it reads; infinite for one that does not limit it."""
+    """Return the number of tokens that an encoder's config allows; infinite if it has no limit."""
     positions = getattr(config, "max_position_embeddings", None) or math.inf
     return min(positions if positions > 0 else math.inf, position_table(config))  # XLNet says −1
 
@@ -255,7 +255,7 @@ def try_encoder(model: Any) -> None:
 
 
 class RightPadding:
-    """A batch whose padding stands on the left, with the padding on the right.
+    """A batch with padding on the left, whose padding is moved to the right.
 
     Most encoders count positions from the first column, padding or not. (There is no waiting for the device to ask
     whether anything has to be moved.)
@@ -271,7 +271,7 @@ class RightPadding:
         self._first = first
 
     def moved(self, values: Tensor) -> Tensor:
-        """Values (batch, length, …) with each row's first token in the first column."""
+        """Return values (batch, length, …) with each row's first token in the first column."""
         places = self._places + self._first  # (batch, length); beyond the end stands the padding of the beginning
         return self._at(values, torch.where(places < self._length, places, places - self._length))
 
@@ -294,7 +294,7 @@ class RightPadding:
 
 
 def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CANINE pools over `downsampling_rate` characters and cannot read fewer: such a batch gets masked padding.
+    """Add masked padding to a batch shorter than `downsampling_rate`, over which CANINE pools.
 
     Args:
         config: the encoder's.

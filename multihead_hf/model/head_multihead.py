@@ -217,7 +217,7 @@ class HeadConfig:
 
     @property
     def multi_label(self) -> bool:
-        """Whether several labels may apply to one row."""
+        """Whether a row can have several labels."""
         return self.problem_type == "multi_label_classification"
 
     @property
@@ -232,7 +232,7 @@ class HeadConfig:
 
     @property
     def unresolved(self) -> str | None:
-        """The setting that is `"balanced"` and not computed yet, if there is one."""
+        """Name of the setting that is `"balanced"` and not computed yet, or `None`."""
         settings = ("label_weights", "pos_weight")
         return next((setting for setting in settings if getattr(self, setting) == "balanced"), None)
 

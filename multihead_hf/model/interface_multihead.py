@@ -1,4 +1,4 @@
-"""What is asked of a model's heads by name: targets that fit, decisions, thresholds.
+"""Methods of a model on its heads by name: targets, decisions, thresholds.
 
 This file travels with every saved model.
 """
@@ -16,7 +16,7 @@ from .losses_multihead import MISSING
 
 
 class HeadInterface:
-    """The part of `MultiHeadModel` that names heads, checks their targets and decides."""
+    """Methods of `MultiHeadModel` that name heads, check their targets and decide."""
 
     config: Any
     heads: Any

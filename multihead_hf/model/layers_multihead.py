@@ -1,4 +1,4 @@
-"""What stands between the encoder and the logits: pooling and the heads' modules.
+"""Pooling and the modules of the heads, between the encoder and the logits.
 
 This file travels with every saved model.
 """
@@ -18,7 +18,7 @@ from .head_multihead import HeadConfig
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector per row from the tokens' vectors.
+    """Return one vector per row from the tokens' vectors.
 
     Args:
         hidden: (batch, length, hidden).
@@ -58,16 +58,16 @@ class Windows:
 
     @classmethod
     def of_tokens(cls, input_ids: Tensor, attention_mask: Tensor | None, mask: Tensor | None) -> "Windows":
-        """From tokens (batch, windows, length); without a `mask` the windows with a token."""
+        """Make windows from tokens (batch, windows, length); without a `mask` those with a token."""
         tokens = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return cls(tokens.any(-1) if mask is None else mask)
 
     def flat(self, values: Tensor | None) -> Tensor | None:
-        """(batch, windows, …) → (real windows, …)."""
+        """Return (batch, windows, …) as (real windows, …)."""
         return None if values is None else values[self._mask]
 
     def pool(self, logits: Tensor, pooling: str) -> Tensor:
-        """(real windows, labels) → (batch, labels): the mean or the highest over a text's windows."""
+        """Pool (real windows, labels) to (batch, labels): the mean or the highest over a text's windows."""
         every = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
         every = every.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
         if pooling == "max":
@@ -123,7 +123,7 @@ class ClassificationHead(nn.Module):
 
 
 class MultiHeads(nn.Module):
-    """All heads by name. A module of its own with a `forward`, which PEFT's `modules_to_save=["heads"]` needs."""
+    """All heads by name, as a module with a `forward`, which PEFT's `modules_to_save=["heads"]` needs."""
 
     def __init__(self, config: MultiHeadConfig) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class MultiHeads(nn.Module):
         return self.get_submodule(module_key(name))  # type: ignore[return-value]
 
     def forward(self, pooled: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
-        """Logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads.
+        """Return logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads.
 
         While training, heads of one shape are one matrix product. Not so in evaluation, where a head's logits must be
         bit-equal whichever other heads there are.
@@ -151,7 +151,7 @@ class MultiHeads(nn.Module):
 
 
 def _same_shape(heads: Mapping[str, ClassificationHead]) -> list[list[str]]:
-    """Groups of two or more heads with equal layers. A head that somebody hooked into or replaced runs by itself."""
+    """Return groups of two or more heads with equal layers; a head with hooks or a replaced module runs by itself."""
     groups: dict[Hashable, list[str]] = {}
     for name, head in heads.items():
         plain = type(head) is ClassificationHead and all(
@@ -170,7 +170,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:
-    """Logits (heads, batch, labels) of heads with equal layers; each has a dropout mask of its own."""
+    """Return logits (heads, batch, labels) of heads with equal layers; every head has its dropout mask."""
     x = pooled.to(heads[0].dtype).expand(len(heads), *pooled.shape)  # (heads, batch, hidden)
     for layers in zip(*(head.layers for head in heads), strict=True):
         if isinstance(layers[0], nn.Linear):
@@ -183,10 +183,10 @@ def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:
 
 
 def module_key(name: str) -> str:
-    """The module name of a head: any text, one to one, with nothing in it that torch or transformers interpret."""
+    """Return the module name of a head: unique, without characters that torch or transformers interpret."""
     return "head_" + re.sub(r"[^A-Za-z0-9]", lambda match: f"_{match[0].encode().hex()}_", name)
 
 
 def head_of_key(key: str, names: Iterable[str]) -> str | None:
-    """The head that a weight belongs to, from the weight's name in a state dict."""
+    """Return the head that a weight belongs to, from the weight's name in a state dict."""
     return next((name for name in names if key.startswith(f"heads.{module_key(name)}.")), None)

@@ -48,8 +48,8 @@ class AdditiveTerm:
     Example:
         >>> import torch
         >>> from multihead_hf import AdditiveTerm
-        >>> term = AdditiveTerm("absolute", 1.0, lambda logits, y: (logits - y).abs().sum(-1), lambda y:
-        torch.ones(len(y))) >>> term.numerator(torch.zeros(2, 3), torch.ones(2, 3))
+        >>> term = AdditiveTerm("absolute", 1.0, lambda z, y: (z - y).abs().sum(-1), lambda y: torch.ones(len(y)))
+        >>> term.numerator(torch.zeros(2, 3), torch.ones(2, 3))
         tensor([3., 3.])
     """
 
@@ -305,23 +305,23 @@ def register_loss(name: str, loss: Loss, problem_type: str) -> None:
 
 
 def loss_settings(loss: Loss) -> tuple[str, ...]:
-    """What `loss_kwargs` may hold for a loss: its keyword-only arguments."""
+    """Return the keys that `loss_kwargs` may have for a loss: its keyword-only arguments."""
     parameters = inspect.signature(loss).parameters.values()
     return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
 def no_targets(head: HeadConfig, logits: Tensor) -> Tensor:
-    """Targets of rows (batch, labels) that are not labelled for a head."""
+    """Return targets of rows (batch, labels) that are unlabelled for a head."""
     return torch.full_like(logits if head.multi_label else logits[:, 0].long(), MISSING)
 
 
 def is_known(head: HeadConfig) -> bool:
-    """Whether a head's loss is known to this installation."""
+    """Return whether a head's loss is known to this installation."""
     return head.loss_function is not None or head.loss in LOSSES
 
 
 def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = None) -> list[Term]:
-    """The terms of the loss of head `name`.
+    """Return the terms of the loss of head `name`.
 
     Raises:
         ValueError: the loss is not known here, needs weights that are not computed yet, or gives two terms of one name;
@@ -346,7 +346,7 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
 
 
 def _cell_term(head: HeadConfig, name: str, cells: Callable[[Tensor, Tensor], Tensor]) -> AdditiveTerm:
-    """A term over the known cells of a multi-label head, from the loss of each cell (batch, labels)."""
+    """Return a term over the known cells of a multi-label head, from the loss of each cell (batch, labels)."""
 
     def numerator(logits: Tensor, targets: Tensor) -> Tensor:
         known, targets = _known(targets, logits)
@@ -363,7 +363,7 @@ def _cell_term(head: HeadConfig, name: str, cells: Callable[[Tensor, Tensor], Te
 
 
 def _known(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """1 in the known cells and 0 elsewhere, and the targets with 0 in the others; (batch, labels) like `logits`."""
+    """Return 1 in known cells and 0 elsewhere, and the targets with 0 elsewhere; (batch, labels) like `logits`."""
     known = targets != MISSING
     return known.to(logits), torch.where(known, targets, torch.zeros_like(targets)).to(logits)
 

@@ -258,7 +258,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     def _encode(
         self, tokens: dict[str, Tensor | None], inputs_embeds: Tensor | None, options: dict[str, Any]
     ) -> tuple[Tensor, Mapping[str, Any]]:
-        """Pooled vectors (batch, hidden), and the encoder's output; takes what it knows out of `options`."""
+        """Return pooled vectors (batch, hidden) and the encoder's output; used settings leave `options`."""
         attention_mask, padding = tokens["attention_mask"], None
         if attention_mask is not None and attention_mask.dim() == 2 and tokens["position_ids"] is None:
             padding = RightPadding(attention_mask)
@@ -310,13 +310,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return features
 
     def _keep_in_graph(self, losses: dict[str, Tensor], thresholds: Mapping[str, Tensor | None]) -> None:
-        """Learned thresholds stay in the graph, used by the batch's losses or not: DDP needs a gradient for each."""
+        """Keep learned thresholds in the graph also if no loss uses them: DDP needs a gradient for each."""
         for name, learned in thresholds.items():
             if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Combine the losses of heads to `Σ λ·L / Σ λ`; heads without labels in this batch count too.
+        """Return the combined loss `Σ λ·L / Σ λ`; heads without labels in this batch count too.
 
         Args:
             losses: Head → scalar loss.
@@ -328,10 +328,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return getattr(self.config, setting) if value is None else value
 
     def train(self, mode: bool = True) -> "MultiHeadModel":
-        """Set training mode, as `nn.Module.train`; an encoder that is frozen as a whole stays in evaluation mode.
+        """Set training mode and return the model; an encoder that is frozen as a whole stays in evaluation mode.
 
         Args:
             mode: `True` for training mode, `False` for evaluation mode.
+
+        Returns:
+            The model itself.
         """
         super().train(mode)
         if mode and not any(parameter.requires_grad for parameter in self.encoder.parameters()):
@@ -370,7 +373,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
 
 
 def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
-    """Hidden states and attentions of an encoder's output, with the padding where it was in the batch."""
+    """Return the encoder's hidden states and attentions, with the padding where it was in the batch."""
     found: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
     if padding is not None:
         for name, dims in (("hidden_states", (1,)), ("attentions", (2, 3))):
@@ -380,13 +383,13 @@ def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[
 
 
 def config_of(source: object) -> MultiHeadConfig | None:
-    """The configuration, from a model or a configuration; `None` from anything else."""
+    """Return the configuration of a model or a configuration; `None` for anything else."""
     if is_a(source, MultiHeadModel):
         return source.config
     return source if is_a(source, MultiHeadConfig) else None
 
 
 def heads_of(source: Any) -> dict[str, HeadConfig]:
-    """The heads by name, from a model, a configuration or the heads themselves (as `MultiHeadConfig` takes them)."""
+    """Return the heads by name, from a model, a configuration or heads as `MultiHeadConfig` takes them."""
     config = config_of(source)
     return read_heads(source) if config is None else config.heads

@@ -1,4 +1,4 @@
-"""A model that is only asked, and left as it was.
+"""Context manager: evaluation mode, restored on exit.
 
 This file travels with every saved model.
 """
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards each of its modules in the mode that it was in."""
+    """Set the model to evaluation mode, and restore the mode of each module on exit."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

@@ -1,4 +1,4 @@
-"""From the terms of the heads' losses to what an optimiser step minimises.
+"""Losses of heads and the combined loss of an optimizer step, from the terms of the heads' losses.
 
 This file travels with every saved model.
 
@@ -28,7 +28,7 @@ class StepRatio(NamedTuple):
 
 
 class StepTotals(NamedTuple):
-    """What a batch must know of its whole optimiser step.
+    """Totals of an optimizer step that each of its batches needs.
 
     Args:
         units: head → term → scalar, `batch_units` summed over the step's batches.
@@ -43,7 +43,7 @@ class StepTotals(NamedTuple):
 
 @dataclass
 class HeadLosses:
-    """Losses of a batch; with `StepTotals` its shares of the step's.
+    """Losses of a batch; with `StepTotals` the batch's shares of the step's losses.
 
     Args:
         losses: head → scalar; an exact 0 that stays in the graph when nothing is labelled.
@@ -64,7 +64,7 @@ def head_losses(
     step: StepTotals | None = None,
     sample_weight: Tensor | None = None,
 ) -> HeadLosses:
-    """Losses of the heads in `logits`.
+    """Return the losses of the heads in `logits`.
 
     Args:
         heads: at least the heads of `logits`.
@@ -108,7 +108,7 @@ def batch_units(
 
 
 def step_ratio(term: RatioTerm, sums: Tensor, units: Tensor) -> StepRatio:
-    """A ratio term over the step from the sums (…) of its statistics over the step; 0 when nothing is labelled."""
+    """Return a ratio term over the step from the sums (…) of its statistics; 0 when nothing is labelled."""
     with torch.enable_grad():
         sums = sums.detach().requires_grad_()
         value = _value(term, sums, units > 0)
@@ -117,7 +117,7 @@ def step_ratio(term: RatioTerm, sums: Tensor, units: Tensor) -> StepRatio:
 
 
 def combined_loss(heads: Mapping[str, HeadConfig], losses: Mapping[str, Tensor]) -> Tensor:
-    """`Σ λ·L / Σ λ` over the given heads, labelled in this step or not."""
+    """Return `Σ λ·L / Σ λ` over the given heads, labelled in this step or not."""
     weights = [heads[name].loss_weight for name in losses]
     total = sum(weights) or 1.0
     values = torch.stack(list(losses.values()))  # (heads,)
@@ -200,18 +200,18 @@ def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotal
 
 
 def _value(term: RatioTerm, sums: Tensor, present: Tensor) -> Tensor:
-    """Value of a ratio, and 0 without a gradient where nothing is labelled: it may well be 0/0 there."""
+    """Return the value of a ratio, and 0 without a gradient if nothing is labelled (it may be 0/0 then)."""
     return torch.where(present, term.value(torch.where(present, sums, torch.ones_like(sums))), 0.0)
 
 
 def _units(term: Term, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """(heads,): what a term's sum is divided by, from the targets (heads, batch[, labels])."""
+    """Return the divisors (heads,) of a term's sums, from the targets (heads, batch[, labels])."""
     units = _sum_rows(term.denominator(targets.flatten(0, 1)), len(targets), sample_weight)
     return units if isinstance(term, AdditiveTerm) else (units > 0).float()
 
 
 def _sum_rows(values: Tensor, heads: int, sample_weight: Tensor | None) -> Tensor:
-    """(heads · batch, …) → (heads, …), weighted by row."""
+    """Sum (heads · batch, …) to (heads, …), weighted by row."""
     values = values.unflatten(0, (heads, -1))
     if sample_weight is not None:
         values = values * sample_weight.to(values.device).view(-1, *[1] * (values.dim() - 2))
@@ -219,5 +219,5 @@ def _sum_rows(values: Tensor, heads: int, sample_weight: Tensor | None) -> Tenso
 
 
 def in_float32(logits: Tensor) -> Tensor:
-    """In float32, or better where they are."""
+    """Return tensors in float32, or in a wider type if they have one."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

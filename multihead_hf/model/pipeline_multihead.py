@@ -1,4 +1,4 @@
-"""The pipeline `multi-head-text-classification`, and the one way in which texts become tokens.
+"""The pipeline `multi-head-text-classification`, and the tokenization of texts.
 
 This file travels with every saved model. Decisions are `MultiHeadModel.decode`'s; there is no second decoder here.
 """
@@ -27,7 +27,7 @@ _FUNCTIONS = {"sigmoid": torch.sigmoid, "softmax": lambda logits: logits.softmax
 
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Tokens after which a text is cut: `config.max_length`, else what tokenizer and encoder take, else no limit.
+    """Return the maximum number of tokens: `config.max_length`, else the limit of tokenizer and encoder, else none.
 
     Raises:
         ValueError: `config.max_length` is more than the encoder has positions for.
@@ -63,7 +63,7 @@ def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase
 
 
 def text_settings(config: MultiHeadConfig | None) -> dict[str, Any]:
-    """What a model does to texts before they are read, for `encode_texts`."""
+    """Return the model's text settings, as arguments of `encode_texts`."""
     if config is None:
         return {}
     return {
@@ -138,7 +138,7 @@ def encode_texts(
 
 
 def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The one token of a text that leaves no token at all."""
+    """Return the token of a text that has no tokens."""
     known = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
     return next((token for token in known if token is not None), 0)
 
@@ -194,7 +194,7 @@ def _by_length(texts: Sequence[Any]) -> list[int]:
 
 
 def _back(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
-    """Values that were sorted by `order`, as they were before."""
+    """Return values that were sorted by `order` in their original order."""
     places = sorted(range(len(order)), key=lambda place: order[place])
     return [values[place] for place in places]
 

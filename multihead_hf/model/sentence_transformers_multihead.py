@@ -1,4 +1,4 @@
-"""How an encoder's own sentence-transformers files say that its texts are read: pooling, maximum length and prompt.
+"""Text settings in an encoder's sentence-transformers files: pooling, maximum length and prompt.
 
 This file travels with every saved model. The files are found and read by transformers.
 """
@@ -74,7 +74,7 @@ def sentence_transformers_settings(
 
 
 def _read(name_or_path: Any, filename: str, kind: type, hub: Mapping[str, Any]) -> Any:
-    """A JSON file of the encoder; `None` where there is none (or it cannot be had offline), and for a damaged one."""
+    """Return a JSON file of the encoder; `None` if it is missing, damaged or not available offline."""
     path = cached_file(
         name_or_path,
         filename,
@@ -102,7 +102,7 @@ def _within(folder: str, filename: str) -> str:
 
 
 def _modules(name_or_path: Any, found: list[Any]) -> dict[str, str]:
-    """Kind → path of the modules in their order, such as `Pooling` → `1_Pooling`."""
+    """Return kind → path of the modules in their order, such as `Pooling` → `1_Pooling`."""
     modules: dict[str, str] = {}
     for module in found:
         if not isinstance(module, dict) or {type(module.get("type")), type(module.get("path"))} != {str}:
@@ -136,7 +136,7 @@ def _max_length(name_or_path: Any, folder: str, encoder: PreTrainedConfig, hub: 
 
 
 def _prompt(name_or_path: Any, found: dict[str, Any]) -> str | None:
-    """The prompt for classification, else the default one; of others it is not certain that they suit."""
+    """Return the prompt for classification, else the default one; other prompts may not suit."""
     prompts = found.get("prompts")
     prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}
     names = [name for name in prompts if name.lower() == "classification"]

@@ -23,7 +23,7 @@ _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
 
 
 class HeadStorage:
-    """The part of `MultiHeadModel` that loads and saves."""
+    """Methods of `MultiHeadModel` that load and save."""
 
     config: Any
     encoder: Any
@@ -102,6 +102,9 @@ class HeadStorage:
             *args: As for the base class.
             **kwargs: As for the base class.
 
+        Returns:
+            The result of the base class.
+
         Raises:
             ValueError: A head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
                 be applied to the weights when they are loaded; nothing is written.
@@ -123,6 +126,9 @@ class HeadStorage:
     def check_no_adapter(self, folder: str | os.PathLike) -> None:
         """Check that a folder to save into does not hold an adapter.
 
+        Args:
+            folder: Path of the folder.
+
         Raises:
             ValueError: The folder holds an adapter, and this model has none.
         """
@@ -139,6 +145,9 @@ class HeadStorage:
         Args:
             *args: As for the base class.
             **kwargs: As for the base class.
+
+        Returns:
+            The result of the base class.
 
         Raises:
             ValueError: As for `save_pretrained`; nothing is uploaded then.

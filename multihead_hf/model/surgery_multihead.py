@@ -1,4 +1,4 @@
-"""Heads that come and go on a trained model, the others' logits bit-equal.
+"""Adding, removing, renaming and extending heads of a trained model; logits of other heads stay bit-equal.
 
 This file travels with every saved model.
 """
@@ -182,7 +182,7 @@ class HeadSurgery:
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
 
     def _loaded(self, source: Any) -> Any:
-        """A multi-head model, also from its folder or the Hub.
+        """Return a multi-head model, loaded from its folder or the Hub if necessary.
 
         Raises:
             ValueError: it is none, or is not there.
@@ -294,7 +294,7 @@ ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version"
 
 
 def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
-    """Of two dtypes the one that rounds more; the first where one of them does not round."""
+    """Return the dtype that rounds more; the first if one of them does not round."""
     if not one.is_floating_point or not other.is_floating_point:
         return one
     return max(one, other, key=lambda dtype: torch.finfo(dtype).eps)
@@ -312,7 +312,7 @@ def _where(model: Any) -> tuple[Any, ...]:
 
 @torch.no_grad()
 def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
-    """Logits of a batch of made-up texts in evaluation mode, padding included."""
+    """Return the logits of a batch of made-up texts in evaluation mode, padding included."""
     device = next(model.heads.parameters()).device
     generator = torch.Generator().manual_seed(0)
     # CANINE reads characters and has no vocabulary

@@ -1,4 +1,4 @@
-"""The texts in what a user gives: strings, pairs, rows, data frames.
+"""Texts in the values that a user gives: strings, pairs, rows, data frames.
 
 This file travels with every saved model. It needs the standard library only.
 """
@@ -12,7 +12,7 @@ _FRAMES = ("DataFrame", "LazyFrame")  # of pandas and polars, which need not be 
 
 
 def listed(texts: Any, columns: Sequence[str] | None) -> Any:
-    """The rows of a pandas or polars data frame as a list; anything else as it is.
+    """Return the rows of a pandas or polars data frame as a list; anything else as it is.
 
     Args:
         texts: what was given.
@@ -85,6 +85,6 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
 
 
 def shortened(given: Any) -> str:
-    """So much of a value that it is known again, in one line."""
+    """Return the beginning of a value in one line, for messages."""
     shown = " ".join(repr(given).split())
     return shown if len(shown) <= 60 else f"{shown[:60]}…"

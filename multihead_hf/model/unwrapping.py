@@ -9,7 +9,7 @@ from .modeling_multihead import MultiHeadModel
 
 
 def multi_head_model(model: Any) -> MultiHeadModel:
-    """The `MultiHeadModel` inside what is trained: itself, or the base model of a PEFT model.
+    """Return the `MultiHeadModel` of a model that is trained: itself, or the base model of a PEFT model.
 
     Raises:
         ValueError: there is none.

@@ -15,18 +15,18 @@ _MOST = 3.4e38  # beyond it a number is infinite in float32
 
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` Did you mean 'x'?` for a misspelt name, or an empty string when nothing is near."""
+    """Return ` Did you mean 'x'?` for a misspelt name, or an empty string if there is no near name."""
     matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
 def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
-    """`isinstance`, also for a model or configuration whose class came out of a saved folder's custom code."""
+    """Return whether a value has a class, which may also come from a saved folder's custom code."""
     return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 
 def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
-    """`value` when it is one of the known ones.
+    """Return `value` if it is one of the known ones.
 
     Raises:
         ValueError: it is not; names near ones.
@@ -40,7 +40,7 @@ _KINDS: dict[type, str] = {bool: "True or False", str: "a string", int: "a whole
 
 
 def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
-    """`value` when it is of a kind, or, with `several`, a list of such values; `None` is of every kind.
+    """Return `value` if it has a type, or, with `several`, is a list of such values; `None` has every type.
 
     Raises:
         ValueError: it is of another type.
@@ -56,14 +56,14 @@ def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
 
 
 def plain_number(value: Any) -> Any:
-    """A number out of a tensor or an array that holds one number; anything else as it is."""
+    """Return the number in a tensor or an array with one number; anything else as it is."""
     if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
         return value.item()
     return value
 
 
 def whole_number(setting: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int when it is a whole number from `low` to `high`.
+    """Return `value` as an int if it is a whole number from `low` to `high`.
 
     Raises:
         ValueError: it is not.

@@ -1,4 +1,4 @@
-"""The runtimes that compute logits on a CPU in PyTorch's place: a graph of the model, made once and kept.
+"""Runtimes that compute logits on a CPU in PyTorch's place: a graph of the model, made once and kept.
 
 PyTorch computes in `MultiHeadPredictor` itself. A graph holds all heads, and is that of one state of the model.
 """
@@ -109,7 +109,7 @@ class CompiledGraph:
 
 @dataclass
 class SavedGraph:
-    """A graph that was exported, and is predicted with as it is.
+    """An exported graph, which is used for predictions as it is.
 
     Args:
         backend: `"openvino"` or `"onnx"`.
@@ -229,7 +229,7 @@ class ModelGraph:
 
 
 def _copied(made: Path, place: Path) -> bool:
-    """Copy a graph into the cache as a whole; whether that was possible."""
+    """Copy a graph into the cache atomically, and return whether that was possible."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))

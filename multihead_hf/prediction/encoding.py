@@ -1,4 +1,4 @@
-"""Tokens of many texts, each different text once."""
+"""Tokens of many texts; equal texts are tokenized once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ def encode_different(
     parts: Sequence[tuple[str, ...]],
     max_length: int | None,
 ) -> Encoded:
-    """Tokens of texts (text,) or pairs (text, text) as the model reads them; texts that are equal once."""
+    """Return tokens of texts (text,) or pairs (text, text); equal texts are tokenized once."""
     index: dict[tuple[str, ...], int] = {}
     of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
     keys = list(index)
@@ -47,6 +47,6 @@ def encode_different(
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int]:
-    """Windows of a text, and tokens in the longest of them."""
+    """Return the number of windows of a text, and of tokens in the longest of them."""
     ids = row["input_ids"]
     return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))

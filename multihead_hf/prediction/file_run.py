@@ -1,4 +1,4 @@
-"""One run over files: windows of rows are read, predicted and written as parts, and the parts are joined."""
+"""Prediction of files: windows of rows are read, predicted and written as parts, and the parts are joined."""
 
 import itertools
 import json
@@ -44,6 +44,13 @@ class PredictionReport:
         precision: Precision of the model.
         backend: Runtime that computed the logits, such as `"openvino"`.
         undecoded: Number of bad rows whose bytes have another encoding than was expected.
+
+    Example:
+        >>> from multihead_hf import MultiHeadPredictor, predict_files
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> report = predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True)
+        >>> report.rows, report.errors, report.resumed
+        (40, None, 0)
     """
 
     output: str
@@ -169,7 +176,7 @@ class FileRun:
         return None
 
     def _ended(self, about: dict[str, Any]) -> dict[str, Any] | None:
-        """The report of a run that has written this output already.
+        """Return the report of a run that has written this output already.
 
         Raises:
             ValueError: it was of something else.
@@ -180,7 +187,7 @@ class FileRun:
         return {**before["report"], "seconds": 0.0, "texts": 0, "cut": 0, "resumed": before["rows read"]}
 
     def _begun(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str:
-        """Go on with a run before, or begin a new one; the precision.
+        """Resume an earlier run, or begin a new one, and return the precision.
 
         Raises:
             ValueError: there is an output, or a run before, and it is not said what is to become of it, or that was of
@@ -208,7 +215,7 @@ class FileRun:
         return precision
 
     def _is_of_a_run(self, path: Path) -> bool:
-        """Whether a file has the columns of predictions."""
+        """Return whether a file has the columns of predictions."""
         return {name for name, _ in self.table.columns.ours()} <= set(columns_of(path))
 
     def _precision(self) -> str:
@@ -224,7 +231,7 @@ class FileRun:
         return self.predictor.measure(self.predictor.encode(texts)).precision
 
     def go(self, top_k: int | None, threshold: Any, progress: bool) -> PredictionReport:
-        """Predict and write all windows, and put them together."""
+        """Predict and write all windows, and join them."""
         begun = time.perf_counter()
         windows = end = 0
         bar = tqdm(total=self.rows.total, unit=" rows", disable=not (progress and self.processes.is_main_process))
@@ -258,7 +265,7 @@ class FileRun:
         return report
 
     def _windows(self) -> Iterator[_Window]:
-        """Windows of the input, tokenised where they are this process's to predict and not yet done."""
+        """Yield windows of the input, tokenised if this process has to predict them."""
         numbered = enumerate(self.rows)
         size, processes = self.predictor.window_rows, self.processes
         for index in itertools.count():
@@ -279,7 +286,7 @@ class FileRun:
     def _sorted_out(
         self, rows: list[tuple[int, Row]]
     ) -> tuple[list[int], list[dict[str, Any]], list[str], list[dict[str, Any]]]:
-        """Numbers, values and places of good rows, and what is to be said of bad ones.
+        """Return numbers, values and places of good rows, and error entries of bad ones.
 
         Raises:
             ValueError: a bad row where none is allowed.
@@ -386,7 +393,7 @@ def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], ad
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:
-    """The same windows; the next one is read and tokenised while this one is predicted."""
+    """Yield the same windows; the next one is read and tokenised while this one is predicted."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, windows, None)
         while (window := following.result()) is not None:

@@ -1,4 +1,4 @@
-"""Predictions of files of any size: read, predicted and written window by window, and taken up again after a kill."""
+"""Predictions of files of any size: read, predicted and written window by window, and resumable."""
 
 import os
 from collections.abc import Sequence

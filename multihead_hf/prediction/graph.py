@@ -1,4 +1,4 @@
-"""What is exported: the graph from tokens to the logits of every head, and what a program must know to read them."""
+"""Graphs for export: from tokens to the logits of every head, and the metadata to use them."""
 
 import contextlib
 import copy
@@ -28,7 +28,7 @@ WINDOWS = "windows"
 
 
 class LogitsGraph(nn.Module):
-    """Tokens to logits in float32, head by head as `logits_0000`, `logits_0001`, … in the order of the heads.
+    """Tokens to logits in float32, per head as `logits_0000`, `logits_0001`, … in the order of the heads.
 
     Tokens are (batch, length). Of a model that reads texts in windows they are (batch, windows, length), where a
     window without a token is padding. `MultiHeadModel` leaves such windows out before its encoder runs; a graph cannot
@@ -72,14 +72,14 @@ class LogitsGraph(nn.Module):
 
 
 def float32_copy(model: MultiHeadModel) -> MultiHeadModel:
-    """The model itself where it is in float32 on the CPU, else a copy that is."""
+    """Return the model if it is in float32 on the CPU, else a copy that is."""
     if all(each.dtype == torch.float32 and each.device.type == "cpu" for each in model.parameters()):
         return model
     return copy.deepcopy(model).cpu().float()
 
 
 def token_inputs(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Names of the graph's inputs: what the tokenizer gives and the encoder takes."""
+    """Return the names of the graph's inputs: those that the tokenizer returns and the encoder takes."""
     takes = inspect.signature(type(model.encoder).forward).parameters
     known = ["input_ids", "attention_mask", "token_type_ids"]
     given, _ = encode_texts(tokenizer, [""])
@@ -87,7 +87,7 @@ def token_inputs(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> l
 
 
 def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:
-    """Head → name of the graph's output: the head's name, with `_logits` after it where that is an input's name."""
+    """Return head → output name: the head's name, with `_logits` after it if an input has this name."""
     names: dict[str, str] = {}
     for head in config.heads:
         name = head
@@ -149,7 +149,7 @@ def _text_metadata(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) 
 
 
 def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Key → JSON."""
+    """Return key → JSON."""
     return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
 
 
@@ -166,7 +166,7 @@ def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]
 
 
 def dynamic_axes(sample: Mapping[str, Tensor]) -> dict[str, dict[int, Any]]:
-    """For torch.export: every axis of the inputs may have any size."""
+    """Return axes for torch.export: every axis of the inputs may have any size."""
     return {name: dict.fromkeys(range(tokens.dim()), torch.export.Dim.DYNAMIC) for name, tokens in sample.items()}
 
 

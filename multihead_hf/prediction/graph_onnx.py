@@ -16,7 +16,7 @@ GRAPH_FILE = "model.onnx"
 
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
-    """The graph as an `onnx_ir.Model`."""
+    """Return the graph as an `onnx_ir.Model`."""
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     config = OnnxConfig(dynamic=True, dynamic_shapes=dynamic_shapes, prefer_deferred_runtime_asserts_over_guards=True)
@@ -66,7 +66,7 @@ def save(program: Any, folder: Path) -> None:
 
 
 def quantize(program: Any, sample: dict[str, Any]) -> Any:
-    """int8 weights, and activations quantised while it runs."""
+    """Quantise weights to int8, and activations while the graph runs."""
     from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
     quantized = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig()).quantize(program, sample, "onnx")

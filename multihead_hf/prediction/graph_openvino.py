@@ -18,7 +18,7 @@ GRAPH_FILE = "openvino_model.xml"
 
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
-    """The graph as an `openvino.Model`."""
+    """Return the graph as an `openvino.Model`."""
     quiet_imports.openvino()
     from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 

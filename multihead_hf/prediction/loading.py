@@ -1,4 +1,4 @@
-"""Saved models for prediction: the model and the tokenizer beside it, or one line on what the folder lacks."""
+"""Loading of saved models for prediction: the model and its tokenizer, or an error on the missing files."""
 
 import os
 from pathlib import Path
@@ -161,7 +161,7 @@ def check_place(name_or_path: str | os.PathLike) -> None:
 
 
 def _damaged(name_or_path: str | os.PathLike) -> str:
-    """The file of weights in a folder that cannot be opened."""
+    """Return the file of weights in a folder that cannot be opened."""
     for path in sorted(Path(name_or_path).glob("*.safetensors")):
         try:
             with safe_open(path, "pt"):

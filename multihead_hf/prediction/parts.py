@@ -1,4 +1,4 @@
-"""The parts of an output that is not finished: who may write them, which run they are of, and which are whole."""
+"""Parts of an unfinished output: locks, the run that they belong to, and which parts are complete."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ _NAME = re.compile(r"part-(\d{8})\.(\w+)\.(\d+)-(\d+)\.\w+")
 
 
 class Part(NamedTuple):
-    """A part that is whole.
+    """A complete part.
 
     Args:
         path: its file.
@@ -54,7 +54,7 @@ class Parts:
         self._lock: FileLock | None = None
 
     def lock(self) -> None:
-        """Let no other process write this output until `unlock`.
+        """Lock this output for other processes until `unlock`.
 
         Raises:
             ValueError: another one does.
@@ -70,7 +70,7 @@ class Parts:
         self._lock = lock
 
     def unlock(self) -> None:
-        """Let others write; a folder without parts of a run goes."""
+        """Unlock the output, and remove a folder without parts of a run."""
         if self._lock is not None:
             if not self.can_go_on():
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -78,7 +78,7 @@ class Parts:
             self._lock = None
 
     def can_go_on(self) -> bool:
-        """Whether parts are there that a later run can go on with."""
+        """Return whether there are parts that a later run can resume from."""
         return (self.folder / _STATE).is_file()
 
     def state(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Parts:
         return found
 
     def begin(self, about: Mapping[str, Any]) -> None:
-        """Begin a new run: what an earlier one left goes."""
+        """Begin a new run, and remove the parts of an earlier one."""
         for path in self.folder.iterdir():
             if path.name != _LOCK:
                 path.unlink()
@@ -118,7 +118,7 @@ class Parts:
         write_whole(self.folder / _STATE, json.dumps({**about, "run": self.run}, indent=2).encode())
 
     def done(self) -> dict[int, Part]:
-        """Window → its part, of the parts of this run that are whole."""
+        """Return window → part, of the complete parts of this run."""
         found = {}
         for path in self.folder.glob(f"part-*.{self.run}.*"):
             name = _NAME.fullmatch(path.name)
@@ -134,11 +134,11 @@ class Parts:
         os.replace(unfinished, self.folder / f"part-{index:08}.{self.run}.{rows}-{size}{self._suffix}")
 
     def errors(self, index: int) -> Path:
-        """The file of a window's bad rows."""
+        """Return the file of a window's bad rows."""
         return self.folder / f"errors-{index:08}.{self.run}.jsonl"
 
     def end(self, facts: Mapping[str, Any]) -> None:
-        """Note that the output is finished, and remove its parts."""
+        """Record that the output is finished, and remove its parts."""
         try:
             self._record.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._record, json.dumps({**self.state(), **facts, "output": self._seen()}).encode())

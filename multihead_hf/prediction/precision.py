@@ -1,4 +1,4 @@
-"""In which precision a model predicts: a property of the processor, and of the decisions that stay the same."""
+"""Precision of predictions, chosen by the processor and by the decisions that stay the same."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ NEAR_TIE = 0.02
 
 @dataclass
 class PrecisionChoice:
-    """Which precision was chosen, and why.
+    """The chosen precision, and the reason.
 
     Args:
         precision: the chosen precision.
@@ -88,7 +88,7 @@ def choose(
     lower: Sequence[Mapping[str, HeadPrediction]],
     precision: str,
 ) -> PrecisionChoice:
-    """Choose the lower precision where it decides as float32 does, but for near-ties.
+    """Choose the lower precision if its decisions are those of float32, but for near-ties.
 
     Args:
         heads: head → its settings.
@@ -118,7 +118,7 @@ def choose(
 
 
 def _near_ties(head: HeadConfig, exact: HeadPrediction, changes: torch.Tensor) -> torch.Tensor:
-    """(rows, labels), where a decision that changed was near in float32."""
+    """Return (rows, labels), where a changed decision was near in float32."""
     scores = exact.probabilities
     thresholds = torch.tensor(head.thresholds if head.thresholds is not None else 0.5, dtype=scores.dtype)
     near = (scores - thresholds).abs() <= NEAR_TIE if head.multi_label else torch.zeros_like(changes)

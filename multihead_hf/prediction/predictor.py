@@ -1,4 +1,4 @@
-"""Labels of many texts: each different text once, in batches of like lengths, in the precision that pays."""
+"""Labels of many texts: equal texts once, in batches of similar lengths, in a fast precision."""
 
 import copy
 import itertools
@@ -30,7 +30,7 @@ WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
 
 
 class MultiHeadPredictor:
-    """Predicts the labels of many texts with a trained model.
+    """Predictor of the labels of many texts with a trained model.
 
     Equal texts are computed once; the texts are sorted by length and read in batches of a similar number of tokens,
     with little padding. Predictions are in the order of the texts. Text settings (length, truncation, windows, prefix)
@@ -166,7 +166,7 @@ class MultiHeadPredictor:
     def decode(
         self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
     ) -> MultiHeadPredictions:
-        """Turn logits of this class into predictions, as `MultiHeadModel.decode`.
+        """Return the predictions for logits of this class, as `MultiHeadModel.decode`.
 
         Args:
             logits: Head → logits (texts, labels).
@@ -288,7 +288,7 @@ class MultiHeadPredictor:
         return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Choose the precision by some of these texts, and use it from now on; `texts` as for `predict`.
+        """Choose, return and use the precision by some of these texts; `texts` as for `predict`.
 
         bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.
@@ -296,7 +296,7 @@ class MultiHeadPredictor:
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
-        """Choose the precision, as `choose_precision`, by encoded texts."""
+        """Choose the precision by encoded texts, as `choose_precision`."""
         self._forget_another_model()
         self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
@@ -332,7 +332,7 @@ class MultiHeadPredictor:
             self._known.popitem(last=False)
 
     def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
-        """Rows of like size, the largest first (if one does not fit into memory, that shows at once)."""
+        """Return batches of rows of similar size, the largest first (memory errors show at once)."""
         limit = self.batch_tokens or self._runtime.batch_tokens
         sizes = {row: size_of(rows[row]) for row in which}
         batches: list[list[int]] = []
@@ -344,7 +344,7 @@ class MultiHeadPredictor:
         return batches
 
     def _run(self, batches: list[list[dict[str, Any]]], precision: str) -> list[Logits]:
-        """Logits of each batch."""
+        """Return the logits of each batch."""
         return self._runtime.run(batches, precision, self.heads)
 
 

@@ -1,4 +1,4 @@
-"""Imports of OpenVINO and NNCF that send nothing: both report their use to a server unless they are kept from it."""
+"""Imports of OpenVINO and NNCF without telemetry: both send usage data by default."""
 
 import contextlib
 import importlib
@@ -19,7 +19,7 @@ def openvino() -> ModuleType:
 
 
 def nncf() -> ModuleType:
-    """Import NNCF with its telemetry off."""
+    """Import NNCF with telemetry disabled."""
     openvino()
     before = os.environ.get(_NNCF_SWITCH)
     os.environ[_NNCF_SWITCH] = "1"

@@ -1,4 +1,4 @@
-"""The predictions of all heads for some texts, short to print and easy to put into a table."""
+"""Predictions of all heads for several texts, short to print and easy to put into a table."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows of files one after the other, of which any may be bad: for predictions of more rows than memory holds."""
+"""Rows of files one after another, some of them bad, for predictions of more rows than fit into memory."""
 
 import glob
 import itertools
@@ -28,14 +28,14 @@ _FIRST_ROWS = 1000  # of JSON and Excel, whose columns count as known
 
 @dataclass
 class RowSource:
-    """Rows of files or of a data set on the Hub, in their order.
+    """Rows of files or of a dataset on the Hub, in their order.
 
     Args:
-        files: in the order in which they are read; empty for a data set on the Hub.
+        files: in the order in which they are read; empty for a dataset on the Hub.
         columns: that rows have (of JSON Lines those of the first rows; later ones may have others).
         schema: types of the columns, where the files say them (Parquet, Arrow).
         total: number of rows where it is known beforehand.
-        version: of a data set on the Hub, its commit.
+        version: of a dataset on the Hub, its commit.
     """
 
     files: list[str]
@@ -131,7 +131,7 @@ def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
 
 
 def _holds(column: pa.Field, path: str) -> bool:
-    """Whether the type of a column holds what a file has there."""
+    """Return whether the type of a column fits the values that a file has there."""
     for batch, _ in batches_of(path, [column.name]):
         values = [row[column.name] for row in rows_of(batch) if isinstance(row, dict)]
         if not fits(values, column.type):
@@ -140,20 +140,20 @@ def _holds(column: pa.Field, path: str) -> bool:
 
 
 def is_within(path: str | Path, places: Sequence[Path]) -> bool:
-    """Whether a path is one of these, or lies in one."""
+    """Return whether a path is one of these, or is inside one."""
     own = Path(os.path.abspath(path))
     return any(own.is_relative_to(os.path.abspath(place)) for place in places)
 
 
 def is_read_by(source: str | Sequence[str], path: Path) -> bool:
-    """Whether a folder or glob of the source has this file."""
+    """Return whether a folder or glob of the source has this file."""
     given = [source] if isinstance(source, str) else source
     folders = [os.path.join(each, "*") if os.path.isdir(each) else each for each in given]
     return any(is_within(found, [path]) for each in folders for found in glob.glob(each, recursive=True))
 
 
 def columns_of(path: Path) -> list[str]:
-    """The columns of a file; none where it holds nothing, or is no file of rows."""
+    """Return the columns of a file; none if it is empty, or not a file of rows."""
     if suffix_of(path) not in SUFFIXES or not path.stat().st_size:
         return []
     try:
@@ -252,7 +252,7 @@ def _is_good(read: tuple[Row, float]) -> bool:
 
 
 def _read(path: str, text: TextFile | None, columns: list[str]) -> Iterator[tuple[Row, float]]:
-    """Rows, with the share of the file that has been read."""
+    """Yield rows, with the share of the file that has been read."""
     if text is not None:
         return text.rows()
     return _read_excel(path) if suffix_of(path) == EXCEL else _read_typed(path, columns)

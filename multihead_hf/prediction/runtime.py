@@ -1,4 +1,4 @@
-"""What computes the logits of token rows: PyTorch, or a graph of the model as it is."""
+"""Computation of the logits of token rows: by PyTorch, or by a graph of the model."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ _COMPARED = 2  # batches
 
 @dataclass
 class _Kept:
-    """The graph of a model's state, or why there is none."""
+    """The graph of a model's state, or the reason why there is none."""
 
     state: Any
     graph: ModelGraph | None
@@ -89,13 +89,13 @@ class Runtime:
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of a batch, padding included, with which the backend is fast."""
+        """Number of tokens of a batch, padding included, with which the backend is fast."""
         if self.backend in GRAPHS:
             return _GRAPH_BATCH_TOKENS
         return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
 
     def prepare(self, texts: int, state: Any) -> None:
-        """Choose what computes the next texts.
+        """Choose the backend for the next texts.
 
         Args:
             texts: how many different texts are to be computed.
@@ -155,7 +155,7 @@ class Runtime:
             return None
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
-        """Compare a graph with PyTorch the first time that it is used; one that is wrong is left for PyTorch."""
+        """Compare a graph with PyTorch on its first use; PyTorch replaces one that is wrong."""
         kept = _GRAPHS[self.model][self.backend]
         graph = kept.graph
         if kept.is_checked or graph is None:
@@ -196,7 +196,7 @@ class Runtime:
             return [self._forward(rows, heads) for rows in batches]
 
     def _forward(self, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
-        """Logits of a batch; of halves of it where memory does not suffice."""
+        """Return the logits of a batch; it is halved if it does not fit into memory."""
         try:
             batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
             logits = self.model(**batch, heads=heads, return_dict=True).logits

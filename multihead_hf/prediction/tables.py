@@ -1,4 +1,4 @@
-"""Tables of predictions: parts that are there as a whole or not at all, and then one file of them."""
+"""Tables of predictions: parts that are written atomically, and then one file of them."""
 
 import base64
 import csv
@@ -44,11 +44,11 @@ class Columns:
     all_scores: bool = False
 
     def is_list(self, head: str) -> bool:
-        """Whether a head has a list of labels for each row."""
+        """Return whether a head has a list of labels for each row."""
         return self.ranked or self.heads[head].multi_label
 
     def ours(self) -> list[tuple[str, pa.DataType]]:
-        """Name and type of the columns that are not the input's, the number of the row first."""
+        """Return name and type of the added columns, the number of the row first."""
         found: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
         for name in self.heads:
             several = self.is_list(name)
@@ -81,7 +81,7 @@ class Columns:
     def rows(
         self, numbers: Sequence[int], given: Sequence[Mapping[str, Any]], found: Mapping[str, HeadPrediction]
     ) -> list[dict[str, Any]]:
-        """Rows of the table.
+        """Return rows of the table.
 
         Args:
             numbers: of the rows in the input.
@@ -172,12 +172,12 @@ class Table:
             return [json.loads(line) for line in file]
 
     def _settled(self, given: pa.Schema) -> pa.Schema:
-        """The input's columns with the types that parts have when they are read."""
+        """Return the input's columns with the types that parts have when they are read."""
         names = given.names if self.columns.kept is None else self.columns.kept
         return pa.schema([_stored(given.field(name)) for name in names])
 
     def _typed(self, given: pa.Schema) -> pa.Schema:
-        """All columns in their order, the input's with the types of `given`."""
+        """Return all columns in their order, the input's with the types of `given`."""
         kept = given.names if self.columns.kept is None else self.columns.kept
         fields = [pa.field(ROW, self._ours[ROW]), *(given.field(name) for name in kept)]
         fields += [pa.field(name, kind) for name, kind in self._ours.items() if name != ROW]
@@ -249,7 +249,7 @@ class Table:
         return _plain(value) if isinstance(value, bytes) else value
 
     def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row with scores of the digits that float32 has."""
+        """Return a row with scores of the digits that float32 has."""
 
         def rounded(value: Any) -> Any:
             if isinstance(value, list):
@@ -286,7 +286,7 @@ def _type_of(values: list[Any]) -> pa.DataType:
 
 
 def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """A type that holds the values of both."""
+    """Return a type that fits the values of both."""
     schemas = [pa.schema([("", kind)]) for kind in (one, other)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -295,7 +295,7 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def fits(values: list[Any], kind: pa.DataType) -> bool:
-    """Whether a column of this type holds the values."""
+    """Return whether a column of this type fits the values."""
     try:
         _array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):

@@ -1,1 +1,1 @@
-"""What goes to the Hub beside the model itself."""
+"""Files published beside the model, and models in other formats."""

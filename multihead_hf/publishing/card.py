@@ -1,4 +1,4 @@
-"""The model card: what is known of a model as `README.md`, and the same as data in `model_card.json`."""
+"""Model card: the facts on a model as `README.md`, and as data in `model_card.json`."""
 
 import json
 import os
@@ -55,12 +55,12 @@ def write_card(
 
 
 def is_ours(card: Path) -> bool:
-    """Whether a card may be written here: there is none, or one of ours that nobody claimed."""
+    """Return whether a card may be written: there is none, or one that has the mark of a generated card."""
     return not card.is_file() or MARK.encode() in card.read_bytes()
 
 
 def _named_pictures(folder: Path) -> set[str]:
-    """Pictures that the card in a folder names."""
+    """Return the pictures that the card in a folder names."""
     try:
         paths = {each["path"] for each in read_facts(folder).pictures}
     except (ValueError, KeyError):
@@ -69,7 +69,7 @@ def _named_pictures(folder: Path) -> set[str]:
 
 
 def read_facts(folder: str | os.PathLike) -> CardFacts:
-    """The facts of a saved model; empty where it has none.
+    """Return the facts of a saved model; empty if it has none.
 
     Raises:
         ValueError: `model_card.json` is not as we write it.
@@ -86,7 +86,7 @@ def read_facts(folder: str | os.PathLike) -> CardFacts:
 
 
 def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
-    """An evaluation as `CardFacts` holds it.
+    """Return an evaluation in the form of `CardFacts`.
 
     Args:
         report: as `EvaluationReport.to_dict` and `report.json` give it.
@@ -110,7 +110,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
 
 
 def report_pictures(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The pictures of a report as `CardFacts` holds them."""
+    """Return the pictures of a report in the form of `CardFacts`."""
     return [
         {"path": picture_path(each["name"]), "title": each["title"], "alt": each["alt"]} for each in report["pictures"]
     ]
@@ -119,7 +119,7 @@ def report_pictures(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def add_report_folder(
     facts: CardFacts, config: MultiHeadConfig, folder: str | os.PathLike, name: str | None = None
 ) -> dict[str, bytes]:
-    """Let a saved report take the place of the evaluations and pictures.
+    """Replace the evaluations and pictures by those of a saved report.
 
     Args:
         facts: is changed.

@@ -1,4 +1,4 @@
-"""The model card of a run: what its Trainer knows, written with every model that it saves."""
+"""Model card of a run, which is written with every model that its Trainer saves."""
 
 import copy
 import importlib.metadata
@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def changed_settings(args: Any, processes: int) -> dict[str, Any]:
-    """Arguments of `SETTINGS` that differ from their defaults, and the number of processes above 1."""
+    """Return arguments of `SETTINGS` that differ from their defaults, and the number of processes above 1."""
     found: dict[str, Any] = {"processes": processes} if processes > 1 else {}
     for each in fields(args):
         default = each.default if each.default_factory is MISSING else each.default_factory()
@@ -71,7 +71,7 @@ class EvaluationSnapshot:
 
 
 class ModelCardCallback(TrainerCallback):
-    """Remembers what a model card tells of a run, and writes the card.
+    """Callback that remembers facts of a run for the model card, and writes the card.
 
     Args:
         trainer: a `MultiHeadTrainer`.
@@ -118,7 +118,7 @@ class ModelCardCallback(TrainerCallback):
         self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
 
     def note_report(self, report: EvaluationReport) -> None:
-        """Remember a report on the model as it is."""
+        """Remember a report on the current model."""
         saved = report.to_dict()
         self._reported = self._snapshot([report_evaluation(saved)])
         self._reported.pictures = report_pictures(saved)
@@ -206,12 +206,12 @@ def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: li
 
 
 def versions() -> dict[str, str]:
-    """Package → version, of those that make a model."""
+    """Return package → version, of the packages that a model depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
-    """What decides about labels: head → labels, temperature, limits and, where they are not learned, thresholds."""
+    """Return the settings of decisions by head: labels, temperature, limits, thresholds unless learned."""
     return {
         name: (
             [*head.labels],
@@ -225,7 +225,7 @@ def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
 
 
 def hub_name(name: str) -> str | None:
-    """`name` if it can be that of a repository, and is no path of this machine."""
+    """Return `name` if it can be that of a repository, and is not a path of this machine."""
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -1,4 +1,4 @@
-"""What a model card tells, and what of it may be said by hand."""
+"""Facts of a model card, and which of them users can give."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ GIVEN = ("language", "license", "datasets", "tags", "widget_texts", "limits", "b
 
 
 def check_given(given: Any) -> dict[str, Any]:
-    """Facts of `GIVEN` as they are kept: a single text where there may be several becomes a list.
+    """Return facts of `GIVEN` as they are stored: a single text becomes a list where several are allowed.
 
     Raises:
         ValueError: no mapping, one that does not exist, or of a wrong type.
@@ -84,7 +84,7 @@ def check_given(given: Any) -> dict[str, Any]:
 
 
 def picture_path(name: str) -> str:
-    """Where a picture of a report lies, below the folder of the card."""
+    """Return the path of a report's picture, below the folder of the card."""
     return f"{ASSETS}/{name}.png"
 
 

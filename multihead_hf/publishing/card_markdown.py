@@ -1,4 +1,4 @@
-"""The text of a model card, from its facts."""
+"""Text of a model card, from its facts."""
 
 import html
 import json
@@ -107,7 +107,7 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData
 
 
 def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: CardFacts) -> dict[str, Any] | None:
-    """One entry of the `model-index`: a head on a data set."""
+    """Return one entry of the `model-index`: a head on a dataset."""
     metrics = []
     for metric in _SHOWN[head.multi_label]:
         key, kind = f"{name}_{metric}", _hub_metric(metric)
@@ -125,7 +125,7 @@ def _hub_metric(metric: str) -> str | None:
 
 
 def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
-    """A line of the table of heads."""
+    """Return a line of the table of heads."""
     main = main_score_of(head)
     values = [own["metrics"].get(f"{name}_{main}") for own in facts.evaluations]
     known = [value for value in values if value is not None]
@@ -133,7 +133,7 @@ def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
 
 
 def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of an evaluation, by head."""
+    """Return the metrics of an evaluation, by head."""
     intervals = evaluation.get("intervals") or {}
     baselines = evaluation.get("baseline") or {}
     lines = [
@@ -191,7 +191,7 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
 
 
 def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> list[str]:
-    """Sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
+    """Return sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
     found, baselines = [], evaluation.get("baseline") or {}
     for name, head in heads.items():
         main = main_score_of(head)
@@ -204,7 +204,7 @@ def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> l
 
 
 def _decides(head: HeadConfig) -> str:
-    """How many labels a row has, and from where on they are predicted."""
+    """Return a phrase on the number of labels of a row, and the thresholds."""
     if not head.multi_label:
         return "single-label"
     least, most = head.min_labels or 0, head.max_labels
@@ -218,7 +218,7 @@ def _decides(head: HeadConfig) -> str:
 
 
 def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
-    """What to give to the pipeline: a text, or a pair."""
+    """Return an example input of the pipeline: a text, or a pair."""
     text = facts.widget_texts[0] if facts.widget_texts else "A text to classify."
     columns = config.text_columns or ["text"]
     return text if len(columns) == 1 else dict.fromkeys(columns, text)

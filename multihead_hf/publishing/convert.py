@@ -211,7 +211,7 @@ def convert_ggu(
 def convert_sequence_classification(
     name_or_path: str | os.PathLike, head: str, problem_type: str | None = None
 ) -> Converted:
-    """A checkpoint of `AutoModelForSequenceClassification`, as a model with one head.
+    """Convert a checkpoint of `AutoModelForSequenceClassification` to a model with one head.
 
     Args:
         name_or_path: folder or name on the Hub.

@@ -1,4 +1,4 @@
-"""What conversions share: files and weights of other formats, and the comparison of old and new logits."""
+"""Shared parts of conversions: files and weights of other formats, and the comparison of logits."""
 
 import json
 import pickle
@@ -50,7 +50,7 @@ class Converted:
 
 
 def load_state(path: Path) -> Mapping[str, Any]:
-    """A torch pickle, of tensors and plain values only.
+    """Load a torch pickle that has only tensors and plain values.
 
     Raises:
         ValueError: reading it would run code, or it holds no mapping.
@@ -95,7 +95,7 @@ def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, label
 
 
 def tokenizer_folder(*places: Path) -> Path:
-    """The first folder with a tokenizer.
+    """Return the first folder with a tokenizer.
 
     Raises:
         ValueError: there is none.
@@ -152,7 +152,7 @@ def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
-    """The encoder's weights in a state dict, under whatever name it had there.
+    """Return the encoder's weights in a state dict, whatever their prefix is.
 
     Raises:
         ValueError: some are missing, of another shape or of something else.
@@ -178,7 +178,7 @@ def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module)
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """(batch, hidden) of texts that are padded on the right: the old systems' own pooling, not ours."""
+    """Pool tokens to (batch, hidden), for texts with padding on the right, as the old systems did."""
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":

@@ -1,4 +1,4 @@
-"""Thresholds and temperatures that were chosen for a saved model, written into its folder."""
+"""Saving thresholds and temperatures that were chosen for a saved model into its folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models as graphs for other runtimes, ONNX Runtime and OpenVINO, compared with PyTorch before anything is kept."""
+"""Export of models as graphs for ONNX Runtime and OpenVINO, compared with PyTorch before they are kept."""
 
 import contextlib
 import importlib
@@ -65,6 +65,14 @@ class ExportReport:
         float32_bytes: Bytes of the graph and its weights before quantisation.
         heads: Head → comparison of the graph in float32 with the model.
         quantized_heads: Head → comparison of the quantised graph with the model.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from multihead_hf import MultiHeadModel, export_model
+        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
+        >>> report = export_model(model, tokenizer, "complaints-onnx", overwrite=True)
+        >>> report.format, report.quantize, sum(report.files.values()) == report.float32_bytes
+        ('onnx', None, True)
     """
 
     folder: str

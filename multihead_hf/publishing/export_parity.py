@@ -1,4 +1,4 @@
-"""Whether an exported graph says what the model says: the same token batches through both."""
+"""Comparison of an exported graph with the model, on the same token batches."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ TEXTS = (
 
 @dataclass
 class HeadComparison:
-    """What one head's logits in a graph are beside those of the model.
+    """Comparison of one head's logits in a graph with those of the model.
 
     Args:
         difference: greatest absolute difference of a logit; not a number where one is none.
@@ -61,7 +61,7 @@ class HeadComparison:
 
 
 class Batch(NamedTuple):
-    """Token ids and masks, and head → targets where they are known."""
+    """Token ids and masks, and head → targets if they are known."""
 
     tokens: Tokens
     labels: Mapping[str, Tensor] | None = None
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 def check_batches(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], seed: int = 0
 ) -> Iterator[Batch]:
-    """Random token batches of several shapes and paddings, and the batches of `TEXTS`, one by one and together."""
+    """Return random token batches of several shapes and paddings, and batches of `TEXTS`, alone and together."""
     limit = min(token_limit(model.config, tokenizer) or LONGEST, LONGEST)
     windows = model.config.truncation == WINDOWS
     most = min(model.config.max_windows, 3) if windows else 1
@@ -93,7 +93,7 @@ def check_batches(
 
 
 def check_texts(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, ...]]:
-    """`TEXTS` and one that holds the tokenizer's special tokens, alone or in pairs as the model reads them."""
+    """Return `TEXTS` and one with the tokenizer's special tokens, alone or in pairs as the model reads them."""
     texts = [*TEXTS, f"A text may hold {' and '.join(tokenizer.all_special_tokens)} too."]
     return list(zip(texts, texts[::-1], strict=True) if len(model.config.text_columns or ()) == 2 else zip(texts))
 
@@ -107,7 +107,7 @@ def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]
 def mean_score(
     heads: Mapping[str, HeadConfig], run: Runner, outputs: Mapping[str, str], batches: Iterable[Batch]
 ) -> float:
-    """Mean over the heads of their main score, of a graph on labelled rows.
+    """Return the mean over the heads of their main score, for a graph on labelled rows.
 
     Args:
         heads: head → its settings.
@@ -127,7 +127,7 @@ def mean_score(
 def compare(
     model: MultiHeadModel, runners: Mapping[str, Runner], outputs: Mapping[str, str], batches: Iterable[Batch]
 ) -> dict[str, dict[str, HeadComparison]]:
-    """Runner → head → how it compares with the model.
+    """Return runner → head → comparison with the model.
 
     Args:
         model: in float32 and evaluation mode.

@@ -1,4 +1,4 @@
-"""Static int8: weights and activations in 8 bits, with ranges that were measured on texts of the user (NNCF)."""
+"""Static int8: weights and activations in 8 bits, with ranges measured on texts of the user (NNCF)."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,7 +138,7 @@ def quantize_onnx(program: Any, calibration: Sequence[Tokens]) -> Any:
 
 
 def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]:
-    """Names of the nodes behind the last product of the encoder: pooling and heads.
+    """Return the names of the nodes after the last product of the encoder: pooling and heads.
 
     Args:
         nodes: in the order of computation: name, whether it is a product of token states (batch, length, width), and

@@ -1,4 +1,4 @@
-"""Training arguments: `TrainingArguments` and what several heads need besides."""
+"""Training arguments: `TrainingArguments` and settings for several heads."""
 
 import os
 from dataclasses import dataclass, field

@@ -54,7 +54,7 @@ _TRAINER_FILES = (
 
 
 def is_checkpoint(folder: str) -> bool:
-    """Whether a folder has the name of a Trainer's checkpoint."""
+    """Return whether a folder has the name of a Trainer's checkpoint."""
     return re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", os.path.basename(os.path.normpath(folder))) is not None
 
 
@@ -224,7 +224,7 @@ def _shards(index: str) -> list[str]:
 
 
 def _random_states(checkpoint: str) -> list[str]:
-    """The files that hold the processes' random states: one, or one for each up to the highest rank."""
+    """Return the files with the processes' random states: one, or one for each up to the highest rank."""
     ranks = [int(match[1]) for name in os.listdir(checkpoint) if (match := re.fullmatch(r"rng_state_(\d+)\.pth", name))]
     if ranks:
         return [f"rng_state_{rank}.pth" for rank in range(max(ranks) + 1)]
@@ -240,7 +240,7 @@ def _read_dict(path: str) -> dict[str, Any]:
 
 
 def _saved_heads(path: str) -> dict[str, list[str]]:
-    """Head → labels, of a saved configuration."""
+    """Return head → labels, of a saved configuration."""
     return {str(head["name"]): list(head["labels"]) for head in _read_dict(path).get("heads", [])}
 
 
@@ -337,7 +337,7 @@ def push_from_checkpoint(trainer: Any, checkpoint: str) -> None:
 
 
 def _without_paths(state: Path) -> bytes:
-    """The state of a run, in which the best checkpoint has no path of this machine."""
+    """Return the state of a run without the path of the best checkpoint on this machine."""
     found = json.loads(state.read_text(encoding="utf-8"))
     if found.get("best_model_checkpoint") is not None:
         found["best_model_checkpoint"] = os.path.basename(found["best_model_checkpoint"])

@@ -1,4 +1,4 @@
-"""What must be true before training starts: arguments, rows, labels, metrics and collator."""
+"""Checks before training starts: arguments, rows, labels, metrics and collator."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -153,7 +153,7 @@ def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: Mult
 
 
 def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Collection[str]) -> None:
-    """Warn of heads that nobody asked to freeze and that have no trained parameter, as under PEFT's default settings.
+    """Warn of heads without trained parameters that the user did not freeze, as under PEFT's default settings.
 
     Args:
         model: the model, perhaps in PEFT's wrapper.

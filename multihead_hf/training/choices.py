@@ -1,4 +1,4 @@
-"""What the arguments leave open, and was chosen for a run."""
+"""Settings that the arguments leave open and that are chosen for a run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from .defaults import EPOCHS_RULE, encoder_rate, feature_size, fresh_head_rate, 
 
 
 class OpenChoices:
-    """The best constant predictions, the rates of fresh heads, and what is said of such choices.
+    """The best constant predictions, the rates of new heads, and sentences on these choices.
 
     Args:
         given: the arguments as the user gave them.
@@ -86,7 +86,7 @@ class OpenChoices:
         return notes
 
     def _chose_rate(self, model: MultiHeadModel, args: MultiHeadTrainingArguments) -> bool:
-        """Whether `learning_rate` was left open, and is still the one that was chosen."""
+        """Return whether `learning_rate` was left open, and still has the value that was chosen."""
         return self.given.learning_rate is None and args.learning_rate == encoder_rate(model.config.hidden_size)
 
 

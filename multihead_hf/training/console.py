@@ -1,4 +1,4 @@
-"""What a user sees while training and evaluating: callbacks in the place of transformers' own progress callbacks.
+"""Console output of training and evaluation, by callbacks in the place of transformers' progress callbacks.
 
 They show a table when a training starts, one short line for each log of losses, and a table for each evaluation.
 `log_history` and the trackers of `report_to` get what they always get.
@@ -21,7 +21,7 @@ _RATE = "learning_rate"
 
 
 class Console:
-    """Texts about the runs of one trainer, and where they go.
+    """Texts about the runs of one trainer, and the function that shows them.
 
     Args:
         trainer: a `MultiHeadTrainer`.
@@ -33,7 +33,7 @@ class Console:
         self.write = write
 
     def start(self, state: Any, optimizer: Any) -> None:
-        """Show what is about to be trained."""
+        """Show the description of the run."""
         self.write(f"{describe_run(facts_of_run(self.trainer, state, optimizer))}\n")
 
     def log(self, state: Any, logs: Mapping[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Console:
             self.write(log_line(logs, state.global_step, state.max_steps, list(self.trainer.config.heads)))
 
     def evaluation(self, state: Any, metrics: Mapping[str, Any]) -> None:
-        """Show the table of an evaluation, and below it metrics of the user's own."""
+        """Show the table of an evaluation, and below it the user's metrics."""
         if not self._is_evaluation(metrics):
             return  # the mean over several sets, which has been shown as a log entry
         heads, counted = self.trainer.config.heads, self.trainer.last_evaluation
@@ -133,7 +133,7 @@ def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -
 
 
 def _rates(logs: Mapping[str, Any]) -> list[str]:
-    """The learning rate; that of the encoder and that of the heads where they differ."""
+    """Return the learning rate, or those of the encoder and the heads if they differ."""
     found = {part: logs[f"{_RATE}_{part}"] for part in ("encoder", "heads") if f"{_RATE}_{part}" in logs}
     rate = next(iter(found.values()), logs.get(_RATE))
     if rate is None:
@@ -165,7 +165,7 @@ def set_title(prefix: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """A number of a log entry. What is not finite has to be seen, and by its name."""
+    """Return a number of a log entry as text; numbers that are not finite are shown by their name."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return number(float(value)) if math.isfinite(value) else "not finite"

@@ -1,4 +1,4 @@
-"""Which console shows a run: that of a terminal with bars, without them, or that of a notebook."""
+"""Choice of the console of a run: a terminal with or without progress bars, or a notebook."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The loss of a head that predicts the same for every text: the yardstick of `head_weighting="prior"`."""
+"""Loss of a head that predicts the same for every text: the unit of `head_weighting="prior"`."""
 
 import math
 import random
@@ -35,7 +35,7 @@ class Constant(NamedTuple):
 
 
 def best_constants(rows: Any, heads: Mapping[str, HeadConfig], seed: int = 0) -> dict[str, Constant]:
-    """The best constant prediction of each head on prepared training rows.
+    """Return the best constant prediction of each head on prepared training rows.
 
     Unlabelled rows and cells are left out; class weights, positive weights, label smoothing and `sample_weight` count
     as they do in training. Of more than 20,000 rows (fewer for more than 100 labels) as many are drawn at random; of a
@@ -54,7 +54,7 @@ def best_constants(rows: Any, heads: Mapping[str, HeadConfig], seed: int = 0) ->
 
 
 def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor) -> Constant:
-    """The logits (labels,), the same for all rows, with the lowest loss.
+    """Return the logits (labels,), the same for all rows, with the lowest loss.
 
     Args:
         name: of the head.
@@ -71,7 +71,7 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
 
 
 def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:
-    """(labels,): the logits whose probabilities are the labels' shares of the rows, at least half a row."""
+    """Return logits (labels,) whose probabilities are the labels' shares of the rows, at least half a row."""
     if head.multi_label:
         counts = (targets != MISSING) * weights[:, None]  # (rows, labels)
         known = counts.sum(0).clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""What the arguments leave open: learning rates, epochs, and how the heads' losses are weighed."""
+"""Defaults of settings that the arguments leave open: learning rates, epochs, and loss weighting."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ _ROWS_MEASURED = 16
 
 
 def filled_in(args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: Any) -> MultiHeadTrainingArguments:
-    """The arguments, or a copy with the learning rate and the epochs that they leave open.
+    """Return the arguments, or a copy with the learning rate and the epochs that they leave open.
 
     Args:
         args: stay as they are.
@@ -44,7 +44,7 @@ def filled_in(args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: Any
 
 
 def encoder_rate(width: int) -> float:
-    """Peak learning rate of an encoder, to two digits: 44 / width², at most 1e-3.
+    """Return the peak learning rate of an encoder, to two digits: 44 / width², at most 1e-3.
 
     Narrow encoders have few layers too, and take far higher rates than wide ones. The rule goes through 3e-4 for 6
     layers of 384, measured (benchmarks/README.md: from 1e-4 to 3e-4 every score of three heads rose by 0.02 to 0.04,
@@ -57,7 +57,7 @@ def encoder_rate(width: int) -> float:
 
 
 def epochs_for(rows: int | None, rows_of_a_step: int) -> int:
-    """Epochs that give at least 1,000 optimizer steps, from 3 to 20; 3 for rows of unknown number."""
+    """Return the epochs that give at least 1,000 optimizer steps, from 3 to 20; 3 for an unknown number of rows."""
     if not rows:
         return _LEAST_EPOCHS
     wanted = math.ceil(_STEPS / math.ceil(rows / rows_of_a_step))
@@ -65,7 +65,7 @@ def epochs_for(rows: int | None, rows_of_a_step: int) -> int:
 
 
 def fresh_head_rate(architecture: str, size: float) -> float:
-    """Peak learning rate of a freshly made head, to two digits.
+    """Return the peak learning rate of a new head, to two digits.
 
     Adam moves each weight by about the learning rate, and so a logit by up to `rate · Σ|x|`. The rate is what makes
     this step the same for features of any width and size.
@@ -107,7 +107,7 @@ def feature_size(model: MultiHeadModel, rows: Any, collate: Callable[[Sequence[A
 
 
 def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tuple[str, ClassificationHead]]:
-    """Name and module of each head, also under the wrappers of PEFT (then also the frozen original)."""
+    """Return name and module of each head, also under the wrappers of PEFT (then also the frozen original)."""
     names = {module_key(name): name for name in heads}
     for key, module in model.named_modules():
         if is_a(module, ClassificationHead):
@@ -116,6 +116,6 @@ def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tupl
 
 
 def is_fresh(head: ClassificationHead) -> bool:
-    """Whether a head is trained that was neither loaded nor trained before."""
+    """Return whether a head is trained that was neither loaded nor trained before."""
     # (the code of a model that was saved by an older version may not have the attribute, and its heads were loaded)
     return getattr(head, "is_fresh", False) and any(parameter.requires_grad for parameter in head.parameters())

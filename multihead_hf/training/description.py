@@ -1,4 +1,4 @@
-"""What a training run is about to do, as a table: heads and their labels, rows, what is trained, and how."""
+"""Description of a training run as a table: heads and labels, rows, trained parameters, and settings."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class ParameterGroup:
 
 @dataclass
 class RunFacts:
-    """What `describe_run` tells of a run.
+    """Facts of a run for `describe_run`.
 
     Args:
         heads: the model's heads, by name.
@@ -148,7 +148,7 @@ def _frozen_line(facts: RunFacts) -> str:
 
 
 def _weighting_line(facts: RunFacts) -> str:
-    """How the losses of several heads are combined."""
+    """Return a line on the combination of the heads' losses."""
     weights = {name: facts.heads[name].loss_weight for name in facts.trained_heads}
     if len(weights) < 2:
         return ""
@@ -164,7 +164,7 @@ def _weighting_line(facts: RunFacts) -> str:
 
 
 def _doubtful_heads(facts: RunFacts) -> list[str]:
-    """Heads with nothing to learn, and labels that look like one."""
+    """Return lines on heads with nothing to learn, and labels that look like such a head."""
     lines = []
     for name, head in facts.heads.items():
         counts = None if facts.counts is None else facts.counts[name]

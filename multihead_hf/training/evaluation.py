@@ -1,4 +1,4 @@
-"""Evaluation and prediction of a Trainer: its hooks, and what is counted while its loop runs."""
+"""Evaluation and prediction of a Trainer: its hooks, and the counts of a running evaluation."""
 
 import contextlib
 import copy
@@ -119,7 +119,7 @@ def keeping_weights(model: nn.Module) -> Iterator[None]:
 
 
 class EvaluationHooks(Trainer):
-    """The part of `MultiHeadTrainer` that evaluates and predicts."""
+    """Methods of `MultiHeadTrainer` that evaluate and predict."""
 
     args: MultiHeadTrainingArguments
     eval_dataset: Any
@@ -135,7 +135,7 @@ class EvaluationHooks(Trainer):
 
     @property
     def trained_heads(self) -> dict[str, HeadConfig]:
-        """The heads in training, by name: all of them, or those of `train_heads`."""
+        """Head → configuration, of the heads that are trained: all of them, or those of `train_heads`."""
         names = self.args.train_heads
         return {name: head for name, head in self.config.heads.items() if names is None or name in names}
 
@@ -144,17 +144,17 @@ class EvaluationHooks(Trainer):
 
     @property
     def last_evaluation(self) -> StreamingMetrics | None:
-        """What the newest evaluation counted; it prints as a table."""
+        """Counts and metrics of the newest evaluation, which print as a table; `None` before it."""
         return self._evaluation.last
 
     @property
     def metric_prefix(self) -> str:
-        """The prefix of the newest evaluation's metrics."""
+        """Prefix of the newest evaluation's metrics."""
         return self._evaluation.prefix
 
     @contextlib.contextmanager
     def _with_arguments(self, **changes: Any) -> Iterator[None]:
-        """Work on a copy of the arguments for a while."""
+        """Use a copy of the arguments with changes until exit."""
         given, self.args = self.args, copy.copy(self.args)
         self.args.__dict__.update(changes)
         try:
@@ -163,7 +163,7 @@ class EvaluationHooks(Trainer):
             self.args = given
 
     def _with_features(self, dataset: Any, what: str) -> Any:
-        """The rows with the encoder's features in the place of their tokens, where `cache_features` asks for it."""
+        """Return the rows with the encoder's features in the place of their tokens, under `cache_features`."""
         raise NotImplementedError
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
@@ -197,7 +197,20 @@ class EvaluationHooks(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """As `Trainer.evaluate`, for raw or prepared datasets; with a dict of them also `<prefix>_f1`, the mean."""
+        """Evaluate the model, as `Trainer.evaluate`, on raw or prepared datasets.
+
+        Args:
+            eval_dataset: Rows, or a dict of several datasets, or the name of one in the Trainer's dict; `None` means
+                the Trainer's `eval_dataset`.
+            ignore_keys: Keys of the model's output that are left out.
+            metric_key_prefix: Prefix of the metrics.
+
+        Returns:
+            Metric → value; with a dict of datasets also `<prefix>_f1`, the mean over them.
+
+        Raises:
+            ValueError: The rows do not fit the model's heads.
+        """
         multi_head_model(self.model).sync_thresholds()
         is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
         own = is_name or eval_dataset is None
@@ -231,7 +244,19 @@ class EvaluationHooks(Trainer):
     def predict(
         self, test_dataset: RowsLike, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> Any:
-        """As `Trainer.predict`, of raw or prepared rows; predictions and labels are dicts by head, in row order."""
+        """Predict raw or prepared rows, as `Trainer.predict`.
+
+        Args:
+            test_dataset: The rows.
+            ignore_keys: Keys of the model's output that are left out.
+            metric_key_prefix: Prefix of the metrics.
+
+        Returns:
+            The `PredictionOutput` of the base class; predictions and labels are dicts by head, in row order.
+
+        Raises:
+            ValueError: The rows do not fit the model's heads.
+        """
         multi_head_model(self.model).sync_thresholds()
         self._data.check_heads_of(test_dataset, self.config)
         rows = prepared(test_dataset, self.config, self.args, self._data.tokenizer, "dataset", require_labels=False)

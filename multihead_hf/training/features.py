@@ -62,7 +62,7 @@ class Texts(NamedTuple):
     windows: bool
 
     def tokens(self, rows: Dataset, texts: Sequence[int]) -> list[dict[str, list[int]]]:
-        """The tokens of some of the different texts; `rows` holds columns of tokens only."""
+        """Return the tokens of some of the different texts; `rows` has columns of tokens only."""
         places = self.first[list(texts)]
         of_row = np.searchsorted(self.starts, places, side="right") - 1
         found = rows.__getitems__(of_row.tolist())
@@ -144,7 +144,7 @@ class FeatureCache:
         self._digest: tuple[Any, str] = (None, "")
 
     def rows(self, model: MultiHeadModel, rows: Dataset, encode: Callable[[dict[str, Tensor]], Tensor]) -> Dataset:
-        """Prepared rows with a column `features`, (hidden,) or (windows, hidden), in the place of their tokens.
+        """Return prepared rows with a column `features`, (hidden,) or (windows, hidden), instead of tokens.
 
         Args:
             model: its encoder is frozen.
@@ -182,7 +182,7 @@ class FeatureCache:
         state: Any,
         encode: Callable[[dict[str, Tensor]], Tensor],
     ) -> Dataset:
-        """The features of the different texts, from the file, which is made if there is none that can be used."""
+        """Return the features of the different texts, from a file that is made if no usable one exists."""
         made_by = self._made_by(model, state)
         path = self._folder / f"{texts.digest}-{'-'.join(made_by)}.arrow"
         columns = Features(
@@ -217,7 +217,7 @@ class FeatureCache:
         return Dataset.from_file(str(path))
 
     def _made_by(self, model: MultiHeadModel, state: Any) -> list[str]:
-        """What decides about the features of given tokens; `state` changes when the encoder does."""
+        """Return the settings that the features of tokens depend on; `state` changes when the encoder does."""
         if self._digest[0] != state:
             self._digest = (state, _digest(model.encoder))
         return [self._digest[1], model.config.pooling, self._precision, str(self._dtype).removeprefix("torch.")]
@@ -304,7 +304,7 @@ def _checksums(stored: npt.NDArray[Any]) -> pa.Array:
 
 
 def _open(path: Path, columns: Features, texts: int) -> Dataset | str:
-    """The features in a file, memory-mapped; or why it cannot be used."""
+    """Return the features in a file, memory-mapped, or the reason why it cannot be used."""
     try:
         found = Dataset.from_file(str(path))
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -350,7 +350,7 @@ def cache_for(args: MultiHeadTrainingArguments, tokenizer: PreTrainedTokenizerBa
 
 
 class _Difference:
-    """How much kept features differ from exact ones."""
+    """Difference of stored features from exact ones."""
 
     def __init__(self) -> None:
         self._highest = self._squares = self._of_differences = 0.0
@@ -396,5 +396,5 @@ def _state(encoder: nn.Module) -> int:
 
 
 def _digest(encoder: PreTrainedModel) -> str:
-    """Of the encoder's class, configuration, modules, weights and buffers."""
+    """Return a digest of the encoder's class, configuration, modules, weights and buffers."""
     return module_digest(encoder, [type(encoder).__name__, plain_config(encoder.config), str(encoder)])

@@ -1,4 +1,4 @@
-"""Which parts of a model are trained: heads by name, the encoder, or its topmost layers."""
+"""Freezing of parts of a model: heads by name, the encoder, or all but its topmost layers."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""How the heads' gradients look: their norms, and whether they pull the shared encoder in one direction."""
+"""Gradients of the heads: their norms, and their cosines on the shared encoder."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -15,7 +15,7 @@ from ..model.unwrapping import multi_head_model
 
 
 def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
-    """Norms of the gradients at hand: `grad_norm_encoder`, and `<head>_grad_norm` of each head that has one."""
+    """Return the gradient norms `grad_norm_encoder`, and `<head>_grad_norm` of each head that has gradients."""
     parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.parameters())]}
     names = {module_key(name): name for name in model.config.heads}
     for path, parameter in model.heads.named_parameters():
@@ -155,12 +155,12 @@ class GradientCosineCallback(TrainerCallback):
 
 
 def labelled(targets: Tensor) -> bool:
-    """Whether any row or cell has a label."""
+    """Return whether any row or cell has a label."""
     return bool((targets != MISSING).any())
 
 
 def _cosine(one: Any, other: Any) -> float | None:
-    """Of two lists of gradients; `None` where one of them is zero or overflows."""
+    """Return the cosine of two lists of gradients; `None` if one of them is zero or overflows."""
     pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     product = sum(float((a * b).sum()) for a, b in pairs)
     squares = [sum(float(own.double().square().sum()) for own in each if own is not None) for each in (one, other)]

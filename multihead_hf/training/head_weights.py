@@ -40,7 +40,7 @@ class HeadWeights:
         self.log_variances = nn.Parameter(torch.tensor(known, device=weight.device, dtype=dtype))
 
     def values(self) -> dict[str, float]:
-        """Head → its log-variance."""
+        """Return head → log-variance."""
         return dict(zip(self.heads, self.log_variances.tolist(), strict=True))
 
     @contextlib.contextmanager

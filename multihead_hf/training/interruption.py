@@ -1,4 +1,4 @@
-"""A training that is stopped with Ctrl+C can be resumed."""
+"""Ctrl+C during training saves a checkpoint to resume from."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ logger = logging.get_logger(__name__)
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl+C was pressed, and a checkpoint was saved.
+    """Error after Ctrl+C, when a checkpoint was saved.
 
     Args:
         checkpoint: folder of the checkpoint.
@@ -28,7 +28,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class _StopAfterStep(TrainerCallback):
-    """After an interrupt: one more checkpoint, and no evaluation."""
+    """Callback that, after an interrupt, saves one more checkpoint without an evaluation."""
 
     def __init__(self) -> None:
         self.interrupted = False

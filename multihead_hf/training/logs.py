@@ -1,4 +1,4 @@
-"""What a training log holds beside the combined loss."""
+"""Additional values of a training log, beside the combined loss."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -87,7 +87,7 @@ class StepLog(TrainerCallback):
 
 
 def _may_be_logged(args: Any, state: Any, step: int) -> bool:
-    """Whether a step may be logged, as far as can be known before it ends."""
+    """Return whether a step may be logged, as far as can be known before it ends."""
     if args.logging_strategy != IntervalStrategy.STEPS:
         return args.logging_strategy == IntervalStrategy.EPOCH
     return step % state.logging_steps == 0 or (step == 1 and args.logging_first_step)

@@ -1,4 +1,4 @@
-"""What a notebook shows while training: transformers' own bar and table of losses, and a table for each evaluation."""
+"""Output of training in a notebook: transformers' bar and table of losses, and a table for each evaluation."""
 
 import html
 from typing import Any

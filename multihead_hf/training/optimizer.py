@@ -23,7 +23,7 @@ def parameter_groups(
     decayed: Collection[str],
     head_rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer, each with `name`, `params`, `lr` and `weight_decay`; empty ones left out.
+    """Return groups for a torch optimizer, each with `name`, `params`, `lr` and `weight_decay`; no empty ones.
 
     Args:
         model: the model, also wrapped.
@@ -90,7 +90,7 @@ def with_groups(
 
 
 def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dict[str, tuple[str, float]]:
-    """Module key of each head that is trained → the name of its group, and its learning rate."""
+    """Return module key of each trained head → name of its group, and its learning rate."""
     heads = {module_key(name): head.architecture for name, head in multi_head_model(model).config.heads.items()}
     found = [_IN_HEADS.search(name) for name, parameter in model.named_parameters() if parameter.requires_grad]
     kinds = {match[3]: (heads[match[3]], own.get(match[3], rate)) for match in found if match}

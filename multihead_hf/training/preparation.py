@@ -1,4 +1,4 @@
-"""Rows and models made ready for training: tokens and targets, losses, weights and precision."""
+"""Preparation for training: tokens and targets, losses, weights and precision."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ logger = logging.get_logger(__name__)
 
 
 def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
-    """By which metric a hyperparameter search goes that says nothing of it, and whether higher is better."""
+    """Return the default metric of a hyperparameter search, and whether higher is better."""
     metric = args.metric_for_best_model or ("loss" if args.prediction_loss_only else "f1")
     greater = args.greater_is_better if args.metric_for_best_model is not None else None
     return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
@@ -99,7 +99,7 @@ def prepared(
 
 
 def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
-    """Keep with the model how the arguments read texts and labels: it is repeated where nothing else is said."""
+    """Store in the model how the arguments read texts and labels, as the default for later rows."""
     remember_readings(config.heads, args.reading)
     if args.text_columns is not None:
         config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
@@ -109,7 +109,7 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
 
 
 def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:
-    """Head → its labels."""
+    """Return head → its labels."""
     return {name: list(head.labels) for name, head in config.heads.items()}
 
 

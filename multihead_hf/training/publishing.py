@@ -30,7 +30,7 @@ from .head_weights import HeadWeights
 
 
 class PublishingHooks(Trainer):
-    """The part of `MultiHeadTrainer` that saves and publishes."""
+    """Methods of `MultiHeadTrainer` that save and publish."""
 
     args: MultiHeadTrainingArguments
     push_in_progress: PushInProgress | None
@@ -38,10 +38,14 @@ class PublishingHooks(Trainer):
     _card: ModelCardCallback
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`, with the model card and without the Trainer's pickle, but in checkpoints.
+        """Save the model and its card, as `Trainer.save_model`; the Trainer's pickle is kept only in checkpoints.
+
+        Args:
+            output_dir: Folder to save into; `None` means the arguments' `output_dir`.
+            _internal_call: As for the base class.
 
         Raises:
-            ValueError: the model could not be loaded again; nothing has been written.
+            ValueError: The model could not be loaded again; nothing has been written.
         """
         multi_head_model(self.model).config.check_saveable()  # before the folder is made
         # bars of weights that are written would be inside the bar of the training
@@ -91,7 +95,11 @@ class PublishingHooks(Trainer):
         return self._card.facts()
 
     def note_report(self, report: EvaluationReport) -> None:
-        """Let the model card that is written next tell of a report on the model as it is."""
+        """Include a report on the current model in the model card that is written next.
+
+        Args:
+            report: The report.
+        """
         self._card.note_report(report)
 
     def create_model_card(
@@ -135,10 +143,18 @@ class PublishingHooks(Trainer):
         push_from_checkpoint(self, checkpoint_folder)
 
     def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> Any:
-        """As `Trainer.push_to_hub`.
+        """Push the model to the Hub, as `Trainer.push_to_hub`.
+
+        Args:
+            *args: As for the base class.
+            token: Token of the Hub; `None` means that of the arguments, else the stored one.
+            **kwargs: As for the base class.
+
+        Returns:
+            The result of the base class.
 
         Raises:
-            ValueError: there is no token to push with.
+            ValueError: There is no token to push with.
         """
         check_token(token or self.args.hub_token)
         return super().push_to_hub(*args, token=token, **kwargs)

@@ -1,4 +1,4 @@
-"""A training run from its configuration: rows, heads, model, training, and what is done with the model."""
+"""Training run from its configuration: rows, heads, model, training, and the steps after it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
@@ -33,6 +33,20 @@ class TrainingReport(NamedTuple):
         metrics: Metrics on the test rows, else on the validation rows, without a prefix; empty if there are neither.
         said: Messages to print: calibration, thresholds and the place of the report, and at the end the tables of the
             evaluation.
+
+    Example:
+        >>> from multihead_hf import train_from_config
+        >>> report = train_from_config(
+        ...     {
+        ...         "model": {"encoder": "sentence-transformers/all-MiniLM-L6-v2"},
+        ...         "heads": {"mood": {}},
+        ...         "data": {"train": "complaints.csv"},
+        ...         "training": {"output_dir": "complaints-mood", "max_steps": 1},
+        ...     }
+        ... )  # doctest: +ELLIPSIS
+        Training...
+        >>> report.metrics
+        {}
     """
 
     trainer: MultiHeadTrainer
@@ -155,7 +169,7 @@ def _check_end(
 
 
 def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
-    """What the heads' settings say of how labels are read, as training arguments."""
+    """Copy the heads' settings on how labels are read into the training arguments."""
     for option, setting in OPTIONS.items():
         said = {name: own[setting] for name, own in run.heads.items() if own.get(setting) is not None}
         if getattr(args, option) is None and said:
@@ -225,7 +239,7 @@ def _heads(
     """The heads that are `None` in `known`, with labels and kind of those that do not say them read off the rows.
 
     Raises:
-        ValueError: no data set has the column of a head, or its settings are wrong.
+        ValueError: No dataset has the column of a head, or its settings are wrong.
     """
     settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
     said, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)

@@ -1,4 +1,4 @@
-"""A whole training run as one YAML file: its keys, and their check before anything is loaded."""
+"""Configuration of a whole training run in a YAML file: its keys, and their check before anything is loaded."""
 
 import re
 import types
@@ -22,7 +22,7 @@ Source = str | list[str] | dict[str, str | list[str]]
 
 @dataclass
 class ModelSection:
-    """Which model is trained: fresh heads on a pretrained encoder, or a saved multi-head model."""
+    """Model to train: fresh heads on a pretrained encoder, or a saved multi-head model."""
 
     encoder: str | None = field(default=None, metadata={"help": "Pretrained encoder: a name on the Hub, or a folder."})
     start_from: str | None = field(
@@ -83,7 +83,7 @@ class DataSection:
 
 @dataclass
 class AfterTrainingSection:
-    """What is done with the trained model."""
+    """Steps after training."""
 
     early_stopping_patience: int | None = field(
         default=None,
@@ -122,7 +122,7 @@ class RunConfig:
 
 
 def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `HeadConfig`."""
+    """Return the settings that belong to `HeadConfig`."""
     return {name: value for name, value in settings.items() if name not in _READING}
 
 
@@ -132,7 +132,7 @@ _HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig) if each.na
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that knows 1e-4 as a number, `no` as a text, and no key twice."""
+    """Safe YAML loader that reads 1e-4 as a number and `no` as a text, and refuses duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         seen: set[Any] = set()
@@ -156,7 +156,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """A run, of a YAML file or its values.
+    """Return a run, from a YAML file or its values.
 
     Args:
         source: path of the file, a dict, or a `RunConfig` (as it is).
@@ -178,7 +178,7 @@ def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> Ru
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`, the value as in YAML.
+    """Return key and value of `KEY=VALUE`, the value as in YAML.
 
     Raises:
         ValueError: it is not of this form.
@@ -312,7 +312,7 @@ def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-    """Whether a plain value fits a type; what is no plain type is the owner's to check."""
+    """Return whether a plain value has a type; other types are left to their class to check."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_is_of(value, each) for each in get_args(hint))
@@ -336,7 +336,7 @@ def _shown(hint: Any) -> str:
 
 
 def _keys() -> Iterator[tuple[str, str, Field]]:
-    """Section, key and field of everything but heads."""
+    """Return section, key and field of everything but heads."""
     for name, section in SECTIONS.items():
         owner = MultiHeadTrainingArguments if name == "training" else section.type
         if is_dataclass(owner):
@@ -346,7 +346,7 @@ def _keys() -> Iterator[tuple[str, str, Field]]:
 
 
 def describe_keys() -> str:
-    """Every key with its default and meaning, for `multihead-hf train --keys`."""
+    """Return every key with its default and meaning, for `multihead-hf train --keys`."""
     lines = []
     for owner in (LabelReading, HeadConfig):
         told = dict(re.findall(r"^ {8}([a-z_, ]+): (.+?)(?=\n {8}[a-z]|\n\n)", owner.__doc__ or "", re.M | re.S))

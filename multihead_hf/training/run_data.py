@@ -1,4 +1,4 @@
-"""The rows of a run, prepared for the heads of its model."""
+"""Rows of a run, prepared for the heads of its model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -74,7 +74,7 @@ class RunData:
         return prepared(rows, config, args, self.tokenizer, what)
 
     def label_counts(self, rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
-        """Count the labels of prepared training rows, once for the same rows; `None` where they are read one by one."""
+        """Count the labels of prepared training rows, once for the same rows; `None` for a stream."""
         if not can_be_counted(rows):
             return None
         if self._counted is None or self._counted[0] is not rows:

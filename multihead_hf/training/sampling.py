@@ -1,4 +1,4 @@
-"""The order of the training rows, the same for a run that goes on from a checkpoint as for one without a pause."""
+"""Order of the training rows, which is the same for a resumed run as for one without a pause."""
 
 from collections.abc import Iterator
 

@@ -18,7 +18,7 @@ from ..model.objective_multihead import StepRatio, StepTotals, batch_units, step
 def step_totals(
     heads: Mapping[str, HeadConfig], batches: list[Mapping[str, Any]], accelerator: Accelerator
 ) -> StepTotals:
-    """Units of every term and the number of batches of a step, over all processes in one small reduction.
+    """Return units of every term and the number of batches of a step, over all processes in one small reduction.
 
     Args:
         heads: the heads being trained.
@@ -43,7 +43,7 @@ def step_totals(
 
 
 def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
-    """Sums on the accelerator's device, in float64 where the device has it."""
+    """Return sums over processes on the accelerator's device, in float64 if the device supports it."""
     values = values.to(accelerator.device, wide_dtype(accelerator.device))
     return accelerator.reduce(values, reduction="sum") if accelerator.num_processes > 1 else values
 
@@ -65,7 +65,7 @@ def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelera
 
 
 class OptimizerStep:
-    """The totals of an optimizer step for each of its micro-batches."""
+    """Totals of an optimizer step for each of its micro-batches."""
 
     def __init__(self) -> None:
         self._two_passes: TwoPasses | None = None
@@ -124,7 +124,7 @@ class TwoPasses:
 
     @staticmethod
     def needed(heads: Mapping[str, HeadConfig]) -> bool:
-        """Whether a head has a ratio term over the step."""
+        """Return whether a head has a ratio term over the step."""
         return any(_step_terms(name, head) for name, head in heads.items())
 
     def totals_of_next_batch(
@@ -169,7 +169,7 @@ def _step_terms(name: str, head: HeadConfig) -> list[RatioTerm]:
 
 
 def _shape(head: HeadConfig, term: RatioTerm) -> torch.Size:
-    """Shape of a term's statistics, from a row without labels."""
+    """Return the shape of a term's statistics, from a row without labels."""
     logits = torch.zeros(1, head.num_labels)
     return term.statistics(logits, no_targets(head, logits)).shape[1:]
 

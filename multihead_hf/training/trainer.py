@@ -289,7 +289,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return (loss, outputs) if return_outputs else loss
 
     def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """What is minimised of the heads' losses, but for learned weights: as `head_weighting` says."""
+        """Combine the heads' losses by `head_weighting`, but for learned weights."""
         base = multi_head_model(self.model)
         if self.args.head_weighting == "prior":
             constants = self.constant_losses
