@@ -4,7 +4,7 @@ This file travels with every saved model. A loss is a function `(head, threshold
 its terms. There are two kinds, and a loss of your own is written with the same two (`register_loss`):
 
 - an `AdditiveTerm` is a sum over rows divided by a sum over rows. The divisor needs the targets alone, so it is known
-  for a whole optimiser step (all micro-batches, all processes) before the first forward pass.
+  for a whole optimizer step (all micro-batches, all processes) before the first forward pass.
 - a `RatioTerm` is a function of sums over rows, such as an F1 of labels from their TP, FP and FN. The sums are taken
   over each micro-batch, or over the whole step, which then takes a second forward pass.
 

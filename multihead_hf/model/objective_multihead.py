@@ -2,7 +2,7 @@
 
 This file travels with every saved model.
 
-One optimiser step sees all rows of its micro-batches on all processes. A term's value is that of all these rows, and
+One optimizer step sees all rows of its micro-batches on all processes. A term's value is that of all these rows, and
 each micro-batch contributes a share of it: the shares sum to the value, their gradients to its gradient, however the
 rows are split. What a micro-batch must know of the others is in `StepTotals`.
 
@@ -71,7 +71,7 @@ def head_losses(
         logits: head → (batch, labels); half precision is computed in float32.
         labels: head → targets, see losses_multihead.py; a head may be missing.
         thresholds: head → learned thresholds (labels,) in logit space.
-        step: totals of the optimiser step; `None` when this batch is all of it.
+        step: totals of the optimizer step; `None` when this batch is all of it.
         sample_weight: (batch,), multiplies each row's units in numerator and denominator.
     """
     found = HeadLosses()

@@ -204,7 +204,14 @@ class MultiHeadPredictor:
                 yield {name: own.entries(row) for name, own in found.items()}
 
     def logits(self, texts: Iterable[Any]) -> Logits:
-        """Return head → logits (texts, labels), float32; `texts` as for `predict`."""
+        """Compute the logits of texts.
+
+        Args:
+            texts: As for `predict`.
+
+        Returns:
+            Head → logits (texts, labels), float32.
+        """
         return self.compute(self.encode(self._parts(texts)))
 
     def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:

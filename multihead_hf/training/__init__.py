@@ -1,1 +1,1 @@
-"""Training: arguments, optimiser groups and the Trainer."""
+"""Training: arguments, optimizer groups and the Trainer."""

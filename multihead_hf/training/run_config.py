@@ -107,7 +107,9 @@ class RunConfig:
     """A training run.
 
     Args:
-        model, data, after_training: see there.
+        model: See `ModelSection`.
+        data: See `DataSection`.
+        after_training: See `AfterTrainingSection`.
         heads: name → settings of its `HeadConfig`, and how its labels are read: `column`, `sep`, `empty` and
             `multi_hot` of its `LabelReading`. `labels` and `problem_type`, where left out, are read off the training
             rows.
