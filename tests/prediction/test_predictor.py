@@ -182,7 +182,7 @@ def test_the_precision_is_chosen_once_there_are_enough_texts(monkeypatch: pytest
     assert own.chosen == own.choice.precision
     assert own.choice.rows > 100
     assert 0 < own.choice.difference < 0.05
-    assert str(own.choice).startswith(f"precision {own.chosen}: of {own.choice.rows} texts ")
+    assert str(own.choice).startswith(f"precision {own.chosen}: {own.choice.changed} of {own.choice.rows} texts ")
 
 
 def test_a_processor_without_bf16_predicts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

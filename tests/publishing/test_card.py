@@ -222,7 +222,7 @@ def test_facts_that_cannot_be_read(tmp_path: Path) -> None:
         ({"pictures": ["assets/a.png"]}, "is 'assets/a.png', not a dict"),
         ({"base_model": "x)](javascript:alert(1)"}, "which is not a valid repository name on the Hub"),
         ({"datasets": ["me/rows](http://evil)"]}, "which is not a valid repository name on the Hub"),
-        ({"datasets": [5]}, "give texts"),
+        ({"datasets": [5]}, "give a list of strings"),
         ({"language": "nl"}, "language is 'nl'"),
         ({"license": 5}, "license is 5"),
         ({"model_id": ["me/x"]}, "model_id is"),
@@ -251,7 +251,7 @@ def test_what_is_given() -> None:
     assert check_given({"language": "nl", "license": "mit"}) == {"language": ["nl"], "license": "mit"}
     with pytest.raises(ValueError, match=r"no field 'licence'\. Did you mean 'license'\?"):
         check_given({"licence": "mit"})
-    with pytest.raises(ValueError, match="'tags' is 3: give texts"):
+    with pytest.raises(ValueError, match="'tags' is 3: give a list of strings"):
         check_given({"tags": 3})
     with pytest.raises(ValueError, match="model_card is 'nl': give a dict"):
         check_given("nl")

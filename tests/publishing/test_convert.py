@@ -104,7 +104,7 @@ def test_wimbert_never_drops_a_head(tmp_path: Path) -> None:
     folder = wimbert(tmp_path)
     (folder / "label_names.json").write_text(json.dumps({"onderwerp": LABELS["onderwerp"]}))
     with pytest.raises(
-        ValueError, match=r"head 'beleving': .* \(beleving_head_state\), and .*label_names.json no 'bel"
+        ValueError, match=r"head 'beleving': .* \(beleving_head_state\), but .*label_names.json has no 'bel"
     ):
         convert_wimbert(folder)
 
