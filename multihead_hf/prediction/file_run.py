@@ -42,15 +42,14 @@ class PredictionReport:
         cut: Number of these texts that were truncated.
         seconds: Seconds of this run, without loading the model.
         precision: Precision of the model.
-        backend: Runtime that computed the logits, such as `"openvino"`.
+        backend: Runtime that computed the logits.
         undecoded: Number of bad rows whose bytes have another encoding than was expected.
 
     Example:
         >>> from multihead_hf import MultiHeadPredictor, predict_files
         >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
-        >>> report = predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True)
-        >>> report.rows, report.errors, report.resumed
-        (40, None, 0)
+        >>> predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True).rows
+        40
     """
 
     output: str

@@ -47,8 +47,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     """`Trainer` for `MultiHeadModel`.
 
     It takes raw datasets or prepared ones (`prepare_dataset`), and saves folders that load without `multihead_hf`. The
-    loss of an optimizer step does not depend on how its batch is split. Rows unlabelled for a head do not change its
-    loss.
+    loss of an optimizer step does not depend on how its batch is split.
 
     Args:
         model: A `MultiHeadModel`, also wrapped by PEFT.
@@ -60,8 +59,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         processing_class: The encoder's tokenizer.
         compute_metrics: Further metrics, `EvalPrediction` → dict; its keys override the library's.
         losses: Head → a custom loss (see `register_loss`) instead of the head's; its name is saved.
-        callbacks: Callbacks, as for `Trainer`.
-        **kwargs: As for `Trainer`.
+        callbacks, **kwargs: As for `Trainer`.
 
     Raises:
         ValueError: Data, labels or arguments cannot be trained on; nothing has been written then.
