@@ -190,7 +190,7 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
         ),
         ("data.split={validation: 0.5, test: 0.5}", r"data\.split: give a fraction for train"),
         ("heads.mood=mood", r"heads\.mood: keys and values are expected, such as \{column: mood\}"),
-        ("heads.topic.sep=5", r"heads\.topic\.sep: a text is expected, not 5"),
+        ("heads.topic.sep=5", r"heads\.topic\.sep: a string is expected, not 5"),
         ("heads.topic.empty=nothing", r"heads\.topic: unknown empty 'nothing'.*missing, none"),
         ("heads.topic.empty=null", r"head 'topic', column 'topics': \d+ of 60 cells are empty.*empty=\"none\" if none"),
         ("training.sep='|'", r"training\.sep: set it in one place only, heads\.<name>\.sep or here"),
