@@ -1,4 +1,4 @@
-"""What the recipes' `--demo` runs on, without a download: small made-up data sets and a small encoder."""
+"""What the recipes' `--demo` runs on, without a download: small made-up datasets and a small encoder."""
 
 import itertools
 import os

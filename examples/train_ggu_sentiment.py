@@ -4,9 +4,9 @@
     accelerate launch examples/train_ggu_sentiment.py --encoder_dtype float16 # bge-m3 and the data from the Hub
     python examples/train_ggu_sentiment.py --momentum 0.9 --auto_find_batch_size --train_rows 5000
 
-The second head is added to the trained model and trained alone on another data set; that the first one did not change
+The second head is added to the trained model and trained alone on another dataset; that the first one did not change
 is checked. The encoder reads every text once (`cache_features`). Each head gets its report, with confusion matrix and
-losses (`pip install "multihead-hf[plots]"`), and the model's card has the figures of both. Every flag: `--help`.
+losses (`pip install "multihead-hf[plots]"`), and the model card has the metrics of both. Every flag: `--help`.
 """
 
 import dataclasses
@@ -46,12 +46,12 @@ class GguArguments:
     dropout: float = field(default=0.25, metadata={"help": "Dropout in the heads."})
     data: list[str] = field(
         default_factory=lambda: ["philipp-zettl/GGU-xx", "philipp-zettl/sentiment"],
-        metadata={"help": "Two data sets: on the Hub, or files."},
+        metadata={"help": "Two datasets: on the Hub, or files."},
     )
     epochs: list[int] = field(default_factory=lambda: [35, 10])
     rates: list[float] = field(default_factory=lambda: [1e-4, 1e-4], metadata={"help": "Learning rates."})
     decays: list[float] = field(default_factory=lambda: [0.25, 0.25], metadata={"help": "Weight decay (L2)."})
-    train_rows: int = field(default=1000, metadata={"help": "Rows of a data set that train a head, at most."})
+    train_rows: int = field(default=1000, metadata={"help": "Rows of a dataset that train a head, at most."})
     momentum: float = field(default=0.0, metadata={"help": "Above 0: SGD with this momentum, instead of AdamW."})
 
 
@@ -145,7 +145,7 @@ def check(options: GguArguments, args: MultiHeadTrainingArguments) -> None:
 
 
 def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrainingArguments) -> DatasetDict:
-    """A data set split 80/20, its label ids named, with at most `train_rows` rows to train on."""
+    """A dataset split 80/20, its label ids named, with at most `train_rows` rows to train on."""
     if options.demo:
         rows = demo_data.ggu_rows() if name == "GGU" else demo_data.sentiment_rows()
     else:
@@ -165,7 +165,7 @@ def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrain
 def train_head(
     place: int, model: MultiHeadModel, data: DatasetDict, options: GguArguments, args: MultiHeadTrainingArguments
 ) -> MultiHeadTrainer:
-    """Train one head on its data set, and say how good it is."""
+    """Train one head on its dataset, and say how good it is."""
     name, rate = list(LABELS)[place], options.rates[place]
     settings: dict[str, Any] = {
         "num_train_epochs": options.epochs[place],

@@ -4,7 +4,7 @@
     python examples/train_multilabel.py --data data/ --text_columns body --label_column tags --sep "|"
     python examples/train_multilabel.py --model_name google/canine-s --data me/my-dataset --text "Import duties"
 
-The data are a folder of files, a glob, or a data set on the Hub, with the parts `train`, `validation` and `test`; a
+The data are a folder of files, a glob, or a dataset on the Hub, with the splits `train`, `validation` and `test`; a
 single table is split 80/10/10 over all labels. Labels are lists of names or ids, multi-hot lists, or joined strings.
 Every flag with its default: `--help`.
 """
@@ -34,7 +34,7 @@ class MultilabelArguments:
     demo: bool = field(default=False, metadata={"help": "Made-up data and a small encoder; nothing is downloaded."})
     model_name: str = field(default="bert-base-uncased", metadata={"help": "Encoder: Hub id or folder."})
     pooling: str = field(default="cls", metadata={"help": "cls, mean, max or last."})
-    data: str | None = field(default=None, metadata={"help": "Files, a folder of them, or a data set on the Hub."})
+    data: str | None = field(default=None, metadata={"help": "Files, a folder of them, or a dataset on the Hub."})
     label_column: str = field(default="labels", metadata={"help": "Column of the labels, and name of the head."})
     text: str | None = field(default=None, metadata={"help": "A text to label at the end. Default: one of the test."})
     threshold: float = field(default=0.5, metadata={"help": "Probability from which on it has a label."})
