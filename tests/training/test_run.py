@@ -300,5 +300,5 @@ def test_the_example_is_valid_and_every_key_is_told(tmp_path: Path) -> None:
         assert f"\n{key}: " in f"\n{keys}", key
     assert "after_training.report" in keys
     assert "after_training.baseline [True]: Compare each head with a linear baseline" in keys
-    assert "heads.<name>.loss_weight: weight λ ≥ 0 of this head in the combined loss" in keys
+    assert "heads.<name>.loss_weight: Weight λ ≥ 0 of this head in the combined loss" in keys
     assert "\nheads.<name>.min_labels: " in keys

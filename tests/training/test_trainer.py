@@ -662,7 +662,7 @@ def test_evaluation_sets_whose_metrics_have_one_key(tmp_path: Path) -> None:
 def test_the_metrics_of_several_sets_are_listed_once(tmp_path: Path) -> None:
     rows = tiny.table(8)
     args = arguments(tmp_path, eval_strategy="epoch", metric_for_best_model="loss")
-    with pytest.raises(ValueError, match=r"Did you mean 'b_loss' or 'a_loss'\? There are f1, a_f1, a_loss, a_topic"):
+    with pytest.raises(ValueError, match=r"Did you mean 'b_loss' or 'a_loss'\? The metrics are f1, a_f1, a_loss, a_topic"):
         MultiHeadTrainer(still(), args, None, rows, {"a": rows, "b": rows}, tiny.tokenizer())
 
 
@@ -673,7 +673,7 @@ def test_heads_that_changed_since_the_data_was_prepared(tmp_path: Path) -> None:
     model.extend_head("mood", ["glad"])
     model.rename_head("topic", "subject")
     message = (
-        r"the heads \['subject'\] came, the heads \['topic'\] went, the heads \['mood'\] changed their labels: make a "
+        r"the heads \['subject'\] were added, the heads \['topic'\] were removed, the heads \['mood'\] changed their labels: make a "
         "new MultiHeadTrainer"
     )
     for run in (
@@ -696,7 +696,7 @@ def test_a_model_init_whose_heads_change(tmp_path: Path) -> None:
     trainer = MultiHeadTrainer(
         None, args, None, tiny.table(8), None, tiny.tokenizer(), model_init=lambda: still(**next(given))
     )
-    with pytest.raises(ValueError, match=r"the heads \['topic'\] went: make a new MultiHeadTrainer"):
+    with pytest.raises(ValueError, match=r"the heads \['topic'\] were removed: make a new MultiHeadTrainer"):
         trainer.train()
 
 
