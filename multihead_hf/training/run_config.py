@@ -5,6 +5,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -351,7 +352,9 @@ def describe_keys() -> str:
     """Return every key with its default and meaning, for `multihead-hf train --keys`."""
     lines = []
     for owner in (LabelReading, HeadConfig):
-        told = dict(re.findall(r"^ {8}([a-z_, ]+): (.+?)(?=\n {8}[a-z]|\n\n)", owner.__doc__ or "", re.M | re.S))
+        told = dict(
+            re.findall(r"^ {4}([a-z_, ]+): (.+?)(?=\n {4}[a-z]|\n\n)", cleandoc(owner.__doc__ or ""), re.M | re.S)
+        )
         for names, text in told.items():
             known = [name for name in names.split(", ") if name in _HEAD_FIELDS]
             lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in known]
