@@ -5,20 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from .expansion import library
-from .options import (
-    DataArgument,
-    EmptyOption,
-    FileOptions,
-    JsonOption,
-    LabelColumnOption,
-    MultiHotOption,
-    SepOption,
-    TextColumnOption,
-    label_columns,
-    label_options,
-    read,
-    show,
-)
+from .options import DataArgument, FileOptions, JsonOption, TableOptions, read, show
 
 
 def command(
@@ -28,7 +15,7 @@ def command(
         library("inspect_dataset", max_length={"min": 1}, batch_size={"min": 1}, rare_below={"min": 1}),
     ],
     files: FileOptions,
-    label_column: LabelColumnOption = None,
+    labels: TableOptions,
     model: Annotated[
         str | None,
         typer.Option(help="A saved multi-head model: its heads, tokenizer and text settings. Or name --label-column."),
@@ -37,14 +24,10 @@ def command(
         str | None,
         typer.Option(help="Tokenizer to count tokens with. Without it and without --model, words are counted."),
     ] = None,
-    text_column: TextColumnOption = None,
-    sep: SepOption = None,
-    empty: EmptyOption = None,
-    multi_hot: MultiHotOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Inspect a dataset before training: tasks, lengths, label counts, rare labels, duplicates and empty texts."""
-    columns = label_columns(label_column or [])
+    columns = labels.columns()
     if model is None and not columns:
         raise typer.BadParameter(
             "name the columns of the labels, --label-column topic --label-column mood, or a --model"
@@ -54,7 +37,7 @@ def command(
 
     config = None if model is None else saved_config(model)
     known: dict[str, Any] = dict.fromkeys(columns) if config is None else config.heads
-    reading = label_options(sep, empty, multi_hot, list(known))
+    reading = labels.options(list(known))
     rows = read(data, files, known, {**reading, "label_columns": columns})
     heads: Any = infer_heads(rows, columns, **reading) if config is None else config
     counter = tokenizer if tokenizer is not None else model
@@ -62,7 +45,7 @@ def command(
         rows,
         heads,
         None if counter is None else load_tokenizer(counter),
-        text_columns=text_column,
+        text_columns=labels.text_column,
         label_columns=columns or None,
         **settings,
         **reading,

@@ -87,14 +87,36 @@ def check_folder(model: str) -> None:
 
 
 @dataclass
-class LabelOptions:
-    """How the texts and labels of rows are read."""
+class TableOptions:
+    """How the texts and labels of a table are read."""
 
     label_column: LabelColumnOption = None
     text_column: TextColumnOption = None
     sep: SepOption = None
     empty: EmptyOption = None
     multi_hot: MultiHotOption = None
+
+    def columns(self) -> dict[str, str | list[str]]:
+        """Return head → column or columns.
+
+        Raises:
+            BadParameter: If an option is not of a known form.
+        """
+        return label_columns(self.label_column or [])
+
+    def options(self, heads: list[str]) -> dict[str, Any]:
+        """Return how labels are read, without the columns.
+
+        Raises:
+            BadParameter: If an option is for none of the heads, or has a wrong value.
+        """
+        return label_options(self.sep, self.empty, self.multi_hot, heads)
+
+
+@dataclass
+class LabelOptions(TableOptions):
+    """How the rows are read that a model is applied to."""
+
     batch_size: BatchSizeOption = 32
 
     def reading(self, config: "MultiHeadConfig") -> dict[str, Any]:
@@ -103,13 +125,13 @@ class LabelOptions:
         Raises:
             BadParameter: If an option is for a head that the model does not have.
         """
-        columns = label_columns(self.label_column or [])
+        columns = self.columns()
         for name in columns:
             check_head(name, list(config.heads), "--label-column")
         return {
             "text_columns": self.text_column,
             "label_columns": columns or None,
-            **label_options(self.sep, self.empty, self.multi_hot, list(config.heads)),
+            **self.options(list(config.heads)),
             "per_device_eval_batch_size": self.batch_size,
         }
 

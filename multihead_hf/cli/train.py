@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,25 +15,13 @@ import typer
 
 from ..utils.files import write_whole
 from .expansion import library
-from .options import (
-    NAME,
-    EmptyOption,
-    FileOptions,
-    JsonOption,
-    LabelColumnOption,
-    MultiHotOption,
-    SepOption,
-    TextColumnOption,
-    as_text,
-    label_columns,
-    label_options,
-    read,
-)
+from .options import NAME, FileOptions, JsonOption, TableOptions, as_text, read
 
 
 def command(
     settings: Annotated[dict[str, Any], library("train_from_config", "resume")],
     files: FileOptions,
+    labels: TableOptions,
     table: Annotated[dict[str, Any], library("training.table_run.table_run", encoder={"unset": True})],
     source: Annotated[
         list[str] | None,
@@ -41,11 +30,6 @@ def command(
             "of a run (--example prints one)."
         ),
     ] = None,
-    label_column: LabelColumnOption = None,
-    text_column: TextColumnOption = None,
-    sep: SepOption = None,
-    empty: EmptyOption = None,
-    multi_hot: MultiHotOption = None,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", help="Folder of the model. Default: runs/ and the table's name.")
     ] = None,
@@ -91,19 +75,13 @@ def command(
         raise typer.BadParameter(
             "--resume continues a run and --overwrite starts a new one: give only one of them", param_hint="--overwrite"
         )
-    of_table = {
-        **{"--label-column": label_column, "--text-column": text_column, "--sep": sep, "--empty": empty},
-        **{"--multi-hot": multi_hot, "--output-dir": output_dir, "--encoder": table["encoder"]},
-        **{f"--{name}": value for name, value in files.items()},
-    }
+    of_table = {**asdict(labels), "output_dir": output_dir, **table, **files}
     is_file = len(source) == 1 and source[0].lower().endswith((".yaml", ".yml"))
     if is_file:
         _check_run_file(source[0], of_table, change or [])
         run: Any = source[0]
     else:
-        columns = label_columns(label_column or [])
-        reading = {**label_options(sep, empty, multi_hot, list(columns)), "text_columns": text_column}
-        run = _run_of_table(source, columns, output_dir or _folder_of(source[0]), reading, files, table)
+        run = _run_of_table(source, labels, output_dir or _folder_of(source[0]), files, table)
     from .. import train_from_config
     from ..training.run_config import OUTPUT_DIR, as_yaml, parse_change, read_run_config, with_changes
     from ..training.table_run import RUN_FILE, check_output_dir
@@ -138,11 +116,11 @@ def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) 
         BadParameter: If an option is for a table.
         ValueError: If the file cannot be read, or has an unknown key.
     """
-    for option, value in of_table.items():
+    for name, value in of_table.items():
         if value is not None and value != []:
             raise typer.BadParameter(
                 f"this option is for a table; {path} is a YAML file, so change it there or with --set KEY=VALUE",
-                param_hint=option,
+                param_hint=f"--{name.replace('_', '-')}",
             )
     from .run_keys import check_run_keys
 
@@ -151,9 +129,8 @@ def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) 
 
 def _run_of_table(
     source: list[str],
-    columns: Mapping[str, str | list[str]],
+    labels: TableOptions,
     output_dir: str,
-    reading: Mapping[str, Any],
     files: Mapping[str, Any],
     table: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -167,6 +144,8 @@ def _run_of_table(
     from ..data.sources import one_part, training_part
     from ..training.table_run import table_run
 
+    columns = labels.columns()
+    reading = labels.options(list(columns))
     rows = read(source, files, dict.fromkeys(columns), {**reading, "label_columns": columns})
     parts = list(rows) if isinstance(rows, Mapping) and len(rows) > 1 else []
     if not columns:
@@ -176,7 +155,7 @@ def _run_of_table(
             param_hint="--label-column",
         )
     with _unsaid("multihead_hf.data"):  # the run reads the heads off the rows once more, and says it then
-        heads = infer_heads(rows, columns, **{name: value for name, value in reading.items() if name != "text_columns"})
+        heads = infer_heads(rows, columns, **reading)
     given = {name: value for name, value in table.items() if value is not None}
     return table_run(
         source[0] if len(source) == 1 else source,
@@ -184,6 +163,7 @@ def _run_of_table(
         output_dir,
         parts=parts,
         label_columns=columns,
+        text_columns=labels.text_column,
         **given,
         **reading,
         **files,
