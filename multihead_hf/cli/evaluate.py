@@ -28,8 +28,8 @@ def command(
         dict[str, Any],
         library(
             "MultiHeadPredictor",
-            backend={"type": Literal["auto", "torch", "openvino", "onnx"], "default": "torch"},
-            precision={"type": Literal["auto", "fp32", "bf16", "fp16", "int8"], "default": "fp32"},
+            backend={"type": Literal["auto", "torch", "openvino", "onnx"], "default": "torch", "unset": True},
+            precision={"type": Literal["auto", "fp32", "bf16", "fp16", "int8"], "default": "fp32", "unset": True},
         ),
     ],
     split: SplitOption = None,
@@ -52,12 +52,13 @@ def command(
     config = saved_config(model)
     reading = labels.reading(config)
     compute = None
-    if graph_format(model) is None and computing == {"backend": "torch", "precision": "fp32"}:
+    asked = {name: value for name, value in computing.items() if value is not None}
+    is_graph = graph_format(model) is not None
+    if not is_graph and not asked:
         loaded, tokenizer = load_model(model)
     else:
-        if graph_format(model) is not None:
-            computing = {"backend": "auto", "precision": "auto"}
-        predictor = MultiHeadPredictor.from_pretrained(model, **computing)
+        defaults = {} if is_graph else {"backend": "torch", "precision": "fp32"}
+        predictor = MultiHeadPredictor.from_pretrained(model, **{**defaults, **asked})
         loaded, tokenizer, compute = predictor.model, predictor.tokenizer, predictor.logits_of_rows
     rows = read_part(data, files, config.heads, reading, split)
     if intervals:

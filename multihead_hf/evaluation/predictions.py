@@ -264,27 +264,21 @@ def batches_with_logits(
         compute: another backend, which computes the logits instead of the model.
 
     Yields:
-        The batch on the model's device, and head → logits (batch, labels) in float32 or better.
+        The batch, on the model's device unless another backend computes, and head → logits (batch, labels) in float32
+        or better.
     """
-    if compute is not None:
-        yield from _windows_with_logits(reader, rows, compute)
-        return
     base = multi_head_model(reader.model)
     collate = MultiHeadDataCollator(reader.tokenizer, base.config)
-    for some in _batches(rows, reader.batch_size, by_length):
-        batch = _moved(collate(some), base.device)
+    size = reader.batch_size if compute is None else _WINDOW_ROWS
+    for some in _batches(rows, size, by_length and compute is None):
+        batch = collate(some)
+        if compute is not None:
+            yield batch, {name: torch.from_numpy(own) for name, own in compute(some).items()}
+            continue
+        batch = _moved(batch, base.device)
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
         logits = reader.model(**inputs, return_dict=True).logits
         yield batch, {name: in_float32(own) for name, own in logits.items()}
-
-
-def _windows_with_logits(
-    reader: ModelReader, rows: Any, compute: Compute
-) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Yield what `batches_with_logits` yields, on the CPU, in batches that are large enough to be sorted by length."""
-    collate = MultiHeadDataCollator(reader.tokenizer, multi_head_model(reader.model).config)
-    for some in _batches(rows, _WINDOW_ROWS, by_length=False):
-        yield collate(some), {name: torch.from_numpy(own) for name, own in compute(some).items()}
 
 
 def _batches(rows: Any, size: int, by_length: bool) -> Iterator[list[Any]]:

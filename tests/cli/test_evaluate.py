@@ -59,6 +59,15 @@ def test_an_exported_graph_is_evaluated(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == expected
 
 
+def test_an_option_that_a_graph_cannot_follow_is_refused(tmp_path: Path) -> None:
+    rows_and_model(tmp_path)
+    assert cli("export", "model", "-o", "graph", "--format", "openvino").returncode == 0
+    done = cli("evaluate", "graph", "rows.parquet", *COLUMNS, "--backend", "torch")
+    assert done.returncode == 1
+    assert "graph holds a graph for openvino, not for 'torch': leave backend out" in done.stderr
+    assert cli("evaluate", "graph", "rows.parquet", *COLUMNS, "--precision", "int8").returncode == 1
+
+
 def test_pytorch_computes_what_is_not_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_and_model(tmp_path)
 
