@@ -3,6 +3,7 @@
 As a program (`exact_runs.py runs.json found.pt`, for torchrun) it runs a list of runs and leaves what it found.
 """
 
+import gc
 import json
 import random
 import sys
@@ -94,6 +95,7 @@ def run(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    gc.freeze()  # (every training begins with a collection: tests/conftest.py)
     runs, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
         found = [run(case, Path(folder)) for case in runs]
