@@ -130,8 +130,8 @@ def tune_thresholds(
 
     For each head one threshold for all labels and one per label are compared with the previous thresholds, on rows not
     used to choose them: each row is decided by thresholds from the other folds, and the division into folds is
-    repeated. New thresholds are kept if their gain exceeds its standard error; else the head stays unchanged. (Scores
-    on the rows used to choose the previous thresholds are optimistic, so these thresholds stay.) New thresholds replace
+    repeated. New thresholds are kept if their gain exceeds its standard error; else the head keeps its thresholds, and
+    an unset 0.5 is stored as such. (Scores on the rows used to choose the previous thresholds are optimistic, so these thresholds stay.) New thresholds replace
     learned ones, which are then no longer learned.
 
     The common threshold is the exact optimum over all cut points. The optimum of a label is drawn towards it, the more
@@ -196,7 +196,10 @@ def tune_thresholds(
         raise ValueError(f"the heads {names} have too few labelled rows, and keep their thresholds")
     for name, tuned in found.items():
         (logger.warning if tuned.is_doubtful else logger.info)(f"head {name!r}: {tuned.reason}")
-        if tuned.choice != "unchanged":
+        head = base.config.heads[name]
+        # an 0.5 that has been compared is a result, and stored like one
+        confirmed = head.thresholds is None and head.learn_thresholds is None and not tuned.is_doubtful
+        if tuned.choice != "unchanged" or confirmed:
             base.set_thresholds(name, tuned.thresholds)
     return ThresholdReport(found)
 
