@@ -149,9 +149,9 @@ def read(data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any]
         ValueError: If the rows cannot be read.
     """
     from .. import read_dataset
-    from ..data.reading import joined_columns
+    from ..data.reading import string_columns
 
-    return read_dataset(data[0] if len(data) == 1 else list(data), strings=joined_columns(heads, reading), **files)
+    return read_dataset(data[0] if len(data) == 1 else list(data), strings=string_columns(heads, reading), **files)
 
 
 def read_part(

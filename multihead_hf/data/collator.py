@@ -14,6 +14,7 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
+from ..model.values_multihead import relative_weight
 
 
 @dataclass
@@ -61,7 +62,9 @@ class MultiHeadDataCollator:
         Raises:
             ValueError: If a label belongs to a head that the model does not have, or has a wrong type, range or length.
         """
-        if rows and "features" in rows[0]:
+        if not rows:
+            raise ValueError("there are no rows to make a batch of")
+        if "features" in rows[0]:
             batch = _stack_features([row["features"] for row in rows])
         else:
             inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
@@ -81,7 +84,9 @@ class MultiHeadDataCollator:
             name: stack_targets(name, head, [given.get(name) for given in labels]) for name, head in self._heads.items()
         }
         if any("sample_weight" in row for row in rows):
-            weights = [1.0 if row.get("sample_weight") is None else float(row["sample_weight"]) for row in rows]
+            weights = [1.0 if row.get("sample_weight") is None else row["sample_weight"] for row in rows]
+            for row, weight in enumerate(weights):
+                relative_weight(f"row {row} of the batch: sample_weight", weight)
             batch["sample_weight"] = torch.tensor(weights, dtype=torch.float32)  # (batch,)
         return batch
 

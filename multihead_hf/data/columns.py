@@ -1,5 +1,6 @@
 """Columns of a table, and what kind of values they hold."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -66,21 +67,47 @@ def feature_of(features: Features | None, column: str, what: str) -> Any:
             f"{what}, column {column!r}: labels must be strings, booleans, integers or ClassLabel, or lists of them, "
             f"but this column is {feature}"
         )
+    if is_list(feature) and not isinstance(inner, ClassLabel) and not _may_be_in_lists(inner):
+        raise ValueError(
+            f"{what}, column {column!r}: lists of labels must hold strings, booleans, numbers or ClassLabel, but these "
+            f"hold values of type {inner.dtype}. Store the labels as strings"
+        )
     return inner
 
 
+def _may_be_in_lists(value: Value) -> bool:
+    kinds = ("string", "large_string", "bool", "int", "uint", "float", "null")
+    return value.dtype.startswith(kinds)
+
+
 def check_named(where: str, labels: Iterable[Any]) -> None:
-    """Check that no label is empty.
+    """Check that no label is empty or infinite.
 
     Raises:
-        ValueError: If one of the labels is an empty text or consists of blanks.
+        ValueError: If one of the labels is an empty text, consists of blanks, or is an infinite number.
     """
     for label in labels:
+        if isinstance(label, float) and math.isinf(label):
+            raise ValueError(f"{where}: {label} is not a label. Give None for an unlabelled row")
         if isinstance(label, str) and not label.strip():
             raise ValueError(
                 f"{where}: {label!r} is not a label. Give an empty list for a row to which no label applies, and "
                 "None for an unlabelled row"
             )
+
+
+def check_ids(what: str, labels: Sequence[str]) -> None:
+    """Check that integers in lists can only be positions in the list of labels, and not names of labels.
+
+    Raises:
+        ValueError: If the head's labels are integers too, and other ones than their positions.
+    """
+    numbers = [label for place, label in enumerate(labels) if label != str(place) and label.isdecimal()]
+    if len(numbers) == len(labels) or (numbers and all(label.isdecimal() for label in labels)):
+        raise ValueError(
+            f"{what}: integers in lists are positions in the list of labels (0 to {len(labels) - 1}), but the labels "
+            f"of the head are numbers themselves, {list(labels[:8])}: store the labels in the lists as strings"
+        )
 
 
 def said_twice(label: Any, value: Any) -> str:

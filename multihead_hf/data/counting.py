@@ -14,6 +14,7 @@ from transformers.trainer_utils import has_length
 
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
+from ..model.values_multihead import relative_weight
 from .collator import stack_targets
 from .encoding import WEIGHT
 
@@ -105,11 +106,20 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
     if can_be_counted(rows):
         columns = [name for name in ("labels", WEIGHT) if name in rows.column_names]
         for batch in rows.select_columns(columns).with_format("arrow").iter(size):
-            yield _of_columns(batch, heads)
+            yield _checked(_of_columns(batch, heads))
         return
     source = (rows[index] for index in range(len(rows))) if has_length(rows) else iter(rows)
     while chunk := list(islice(source, min(size, 2_000))):
-        yield _of_rows(chunk, heads)
+        yield _checked(_of_rows(chunk, heads))
+
+
+def _checked(targets: Targets) -> Targets:
+    """Return the targets; `ValueError` if a weight is none."""
+    weights = targets.weights
+    usual = (weights == 0) | ((weights >= 1e-9) & (weights <= 1e9))
+    for weight in weights[~usual]:
+        relative_weight(f"{WEIGHT} of a prepared row", float(weight))
+    return targets
 
 
 def _of_columns(batch: pa.Table, heads: Mapping[str, HeadConfig]) -> Targets:

@@ -64,7 +64,9 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """Return groups of labels that differ only in case, blanks or Unicode form."""
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
-        groups.setdefault(" ".join(unicodedata.normalize("NFKC", label).split()).casefold(), []).append(label)
+        # (marks of format, such as a space of no width, are not seen)
+        seen = "".join(each for each in unicodedata.normalize("NFKC", label) if unicodedata.category(each) != "Cf")
+        groups.setdefault(" ".join(seen.split()).casefold(), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 
 

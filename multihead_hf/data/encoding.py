@@ -11,10 +11,11 @@ from transformers.utils import logging
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.pipeline_multihead import check_vocabulary, encode_texts, text_settings, token_limit
+from ..model.tokens_multihead import check_vocabulary, encode_texts, text_settings, token_limit
+from ..model.values_multihead import relative_weight
 from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
-from .reading import ReadingOptions, check_keywords, joined_columns
+from .reading import ReadingOptions, check_keywords, string_columns
 from .record import keep_record
 from .rows_like import RowsLike
 from .sources import in_part, read_dataset
@@ -84,7 +85,7 @@ def prepare_dataset(
     """
     check_keywords(options, prepare_dataset)
     by_name = heads_of(heads)
-    source = read_dataset(dataset, strings=joined_columns(by_name, options))
+    source = read_dataset(dataset, strings=string_columns(by_name, options))
     if isinstance(source, Mapping):
         parts: dict[str, Any] = {}
         for part, rows in source.items():
@@ -198,9 +199,7 @@ def _weight(value: Any, row: int) -> float:
     if isinstance(value, str):  # of a CSV file, such as "0.50": there it may be a version as well
         with contextlib.suppress(ValueError):
             value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError(f"row {row}, column {WEIGHT!r}: {value!r} is not a number of 0 or more")
-    return float(value)
+    return relative_weight(f"row {row}, column {WEIGHT!r}:", value)
 
 
 def find_text_columns(features: Features, columns: str | Sequence[str] | None) -> list[str]:

@@ -99,6 +99,12 @@ def from_polars(frame: Any) -> Dataset:
     Raises:
         ValueError: If the frame has no row or cannot be read.
     """
+    unread = [name for name, kind in frame.collect_schema().items() if str(kind) == "Object"]
+    if unread:  # its values would be their addresses
+        raise ValueError(
+            f"the data frame, column {unread[0]!r} cannot be read: its type is Object. Make its values strings, "
+            "numbers or lists of them, or leave the column out"
+        )
     try:
         rows = Dataset.from_polars(frame)
     except _NO_COLUMN as error:

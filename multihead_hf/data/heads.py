@@ -20,11 +20,11 @@ from .reading import (
     column_names,
     empty_cells,
     is_missing,
-    joined_columns,
     joined_text,
     said_readings,
     separator_for_all,
     split_joined,
+    string_columns,
 )
 from .rows_like import RowsLike
 from .sources import column_batches, in_part, read_dataset, training_part
@@ -99,7 +99,7 @@ def infer_heads(
         column: Any = given[name] or said.column or name
         readings[name] = replace(said, column=column)
     for_all = separator_for_all(names, options)
-    strings = joined_columns(names, {"reading": {name: readings[name] for name in names if name not in for_all}})
+    strings = string_columns(names, {"reading": {name: readings[name] for name in names if name not in for_all}})
     return heads_off(read_dataset(dataset, strings=strings), readings, for_all)
 
 
@@ -231,14 +231,14 @@ def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelRe
         return _read_lists(dataset, column, inner, what, reading.multi_hot)
     if reading.sep is not None:
         return _read_joined(dataset, column, inner, what, reading)
-    return _read_classes(dataset, column, inner)
+    return _read_classes(dataset, column, inner, what)
 
 
 def _cells(dataset: Dataset | IterableDataset, column: str) -> Iterator[Any]:
     return (value for batch in column_batches(dataset, [column]) for value in batch[column])
 
 
-def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any) -> _Column:
+def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any, what: str) -> _Column:
     """Read a column with one label in each row."""
     counts: Counter[Any] = Counter()
     rows = 0
@@ -246,7 +246,7 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any)
     for row, value in enumerate(_cells(dataset, column)):
         rows += 1
         if not is_missing(value) and value != no_label:
-            check_named(f"column {column!r}, row {row}", [value])
+            check_named(f"{what}, row {row}", [value])
             counts[value] += 1
     labelled = sum(counts.values())
     if isinstance(feature, ClassLabel):
@@ -324,13 +324,14 @@ def _read_lists(
     elif is_text(inner):
         labels = sorted(counts)
     else:
-        labels = [str(label) for label in range(max(counts, default=-1) + 1)]
-        if len(labels) > max(_IDS_PER_USED * len(counts), _IDS_FREE):
+        width = max(counts, default=-1) + 1
+        if width > max(_IDS_PER_USED * len(counts), _IDS_FREE):
             raise ValueError(
                 f"{what}: the lists hold {len(counts):,} different label ids, up to {max(counts):,}. Ids are "
-                f"positions in the list of labels, so the head would have {len(labels):,} labels. If they are names, "
+                f"positions in the list of labels, so the head would have {width:,} labels. If they are names, "
                 "store them as strings; if they are positions, give the head's labels: HeadConfig(labels=[...])"
             )
+        labels = [str(label) for label in range(width)]
     by_name = Counter({str(label): count for label, count in counts.items()})
     mattered = LabelReading(multi_hot=cells) if integers else _NOTHING
     return _Column(kind, labels, True, by_name, missing, rows, mattered)

@@ -13,11 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.pipeline_multihead import encode_texts, token_limit
+from ..model.tokens_multihead import encode_texts, token_limit
 from .columns import features_of
 from .encoding import find_text_columns
 from .labels import LabelEncoder, label_encoders
-from .reading import ReadingOptions, check_keywords, joined_columns
+from .reading import ReadingOptions, check_keywords, string_columns
 from .rows_like import RowsLike
 from .sources import in_part, read_dataset, training_part
 from .splits import IN_PART, LABELLED, Label, SplitReport, label_ids, report_of
@@ -161,7 +161,7 @@ def inspect_dataset(
     """
     check_keywords(options, inspect_dataset)
     config, by_name = config_of(heads), heads_of(heads)
-    source = read_dataset(dataset, strings=joined_columns(by_name, options))
+    source = read_dataset(dataset, strings=string_columns(by_name, options))
     parts: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {"": source}
     if not all(isinstance(rows, Dataset) for rows in parts.values()):
         raise ValueError("duplicates need all rows at once: pass datasets with a length, not streams")

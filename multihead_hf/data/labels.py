@@ -11,6 +11,7 @@ from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..model.losses_multihead import MISSING
 from .columns import (
     check_column,
+    check_ids,
     check_label_column,
     feature_of,
     features_of,
@@ -28,6 +29,7 @@ from .reading import (
     is_missing,
     joined_text,
     label_readings,
+    meaning,
     split_joined,
     usual_columns,
 )
@@ -48,6 +50,7 @@ class LabelEncoder(NamedTuple):
     ids: dict[str, int]
     reading: LabelReading
     joined: bool = False  # whether a cell holds labels with a separator between them
+    spellings: Mapping[Any, list[str]] = {}  # meaning of a value → labels that are spelled so
 
     def encode(self, batch: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int | list[float] | None]:
         """Return the targets of a batch of columns; `None` where a row is unlabelled.
@@ -143,7 +146,19 @@ class LabelEncoder(NamedTuple):
             if value == -1:
                 return MISSING  # how datasets marks a missing class
             value = self.feature.int2str(value)
+        if isinstance(value, (bool, int, float)):
+            return self._id(self._spelled(value, row), row)
         return self._id(class_name(value), row)
+
+    def _spelled(self, value: bool | int | float, row: int) -> str:
+        """Return the label that a boolean or number is, however the label is spelled."""
+        labels = self.spellings.get(meaning(value), [])
+        if len(labels) > 1:
+            raise self._error(
+                row,
+                f"{value!r} may be each of the labels {labels}: store the labels of this column as text",
+            )
+        return labels[0] if labels else class_name(value)
 
     def _multi_label(self, value: Any, row: int) -> list[float]:
         if not isinstance(value, (list, tuple)):
@@ -331,7 +346,16 @@ def _encoder(
         ids,
         reading,
         joined=head.multi_label and reading.sep is not None and not lists,
+        spellings={} if head.multi_label else _spellings(head.labels),
     )
+    if lists and encoder._integers() and not encoder.reading.multi_hot:
+        check_ids(encoder.what, head.labels)
+    cut = [label for label in head.labels if encoder.joined and split_joined(label, str(reading.sep)) != [label]]
+    if cut:
+        raise ValueError(
+            f"{encoder.what}: the labels {cut[:5]} cannot be read from strings joined with {reading.sep!r}, which is "
+            "part of them or beside a blank: choose another separator, or store the labels as lists"
+        )
     no_value = not lists and encoder.feature.dtype == "null"  # no row is labelled
     if lists != head.multi_label and not no_value and not encoder.joined:
         kind = "lists" if lists else "one label per row"
@@ -342,6 +366,14 @@ def _encoder(
             f"{encoder.what}: the column holds {kind}, but this {head.problem_type} head takes {expected} in each row"
         )
     return encoder
+
+
+def _spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
+    """Return meaning → labels."""
+    found: dict[Any, list[str]] = {}
+    for label in labels:
+        found.setdefault(meaning(label), []).append(label)
+    return found
 
 
 def _label_column(

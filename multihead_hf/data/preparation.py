@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..model.configuration_multihead import MultiHeadConfig
 from .columns import features_of, is_list
 from .encoding import prepare_dataset
-from .reading import column_names, joined_columns, said_readings
+from .reading import column_names, said_readings, string_columns
 from .record import check_record
 from .rows_like import RowsLike
 from .sources import is_read, read_dataset
@@ -46,7 +46,7 @@ def read_and_prepare(
     options = dict(reading)
     if is_read(dataset):
         try:
-            dataset = read_dataset(dataset, strings=joined_columns(config.heads, options))
+            dataset = read_dataset(dataset, strings=string_columns(config.heads, options))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
         # a folder, or a dataset on the Hub

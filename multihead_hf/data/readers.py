@@ -225,7 +225,10 @@ class TextFile:
                 errors="surrogateescape",  # bytes of another encoding spoil their row only
                 newline="" if self.suffix in CSV else "\n",
             )
-            yield text, lambda: file.tell() / size
+            try:
+                yield text, lambda: file.tell() / size
+            except EOFError as error:  # of gzip
+                raise OSError(f"{self.name} is cut off: {error}") from error
 
     def _reader(self, lines: Iterable[str]) -> Any:
         return csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
@@ -248,7 +251,10 @@ class TextFile:
         if fields is None:
             return None, False
         wrong = undecoded(zip(self.columns, fields, strict=False))
-        return Record(number, fields, lines.taken, self._reason(wrong), lines.number), False
+        reason = self._reason(wrong)
+        if reason is None and any("\0" in line for line in lines.taken):  # (an error of csv before Python 3.11)
+            reason = "line contains NUL"
+        return Record(number, fields, lines.taken, reason, lines.number), False
 
     @property
     def _shown(self) -> str:

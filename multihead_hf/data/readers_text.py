@@ -43,7 +43,8 @@ def found_encoding(path: str, encoding: str | None, name: str) -> str:
             return marked
     if encoding is not None:
         return known_encoding(encoding)
-    if b"\0" in start:
+    # (as UTF-16, western text has a zero byte for each character; a stray one belongs to its row)
+    if start.count(b"\0") > len(start) / 5:
         order = "le" if start[1:2] == b"\0" else "be"
         raise ValueError(
             f"{name} holds zero bytes, as UTF-16 does: name its encoding, encoding='utf-16-{order}' "

@@ -1,9 +1,12 @@
 """Rows of files whose values have types: Parquet, Arrow and Excel."""
 
+import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,10 +72,11 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
                 yield str(error)
 
 
-def excel_rows(path: str) -> Iterator[dict[str, Any]]:
+def excel_rows(path: str) -> Iterator[dict[str, Any] | str]:
     """Read the rows of the first sheet of an Excel file, whose first row holds the names of the columns.
 
-    Dates and times are ISO 8601 texts.
+    Dates and times are ISO 8601 texts. A row that cannot be read is the reason: a cell with an error such as #N/A, a
+    formula whose result is not stored, or a value beyond the named columns.
 
     Raises:
         ImportError: If openpyxl is not installed; the message contains the command that installs it.
@@ -80,29 +84,62 @@ def excel_rows(path: str) -> Iterator[dict[str, Any]]:
     """
     try:
         from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
     except ImportError:
         raise ImportError(
             f'{path}: Excel files need openpyxl: pip install "multihead-hf[excel]" (or save it as CSV)'
         ) from None
-    from zipfile import BadZipFile
+    try:
+        with contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
+            if not book.worksheets:
+                raise ValueError("it has no sheet")
+            sheet = book.worksheets[0]
+            lacking = _formulas_without_result(path, sheet)
+            yield from _sheet_rows(sheet, lacking, path)
+    except (OSError, EOFError, KeyError, ValueError, SyntaxError, BadZipFile) as error:  # SyntaxError is that of XML
+        problem = str(error)
+        raise ValueError(problem if problem.startswith(path) else f"{path} cannot be read: {problem}") from None
 
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (OSError, KeyError, InvalidFileException, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    try:
-        cells = book.worksheets[0].iter_rows(values_only=True)
-        header = list(next(cells, ()))
-        while header and header[-1] is None:  # columns that were formatted, and never filled
-            header.pop()
-        columns = ["" if name is None else str(name) for name in header]
-        check_names(columns, path)
-        for row in cells:
-            if any(cell is not None for cell in row):
-                yield {name: _plain(cell) for name, cell in zip(columns, row, strict=False)}
-    finally:
-        book.close()
+
+def _sheet_rows(sheet: Any, lacking: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
+    """Return the rows of a sheet below its header; `lacking` are the cells with a formula and no result."""
+    cells = sheet.iter_rows()
+    header = [cell.value for cell in next(cells, ())]
+    while header and header[-1] is None:  # columns that were formatted, and never filled
+        header.pop()
+    columns = ["" if name is None else str(name) for name in header]
+    check_names(columns, path)
+    for row in cells:
+        if all(cell.value is None for cell in row) and not lacking:
+            continue
+        wrong = next((reason for cell in row if (reason := _wrong_cell(cell, len(columns), lacking))), None)
+        if wrong is not None:
+            yield wrong
+        elif any(cell.value is not None for cell in row):
+            yield {name: _plain(cell.value) for name, cell in zip(columns, row, strict=False)}
+
+
+def _wrong_cell(cell: Any, columns: int, lacking: Set[str]) -> str | None:
+    """Return why a cell cannot be read; `None` if it can."""
+    name = getattr(cell, "coordinate", "")  # (an empty cell has none)
+    if name in lacking:
+        return f"cell {name} holds a formula without a stored result: open the file in a spreadsheet and save it again"
+    if cell.value is None:
+        return None
+    if cell.data_type == "e":
+        return f"cell {name} holds the error {cell.value}: correct or empty it"
+    if cell.column > columns:
+        return f"cell {name} holds {cell.value!r}, but its column has no name in the first row"
+    return None
+
+
+# as programs write it that compute nothing; a result would be in <v>
+_NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"[^>]*>\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>')
+
+
+def _formulas_without_result(path: str, sheet: Any) -> set[str]:
+    """Return the cells of a sheet that hold a formula and no result, such as "B2"; openpyxl reads them as empty."""
+    with ZipFile(path) as file:
+        return {name.decode() for name in _NO_RESULT.findall(file.read(sheet._worksheet_path))}
 
 
 def _plain(cell: Any) -> Any:

@@ -1,5 +1,6 @@
 """How labels are read from rows: options of the caller, settings that heads remember, and errors for unclear cells."""
 
+import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
@@ -148,13 +149,18 @@ def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[s
     return {name for name, head in heads.items() if head is None and (name not in ready or ready[name].sep is None)}
 
 
-def joined_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
-    """Return the columns that may hold joined labels; their cells in CSV files are read as strings."""
+def string_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
+    """Return the columns whose cells in CSV files are read as strings.
+
+    They may hold joined labels, or labels of which several mean one number ("1" and "1.0").
+    """
     for_all = separator_for_all(heads, options)
     columns: set[str] = set()
     for name, reading in label_readings(heads, options).items():
         head = heads[name]
-        if reading.sep is not None and name not in for_all and (head is None or head.multi_label):
+        joined = reading.sep is not None and name not in for_all and (head is None or head.multi_label)
+        alike = head is not None and not head.multi_label and len(set(map(meaning, head.labels))) < head.num_labels
+        if joined or alike:
             given = [reading.column] if isinstance(reading.column, str) else []
             columns.update([*given, name, *usual_columns(name)])
     return columns
@@ -187,9 +193,35 @@ def is_missing(value: Any) -> bool:
 def class_name(value: Any) -> str:
     """Return the label name of a plain value: `"False"`, `"True"`, or `str(value)`.
 
-    Whole floats (integers in a data frame column with missing values) are written as integers.
+    Whole floats (integers in a data frame column with missing values) are written as integers, and points in time as
+    ISO 8601, without a time of 00:00.
     """
+    if isinstance(value, datetime.datetime):
+        value = value.date() if value.time() == datetime.time() and value.tzinfo is None else value
+        return value.isoformat()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def meaning(label: str | bool | int | float) -> tuple[type, Any]:
+    """Return what a label means as a boolean or number, the same for each of its spellings; else its text.
+
+    A file or data frame may store labels as values (true, 1, 2.0) whose names are spelled in another way ("TRUE", "01",
+    "2.00").
+    """
+    if isinstance(label, str):
+        try:
+            truth = {"true": True, "false": False}.get(label.lower())
+            value: bool | int | float = float(label) if truth is None else truth
+            if truth is None and "." not in label and "e" not in label.lower():
+                value = int(label)
+        except ValueError:
+            return str, label
+        if "_" in label or not label.isascii() or label != label.strip():
+            return str, label
+        label = value
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return type(label), label
 
 
 def joined_text(value: Any, feature: Any, sep: str) -> str:

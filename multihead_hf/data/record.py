@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
-from ..model.pipeline_multihead import text_settings, token_limit
+from ..model.tokens_multihead import text_settings, token_limit
 
 logger = logging.get_logger(__name__)
 
@@ -61,7 +61,13 @@ def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTok
     Raises:
         ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
-    for record in _records(dataset):
+    records = list(_records(dataset))
+    if isinstance(dataset, Dataset) and not records:
+        logger.warning_once(
+            f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (of files only "
+            "those of save_to_disk do), so this cannot be checked. The order of the labels must be the model's"
+        )
+    for record in records:
         for name, head in config.heads.items():
             _check_labels(name, head, record["labels"].get(name), what)
         if tokenizer is None:

@@ -88,6 +88,11 @@ def read_dataset(
     if is_polars(source):
         return from_polars(source)
     if isinstance(source, Mapping):
+        if any(_is_column(values) for values in source.values()):
+            raise ValueError(
+                f"rows as a dict of columns {list(source)}: pass Dataset.from_dict(rows). A dict given here has a "
+                "split in each entry"
+            )
         inner: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "strings": strings}
         return DatasetDict({part: read_dataset(rows, **inner) for part, rows in source.items()})
     if isinstance(source, (list, tuple)) and source and all(isinstance(path, (str, os.PathLike)) for path in source):
@@ -112,6 +117,12 @@ def read_dataset(
         except (DatasetNotFoundError, ConnectionError) as error:
             raise ValueError(f"{path!r} is neither a local file nor a dataset on the Hub: {error}") from None
     raise ValueError(no_such_file(path))
+
+
+def _is_column(values: Any) -> bool:
+    """Return whether this is a list of values, and not of files."""
+    paths = isinstance(values, (list, tuple)) and all(isinstance(each, (str, os.PathLike)) for each in values)
+    return isinstance(values, (list, tuple)) and not (paths and values and is_rows(os.fspath(values[0])))
 
 
 class _Written(NamedTuple):
@@ -273,7 +284,7 @@ def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
         if suffix in TYPED:
             return _not_empty(_typed_file(path), path)
         if suffix == EXCEL:
-            return table_of(list(excel_rows(path)), path)
+            return table_of(list(_valid(excel_rows(path), path)), path)
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} has no rows")
         text = TextFile(path, written.delimiter, written.encoding)
@@ -283,6 +294,14 @@ def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise ValueError(f"{path} cannot be read: {str(cause).strip() or type(cause).__name__}") from None
+
+
+def _valid(rows: Iterable[dict[str, Any] | str], path: str) -> Iterator[dict[str, Any]]:
+    """Return the rows; `ValueError` for the first that cannot be read."""
+    for row in rows:
+        if isinstance(row, str):
+            raise ValueError(f"{path} cannot be read: {row}")
+        yield row
 
 
 def _typed_file(path: str) -> Dataset:

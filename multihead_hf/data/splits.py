@@ -17,7 +17,7 @@ from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .columns import check_column
 from .covers import find_cover
 from .labels import label_encoders
-from .reading import ReadingOptions, check_keywords, is_missing, joined_columns
+from .reading import ReadingOptions, check_keywords, is_missing, string_columns
 from .rows_like import RowsLike
 from .sources import PARTS, column_batches, in_part, read_dataset, training_part
 
@@ -66,7 +66,7 @@ def stratified_split(
     shares = _check_fractions(fractions)
     check_keywords(options, stratified_split)
     by_name = heads_of(heads)
-    source = read_dataset(dataset, strings=joined_columns(by_name, options))
+    source = read_dataset(dataset, strings=string_columns(by_name, options))
     if not isinstance(source, Dataset):
         raise ValueError(f"a split needs all rows at once: pass one datasets.Dataset, not a {type(source).__name__}")
     labels = label_ids(source, by_name, options)
@@ -371,7 +371,7 @@ def split_report(
     """
     check_keywords(options, split_report)
     by_name = heads_of(heads)
-    strings = joined_columns(by_name, options)
+    strings = string_columns(by_name, options)
     found = {}
     for part, rows in parts.items():
         with in_part(part):

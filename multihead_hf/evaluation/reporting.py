@@ -12,7 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
-from ..data.reading import joined_columns
+from ..data.reading import string_columns
 from ..data.rows_like import RowsLike
 from ..data.sources import one_part, read_dataset
 from ..data.texts import texts_of
@@ -94,7 +94,7 @@ def write_report(
     from_trainer = is_trainer(model)
     check_not_pushed(folder, [model.args.output_dir] if from_trainer else [])
     heads = multi_head_model(model.model if from_trainer else model).config.heads
-    strings = joined_columns(heads, model.args.reading if from_trainer else reading)
+    strings = string_columns(heads, model.args.reading if from_trainer else reading)
     data = read_dataset(dataset, strings=strings)
     rows = one_part(data, split)
     if not isinstance(rows, Dataset):

@@ -49,6 +49,11 @@ class StreamingMetrics:
         # multi-label head → lowest and highest probability of a known cell
         self._ranges = dict.fromkeys(self._multi, (math.inf, -math.inf))
 
+    @property
+    def labelled_heads(self) -> list[str]:
+        """Names of the heads of which a row had a label."""
+        return [name for name, rows in self._labelled.items() if rows]
+
     def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
         """Add a batch of logits and references.
 

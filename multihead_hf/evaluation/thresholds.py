@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..model.head_multihead import one_of
+from ..model.values_multihead import plain_number
 from .metrics import MISSING
 
 METRICS = ("f1", "recall_at_precision", "cost")
@@ -46,9 +48,10 @@ class Target(NamedTuple):
             ValueError: If the metric is unknown, the precision is outside (0, 1], or a cost is not above 0.
         """
         one_of("metric", self.metric, METRICS)
-        if not 0 < self.precision <= 1:
+        if not isinstance(plain_number(self.precision), Real) or not 0 < self.precision <= 1:
             raise ValueError(f"precision {self.precision}: give a number above 0 and at most 1")
-        if len(self.costs) != 2 or not all(0 < cost < math.inf for cost in self.costs):
+        numbers = all(isinstance(plain_number(cost), Real) for cost in self.costs)
+        if not numbers or len(self.costs) != 2 or not all(0 < cost < math.inf for cost in self.costs):
             raise ValueError(
                 f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"
             )

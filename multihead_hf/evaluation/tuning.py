@@ -131,8 +131,8 @@ def tune_thresholds(
     For each head one threshold for all labels and one per label are compared with the previous thresholds, on rows not
     used to choose them: each row is decided by thresholds from the other folds, and the division into folds is
     repeated. New thresholds are kept if their gain exceeds its standard error; else the head keeps its thresholds, and
-    an unset 0.5 is stored as such. (Scores on the rows used to choose the previous thresholds are optimistic, so these thresholds stay.) New thresholds replace
-    learned ones, which are then no longer learned.
+    an unset 0.5 is stored as such. (Scores on the rows used to choose the previous thresholds are optimistic, so these
+    thresholds stay.) New thresholds replace learned ones, which are then no longer learned.
 
     The common threshold is the exact optimum over all cut points. The optimum of a label is drawn towards it, the more
     the fewer positives the label has: half-way (in logits) with 20.

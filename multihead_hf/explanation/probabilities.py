@@ -14,8 +14,8 @@ from ..model.decoding_multihead import check_finite, probabilities
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from ..model.pipeline_multihead import token_limit
 from ..model.texts_multihead import text_parts
+from ..model.tokens_multihead import token_limit
 from ..prediction.encoding import encode_different, size_of
 
 Text = str | tuple[str, str]

@@ -14,8 +14,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from .head_multihead import LOSS_SETTINGS, HeadConfig, check_text, is_a, near_names, one_of
-from .values_multihead import of_kind
+from .head_multihead import LOSS_SETTINGS, HeadConfig
+from .values_multihead import check_text, is_a, near_names, of_kind, one_of
 
 FORMAT_VERSION = 1
 POOLINGS = ("cls", "mean", "max", "last")
@@ -161,7 +161,11 @@ class MultiHeadConfig(PreTrainedConfig):
         saved = self.format_version is not None
         for name, kind in _KINDS.items():
             of_kind(name, kwargs.get(name, getattr(self, name, None)), kind)
-        of_kind("text_columns", self.text_columns, str, several=True)
+        if not saved and "auto_map" in kwargs:
+            raise ValueError(
+                "config.json has no format_version: it was not written by multihead_hf, or changed since; it is "
+                f'"format_version": {FORMAT_VERSION} in this version'
+            )
         if not saved:
             self._refuse_unknown(kwargs)
         if self.format_version is None:
@@ -175,9 +179,28 @@ class MultiHeadConfig(PreTrainedConfig):
         self.heads = read_heads(self.heads, saved=saved)
         if self.pooling is None:
             self.pooling = default_pooling(self.encoder)
+        self.check_text_settings()
+        # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
+        attention = self.encoder._attn_implementation
+        asked = kwargs.get("attn_implementation") is not None
+        given = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
+        super().__post_init__(**kwargs)
+        if not given:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
+            self.id2label, self.label2id = None, None
+        if not asked:
+            self.encoder._attn_implementation = attention
+
+    def check_text_settings(self) -> None:
+        """Check the settings by which texts become vectors; they may have been changed since they were read.
+
+        Raises:
+            ValueError: A setting is wrong.
+        """
         one_of("pooling", self.pooling, POOLINGS)
         one_of("truncation", self.truncation, TRUNCATIONS)
         one_of("window_pooling", self.window_pooling, WINDOW_POOLINGS)
+        of_kind("text_prefix", self.text_prefix, str)
+        of_kind("text_columns", self.text_columns, str, several=True)
         whole = type(self.max_windows) is int and type(self.stride) is int
         if not whole or self.max_windows < 1 or self.stride < 0:
             raise ValueError(
@@ -188,15 +211,6 @@ class MultiHeadConfig(PreTrainedConfig):
             raise ValueError(f"max_length {self.max_length!r}: give a whole number above 0, or None")
         if self.text_columns is not None and len(self.text_columns) not in (1, 2):
             raise ValueError(f"text_columns {self.text_columns}: give one column, or two for text pairs")
-        # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
-        attention = self.encoder._attn_implementation
-        asked = kwargs.get("attn_implementation") is not None
-        given = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
-        super().__post_init__(**kwargs)
-        if not given:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
-            self.id2label, self.label2id = None, None
-        if not asked:
-            self.encoder._attn_implementation = attention
 
     def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
         """Refuse keywords that are not settings.

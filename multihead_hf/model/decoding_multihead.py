@@ -22,11 +22,21 @@ def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
 
 
 def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
-    """Return logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better."""
+    """Return logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better.
+
+    Raises:
+        ValueError: The head's configuration has another number of labels, or an impossible temperature.
+    """
+    if logits.shape[-1] != head.num_labels:
+        raise ValueError(
+            f"{logits.shape[-1]} logits, but {head.num_labels} labels in the configuration: labels "
+            "cannot be added to a head or removed from it (model.add_head makes a new one)"
+        )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if head.calibration_temperature is None:
+    temperature = head.temperatures(head.calibration_temperature)
+    if temperature is None:
         return logits
-    return logits / torch.tensor(head.calibration_temperature, dtype=logits.dtype, device=logits.device)
+    return logits / torch.tensor(temperature, dtype=logits.dtype, device=logits.device)
 
 
 def check_finite(name: str, logits: Tensor) -> None:
@@ -81,7 +91,8 @@ def decide(
         logits: (rows, labels), the calibrated logits that the scores come from. Where labels are ranked they tell apart
             what probabilities in float32 do not (all above a logit of 17 are 1.0).
     """
-    values = head.thresholds if threshold is None else head.per_label_thresholds(threshold)
+    own = head.thresholds if threshold is None else threshold
+    values = None if own is None else head.per_label_thresholds(own)
     if not head.multi_label:
         return nn.functional.one_hot((scores if logits is None else logits).argmax(-1), head.num_labels).bool()
     limits = torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)

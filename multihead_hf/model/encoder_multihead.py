@@ -3,11 +3,10 @@
 This file travels with every saved model.
 """
 
-import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import logging
-from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from .configuration_multihead import MultiHeadConfig
 from .modes_multihead import evaluating
+from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
 
@@ -93,39 +92,6 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
     return encoder
 
 
-@contextlib.contextmanager
-def tensors_only(source: Any) -> Iterator[None]:
-    """Replace torch's error about an unsafe pickle by a `ValueError` that names the source.
-
-    The message of torch recommends reading the pickle all the same.
-
-    Args:
-        source: Folder or Hub name of the weights, for the message.
-
-    Raises:
-        ValueError: The weights are a pickle that torch refuses to read.
-    """
-    try:
-        yield
-    except torch.serialization.pickle.UnpicklingError:
-        raise ValueError(
-            f"{source}: its weights are a pickle that is damaged or holds more than tensors, and reading it could run "
-            "code: it is refused. Use a checkpoint in safetensors"
-        ) from None
-
-
-def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function without the progress bars of transformers for reading and writing weights.
-
-    Progress bars of downloads are shown as usual.
-    """
-    before = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))
-    try:
-        return function(*args, **kwargs)
-    finally:
-        set_tqdm_hook(before)
-
-
 def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function without the report of transformers on the weights of a checkpoint.
 
@@ -173,7 +139,7 @@ def position_table(config: PreTrainedConfig) -> float:
     positions).
     """
     sizes = {key: value for key, value in vars(config).items() if "position" in key and isinstance(value, int)}
-    key = (type(config), config.pad_token_id, tuple(sorted(sizes.items())))
+    key = (type(config), getattr(config, "pad_token_id", None), tuple(sorted(sizes.items())))
     if key not in _TABLES:
         with torch.device("meta"):
             encoder = build_encoder(copy.deepcopy(config))
@@ -214,7 +180,8 @@ def try_encoder(model: Any) -> None:
         model: a `MultiHeadModel` with weights.
 
     Raises:
-        ValueError: the width of its vectors is not `hidden_size`, or it reads padding as if it were text.
+        ValueError: the width of its vectors is not `hidden_size`, it reads padding as if it were text, or all texts
+            have the same vector.
     """
     config = model.config.encoder
     kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
@@ -222,15 +189,19 @@ def try_encoder(model: Any) -> None:
         return
     size = min(getattr(config, "vocab_size", None) or 100, 1000)
     tokens = torch.arange(24).remainder(max(size - 5, 1)).add(min(5, size - 1)).view(1, 24)
-    short = torch.cat([tokens[:, :6], tokens[:, :6] * 0 + (config.pad_token_id or 0)], 1)
+    short = torch.cat([tokens[:, :6], tokens[:, :6] * 0 + (getattr(config, "pad_token_id", None) or 0)], 1)
     batch = torch.cat([tokens[:, 6:18], short])
+    batch[0, 0] = batch[1, 0]  # texts begin with a token that is always the same
     mask = torch.ones_like(batch)
     mask[1, 6:] = 0
     with torch.random.fork_rng(devices=[]), evaluating(model):
         try:
             alone, both = model.encode(tokens[:, :6], mask[:1, :6]), model.encode(batch, mask)
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            logger.info(f"the encoder ({config.model_type}) could not be checked on generated texts: {error}")
+            logger.warning(
+                f"the encoder ({config.model_type}) could not read two generated texts, and may not be able to read "
+                f"yours: {type(error).__name__}: {error}"
+            )
             _TRIED.add(kind)
             return
     width = alone.shape[-1]
@@ -238,6 +209,12 @@ def try_encoder(model: Any) -> None:
         raise ValueError(
             f"encoder: a {type(config).__name__} with hidden_size {config.hidden_size} gives vectors of width {width}: "
             "heads cannot be put on it"
+        )
+    if torch.equal(both[0], both[1]):
+        raise ValueError(
+            f"encoder: a {type(config).__name__} with pooling={model.config.pooling!r} gives one vector for all texts "
+            "that begin with the same token, so every text would have the same labels (it reads from left to right): "
+            "choose pooling='last' or 'mean'"
         )
     gap = (both[1] - alone[0]).abs().max() / alone.abs().max().clamp(min=1e-6)
     if gap > (1e-2 if alone.dtype == torch.float32 else 0.2):
@@ -248,7 +225,7 @@ def try_encoder(model: Any) -> None:
             )
         # (of CANINE the README says it)
         (logger.info if config.model_type == "canine" else logger.warning)(
-            f"the encoder ({config.model_type}) encodes a text slightly differently in a batch with longer texts "
+            f"the encoder ({config.model_type}) encodes a text differently in a batch with longer texts "
             f"than alone: its vectors differ by up to {gap:.1%}. Predict texts one by one where that matters"
         )
     _TRIED.add(kind)

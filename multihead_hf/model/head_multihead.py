@@ -12,9 +12,20 @@ from typing import Any
 
 from transformers.activations import ACT2FN
 
-from .values_multihead import check_text, is_a, near_names, number, of_kind, one_of, plain_number, whole_number
+from .values_multihead import (
+    is_a,
+    label_names,
+    near_names,
+    number,
+    of_kind,
+    one_of,
+    plain_number,
+    relative_weight,
+    whole_number,
+)
 
 EMPTY = ("missing", "none")
+_TEMPERATURES = (1e-6, 1e6)
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 ARCHITECTURES = ("linear", "mlp")
 # loss → the problem type it is for and the settings of its `loss_kwargs`; the functions are in losses_multihead.py
@@ -191,13 +202,13 @@ class HeadConfig:
         for name in unknown:
             known = [field.name for field in fields(self)]
             raise ValueError(f"unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}")
-        self.labels = _label_names(labels)
+        self.labels = label_names(labels)
         self.problem_type = one_of("problem_type", problem_type, PROBLEM_TYPES)
         for setting, value in (("loss", loss), ("activation", activation), ("positive_label", positive_label)):
             of_kind(setting, value, str)
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
         self.loss_kwargs = dict(of_kind("loss_kwargs", loss_kwargs, Mapping) or {})
-        self.loss_weight = number("loss_weight", loss_weight, low=0.0)
+        self.loss_weight = relative_weight("loss_weight", loss_weight)
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
         self.architecture = one_of("architecture", architecture, ARCHITECTURES)
@@ -207,7 +218,7 @@ class HeadConfig:
         self.thresholds = None
         self.thresholds = None if thresholds is None else self.per_label_thresholds(thresholds)
         self.learn_thresholds = learn_thresholds
-        self.calibration_temperature = self._calibration(calibration_temperature)
+        self.calibration_temperature = self.temperatures(calibration_temperature)
         self.positive_label = positive_label
         self.min_labels, self.max_labels = min_labels, max_labels
         said = None if reading is None else LabelReading.of(reading)
@@ -292,7 +303,7 @@ class HeadConfig:
         values = self._by_name(name, weights, default) if isinstance(weights, Mapping) else self._floats(name, weights)
         self._check_length(name, values)
         for label, value in zip(self.labels, values, strict=True):
-            number(f"{name} of label {label!r}", value, low=0.0)
+            relative_weight(f"{name} of label {label!r}", value)
         if not any(values):
             raise ValueError(f"{name}: all are 0, so nothing would be learned")
         return values
@@ -312,15 +323,21 @@ class HeadConfig:
         if len(values) != self.num_labels:
             raise ValueError(f"{setting}: {len(values)} values for {self.num_labels} labels; give one for each label")
 
-    def _calibration(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
-        if temperature is None:
-            return None
+    def temperatures(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
+        """Return a temperature, or one for each label, as plain numbers.
+
+        Args:
+            temperature: As in `calibration_temperature`.
+
+        Raises:
+            ValueError: A temperature is not from 1e-6 to 1e6, or the list has a wrong length.
+        """
         single = plain_number(temperature)
-        if isinstance(single, Real):
-            return number("calibration_temperature", single, above=0.0)
+        if single is None or isinstance(single, Real):
+            return None if single is None else number("calibration_temperature", single, *_TEMPERATURES)
         values = self._floats("calibration_temperature", temperature)
         self._check_length("calibration_temperature", values)
-        return [number("calibration_temperature", value, above=0.0) for value in values]
+        return [number("calibration_temperature", value, *_TEMPERATURES) for value in values]
 
     def _check_loss(self) -> None:
         if self.loss not in LOSS_SETTINGS:
@@ -379,20 +396,3 @@ class HeadConfig:
                     f"positive_label {self.positive_label!r} is not one of the labels {self.labels}."
                     f"{near_names(self.positive_label, self.labels)}"
                 )
-
-
-def _label_names(labels: Iterable[str]) -> list[str]:
-    if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
-        raise ValueError(f"labels {labels!r}: give a list of names; their order is that of the logits")
-    names = list(labels)
-    if not names:
-        raise ValueError("a head needs labels: give the list of their names")
-    seen: set[str] = set()
-    for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"label {name!r} is not a string: labels are names, such as {str(name)!r}")
-        check_text("label", name)
-        if name in seen:
-            raise ValueError(f"label {name!r} is given twice; labels are unique")
-        seen.add(name)
-    return names

@@ -13,6 +13,7 @@ from .decoding_multihead import HeadPrediction, check_finite, predict
 from .head_multihead import near_names
 from .layers_multihead import ClassificationHead, module_key
 from .losses_multihead import MISSING
+from .values_multihead import whole_number
 
 
 class HeadInterface:
@@ -105,8 +106,7 @@ class HeadInterface:
             ValueError: A head or label does not exist, a threshold is outside (0, 1), `top_k` is below 1, or logits
                 are not finite.
         """
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"top_k {top_k}: give a whole number of 1 or more")
+        top_k = None if top_k is None else whole_number("top_k", top_k, 1)
         if isinstance(threshold, Mapping):
             for name in threshold:
                 self.check_head(name, "threshold")
@@ -114,6 +114,8 @@ class HeadInterface:
         predictions = {}
         for name, head_logits in logits.items():
             self.check_head(name, "logits")
+            if not isinstance(head_logits, Tensor) or head_logits.dim() != 2:
+                raise ValueError(f"head {name!r}: logits must be a tensor (rows, labels), as model(...).logits has it")
             check_finite(name, head_logits)
             head = self.config.heads[name]
             own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .configuration_multihead import MultiHeadConfig
+from .configuration_multihead import POOLINGS, WINDOW_POOLINGS, MultiHeadConfig
 from .head_multihead import HeadConfig
+from .values_multihead import one_of
 
 # ---- pooling: (batch, length, hidden) → (batch, hidden) ----
 
@@ -27,7 +28,11 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
     Returns:
         (batch, hidden); zeros for a row without any token under `"mean"` and `"max"`.
+
+    Raises:
+        ValueError: the pooling is unknown.
     """
+    one_of("pooling", pooling, POOLINGS)
     mask = mask.to(torch.bool)
     if pooling in ("cls", "last"):
         positions = torch.arange(hidden.shape[1], device=hidden.device)
@@ -68,6 +73,7 @@ class Windows:
 
     def pool(self, logits: Tensor, pooling: str) -> Tensor:
         """Pool (real windows, labels) to (batch, labels): the mean or the highest over a text's windows."""
+        one_of("window_pooling", pooling, WINDOW_POOLINGS)
         every = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
         every = every.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
         if pooling == "max":
@@ -108,6 +114,12 @@ class ClassificationHead(nn.Module):
         """Data type of the output layer's weight."""
         output: nn.Linear = self.layers[-1]  # type: ignore[assignment]
         return output.weight.dtype
+
+    @property
+    def num_labels(self) -> int:
+        """Number of logits of a row."""
+        output: nn.Linear = self.layers[-1]  # type: ignore[assignment]
+        return output.out_features
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Compute the logits of pooled features.

@@ -12,8 +12,9 @@ import torch
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
-from .encoder_multihead import freeze_unused_pooler, tensors_only, without_bars
+from .encoder_multihead import freeze_unused_pooler
 from .layers_multihead import ClassificationHead, head_of_key, module_key
+from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +48,8 @@ class HeadStorage:
 
         Raises:
             ValueError: The checkpoint's heads do not match those of the configuration (another name or number of
-                labels).
+                labels), the checkpoint lacks weights of the encoder or has others than the configuration says, or a
+                file of weights is damaged.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         if kwargs.get("quantization_config") is not None:
@@ -77,6 +79,12 @@ class HeadStorage:
                 f"{source}: the checkpoint has heads that are not in its configuration "
                 f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
             )
+        lost = sorted(key for key in info["unexpected_keys"] if key.startswith("encoder.") and ".pooler." not in key)
+        if lost:
+            raise ValueError(
+                f"{source}: its configuration has no place for {len(lost):,} weights of the encoder in the checkpoint "
+                f"({', '.join(lost[:3])}{', …' if len(lost) > 3 else ''}): was config.json changed?"
+            )
         for key, saved, expected in sorted(info["mismatched_keys"]):
             if not ignore_sizes:
                 name = head_of_key(key, self.config.heads)
@@ -85,6 +93,12 @@ class HeadStorage:
                     f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, but shape "
                     f"{tuple(expected)} by the configuration"
                 )
+        absent = sorted(key for key in info["missing_keys"] if key.startswith("encoder."))
+        if absent:
+            raise ValueError(
+                f"{source} lacks weights of the encoder, which would be random: {len(absent):,} parameters, "
+                f"{', '.join(absent[:3])}{', …' if len(absent) > 3 else ''}"
+            )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
         made = {module_key(name) for name in fresh if name is not None}
@@ -157,6 +171,15 @@ class HeadStorage:
 
     def _check_saveable(self) -> None:
         self.config.check_saveable()
+        both = (*self.encoder.named_parameters(), *self.heads.named_parameters())
+        tensors = {name: own.device.type for name, own in both}
+        if "meta" in tensors.values():
+            raise ValueError("this model has no weights that could be saved (an exported graph is loaded without them)")
+        if any(".base_layer." in name for name in tensors) and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                "an adapter is wrapped around parts of this model (PEFT), and the saved model could not be loaded "
+                "again: save the PEFT model, or peft_model.merge_and_unload().save_pretrained(...)"
+            )
         made = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
         expected = {module_key(name) for name in self.config.heads}
         if made and made != expected:
@@ -164,6 +187,22 @@ class HeadStorage:
                 f"config.heads are {list(self.config.heads)}, but the model was made with the heads {sorted(made)}: "
                 "the saved model could not be loaded again"
             )
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Check that every head has as many labels in the configuration as it has logits.
+
+        Raises:
+            ValueError: The labels of a head were changed in the configuration to another number.
+        """
+        heads = {module_key(name): (name, head) for name, head in self.config.heads.items()}
+        for key, module in self.heads.named_modules():
+            name, head = heads.get(key.split(".")[-1], ("", None))
+            if head is not None and isinstance(module, ClassificationHead) and module.num_labels != head.num_labels:
+                raise ValueError(
+                    f"head {name!r}: {module.num_labels} logits, but {head.num_labels} labels in the configuration: "
+                    "labels cannot be added to a head or removed from it (model.add_head makes a new one)"
+                )
 
 
 def without_heads(quantization: Any) -> Any:

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from .configuration_multihead import read_heads
 from .head_multihead import HeadConfig, LabelReading, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, module_key
 from .modes_multihead import evaluating
+
+logger = logging.get_logger(__name__)
 
 
 class HeadSurgery:
@@ -210,6 +213,13 @@ class HeadSurgery:
             if theirs != mine:
                 raise ValueError(
                     f"{what} has {setting}={theirs!r}, but this model has {mine!r}: its heads expect different vectors"
+                )
+        for setting in ("max_length", "truncation", "max_windows", "stride", "window_pooling"):
+            theirs, mine = getattr(other.config, setting), getattr(self.config, setting)
+            if theirs != mine:
+                logger.warning(
+                    f"{what} was trained with {setting}={theirs!r}, but this model has {mine!r}: its heads read long "
+                    "texts otherwise than before"
                 )
         mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
         if mine.keys() != theirs.keys():

@@ -1,5 +1,6 @@
 """Finding the `MultiHeadModel` inside a wrapper, such as PEFT's."""
 
+import os
 from typing import Any
 
 from torch import nn
@@ -19,10 +20,12 @@ def multi_head_model(model: Any) -> MultiHeadModel:
             return module
     if model is None:
         raise ValueError(
-            "the trainer has no model, as after a hyperparameter search: make a MultiHeadTrainer with its best "
-            "settings (best_run.hyperparameters) and train it"
+            "there is no model (None). After a hyperparameter search the trainer has none: make a MultiHeadTrainer "
+            "with its best settings (best_run.hyperparameters) and train it"
         )
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(f"a MultiHeadModel is expected, not its name: MultiHeadModel.from_pretrained({str(model)!r})")
     raise ValueError(
-        f"MultiHeadTrainer trains a MultiHeadModel, not {type(model).__name__}: "
+        f"a MultiHeadModel is expected, not a {type(model).__name__}: "
         "MultiHeadModel.from_encoder(name_or_path, heads={...})"
     )

@@ -110,6 +110,42 @@ def number(
     return value
 
 
+def label_names(labels: Iterable[str]) -> list[str]:
+    """Return the names of labels as a list.
+
+    Raises:
+        ValueError: there is none, or one is no text, empty, or given twice.
+    """
+    if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
+        raise ValueError(f"labels {labels!r}: give a list of names; their order is that of the logits")
+    names = list(labels)
+    if not names:
+        raise ValueError("a head needs labels: give the list of their names")
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"label {name!r} is not a string: labels are names, such as {str(name)!r}")
+        check_text("label", name)
+        if name in seen:
+            raise ValueError(f"label {name!r} is given twice; labels are unique")
+        seen.add(name)
+    return names
+
+
+def relative_weight(setting: str, value: Any) -> float:
+    """Return a weight as a float if it is 0 or a number from 1e-9 to 1e9.
+
+    Sums of such weights are exact enough in float32; with others losses would be 0 or no numbers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    weight = number(setting, value, low=0.0)
+    if weight and not 1e-9 <= weight <= 1e9:
+        raise ValueError(f"{setting} {weight!r}: weights are relative, so give 0 or a number from 1e-9 to 1e9")
+    return weight
+
+
 def _short(value: Any) -> str:
     huge = isinstance(value, int) and abs(value) > _MOST
     return f"10 ** {math.floor(math.log10(abs(value)))}" if huge else repr(value)

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.collator import pad_tokens
+from ..model.configuration_multihead import MultiHeadConfig
 from ..model.digest import files_digest, module_digest, plain_config
 from ..model.head_multihead import near_names
 from ..model.modeling_multihead import MultiHeadModel
@@ -116,12 +117,14 @@ class SavedGraph:
         folder: that holds it.
         outputs: head → name of its output.
         quantize: `"int8"`, or `None` for float32.
+        text: metadata about the texts that it reads.
     """
 
     backend: str
     folder: str
     outputs: dict[str, str]
     quantize: str | None
+    text: dict[str, Any]
 
     def check(self, backend: str, precision: str) -> None:
         """Check what was asked for against what the graph is.
@@ -135,9 +138,27 @@ class SavedGraph:
         if precision not in (AUTO, own) and (self.backend, own, precision) != (OPENVINO, EXACT, BF16):
             raise ValueError(f"{self.folder} holds a graph in {own}, not in {precision!r}: leave precision out")
 
+    def check_text(self, config: MultiHeadConfig) -> None:
+        """Check that the settings that are part of the graph are as they were.
+
+        Raises:
+            ValueError: one of them was changed.
+        """
+        for name in ("truncation", "window_pooling"):
+            if (own := self.text[name]) != (now := getattr(config, name)):
+                raise ValueError(f"{self.folder}: {name}={own!r} is part of the graph and cannot be changed to {now!r}")
+
     def compiled(self, precision: str) -> CompiledGraph:
-        """Return the graph, ready to compute."""
-        return CompiledGraph(self.backend, self.folder, self.outputs, precision)
+        """Return the graph, ready to compute.
+
+        Raises:
+            ValueError: its files cannot be read.
+        """
+        try:
+            return CompiledGraph(self.backend, self.folder, self.outputs, precision)
+        except Exception as error:  # runtimes raise errors of many kinds
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{self.folder}: its graph cannot be read, export it again: {reason}") from error
 
 
 def make_graph(

@@ -17,7 +17,7 @@ def predict_files(
     output: str | os.PathLike,
     *,
     text_columns: str | Sequence[str] | None = None,
-    keep: Sequence[str] | None = None,
+    keep: str | Sequence[str] | None = None,
     top_k: int | None = None,
     threshold: Any = None,
     all_scores: bool = False,
@@ -95,6 +95,7 @@ def predict_files(
     errors, parts = place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts")
     rows = open_rows(source, delimiter, split, config, (place, errors, parts), encoding)
     check_columns(rows.columns, texts, "the text")
+    keep = [keep] if isinstance(keep, str) else keep
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}
     kept = None if keep is None else list(dict.fromkeys(keep))

@@ -1,5 +1,6 @@
 """Loading of saved models for prediction: the model and its tokenizer, or an error on the missing files."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,18 @@ def load_model(
             (they would be random), or the configuration describes a much larger model than its weights.
     """
     hub: dict[str, Any] = {"revision": revision, "token": token}
+    if (graph := graph_format(name_or_path)) is not None:
+        raise ValueError(f"{name_or_path} holds a graph exported for {graph}, without weights: give the model itself")
     saved_config(name_or_path, **hub)
     tokenizer = load_tokenizer(name_or_path, **hub)
     options = {} if dtype is None else {"dtype": dtype}
     try:
         with no_larger_than_its_file(name_or_path, **hub):
             model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{name_or_path}: {_damaged(name_or_path)} is damaged, download or save it again: {error}"
-        ) from error
+    except ValueError as error:
+        if not isinstance(error.__cause__, SafetensorError):
+            raise
+        raise ValueError(str(error).replace("a file of its weights", _damaged(name_or_path))) from error.__cause__
     missing = sorted(info["missing_keys"])
     heads = dict.fromkeys(name for key in missing if (name := head_of_key(key, model.config.heads)) is not None)
     if heads:
@@ -56,8 +59,6 @@ def load_model(
             f"{name_or_path} has no weights for the heads {list(heads)}, whose predictions would be random: train "
             f"them, or remove them from {CONFIG_NAME}"
         )
-    if missing:
-        raise ValueError(f"{name_or_path} lacks weights of the encoder: {', '.join(missing[:3])}")
     return model, tokenizer
 
 
@@ -93,8 +94,22 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
         raise ValueError(
             f"{folder}: the graph has the heads {list(outputs)}, but {CONFIG_NAME} has {list(config.heads)}"
         )
-    model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"])
+    for head in about["heads"]:
+        if head["labels"] != config.heads[head["name"]].labels:
+            raise ValueError(
+                f"{folder}: head {head['name']!r}: the labels in {CONFIG_NAME} are not those of the graph, "
+                f"{head['labels']}"
+            )
+    model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"], about["text"])
+    model.forward = functools.partial(_no_weights, str(folder))  # type: ignore[method-assign]
     return model, load_tokenizer(folder)
+
+
+def _no_weights(folder: str, *_: Any, **__: Any) -> Any:
+    raise ValueError(
+        f"{folder} holds an exported graph without weights, which only MultiHeadPredictor and evaluate compute with: "
+        "load the model that it was made of"
+    )
 
 
 def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTokenizerBase:

@@ -59,6 +59,8 @@ class Parts:
         Raises:
             ValueError: another one does.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file, but the predictions made so far go into a folder of this name")
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / _LOCK, timeout=0)
         try:

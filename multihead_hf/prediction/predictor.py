@@ -15,12 +15,15 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.digest import files_digest, module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.pipeline_multihead import check_vocabulary, text_settings, token_limit
 from ..model.texts_multihead import listed, text_parts
+from ..model.tokens_multihead import check_vocabulary, token_limit
+from ..model.unwrapping import multi_head_model
+from ..model.values_multihead import whole_number
 from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
 from .encoding import Encoded, encode_different, size_of
 from .loading import graph_format, load_graph, load_model
+from .model_state import state_of
 from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
 from .results import MultiHeadPredictions
 from .runtime import Runtime
@@ -77,6 +80,11 @@ class MultiHeadPredictor:
         device: str | torch.device | None = None,
         backend: str = AUTO,
     ) -> None:
+        multi_head_model(model)
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise ValueError(
+                f"tokenizer: a tokenizer is expected, not {tokenizer!r:.80}: AutoTokenizer.from_pretrained(…)"
+            )
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
         self.device = _device(device or ("cuda" if torch.cuda.is_available() and graph is None else "cpu"))
         check_backend(backend, self.device)
@@ -84,9 +92,8 @@ class MultiHeadPredictor:
         if graph is not None:
             graph.check(backend, precision)
             precision = (graph.quantize or EXACT) if precision == AUTO else precision
-        for name, value in (("batch_tokens", batch_tokens), ("window_rows", window_rows)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: give a whole number of 1 or more")
+        batch_tokens = None if batch_tokens is None else whole_number("batch_tokens", batch_tokens, 1)
+        window_rows = whole_number("window_rows", window_rows, 1)
         heads = [heads] if isinstance(heads, str) else heads
         if heads is not None and not heads:
             raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
@@ -102,6 +109,7 @@ class MultiHeadPredictor:
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
         self.batch_tokens = batch_tokens
+        self._graph = graph
         self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
         token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
@@ -288,11 +296,10 @@ class MultiHeadPredictor:
         tokenizer = self.tokenizer
         tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
         about = [plain_config(self.model.config), tokens]
-        graph: SavedGraph | None = getattr(self.model, "saved_graph", None)
-        if graph is None:
+        if self._graph is None:
             return module_digest(self.model, about)
         # the graph is what computes, and the model has no weights
-        return files_digest(sorted(path for path in Path(graph.folder).iterdir() if path.is_file()), about)
+        return files_digest(sorted(path for path in Path(self._graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
         """Choose, return and use the precision by some of these texts; `texts` as for `predict`.
@@ -327,8 +334,12 @@ class MultiHeadPredictor:
         self.chosen = precision
 
     def _forget_another_model(self) -> None:
-        now = _state_of(self.model)
+        now = state_of(self.model)
         if now != self._known_of:
+            check_vocabulary(self.model.config, self.tokenizer)  # (embeddings may have been taken away)
+            self.model.check_labels()
+            if self._graph is not None:
+                self._graph.check_text(self.model.config)
             self._known.clear()
         self._known_of = now
 
@@ -353,21 +364,6 @@ class MultiHeadPredictor:
     def _run(self, batches: list[list[dict[str, Any]]], precision: str) -> list[Logits]:
         """Return the logits of each batch."""
         return self._runtime.run(batches, precision, self.heads)
-
-
-def _state_of(model: MultiHeadModel) -> tuple[Any, ...]:
-    """Return what logits depend on: identity and version of each weight, heads, text settings, active adapters."""
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
-    config = model.config
-    heads = [(name, head.num_labels) for name, head in config.heads.items()]
-    adapters = [
-        (module._disable_adapters, str(getattr(module, "active_adapters", None)))
-        for module in model.modules()
-        if hasattr(module, "_disable_adapters")
-    ]
-    text = tuple(text_settings(config).values())
-    return weights, heads, adapters, config.pooling, config.window_pooling, config.max_length, text
 
 
 def _device(name: str | torch.device) -> torch.device:

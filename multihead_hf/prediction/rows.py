@@ -260,7 +260,8 @@ def _read(path: str, text: TextFile | None, columns: list[str]) -> Iterator[tupl
 
 def _read_excel(path: str) -> Iterator[tuple[Row, float]]:
     for number, values in enumerate(excel_rows(path)):
-        yield Row(values, f"{path}, row {number}"), 0.0
+        error = values if isinstance(values, str) else None
+        yield Row({} if isinstance(values, str) else values, f"{path}, row {number}", error), 0.0
 
 
 def _read_typed(path: str, columns: list[str]) -> Iterator[tuple[Row, float]]:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME, logging
 
-from ..model.encoder_multihead import tensors_only
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.weights_multihead import tensors_only
 from ..utils.files import check_free, write_files_whole
 from .convert_parity import (
     TEXTS,
@@ -247,7 +248,7 @@ def convert_sequence_classification(
     if info["missing_keys"]:
         raise ValueError(f"{name_or_path} is not a trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
     layers = [source.get_submodule(path) for path in (first, last)]
-    labels = [str(config.id2label[place]) for place in range(config.num_labels)]
+    labels = _labels(config, name_or_path)
     own = HeadConfig(
         labels=labels,
         problem_type=kind,
@@ -268,6 +269,28 @@ def convert_sequence_classification(
     load_into(Path(name_or_path), head, model.heads[head], state)
     tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
+
+
+def _labels(config: Any, name_or_path: Any) -> list[str]:
+    """Return the labels of a classifier in the order of its logits.
+
+    Raises:
+        ValueError: `id2label` lacks one, or `label2id` says otherwise.
+    """
+    names, ids = config.id2label or {}, config.label2id or {}
+    missing = [place for place in range(config.num_labels) if place not in names]
+    if missing:
+        raise ValueError(
+            f"{name_or_path}: id2label in config.json is {dict(names)}, without a label for {missing[:10]}"
+        )
+    labels = [str(names[place]) for place in range(config.num_labels)]
+    other = [label for place, label in enumerate(labels) if label in ids and ids[label] != place]
+    if other:
+        raise ValueError(
+            f"{name_or_path}: id2label and label2id in config.json contradict each other about {other[:10]}: correct "
+            "one of them"
+        )
+    return labels
 
 
 def join(models: Sequence[Converted]) -> Converted:

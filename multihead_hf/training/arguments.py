@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -12,7 +11,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ..data.mixing import STOPS
 from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
-from ..model.head_multihead import one_of
+from ..model.values_multihead import number, one_of, whole_number
 from ..publishing.card_facts import check_given
 from ..utils.hardware import computes_in_bf16
 
@@ -306,8 +305,14 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "mixing_temperature",
         ):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0):
-                raise ValueError(f"{name} {value!r}: give a number above 0")
+            if value is not None:
+                number(name, value, above=0.0)
+        for name in ("learning_rate", "weight_decay", "max_grad_norm"):
+            value = getattr(self, name)
+            if value is not None:
+                number(name, value, low=0.0)
+        whole_number("gradient_accumulation_steps", self.gradient_accumulation_steps, 1)
+        whole_number("max_steps", self.max_steps, -1)
         for name, least in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):

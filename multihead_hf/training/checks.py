@@ -130,22 +130,33 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
 
 
 def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
-    """Check that the head of `metric_for_best_model` has labels in the evaluation dataset.
+    """Check that there are labels in the evaluation rows from which `metric_for_best_model` is computed.
 
     Args:
         args: Arguments of the run.
         config: Configuration of the model.
-        evaluation: The prepared evaluation dataset; a dict of several is not checked.
+        evaluation: The prepared evaluation dataset, or a dict of several.
 
     Raises:
-        ValueError: `metric_for_best_model` belongs to a head that has no label in these rows.
+        ValueError: `metric_for_best_model` is a metric of rows without labels for its head, or for any head.
     """
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
-    own = [name for name in config.heads if metric.startswith(f"{name}_")]
-    if not own or not can_be_counted(evaluation):
+    sets = dict(evaluation) if isinstance(evaluation, Mapping) else {"": evaluation}
+    # (the name of a set is the prefix of its metrics; "f1" and "loss" of several sets are means over them)
+    own = {name: rows for name, rows in sets.items() if name and metric.startswith(f"{name}_")} or sets
+    if not metric or not all(map(can_be_counted, own.values())):
         return
-    name = max(own, key=len)
-    if not head_counts(evaluation, {name: config.heads[name]})[name].labelled:
+    counts = [head_counts(rows, config.heads) for rows in own.values()]
+    labelled = {name for each in counts for name, count in each.items() if count.labelled}
+    place = "" if own is sets else f"{max(own, key=len)}_"
+    heads = [name for name in config.heads if metric.removeprefix(place).startswith(f"{name}_")]
+    name = max(heads, key=len, default=None)
+    if name is None and not labelled:
+        raise ValueError(
+            f"metric_for_best_model {metric!r} cannot be computed: no row of eval_dataset has a label of the heads "
+            f"{list(config.heads)}. If the rows have labels, name their columns with label_columns={{head: column}}"
+        )
+    if name is not None and name not in labelled:
         raise ValueError(
             f"metric_for_best_model {metric!r} is a metric of head {name!r}, but eval_dataset has no labels of "
             "that head"

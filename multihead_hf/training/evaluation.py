@@ -72,6 +72,8 @@ class RunningEvaluation:
 
         def metrics(prediction: EvalPrediction) -> dict[str, float]:
             own = compute_metrics(prediction)
+            if not isinstance(own, Mapping):
+                raise ValueError(f"compute_metrics returned {own!r:.80}: it must return a dict of metric → number")
             self._users_keys = {f"{self.prefix}_{key.removeprefix(f'{self.prefix}_')}" for key in own}
             return own
 
@@ -223,6 +225,11 @@ class EvaluationHooks(Trainer):
         sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         if isinstance(sets, dict):
             metrics.update(self._mean_over_sets(metrics, metric_key_prefix, sets))
+        elif self._evaluation.last is not None and not self._evaluation.last.labelled_heads:
+            logger.warning(
+                f"{metric_key_prefix}: no row has a label of the heads {list(self.config.heads)}, so there are no "
+                "metrics of them"
+            )
         elif not self.is_in_train or self.state.global_step:
             # (before the first step, `eval_on_start`, no head has learned anything)
             first = self.is_world_process_zero()

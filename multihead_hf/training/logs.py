@@ -1,17 +1,20 @@
 """Additional values of a training log, beside the combined loss."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, has_length
+from transformers.utils import logging
 
 from ..model.losses_multihead import loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.unwrapping import multi_head_model
 from .gradients import gradient_norms
+
+logger = logging.get_logger(__name__)
 
 
 class StepLog(TrainerCallback):
@@ -31,12 +34,14 @@ class StepLog(TrainerCallback):
         self._steps = 0
         self._rates: dict[str, float] = {}
         self._norms: dict[str, Tensor] = {}
+        self._without_loss: set[str] = set()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start new sums for the heads that are trained."""
         # (also where a run starts again with a smaller batch)
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
+        self._without_loss = set(terms)
         self._keys += [(name, term.name) for name, own in terms.items() for term in own if len(own) > 1]
         self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
 
@@ -47,6 +52,18 @@ class StepLog(TrainerCallback):
         self._norms = {}
         if whole and _may_be_logged(args, state, state.global_step + 1):
             self._norms = gradient_norms(multi_head_model(self._trainer.model))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Warn of heads that a stream had no label for; rows that can be counted were before training."""
+        self._strike_off(self._sums.tolist())  # since the last log
+        if self._without_loss and not has_length(self._trainer.train_dataset) and state.is_world_process_zero:
+            logger.warning(
+                "train_dataset: no row that was read had a label with a weight for the heads "
+                f"{sorted(self._without_loss)}, so they have learned nothing"
+            )
+
+    def _strike_off(self, sums: Sequence[float]) -> None:
+        self._without_loss -= {head for (head, term), own in zip(self._keys, sums, strict=True) if not term and own}
 
     def count_step(self) -> None:
         """Count an optimizer step."""
@@ -70,6 +87,7 @@ class StepLog(TrainerCallback):
         sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
         names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]
         found = dict(zip(names, (sums / self._steps).tolist(), strict=True))
+        self._strike_off(list(found.values()))
         self._sums, self._steps = torch.zeros_like(sums), 0
         weights = {} if trainer.head_weights is None else trainer.head_weights.values()
         return {

@@ -106,6 +106,7 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
     for setting in ("max_length", "truncation", "max_windows", "stride", "window_pooling"):
         if getattr(args, setting) is not None:
             setattr(config, setting, getattr(args, setting))
+    config.check_text_settings()
 
 
 def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:

@@ -11,8 +11,8 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import PushInProgress
 
 from ..evaluation.report import EvaluationReport
-from ..model.encoder_multihead import without_bars
 from ..model.unwrapping import multi_head_model
+from ..model.weights_multihead import without_bars
 from ..publishing.card import CARD
 from ..publishing.card_callback import ModelCardCallback
 from ..publishing.card_facts import CardFacts

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from ..data.heads import heads_off
-from ..data.reading import OPTIONS, column_names, joined_columns, said_readings, separator_for_all
+from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all, string_columns
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
 from ..evaluation.predictions import Predictions, predicted
@@ -92,7 +92,7 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     known = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
     _check_known(run, known)
     named: dict[str, HeadConfig | None] = {**known, **dict.fromkeys(name for name in run.heads if name not in known)}
-    parts = _parts(run, joined_columns(named, args.reading))
+    parts = _parts(run, string_columns(named, args.reading))
     whole = parts["train"]  # what the heads are read off, also where it is split
     heads = {**known, **_heads(run, args, whole, named)}
     if run.data.split is not None:

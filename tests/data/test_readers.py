@@ -5,18 +5,19 @@ import gzip
 import json
 import subprocess
 import sys
-import types
+import zipfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pytest
 import tiny
 
-from multihead_hf import HeadConfig, prepare_dataset, read_dataset
+from multihead_hf import HeadConfig, infer_heads, prepare_dataset, read_dataset
 from multihead_hf.data.readers import TextFile
 from multihead_hf.demo.demo_table import read_rows
 from multihead_hf.prediction.rows import open_rows
@@ -187,27 +188,61 @@ def test_excel_needs_its_extra(tmp_path: Path) -> None:
                 read(tmp_path / "rows.xlsx")
 
 
+def excel(path: Path, *rows: tuple[Any, ...]) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
 def test_excel_rows(tmp_path: Path) -> None:
-    """With a stand-in for openpyxl, which need not be installed."""
-    cells = [
-        ("text", "code", "day", "at", None),
-        ("a", "007", datetime(2024, 1, 2), datetime(2024, 1, 2, 3, 4, 5), None),
-        (None, None, None, None, None),
-        ("b", "12", date(2024, 1, 3), datetime(2024, 1, 2, 3, 4, 6), None),
-    ]
-    sheet = types.SimpleNamespace(iter_rows=lambda values_only: iter(cells))
-    book = types.SimpleNamespace(worksheets=[sheet], close=lambda: None)
-    fakes = {name: types.ModuleType(name) for name in ("openpyxl", "openpyxl.utils", "openpyxl.utils.exceptions")}
-    fakes["openpyxl"].load_workbook = lambda *_, **__: book  # type: ignore[attr-defined]
-    fakes["openpyxl.utils.exceptions"].InvalidFileException = ValueError  # type: ignore[attr-defined]
-    (tmp_path / "rows.xlsx").write_bytes(b"x")
+    rows = excel(
+        tmp_path / "rows.xlsx",
+        ("text", "code", "day", "at"),
+        ("a", "007", datetime(2024, 1, 2), datetime(2024, 1, 2, 3, 4, 5)),
+        (None, None, None, None),
+        ("b", "12", date(2024, 1, 3), datetime(2024, 1, 2, 3, 4, 6)),
+    )
     expected = [
         {"text": "a", "code": "007", "day": "2024-01-02", "at": "2024-01-02T03:04:05"},
         {"text": "b", "code": "12", "day": "2024-01-03", "at": "2024-01-02T03:04:06"},
     ]
-    with mock.patch.dict(sys.modules, fakes):
-        assert read_dataset(tmp_path / "rows.xlsx").to_list() == expected
-        assert [row.values for row in open_rows(str(tmp_path / "rows.xlsx"))] == expected
+    assert read_dataset(rows).to_list() == expected
+    assert [row.values for row in open_rows(str(rows))] == expected
+    for column in ("code", "day", "at"):  # by path and as a data frame
+        one, other = (infer_heads(source, [column]) for source in (rows, pd.read_excel(rows, dtype={"code": str})))
+        assert one[column].labels == other[column].labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (("a", "#N/A"), "cell B3 holds the error #N/A"),
+        (("a", "=1+1"), "cell B3 holds a formula without a stored result"),
+        ((None, "=1+1"), "cell B3 holds a formula without a stored result"),
+        (("a", "x", "lost"), "cell C3 holds 'lost', but its column has no name"),
+    ],
+)
+def test_excel_cells_that_would_be_lost(tmp_path: Path, cells: tuple[Any, ...], reason: str) -> None:
+    rows = excel(tmp_path / "rows.xlsx", ("text", "mood"), ("good", "x"), cells)
+    with pytest.raises(ValueError, match=f"rows.xlsx cannot be read: {reason}"):
+        read_dataset(rows)
+    good, bad = open_rows(str(rows))
+    assert (good.error, good.values) == (None, {"text": "good", "mood": "x"})
+    assert reason in (bad.error or "")
+
+
+def test_an_excel_file_that_is_broken(tmp_path: Path) -> None:
+    whole = excel(tmp_path / "whole.xlsx", ("text", "mood"), ("good", "x"))
+    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(tmp_path / "rows.xlsx", "w") as made:
+        for name in given.namelist():
+            made.writestr(name, given.read(name)[: -20 if "sheet1" in name else None])
+    with pytest.raises(ValueError, match=r"rows\.xlsx cannot be read: "):
+        read_dataset(tmp_path / "rows.xlsx")
+    excel(whole, ("text", "text"), ("a", "b"))
+    with pytest.raises(ValueError, match=r"whole\.xlsx has two columns called 'text'"):
+        read_dataset(whole)
 
 
 def test_parts_of_a_folder_may_be_packed(tmp_path: Path) -> None:

@@ -3,7 +3,17 @@
 import pytest
 import tiny
 import torch
-from transformers import FNetConfig, IBertConfig, LEDConfig, LongformerConfig, LukeConfig, MPNetConfig, PreTrainedConfig
+from transformers import (
+    CLIPTextConfig,
+    FNetConfig,
+    IBertConfig,
+    LEDConfig,
+    LongformerConfig,
+    LukeConfig,
+    MPNetConfig,
+    MraConfig,
+    PreTrainedConfig,
+)
 
 from multihead_hf import MultiHeadConfig, MultiHeadModel, MultiHeadPredictor, prepare_dataset
 from multihead_hf.model.encoder_multihead import RightPadding, position_table
@@ -109,3 +119,24 @@ def test_tokens_beyond_the_vocabulary_are_refused() -> None:
         prepare_dataset(tiny.table(8), tokenizer, model)
     model.resize_token_embeddings(len(tokenizer))
     assert MultiHeadPredictor(model, tokenizer).predict(["unheard"])["mood"].labels
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        tiny.encoder_config("gpt2"),
+        CLIPTextConfig(**{**SMALL, "vocab_size": 64}, eos_token_id=3, bos_token_id=2, projection_dim=16),
+        MraConfig(**SMALL),
+    ],
+)
+def test_a_vector_that_does_not_depend_on_the_text(encoder: PreTrainedConfig) -> None:
+    with pytest.raises(ValueError, match="pooling='cls' gives one vector for all texts"):
+        made(encoder, pooling="cls")
+
+
+def test_truncation_is_the_models() -> None:
+    model = made(tiny.encoder_config(), max_length=6)
+    one, other = (MultiHeadPredictor(model, tiny.tokenizer(truncation_side=side)) for side in ("left", "right"))
+    text = " ".join(f"w{place}" for place in range(20))
+    assert one.encode([(text,)]).rows == other.encode([(text,)]).rows
+    assert one.tokenizer.truncation_side == "left"

@@ -128,3 +128,40 @@ def test_one_text_for_a_model_of_pairs() -> None:
     with pytest.raises(ValueError, match=r"the model reads pairs of texts"):
         pipeline(TASK, model=model, tokenizer=tiny.tokenizer())("w1")
     assert predictor.predict([{"question": "w1", "answer": "w2"}])["mood"].labels
+
+
+def test_weights_that_pytorch_does_not_see_change() -> None:
+    model = tiny.model()
+    predictor = MultiHeadPredictor(model, tiny.tokenizer())
+    before = predictor.logits(TEXTS)["mood"]
+    for parameter in model.parameters():
+        parameter.data.mul_(1.5)  # as averages of weights are put in place
+    after = predictor.logits(TEXTS)["mood"]
+    assert not np.array_equal(before, after)
+    np.testing.assert_allclose(after, fresh(model))
+
+
+def test_an_adapter_that_is_scaled() -> None:
+    model = get_peft_model(tiny.model(), LoraConfig(target_modules=["query"], init_lora_weights=False)).eval()
+    predictor = MultiHeadPredictor(model, tiny.tokenizer())
+    before = predictor.logits(TEXTS)["mood"]
+    for module in model.modules():
+        if hasattr(module, "scale_layer"):
+            module.scale_layer(30.0)
+    after = predictor.logits(TEXTS)["mood"]
+    assert not np.array_equal(before, after)
+    np.testing.assert_allclose(after, fresh(model))
+
+
+@pytest.mark.parametrize("wrong", [{"window_rows": "5"}, {"window_rows": 2.5}, {"batch_tokens": 0}])
+def test_settings_that_are_no_whole_numbers(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*give a whole number of 1 or more"):
+        MultiHeadPredictor(tiny.model(), tiny.tokenizer(), **wrong)
+
+
+def test_what_is_no_model_or_no_tokenizer() -> None:
+    for wrong in ("x", tiny.model().encoder, None):
+        with pytest.raises(ValueError, match=r"a MultiHeadModel is expected|there is no model"):
+            MultiHeadPredictor(wrong, tiny.tokenizer())
+    with pytest.raises(ValueError, match="a tokenizer is expected, not None"):
+        MultiHeadPredictor(tiny.model(), None)

@@ -1,0 +1,106 @@
+"""Labels are what they are written as: in every source, in every file, whatever types a reader gives them."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+import tiny
+from datasets import Dataset
+
+from multihead_hf import HeadConfig, MultiHeadConfig, infer_heads, prepare_dataset, read_dataset
+
+MULTI = "multi_label_classification"
+
+
+def targets(rows: Any, head: HeadConfig, **reading: Any) -> list[Any]:
+    config = MultiHeadConfig(encoder=tiny.bert_config(0.0), heads={"code": head})
+    return prepare_dataset(rows, tiny.tokenizer(), config, **reading)["labels"]["code"]
+
+
+def written(folder: Path, *cells: str) -> Path:
+    path = folder / f"{len(list(folder.iterdir()))}.csv"
+    path.write_text("text,code\n" + "".join(f"w1,{cell}\n" for cell in cells))
+    return path
+
+
+def test_one_number_that_may_be_two_labels(tmp_path: Path) -> None:
+    train, validation = written(tmp_path, "1", "1.0", "2", "2.0"), written(tmp_path, "1.0", "2.0")
+    head = infer_heads(train, ["code"])["code"]
+    assert head.labels == ["1", "1.0", "2", "2.0"]
+    assert targets(validation, head) == [1, 3]
+    with pytest.raises(
+        ValueError, match=r"head 'code', column 'code', row 0: 1.0 may be each of the labels \['1', '1.0'\]"
+    ):
+        targets(pd.read_csv(validation), head)
+
+
+@pytest.mark.parametrize(
+    "labels", [["true", "false"], ["TRUE", "FALSE"], ["1.0", "2.0"], ["0.10", "0.20"], ["01", "2"]]
+)
+def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]) -> None:
+    path = written(tmp_path, *labels)
+    assert targets(path, HeadConfig(labels=labels)) == [0, 1]
+    assert targets(pd.read_csv(path), HeadConfig(labels=labels)) == [0, 1]
+
+
+def test_points_in_time_have_one_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "code": [datetime(2021, 1, 1), datetime(2021, 1, 1, 10)]})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    for rows in (frame, pl.from_pandas(frame), tmp_path / "rows.parquet"):
+        assert infer_heads(rows, ["code"])["code"].labels == ["2021-01-01", "2021-01-01T10:00:00"]
+
+
+@pytest.mark.parametrize("cell", [date(2021, 1, 1), datetime(2021, 1, 1), Decimal("1.5")])
+def test_lists_of_what_is_no_name(cell: Any) -> None:
+    rows = Dataset.from_dict({"text": ["w1"], "code": [[cell]]})
+    with pytest.raises(ValueError, match="head 'code', column 'code': lists of labels must hold strings"):
+        infer_heads(rows, ["code"])
+    with pytest.raises(ValueError, match="head 'code', column 'code': lists of labels must hold strings"):
+        targets(rows, HeadConfig(labels=["a", "b"], problem_type=MULTI))
+
+
+def test_label_ids_without_end() -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "code": [[2**40], [0]]})
+    with pytest.raises(ValueError, match="the head would have 1,099,511,627,777 labels"):
+        infer_heads(rows, ["code"])
+
+
+def test_an_infinite_label() -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "code": [1.5, float("inf")]})
+    with pytest.raises(ValueError, match="head 'code', column 'code', row 1: inf is not a label"):
+        infer_heads(rows, ["code"])
+
+
+def test_integers_in_lists_where_labels_are_numbers() -> None:
+    rows = Dataset.from_dict({"text": ["w1"], "code": [[1, 2]]})
+    with pytest.raises(ValueError, match=r"positions in the list of labels \(0 to 2\), but the labels of the head are"):
+        targets(rows, HeadConfig(labels=["1", "2", "3"], problem_type=MULTI))
+    for labels in (["0", "1", "2"], ["a", "b", "c"]):
+        assert targets(rows, HeadConfig(labels=labels, problem_type=MULTI)) == [[0, 1, 1]]
+
+
+def test_a_separator_that_is_part_of_a_label() -> None:
+    head = HeadConfig(labels=["a|b", "a", "b"], problem_type=MULTI)
+    with pytest.raises(ValueError, match=r"the labels \['a\|b'\] cannot be read from strings joined with '\|'"):
+        targets(Dataset.from_dict({"text": ["w1"], "code": ["a|b"]}), head, sep="|")
+
+
+def test_objects_in_a_polars_frame() -> None:
+    frame = pl.DataFrame({"text": ["w1"], "code": pl.Series([object()], dtype=pl.Object)})
+    with pytest.raises(ValueError, match="column 'code' cannot be read: its type is Object"):
+        infer_heads(frame, ["code"])
+
+
+def test_a_dict_of_columns_is_no_dict_of_splits() -> None:
+    with pytest.raises(ValueError, match=r"a dict of columns \['text', 'code'\]: pass Dataset.from_dict\(rows\)"):
+        read_dataset({"text": ["w1"], "code": ["a"]})
+
+
+def test_a_zero_byte_is_not_utf16(tmp_path: Path) -> None:
+    path = written(tmp_path, "a", "b\0", "c")
+    with pytest.raises(ValueError, match="line 3: line contains NUL"):
+        read_dataset(path)
