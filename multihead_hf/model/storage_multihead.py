@@ -18,6 +18,8 @@ from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
 
+_SHOWN = 3  # keys
+
 TASK = "multi-head-text-classification"
 # the settings of quantisers that name modules to be left alone
 _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
@@ -35,7 +37,8 @@ class HeadStorage:
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a saved model, as `PreTrainedModel.from_pretrained`.
 
-        A head that the checkpoint lacks is initialised and named in a warning. Weights are read from safetensors only,
+        Weights that the checkpoint lacks are initialised, and weights that the configuration has no place for are left
+        out, with a warning (`MultiHeadPredictor` refuses such a model). Weights are read from safetensors only,
         unless `use_safetensors=False` asks for a pickle. A `quantization_config` quantises the encoder only.
 
         Args:
@@ -48,8 +51,7 @@ class HeadStorage:
 
         Raises:
             ValueError: The checkpoint's heads do not match those of the configuration (another name or number of
-                labels), the checkpoint lacks weights of the encoder or has others than the configuration says, or a
-                file of weights is damaged.
+                labels), or a file of weights is damaged.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         if kwargs.get("quantization_config") is not None:
@@ -79,12 +81,8 @@ class HeadStorage:
                 f"{source}: the checkpoint has heads that are not in its configuration "
                 f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
             )
-        lost = sorted(key for key in info["unexpected_keys"] if key.startswith("encoder.") and ".pooler." not in key)
-        if lost:
-            raise ValueError(
-                f"{source}: its configuration has no place for {len(lost):,} weights of the encoder in the checkpoint "
-                f"({', '.join(lost[:3])}{', …' if len(lost) > 3 else ''}): was config.json changed?"
-            )
+        for problem in encoder_problems(info):
+            logger.warning(f"{source}: {problem}")
         for key, saved, expected in sorted(info["mismatched_keys"]):
             if not ignore_sizes:
                 name = head_of_key(key, self.config.heads)
@@ -93,12 +91,6 @@ class HeadStorage:
                     f"{source}: {where}: {key} has shape {tuple(saved)} in the checkpoint, but shape "
                     f"{tuple(expected)} by the configuration"
                 )
-        absent = sorted(key for key in info["missing_keys"] if key.startswith("encoder."))
-        if absent:
-            raise ValueError(
-                f"{source} lacks weights of the encoder, which would be random: {len(absent):,} parameters, "
-                f"{', '.join(absent[:3])}{', …' if len(absent) > 3 else ''}"
-            )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
         made = {module_key(name) for name in fresh if name is not None}
@@ -203,6 +195,20 @@ class HeadStorage:
                     f"head {name!r}: {module.num_labels} logits, but {head.num_labels} labels in the configuration: "
                     "labels cannot be added to a head or removed from it (model.add_head makes a new one)"
                 )
+
+
+def encoder_problems(info: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the encoder's weights, by what transformers says of the keys of a checkpoint."""
+    found = []
+    for kind, problem in (
+        ("missing_keys", "the checkpoint lacks weights of the encoder, which are random"),
+        ("unexpected_keys", "the checkpoint has weights of the encoder that its configuration has no place for"),
+    ):
+        keys = sorted(key for key in info[kind] if key.startswith("encoder."))
+        if keys:
+            more = ", …" if len(keys) > _SHOWN else ""
+            found.append(f"{problem}: {len(keys):,} parameters ({', '.join(keys[:_SHOWN])}{more})")
+    return found
 
 
 def without_heads(quantization: Any) -> Any:

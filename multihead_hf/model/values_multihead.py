@@ -97,16 +97,19 @@ def number(
 ) -> float:
     """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
     plain: Any = plain_number(value)
-    is_number = isinstance(plain, Real) and not isinstance(plain, bool)
-    if not is_number or not abs(plain) <= _MOST:
-        raise ValueError(
-            f"{setting} {_short(value)}: give a number{' below 3.4e38' if isinstance(plain, Real) else ''}"
-        )
+    limits = []
+    if max(low, above) > -math.inf:
+        limits.append(f"of {low:g} or more" if low > above else f"above {above:g}")
+    if min(high, below) < math.inf:
+        limits.append(f"of {high:g} or less" if high < below else f"below {below:g}")
+    expected = f"give a number {' and '.join(limits)}".strip()
+    if not isinstance(plain, Real) or isinstance(plain, bool):
+        raise ValueError(f"{setting} {value!r}: {expected}")
+    if not abs(float(plain) if not isinstance(plain, int) else plain) <= _MOST:
+        raise ValueError(f"{setting} {_short(plain)}: {expected if limits else 'give a number below 3.4e38'}")
     value = float(plain)
     if not (low <= value <= high and above < value < below):
-        floor = f"{low} or more" if low > above else f"above {above}"
-        ceiling = f" and {high} or less" if high < below else (f" and below {below}" if below < math.inf else "")
-        raise ValueError(f"{setting} {value!r}: give a number of {floor}{ceiling}")
+        raise ValueError(f"{setting} {plain!r}: {expected}")
     return value
 
 

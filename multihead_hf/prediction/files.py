@@ -13,7 +13,7 @@ from .tables import Columns, Table
 
 def predict_files(
     predictor: MultiHeadPredictor,
-    source: str | list[str],
+    source: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike,
     *,
     text_columns: str | Sequence[str] | None = None,
@@ -93,6 +93,9 @@ def predict_files(
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
     errors, parts = place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts")
+    source = os.fspath(source) if isinstance(source, os.PathLike) else source
+    if isinstance(source, (list, tuple)):
+        source = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in source]
     rows = open_rows(source, delimiter, split, config, (place, errors, parts), encoding)
     check_columns(rows.columns, texts, "the text")
     keep = [keep] if isinstance(keep, str) else keep

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.storage_multihead import encoder_problems
 from ..utils.sizes import no_larger_than_its_file
 from .backends import GRAPHS, SavedGraph, is_installed
 
@@ -48,10 +49,13 @@ def load_model(
     try:
         with no_larger_than_its_file(name_or_path, **hub):
             model, info = MultiHeadModel.from_pretrained(name_or_path, output_loading_info=True, **hub, **options)
-    except ValueError as error:
-        if not isinstance(error.__cause__, SafetensorError):
+    except (ValueError, SafetensorError) as error:
+        cause = error if isinstance(error, SafetensorError) else error.__cause__
+        if not isinstance(cause, SafetensorError):
             raise
-        raise ValueError(str(error).replace("a file of its weights", _damaged(name_or_path))) from error.__cause__
+        raise ValueError(
+            f"{name_or_path}: {_damaged(name_or_path)} is damaged, download or save it again: {cause}"
+        ) from cause
     missing = sorted(info["missing_keys"])
     heads = dict.fromkeys(name for key in missing if (name := head_of_key(key, model.config.heads)) is not None)
     if heads:
@@ -59,6 +63,8 @@ def load_model(
             f"{name_or_path} has no weights for the heads {list(heads)}, whose predictions would be random: train "
             f"them, or remove them from {CONFIG_NAME}"
         )
+    if problems := encoder_problems(info):
+        raise ValueError(f"{name_or_path}: {problems[0]}. Was {CONFIG_NAME} changed, or the file of weights?")
     return model, tokenizer
 
 

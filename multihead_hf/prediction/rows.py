@@ -62,7 +62,7 @@ class RowSource:
 
 
 def open_rows(
-    source: str | list[str],
+    source: Any,
     delimiter: str | None = None,
     split: str | None = None,
     config: str | None = None,
@@ -83,7 +83,12 @@ def open_rows(
         ValueError: A file does not exist, has an unknown type, is empty or cannot be read, or files have different
             columns.
     """
-    given = [source] if isinstance(source, str) else list(source)
+    given = [source] if isinstance(source, str) else source
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+        raise ValueError(
+            f"files of rows or the name of a dataset on the Hub are expected, not a {type(source).__name__} "
+            "(MultiHeadPredictor.predict takes rows themselves)"
+        )
     if len(given) == 1 and _is_hub_name(given[0]):
         return _from_hub(given[0], split, config)
     if split is not None or config is not None:

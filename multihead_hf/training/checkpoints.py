@@ -104,23 +104,39 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
         )
 
 
-def save_trained_names(folder: str, trained: Mapping[str, Tensor]) -> None:
-    """Write into a checkpoint which parameters its optimizer's state is of."""
+def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: str) -> None:
+    """Write into a checkpoint which optimizer its state is of, and of which parameters."""
+    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
-        json.dump({name: list(parameter.shape) for name, parameter in trained.items()}, file, indent=1)
+        json.dump({"optimizer": optimizer, "parameters": shapes}, file, indent=1)
 
 
-def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor]) -> None:
-    """Check that a checkpoint was made by a run that trained the same parameters.
+def optimizer_name(args: Any) -> str:
+    """Return the name of a run's optimizer, the same for PyTorch's implementations of AdamW, whose states are alike."""
+    name = str(getattr(args.optim, "value", args.optim))
+    return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
+
+
+def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor], optimizer: str) -> None:
+    """Check that a checkpoint was made by a run with the same optimizer that trained the same parameters.
 
     Raises:
-        ValueError: The run of the checkpoint trained other parameters, so that its optimizer state does not fit.
+        ValueError: The run of the checkpoint had another optimizer or trained other parameters, so that its optimizer
+            state does not fit.
     """
     path = os.path.join(checkpoint, TRAINED_FILE)
     if not os.path.isfile(path):
         return
     with open(path, encoding="utf-8") as file:
         saved = json.load(file)
+    if not isinstance(saved, dict) or not {"optimizer", "parameters"} <= saved.keys():
+        raise ValueError(f"{path} was written by another version or changed: start a new run from its weights")
+    if saved["optimizer"] != optimizer:
+        raise ValueError(
+            f"{checkpoint}: its run had the optimizer {saved['optimizer']!r}, but this run has {optimizer!r}: the "
+            "optimizer's state does not fit. Resume with the same optim, or start a new run from its weights"
+        )
+    saved = saved["parameters"]
     found = {name: list(parameter.shape) for name, parameter in trained.items()}
     if saved != found:
         gone = [name for name in saved if name not in found]
@@ -353,7 +369,7 @@ def check_resumable(checkpoint: str, trainer: Any) -> None:
     check_complete(checkpoint, trainer.args.output_dir, trainer.args.world_size)
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
-    check_same_trained(checkpoint, trained_parameters(trainer.model))
+    check_same_trained(checkpoint, trained_parameters(trainer.model), optimizer_name(trainer.args))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
 

@@ -20,6 +20,7 @@ from ..utils.files import holds_model, write_files_whole
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     is_checkpoint,
+    optimizer_name,
     push_from_checkpoint,
     save_head_weighting,
     save_trained_names,
@@ -58,7 +59,7 @@ class PublishingHooks(Trainer):
         if not self.args.should_save or not os.path.isdir(folder):
             return
         if is_checkpoint(folder):
-            save_trained_names(folder, trained_parameters(self.model))
+            save_trained_names(folder, trained_parameters(self.model), optimizer_name(self.args))
             if self.head_weights is not None:
                 save_head_weighting(folder, self.head_weights.log_variances)
         elif os.path.isfile(pickle):

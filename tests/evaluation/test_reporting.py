@@ -241,7 +241,7 @@ def test_bad_calls(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows, tokenizer = tiny.table(4), tiny.tokenizer()
     with pytest.raises(ValueError, match=r"'text_colums'.* Did you mean 'text_columns'"):
         write_report(tiny.model(), rows, tmp_path, tokenizer=tokenizer, text_colums=["text"])
-    with pytest.raises(ValueError, match="MultiHeadModel, not str"):
+    with pytest.raises(ValueError, match="a MultiHeadModel is expected, not its name"):
         write_report("model", rows, tmp_path, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="the dataset is empty"):
         write_report(trainer, rows.select([]), tmp_path)

@@ -336,7 +336,7 @@ def test_a_loss_of_ones_own() -> None:
         ({"average": "makro"}, r"unknown loss_kwargs 'average' 'makro'.*'macro'"),
         ({"absent_labels": "drop"}, r"unknown loss_kwargs 'absent_labels'"),
         ({"alpha": 1.5}, r"loss_kwargs 'alpha' 1.5"),
-        ({"epsilon": 0}, r"loss_kwargs 'epsilon' 0.0: give a number of above 0"),
+        ({"epsilon": 0}, r"loss_kwargs 'epsilon' 0: give a number above 0"),
         ({"scope": "batch"}, r"unknown loss_kwargs 'scope' 'batch'.*'micro_batch'"),
     ],
 )

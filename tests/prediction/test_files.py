@@ -1,5 +1,6 @@
 """`predict_files`: every row once, in its order, whatever happens in between."""
 
+import gzip
 import json
 import os
 import re
@@ -752,3 +753,24 @@ def test_a_run_that_has_ended_is_not_done_again(saved: Path, tmp_path: Path) -> 
     out.write_text(out.read_text() + "{}\n")
     with pytest.raises(ValueError, match=r"exists already"):
         predict_files(predictor(saved), source, out, resume=True)
+
+
+def test_one_column_that_is_kept_may_be_a_string(saved: Path, tmp_path: Path) -> None:
+    rows = written([{"text": "w1", "id": 1, "more": 2}], tmp_path / "rows.jsonl")
+    predict_files(predictor(saved), rows, tmp_path / "out.jsonl", keep="id")
+    assert {"id"} == {name for name in json.loads((tmp_path / "out.jsonl").read_text()) if name in ("id", "more")}
+
+
+def test_a_packed_file_that_is_cut_off(saved: Path, tmp_path: Path) -> None:
+    packed = gzip.compress("".join(f'{{"text": "w{place} {place * 7919}"}}\n' for place in range(500)).encode())
+    (tmp_path / "rows.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(OSError, match=r"rows.jsonl.gz is cut off"):
+        predict_files(predictor(saved), tmp_path / "rows.jsonl.gz", tmp_path / "out.jsonl")
+
+
+def test_a_file_in_the_place_of_the_parts(saved: Path, tmp_path: Path) -> None:
+    rows = written(ROWS, tmp_path / "rows.jsonl")
+    (tmp_path / "out.jsonl.parts").write_text("mine")
+    with pytest.raises(ValueError, match=r"out.jsonl.parts is a file"):
+        predict_files(predictor(saved), rows, tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl.parts").read_text() == "mine"

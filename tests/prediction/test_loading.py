@@ -83,3 +83,32 @@ def test_a_loaded_model_computes_bit_by_bit_what_the_saved_one_did(tmp_path: Pat
             batch = tiny.batch(rows, 20)
             for name, logits in model(**batch).logits.items():
                 assert logits.equal(again(**batch).logits[name]), (seed, name, rows)
+
+
+def test_encoders_that_the_configuration_does_not_describe(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["encoder"]["num_hidden_layers"] = 1
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match="has weights of the encoder that its configuration has no place for: 16 param"
+    ):
+        load_model(saved)
+    MultiHeadModel.from_pretrained(saved)
+    assert "has weights of the encoder that its configuration has no place for: 16 parameters" in caplog.text
+
+
+def test_damaged_weights_are_named(saved: Path) -> None:
+    file = saved / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"a file of its weights is damaged, download or save it again"):
+        MultiHeadModel.from_pretrained(saved)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged, download or save it again"):
+        load_model(saved)
+
+
+def test_a_configuration_without_its_version(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    del config["format_version"]
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config.json has no format_version"):
+        load_model(saved)

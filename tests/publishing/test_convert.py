@@ -395,3 +395,21 @@ def test_the_old_checkpoint_is_never_written_into(tmp_path: Path, place: str) ->
     assert done.returncode == 1
     assert "itself, or inside or above it: use another folder" in done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id2label": {"0": "bad", "2": "good"}, "label2id": {}}, r"without a label for \[1\]"),
+        ({"label2id": {"bad": 1, "good": 0}}, r"contradict each other about \['bad', 'good'\]"),
+    ],
+)
+def test_labels_that_the_configuration_does_not_say(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    tiny.save_encoder(tmp_path, "bert")
+    AutoModelForSequenceClassification.from_pretrained(
+        tmp_path, id2label={0: "bad", 1: "good"}, problem_type="single_label_classification"
+    ).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ValueError, match=message):
+        convert_sequence_classification(tmp_path, "quality")

@@ -314,3 +314,10 @@ def test_the_best_model_comes_with_its_thresholds(tmp_path: Path) -> None:
     assert trainer.model.config.heads["topic"].thresholds == pytest.approx(torch.sigmoid(parameter).tolist())
     saved = load_file(tmp_path / "checkpoint-1" / "head_weighting.safetensors")["log_variances"]
     assert torch.equal(trainer.head_weights.log_variances, saved)
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    trainer_for(tmp_path, still(), max_steps=2, save_steps=1, save_strategy="steps").train()
+    again = trainer_for(tmp_path, still(), max_steps=3, save_steps=1, save_strategy="steps", optim="sgd")
+    with pytest.raises(ValueError, match="its run had the optimizer 'adamw_torch', but this run has 'sgd'"):
+        again.train(resume_from_checkpoint=True)

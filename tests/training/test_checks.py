@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import LoraConfig, get_peft_model
 from training_runs import arguments, trainer_for
 from transformers import DataCollatorWithPadding
@@ -131,3 +131,85 @@ def test_after_bf16_the_model_computes_as_it_will_when_it_is_loaded(tmp_path: Pa
     model = trainer.model.eval()
     for name, logits in loaded(**tiny.batch()).logits.items():
         torch.testing.assert_close(model(**tiny.batch()).logits[name], logits)
+
+
+UNLABELLED = Dataset.from_list([{"text": f"w{place}", "mood": None, "topic": None} for place in range(8)])
+
+
+@pytest.mark.parametrize("metric", [None, "loss", "f1", "mood_accuracy"])
+def test_the_best_model_by_rows_without_labels(tmp_path: Path, metric: str | None) -> None:
+    settings = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    for rows in (UNLABELLED, {"a": UNLABELLED, "b": UNLABELLED}):
+        if isinstance(rows, dict) and metric != "f1":
+            continue  # (no metrics of several sets)
+        with pytest.raises(
+            ValueError, match=r"metric_for_best_model .* (no row of eval_dataset has a label|no labels)"
+        ):
+            made(tmp_path, evaluation=rows, metric_for_best_model=metric, **settings)
+
+
+def test_the_best_model_by_one_of_several_sets(tmp_path: Path) -> None:
+    settings = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    sets = {"a": tiny.table(8), "b": UNLABELLED}
+    made(tmp_path, evaluation=sets, metric_for_best_model="a_mood_accuracy", **settings)
+    with pytest.raises(
+        ValueError, match="'b_mood_accuracy' is a metric of head 'mood', but eval_dataset has no labels"
+    ):
+        made(tmp_path, evaluation=sets, metric_for_best_model="b_mood_accuracy", **settings)
+
+
+def test_an_evaluation_without_labels_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = made(tmp_path)
+    assert not [key for key in trainer.evaluate(UNLABELLED) if "mood" in key or "topic" in key]
+    assert r"eval: no row has a label of the heads ['topic', 'mood']" in caplog.text
+
+
+def test_a_function_of_metrics_that_returns_none(tmp_path: Path) -> None:
+    trainer = made(tmp_path, evaluation=tiny.table(8))
+    trainer.compute_metrics = lambda prediction: None
+    trainer = MultiHeadTrainer(
+        tiny.model(),
+        arguments(tmp_path),
+        None,
+        tiny.table(8),
+        tiny.table(8),
+        tiny.tokenizer(),
+        compute_metrics=lambda prediction: None,
+    )
+    with pytest.raises(ValueError, match="compute_metrics returned None: it must return a dict"):
+        trainer.evaluate()
+
+
+@pytest.mark.parametrize("setting", ["mood", "sample_weight"])
+def test_a_stream_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str) -> None:
+    def rows() -> Any:
+        for place in range(32):
+            row = {"text": f"w{place}", "mood": tiny.MOODS[place % 2], "sample_weight": 1.0, "topic": ["roads"]}
+            yield {**row, setting: None if setting == "mood" else 0.0}
+
+    made(tmp_path, IterableDataset.from_generator(rows), max_steps=3, logging_steps=2).train()
+    heads = "['mood']" if setting == "mood" else "['mood', 'topic']"
+    assert f"had a label with a weight for the heads {heads}, so they have learned nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head_learning_rate": float("inf")}, "head_learning_rate inf: give a number"),
+        ({"weight_decay": float("nan")}, "weight_decay nan: give a number"),
+        ({"learning_rate": "1e-4"}, "learning_rate '1e-4': give a number"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps 0: give a whole number of 1 or more"),
+        ({"max_steps": 2.7}, "max_steps 2.7: give a whole number"),
+        ({"text_columns": []}, r"text_columns \[\]: give one column"),
+    ],
+)
+def test_settings_of_a_run_that_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(tmp_path, **settings)
+
+
+def test_weights_of_rows_that_float32_cannot_add_up(tmp_path: Path) -> None:
+    for weight in (1e38, 1e-40):
+        rows = tiny.table(8).add_column("sample_weight", [weight] * 8)
+        with pytest.raises(ValueError, match=r"row 0, column 'sample_weight'.*weights are relative"):
+            made(tmp_path, rows)

@@ -555,9 +555,7 @@ def test_a_search_runs_its_trials_and_the_trainer_trains_after_it(tmp_path: Path
     assert len(set(rates)) == 3
     assert best.hyperparameters["learning_rate"] in rates
     assert 0 <= best.objective <= 1
-    with pytest.raises(
-        ValueError, match=r"the trainer has no model, as after a hyperparameter search: make a MultiHead"
-    ):
+    with pytest.raises(ValueError, match=r"After a hyperparameter search the trainer has none: make a MultiHead"):
         trainer.evaluate()
     trainer.train()
     assert trainer.evaluate()["eval_f1"] >= 0
@@ -617,7 +615,7 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
         assert not folder.exists()
 
     refused("pushing to the Hub needs a token.*hf auth login", args=arguments(folder, push_to_hub=True))
-    refused("trains a MultiHeadModel, not Linear", model=torch.nn.Linear(2, 2))
+    refused("a MultiHeadModel is expected, not a Linear", model=torch.nn.Linear(2, 2))
     refused("args must be a MultiHeadTrainingArguments", args=TrainingArguments(str(folder), use_cpu=True))
     refused("train_dataset: there is no text column 'text'", train_dataset=rows.rename_column("text", "tekst"))
     refused("train_dataset is empty", train_dataset=rows.select([]))
