@@ -3,11 +3,12 @@
 PyTorch computes in `MultiHeadPredictor` itself. A graph holds all heads, and is that of one state of the model.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -154,11 +155,18 @@ class SavedGraph:
         Raises:
             ValueError: its files cannot be read.
         """
-        try:
+        with readable_graph(self.folder):
             return CompiledGraph(self.backend, self.folder, self.outputs, precision)
-        except Exception as error:  # runtimes raise errors of many kinds
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.folder}: its graph cannot be read, export it again: {reason}") from error
+
+
+@contextlib.contextmanager
+def readable_graph(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Replace errors of a runtime about an exported graph by a `ValueError` that names its folder."""
+    try:
+        yield
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder}: its graph cannot be read, export it again: {reason}") from error
 
 
 def make_graph(

@@ -16,7 +16,7 @@ from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.storage_multihead import encoder_problems
 from ..utils.sizes import no_larger_than_its_file
-from .backends import GRAPHS, SavedGraph, is_installed
+from .backends import GRAPHS, SavedGraph, is_installed, readable_graph
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -94,7 +94,8 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
     config = saved_config(folder)
     with torch.device("meta"):
         model = MultiHeadModel(config)
-    about = GRAPHS[name].metadata(Path(folder))
+    with readable_graph(folder):
+        about = GRAPHS[name].metadata(Path(folder))
     outputs = {head["name"]: head["output"] for head in about["heads"]}
     if list(outputs) != list(config.heads):
         raise ValueError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from datasets import concatenate_datasets, load_from_disk
+from datasets import Dataset, concatenate_datasets, load_from_disk
 
 from multihead_hf import HeadConfig, prepare_dataset
 from multihead_hf.data.record import check_record
@@ -60,3 +60,11 @@ def test_rows_without_a_record_are_taken() -> None:
     rows.info.description = "of somebody"
     check_record(rows, tiny.model().config, tiny.tokenizer(), "rows")
     check_record(list(rows), tiny.model().config, tiny.tokenizer(), "rows")
+
+
+def test_rows_without_a_record_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    prepare_dataset(tiny.table(8), tokenizer, model).to_parquet(str(tmp_path / "rows.parquet"))
+    rows = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
+    check_record(rows, model.config, tokenizer, f"rows of {tmp_path.name}")
+    assert f"rows of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text

@@ -287,3 +287,9 @@ def test_wrapped_heads_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"merge_and_unload"):
             change()
+
+
+def test_heads_that_read_long_texts_otherwise_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    other = tiny.model(heads={"channel": CHANNEL}, max_length=8)
+    tiny.model().load_heads(other)
+    assert "the other model was trained with max_length=8, but this model has None" in caplog.text

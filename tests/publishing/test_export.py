@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -566,3 +567,33 @@ def test_signals_can_be_handled_after_openvino_and_nncf(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("handled\n")
+
+
+def test_a_graph_is_no_model_with_weights(traced: Traced, tmp_path: Path) -> None:
+    predictor = MultiHeadPredictor.from_pretrained(str(traced.folder))
+    with pytest.raises(ValueError, match="holds an exported graph without weights"):
+        predictor.model(input_ids=torch.ones(1, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="this model has no weights that could be saved"):
+        predictor.model.save_pretrained(tmp_path / "saved")
+    for command, *options in (("explain", "w1", "--head", "topic"), ("tune-thresholds", tmp_path / "rows.csv")):
+        done = cli(command, traced.folder, *options)
+        assert done.returncode == 1
+        assert "holds a graph exported for onnx, without weights" in " ".join(done.stderr.split())
+    predictor.model.config.truncation = "windows"
+    with pytest.raises(ValueError, match="truncation='tail' is part of the graph"):
+        predictor.predict(["w1"])
+
+
+def test_a_graph_whose_files_were_changed(traced: Traced, tmp_path: Path) -> None:
+    shutil.copytree(traced.folder, tmp_path / "graph")
+    config = json.loads((tmp_path / "graph" / "config.json").read_text())
+    config["heads"][0]["labels"].append("more")
+    config["heads"][0]["thresholds"] = None
+    (tmp_path / "graph" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"head 'topic': the labels in config.json are not those of the graph"):
+        MultiHeadPredictor.from_pretrained(str(tmp_path / "graph"))
+    shutil.copyfile(traced.folder / "config.json", tmp_path / "graph" / "config.json")
+    for path in (tmp_path / "graph").glob("*.onnx*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="its graph cannot be read, export it again"):
+        MultiHeadPredictor.from_pretrained(str(tmp_path / "graph")).predict(["w1"])
