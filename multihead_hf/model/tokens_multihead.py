@@ -113,7 +113,7 @@ def encode_texts(
             "max_length that leaves room for new text in each window"
         )
     if prefix and max_length is not None:
-        taken = special + len(tokenizer(prefix, add_special_tokens=False, verbose=False)["input_ids"])
+        taken = special + len(tokenizer([prefix], add_special_tokens=False, verbose=False)["input_ids"][0])
         if taken >= max_length:
             raise ValueError(
                 f"text_prefix {shortened(prefix)} and the special tokens take {taken} tokens, so a max_length of "
