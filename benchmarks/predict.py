@@ -104,17 +104,13 @@ def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Ru
 
 
 def ours(model: MultiHeadModel | str, tokenizer: Any, **settings: Any) -> Run:
-    """A predictor with nothing remembered of earlier texts; its graph is."""
-
-    def run(texts: list[str]) -> Any:
-        if isinstance(model, str):
-            return graph.predict(texts)["topic"].decisions
-        return MultiHeadPredictor(model, tokenizer, device="cpu", **settings).predict(texts)["topic"].decisions
-
+    """A predictor that remembers the last text only."""
     if isinstance(model, str):
-        graph = MultiHeadPredictor.from_pretrained(model, **settings)
-        graph.window_rows = 1  # how many texts it remembers
-    return run
+        predictor = MultiHeadPredictor.from_pretrained(model, **settings)
+    else:
+        predictor = MultiHeadPredictor(model, tokenizer, device="cpu", **settings)
+    predictor.window_rows = 1
+    return lambda texts: predictor.predict(texts)["topic"].decisions
 
 
 def openvino_by_hand(folder: str, tokenizer: Any, batch: int = 16) -> Run:

@@ -201,15 +201,6 @@ class _PlacingTokenizer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
-    @property
-    def truncation_side(self) -> str:
-        """The side at which texts are cut, of the tokenizer itself."""
-        return str(self._tokenizer.truncation_side)
-
-    @truncation_side.setter
-    def truncation_side(self, side: str) -> None:
-        self._tokenizer.truncation_side = side
-
     def __call__(self, texts: list[str], pairs: list[str] | None = None, **options: Any) -> BatchEncoding:
         encoded = self._tokenizer(texts, pairs, **options)
         rows = []

@@ -119,8 +119,9 @@ class MultiHeadConfig(PreTrainedConfig):
             (`MultiHeadModel.from_encoder` first reads sentence-transformers files of the encoder, which may have a
             `pooling`, a `max_length` and a `text_prefix`.)
         max_length: Maximum number of tokens per text; longer texts are truncated. `None` means the encoder's limit.
-        truncation: How longer texts are read: `"tail"` cuts off the end, `"head+tail"` removes the middle, `"windows"`
-            reads windows of `max_length` tokens and pools their logits. The last two take single texts only.
+        truncation: How longer texts are read: `"tail"` cuts off the end (or the beginning, where the tokenizer has
+            `truncation_side="left"`), `"head+tail"` removes the middle, `"windows"` reads windows of `max_length`
+            tokens and pools their logits. The last two take single texts only.
         max_windows: Maximum number of windows per text; longer texts are truncated.
         stride: Number of tokens that a window shares with the one before.
         window_pooling: Pooling of the logits over windows: `"mean"` or `"max"`.

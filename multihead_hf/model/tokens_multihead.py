@@ -3,19 +3,15 @@
 This file travels with every saved model.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from .configuration_multihead import MultiHeadConfig
 from .encoder_multihead import max_positions, position_table
 from .texts_multihead import shortened
-
-logger = logging.get_logger(__name__)
 
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -122,8 +118,7 @@ def encode_texts(
     texts = [prefix + text for text in texts] if prefix else list(texts)
     second = None if pairs is None else list(pairs)
     if truncation == "tail" and max_length is not None:
-        with _cuts_the_end(tokenizer):
-            encoded = tokenizer(texts, second, truncation=True, max_length=max_length)
+        encoded = tokenizer(texts, second, truncation=True, max_length=max_length)
         # tokenizers in Python do not tell: a text of just this length counts as cut there
         cut = [bool(encoding.overflowing) for encoding in encoded.encodings or []]
         cut = cut or [len(ids) >= max_length for ids in encoded["input_ids"]]
@@ -137,22 +132,6 @@ def encode_texts(
         cut = [_split_into_windows(encoded, row, max_length, max_windows, stride) for row in range(len(texts))]
     encoded.pop("special_tokens_mask", None)
     return encoded, cut
-
-
-@contextlib.contextmanager
-def _cuts_the_end(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Context manager: the tokenizer truncates at the end of texts, whichever side it is set to."""
-    side = tokenizer.truncation_side
-    if side != "right":
-        logger.warning_once(
-            f"the tokenizer has truncation_side={side!r}, but truncation='tail' of the model cuts the end off: "
-            "long texts are cut at their end"
-        )
-    tokenizer.truncation_side = "right"
-    try:
-        yield
-    finally:
-        tokenizer.truncation_side = side
 
 
 def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:

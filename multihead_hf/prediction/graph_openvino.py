@@ -1,6 +1,7 @@
 """OpenVINO: the graph through transformers' exporter, its metadata, and running it."""
 
 import functools
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ def save(program: Any, folder: Path) -> None:
 
 def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Return a function that runs the saved graph on the CPU, one batch at a time."""
-    model = _compile(folder, "fp32", {})
+    model = _compile(openvino_core().read_model(folder / GRAPH_FILE), "fp32", {})
     takes = [port.any_name for port in model.inputs]
     names = [port.any_name for port in model.outputs]
 
@@ -83,33 +84,48 @@ def compiled(
         precision: `"fp32"`, `"bf16"` or `"int8"` (of a graph that is quantized; its other layers are in float32).
         threads: CPU threads.
     """
-    # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after another
-    model = _compile(folder, precision, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
-    takes = [port.any_name for port in model.inputs]
-    requests = [model.create_infer_request() for _ in range(threads)]
+    network = openvino_core().read_model(folder / GRAPH_FILE)
+    model: dict[bool, Any] = {}  # for one batch after the other, and for many at a time; compiled when needed
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
-        # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
-        # threads, and whoever frees it while such a call ends waits for ever.)
-        found: list[list[np.ndarray]] = []
-        running: deque[Any] = deque()
-
-        def collect() -> Any:
-            request = running.popleft()
-            request.wait()
-            found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
-            return request
-
-        free = list(requests)
-        for tokens in batches:
-            request = free.pop() if free else collect()
-            request.start_async({name: tokens[name] for name in takes})
-            running.append(request)
-        while running:
-            collect()
-        return found
+        waiting = iter(batches)
+        first = list(itertools.islice(waiting, threads))
+        side_by_side = len(first) == threads
+        if side_by_side not in model:
+            # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after
+            # another; of fewer batches than threads each has all of them
+            streams = threads if side_by_side else 1
+            settings = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
+            model[side_by_side] = _compile(network, precision, settings)
+        return _computed(model[side_by_side], itertools.chain(first, waiting), names, threads if side_by_side else 1)
 
     return run
+
+
+def _computed(
+    model: Any, batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str], at_a_time: int
+) -> list[list[np.ndarray]]:
+    """Compute outputs of many batches, some of them at a time."""
+    takes = [port.any_name for port in model.inputs]
+    # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
+    # threads, and whoever frees it while such a call ends waits for ever.)
+    found: list[list[np.ndarray]] = []
+    running: deque[Any] = deque()
+
+    def collect() -> Any:
+        request = running.popleft()
+        request.wait()
+        found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
+        return request
+
+    free = [model.create_infer_request() for _ in range(at_a_time)]
+    for tokens in batches:
+        request = free.pop() if free else collect()
+        request.start_async({name: tokens[name] for name in takes})
+        running.append(request)
+    while running:
+        collect()
+    return found
 
 
 @functools.cache
@@ -118,13 +134,10 @@ def openvino_core() -> Any:
     return quiet_imports.openvino().Core()
 
 
-def _compile(folder: Path, precision: str, settings: Mapping[str, Any]) -> Any:
-    """Compile a saved graph. Left to itself, OpenVINO takes bfloat16 where it can."""
-    core = openvino_core()
+def _compile(network: Any, precision: str, settings: Mapping[str, Any]) -> Any:
+    """Compile a graph. Left to itself, OpenVINO takes bfloat16 where it can."""
     hint = "bf16" if precision == "bf16" else "f32"
-    return core.compile_model(
-        core.read_model(folder / GRAPH_FILE), "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings}
-    )
+    return openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings})
 
 
 def metadata(folder: Path) -> dict[str, Any]:

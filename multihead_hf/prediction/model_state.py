@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.tokens_multihead import text_settings
@@ -10,33 +11,55 @@ from ..model.tokens_multihead import text_settings
 _SAMPLED = 8  # numbers of each weight
 
 
-def state_of(model: MultiHeadModel) -> tuple[Any, ...]:
-    """Return what logits depend on: the weights, heads, text settings and active adapters.
+class ModelState:
+    """State of a model that may change: weights, heads, text settings and adapters.
 
     Weights count by their identity, by PyTorch's counter of changes in place, and by some of their numbers, because
     changes of `parameter.data` are not counted.
+
+    Args:
+        model: The model.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    weights = [(id(own), own.data_ptr(), None if own.is_inference() else own._version) for own in tensors]
-    config = model.config
-    heads = [(name, head.num_labels) for name, head in config.heads.items()]
-    adapters = [
-        (module._disable_adapters, str(getattr(module, "active_adapters", None)), str(getattr(module, "scaling", None)))
-        for module in model.modules()
-        if hasattr(module, "_disable_adapters")
-    ]
-    text = tuple(text_settings(config).values())
-    return weights, _samples(tensors), heads, adapters, config.pooling, config.window_pooling, config.max_length, text
+
+    def __init__(self, model: MultiHeadModel) -> None:
+        self._model = model
+        self._places: list[tuple[int, int]] = []
+        self._samples: list[list[torch.Tensor]] = []  # of each data type and device, views of the weights
+
+    def now(self) -> tuple[Any, ...]:
+        """Return what logits depend on at this moment; equal values mean equal logits."""
+        tensors: list[torch.Tensor] = []
+        adapters: list[Any] = []
+        _collect(self._model, tensors, adapters)
+        places = [(id(own), own.data_ptr()) for own in tensors]
+        if places != self._places:
+            self._places, self._samples = places, _views(tensors)
+        numbers = [torch.cat(own).view(torch.uint8).cpu().numpy().tobytes() for own in self._samples]
+        versions = [None if own.is_inference() else own._version for own in tensors]
+        config = self._model.config
+        heads = [(name, head.num_labels) for name, head in config.heads.items()]
+        text = (config.pooling, config.window_pooling, config.max_length, *text_settings(config).values())
+        return places, versions, numbers, heads, adapters, text
 
 
-def _samples(tensors: list[torch.Tensor]) -> list[bytes]:
-    """Return some numbers of each tensor, evenly spread, as bytes."""
-    by_kind: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:
+    """Add weights of a module and its parts, and what PEFT has set in them; `modules()` takes ten times as long."""
+    tensors.extend(own for own in (*module._parameters.values(), *module._buffers.values()) if own is not None)
+    if hasattr(module, "_disable_adapters"):
+        adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
+    for part in module._modules.values():
+        if part is not None:
+            _collect(part, tensors, adapters)
+
+
+def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Return views of some numbers of each tensor, evenly spread, by data type and device."""
+    found: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
     for own in tensors:
         if own.device.type == "meta" or not own.numel():
             continue
         flat = own.detach()
-        # (a view; of a tensor with holes the numbers of its first dimension)
-        flat = flat.view(-1) if flat.is_contiguous() else flat.reshape(len(flat), -1)[:, 0]
-        by_kind.setdefault((own.dtype, own.device), []).append(flat[:: max(len(flat) // _SAMPLED, 1)])
-    return [torch.cat(own).view(torch.uint8).cpu().numpy().tobytes() for own in by_kind.values()]
+        # (of a tensor with holes the numbers along its first dimension)
+        flat = flat.view(-1) if flat.is_contiguous() else flat[(slice(None), *[0] * (flat.dim() - 1))]  # type: ignore[index]
+        found.setdefault((own.dtype, own.device), []).append(flat[:: max(len(flat) // _SAMPLED, 1)])
+    return list(found.values())

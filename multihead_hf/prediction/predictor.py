@@ -23,7 +23,7 @@ from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
 from .encoding import Encoded, encode_different, size_of
 from .loading import graph_format, load_graph, load_model
-from .model_state import state_of
+from .model_state import ModelState
 from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
 from .results import MultiHeadPredictions
 from .runtime import Runtime
@@ -109,7 +109,7 @@ class MultiHeadPredictor:
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
         self.window_rows = window_rows
         self.batch_tokens = batch_tokens
-        self._graph = graph
+        self._graph, self._state = graph, ModelState(self.model)
         self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
         token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
@@ -334,7 +334,7 @@ class MultiHeadPredictor:
         self.chosen = precision
 
     def _forget_another_model(self) -> None:
-        now = state_of(self.model)
+        now = self._state.now()
         if now != self._known_of:
             check_vocabulary(self.model.config, self.tokenizer)  # (embeddings may have been taken away)
             self.model.check_labels()

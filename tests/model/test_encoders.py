@@ -132,11 +132,3 @@ def test_tokens_beyond_the_vocabulary_are_refused() -> None:
 def test_a_vector_that_does_not_depend_on_the_text(encoder: PreTrainedConfig) -> None:
     with pytest.raises(ValueError, match="pooling='cls' gives one vector for all texts"):
         made(encoder, pooling="cls")
-
-
-def test_truncation_is_the_models() -> None:
-    model = made(tiny.encoder_config(), max_length=6)
-    one, other = (MultiHeadPredictor(model, tiny.tokenizer(truncation_side=side)) for side in ("left", "right"))
-    text = " ".join(f"w{place}" for place in range(20))
-    assert one.encode([(text,)]).rows == other.encode([(text,)]).rows
-    assert one.tokenizer.truncation_side == "left"
