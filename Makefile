@@ -20,7 +20,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check -q install
 # (a worker that dies ends the run: with a new one in its place pytest-xdist has been seen to wait for ever)
 PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
-.PHONY: help install train test test-all test-slow test-gpu test-lowest fuzz lint format types docs bench release-check clean
+.PHONY: help install train test test-all test-slow test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,10 @@ test-all: install ## run these, and those over several processes and in a browse
 
 test-slow: install ## run the tests marked slow
 	$(BIN)/python -m pytest -m slow
+
+test-ray: install ## run the test of examples/predict_ray.py, with Ray in .venv
+	$(BIN)/python $(PIP_INSTALL) -c .ci/constraints.txt 'ray[data]'
+	$(BIN)/python -m pytest -m slow tests/test_examples.py::test_ray
 
 test-gpu: install ## run the tests marked gpu, on a machine that has one
 	$(BIN)/python -m pytest -m gpu

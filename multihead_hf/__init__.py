@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .training.run import TrainingReport, train_from_config
     from .training.trainer import MultiHeadTrainer
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # public name → its module; the command line reads help texts there without importing it
 _LAZY = {

@@ -1,6 +1,8 @@
 """Training arguments: `TrainingArguments` and settings for several heads."""
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -271,6 +273,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_deepspeed(self.deepspeed)
         if self.deepspeed is not None and self.learning_rate is None:
             self.learning_rate = TrainingArguments.learning_rate  # DeepSpeed's own configuration reads it right away
         if self.bf16 is None:
@@ -329,6 +332,23 @@ class MultiHeadTrainingArguments(TrainingArguments):
     def reading(self) -> dict[str, Any]:
         """Settings of reading labels, as the options of `prepare_dataset`."""
         return {option: getattr(self, option) for option in OPTIONS}
+
+
+def check_deepspeed(settings: Any) -> None:
+    """Check that a DeepSpeed configuration, a dict or the name of its file, is not of ZeRO stage 3.
+
+    Raises:
+        ValueError: It is; a training with it was seen to wait for ever when the model is made.
+    """
+    if isinstance(settings, str) and os.path.isfile(settings):
+        with open(settings, encoding="utf-8") as file:
+            settings = json.load(file)
+    zero = settings.get("zero_optimization") if isinstance(settings, Mapping) else None
+    if isinstance(zero, Mapping) and zero.get("stage") == 3:
+        raise ValueError(
+            'deepspeed: ZeRO stage 3 is not supported, as a model in pieces cannot be made yet: set "stage": 2 in '
+            "zero_optimization"
+        )
 
 
 def _pins_memory() -> bool:

@@ -1,5 +1,6 @@
 """What cannot be learned, measured or collated is refused when the Trainer is made; what is left out is said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,11 @@ def test_weights_of_rows_that_float32_cannot_add_up(tmp_path: Path) -> None:
         rows = tiny.table(8).add_column("sample_weight", [weight] * 8)
         with pytest.raises(ValueError, match=r"row 0, column 'sample_weight'.*weights are relative"):
             made(tmp_path, rows)
+
+
+def test_deepspeed_with_a_model_in_pieces(tmp_path: Path) -> None:
+    settings = {"zero_optimization": {"stage": 3}}
+    (tmp_path / "deepspeed.json").write_text(json.dumps(settings))
+    for given in (settings, str(tmp_path / "deepspeed.json")):
+        with pytest.raises(ValueError, match="ZeRO stage 3 is not supported"):
+            arguments(tmp_path, deepspeed=given)
