@@ -116,7 +116,7 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
 def _checked(targets: Targets) -> Targets:
     """Return the targets; `ValueError` if a weight is none."""
     weights = targets.weights
-    usual = (weights == 0) | ((weights >= 1e-9) & (weights <= 1e9))
+    usual = (weights == 0) | ((weights >= 0.999e-9) & (weights <= 1.001e9))
     for weight in weights[~usual]:
         relative_weight(f"{WEIGHT} of a prepared row", float(weight))
     return targets

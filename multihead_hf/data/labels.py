@@ -1,6 +1,7 @@
 """Conversion of label cells to targets: ids, multi-hot rows, and the mark for unlabelled rows."""
 
 import contextlib
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from .reading import (
     joined_text,
     label_readings,
     meaning,
+    spellings,
     split_joined,
     usual_columns,
 )
@@ -148,6 +150,9 @@ class LabelEncoder(NamedTuple):
             value = self.feature.int2str(value)
         if isinstance(value, (bool, int, float)):
             return self._id(self._spelled(value, row), row)
+        if isinstance(value, datetime.datetime):  # as in text, or as pandas writes it
+            names = (class_name(value), value.isoformat(), str(value))
+            return self._id(next((name for name in names if name in self.ids), names[0]), row)
         return self._id(class_name(value), row)
 
     def _spelled(self, value: bool | int | float, row: int) -> str:
@@ -346,7 +351,7 @@ def _encoder(
         ids,
         reading,
         joined=head.multi_label and reading.sep is not None and not lists,
-        spellings={} if head.multi_label else _spellings(head.labels),
+        spellings={} if head.multi_label else spellings(head.labels),
     )
     if lists and encoder._integers() and not encoder.reading.multi_hot:
         check_ids(encoder.what, head.labels)
@@ -366,14 +371,6 @@ def _encoder(
             f"{encoder.what}: the column holds {kind}, but this {head.problem_type} head takes {expected} in each row"
         )
     return encoder
-
-
-def _spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
-    """Return meaning → labels."""
-    found: dict[Any, list[str]] = {}
-    for label in labels:
-        found.setdefault(meaning(label), []).append(label)
-    return found
 
 
 def _label_column(

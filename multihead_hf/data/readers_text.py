@@ -43,9 +43,11 @@ def found_encoding(path: str, encoding: str | None, name: str) -> str:
             return marked
     if encoding is not None:
         return known_encoding(encoding)
-    # (as UTF-16, western text has a zero byte for each character; a stray one belongs to its row)
-    if start.count(b"\0") > len(start) / 5:
-        order = "le" if start[1:2] == b"\0" else "be"
+    # as UTF-16, each ASCII character (of any language: commas, ends of lines) has a zero byte at its side; a stray one
+    # belongs to its row
+    zeros = [place for place, byte in enumerate(start) if not byte]
+    if len(zeros) > 2 and len({place % 2 for place in zeros}) == 1:
+        order = "le" if zeros[0] % 2 else "be"
         raise ValueError(
             f"{name} holds zero bytes, as UTF-16 does: name its encoding, encoding='utf-16-{order}' "
             f"(--encoding utf-16-{order})"

@@ -132,14 +132,15 @@ def _wrong_cell(cell: Any, columns: int, lacking: Set[str]) -> str | None:
     return None
 
 
-# as programs write it that compute nothing; a result would be in <v>
-_NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"[^>]*>\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>')
+# as programs write it that compute nothing; a result would be in <v>, and an empty text is one of type "str"
+_NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"([^>]*)>\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>')
 
 
 def _formulas_without_result(path: str, sheet: Any) -> set[str]:
     """Return the cells of a sheet that hold a formula and no result, such as "B2"; openpyxl reads them as empty."""
     with ZipFile(path) as file:
-        return {name.decode() for name in _NO_RESULT.findall(file.read(sheet._worksheet_path))}
+        found = _NO_RESULT.findall(file.read(sheet._worksheet_path))
+    return {name.decode() for name, about in found if b't="str"' not in about}
 
 
 def _plain(cell: Any) -> Any:

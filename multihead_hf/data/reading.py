@@ -224,6 +224,14 @@ def meaning(label: str | bool | int | float) -> tuple[type, Any]:
     return type(label), label
 
 
+def spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
+    """Return meaning → labels that have it."""
+    found: dict[Any, list[str]] = {}
+    for label in labels:
+        found.setdefault(meaning(label), []).append(label)
+    return found
+
+
 def joined_text(value: Any, feature: Any, sep: str) -> str:
     """Return the text of a cell of joined labels.
 

@@ -121,8 +121,10 @@ def read_dataset(
 
 def _is_column(values: Any) -> bool:
     """Return whether this is a list of values, and not of files."""
-    paths = isinstance(values, (list, tuple)) and all(isinstance(each, (str, os.PathLike)) for each in values)
-    return isinstance(values, (list, tuple)) and not (paths and values and is_rows(os.fspath(values[0])))
+    if not isinstance(values, (list, tuple)) or not values:
+        return False
+    first = values[0]
+    return not isinstance(first, (str, os.PathLike)) or not (is_rows(os.fspath(first)) or os.path.exists(first))
 
 
 class _Written(NamedTuple):

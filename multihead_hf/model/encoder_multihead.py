@@ -28,7 +28,10 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Return an encoder with fresh weights, initialised as by its class."""
 
     def build(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
-        return model_class._from_config(config, **arguments)
+        try:
+            return model_class._from_config(config, **arguments)
+        except KeyError as error:  # the name of an activation, for instance
+            raise ValueError(f"encoder: its configuration names {error}, which transformers does not know") from error
 
     return encoder_alone(config, build)
 
@@ -210,7 +213,9 @@ def try_encoder(model: Any) -> None:
             f"encoder: a {type(config).__name__} with hidden_size {config.hidden_size} gives vectors of width {width}: "
             "heads cannot be put on it"
         )
-    if torch.equal(both[0], both[1]):
+    # (narrow encoders in half precision round small differences away)
+    differ = size > 32 and both.dtype in (torch.float32, torch.float64)
+    if differ and torch.equal(both[0], both[1]):
         raise ValueError(
             f"encoder: a {type(config).__name__} with pooling={model.config.pooling!r} gives one vector for all texts "
             "that begin with the same token, so every text would have the same labels (it reads from left to right): "

@@ -242,6 +242,9 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
             logits = {name: windows.pool(own, self.config.window_pooling) for name, own in logits.items()}
         losses: dict[str, Any] = {}
         if labels is not None:
+            rows = next(iter(logits.values())).shape[0]
+            if sample_weight is not None and tuple(sample_weight.shape) != (rows,):
+                raise ValueError(f"sample_weight must be a tensor ({rows},), not {tuple(sample_weight.shape)}")
             found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
             self._keep_in_graph(found.losses, thresholds)
             losses = {"loss": self.combine(found.losses), "losses": found.losses, "loss_terms": found.terms}

@@ -163,11 +163,10 @@ class HeadStorage:
 
     def _check_saveable(self) -> None:
         self.config.check_saveable()
-        both = (*self.encoder.named_parameters(), *self.heads.named_parameters())
-        tensors = {name: own.device.type for name, own in both}
-        if "meta" in tensors.values():
-            raise ValueError("this model has no weights that could be saved (an exported graph is loaded without them)")
-        if any(".base_layer." in name for name in tensors) and not getattr(self, "_hf_peft_config_loaded", False):
+        if getattr(self, "saved_graph", None) is not None:
+            raise ValueError("this model has no weights that could be saved: it was loaded with an exported graph")
+        names = (name for part in (self.encoder, self.heads) for name, _ in part.named_parameters())
+        if any(".base_layer." in name for name in names) and not getattr(self, "_hf_peft_config_loaded", False):
             raise ValueError(
                 "an adapter is wrapped around parts of this model (PEFT), and the saved model could not be loaded "
                 "again: save the PEFT model, or peft_model.merge_and_unload().save_pretrained(...)"

@@ -109,7 +109,7 @@ def encode_texts(
             "max_length that leaves room for new text in each window"
         )
     if prefix and max_length is not None:
-        taken = special + len(tokenizer([prefix], add_special_tokens=False, verbose=False)["input_ids"][0])
+        taken = special + _length(tokenizer, prefix)
         if taken >= max_length:
             raise ValueError(
                 f"text_prefix {shortened(prefix)} and the special tokens take {taken} tokens, so a max_length of "
@@ -132,6 +132,13 @@ def encode_texts(
         cut = [_split_into_windows(encoded, row, max_length, max_windows, stride) for row in range(len(texts))]
     encoded.pop("special_tokens_mask", None)
     return encoded, cut
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return the number of tokens of a text, at most as many as the tokenizer was last asked for."""
+    if tokenizer.is_fast:  # (called as usual it would switch truncation off for a moment, for other threads too)
+        return len(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+    return len(tokenizer([text], add_special_tokens=False, verbose=False)["input_ids"][0])
 
 
 def filler_token(tokenizer: PreTrainedTokenizerBase) -> int:

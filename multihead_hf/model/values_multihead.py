@@ -105,7 +105,8 @@ def number(
     expected = f"give a number {' and '.join(limits)}".strip()
     if not isinstance(plain, Real) or isinstance(plain, bool):
         raise ValueError(f"{setting} {value!r}: {expected}")
-    if not abs(float(plain) if not isinstance(plain, int) else plain) <= _MOST:
+    size: Any = abs(plain)
+    if not size <= _MOST:
         raise ValueError(f"{setting} {_short(plain)}: {expected if limits else 'give a number below 3.4e38'}")
     value = float(plain)
     if not (low <= value <= high and above < value < below):
@@ -144,7 +145,7 @@ def relative_weight(setting: str, value: Any) -> float:
         ValueError: it is not.
     """
     weight = number(setting, value, low=0.0)
-    if weight and not 1e-9 <= weight <= 1e9:
+    if weight and not 0.999e-9 <= weight <= 1.001e9:  # (as float32 it may be a little less or more)
         raise ValueError(f"{setting} {weight!r}: weights are relative, so give 0 or a number from 1e-9 to 1e9")
     return weight
 

@@ -26,6 +26,10 @@ class ModelState:
         self._places: list[tuple[int, int]] = []
         self._samples: list[list[torch.Tensor]] = []  # of each data type and device, views of the weights
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the model alone: views would be written with all of the weights behind them."""
+        return {"_model": self._model, "_places": [], "_samples": []}
+
     def now(self) -> tuple[Any, ...]:
         """Return what logits depend on at this moment; equal values mean equal logits."""
         tensors: list[torch.Tensor] = []

@@ -95,6 +95,8 @@ class MultiHeadPredictor:
         batch_tokens = None if batch_tokens is None else whole_number("batch_tokens", batch_tokens, 1)
         window_rows = whole_number("window_rows", window_rows, 1)
         heads = [heads] if isinstance(heads, str) else heads
+        if heads is not None and not isinstance(heads, Iterable):
+            raise ValueError(f"heads {heads!r}: give a name, or a list of names")
         if heads is not None and not heads:
             raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
         for name in heads or ():

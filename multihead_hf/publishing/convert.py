@@ -284,7 +284,7 @@ def _labels(config: Any, name_or_path: Any) -> list[str]:
             f"{name_or_path}: id2label in config.json is {dict(names)}, without a label for {missing[:10]}"
         )
     labels = [str(names[place]) for place in range(config.num_labels)]
-    other = [label for place, label in enumerate(labels) if label in ids and ids[label] != place]
+    other = [label for place, label in enumerate(labels) if label in ids and str(ids[label]) != str(place)]
     if other:
         raise ValueError(
             f"{name_or_path}: id2label and label2id in config.json contradict each other about {other[:10]}: correct "

@@ -1,6 +1,7 @@
 """Training arguments: `TrainingArguments` and settings for several heads."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -308,9 +309,11 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "mixing_temperature",
         ):
             value = getattr(self, name)
-            if value is not None:
+            # (mixing in equal shares, and epochs without end, which max_steps ends)
+            endless = name in ("mixing_temperature", "num_train_epochs") and value == math.inf
+            if value is not None and not endless:
                 number(name, value, above=0.0)
-        for name in ("learning_rate", "weight_decay", "max_grad_norm"):
+        for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
             if value is not None:
                 number(name, value, low=0.0)

@@ -143,12 +143,14 @@ def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: Mult
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     sets = dict(evaluation) if isinstance(evaluation, Mapping) else {"": evaluation}
     # (the name of a set is the prefix of its metrics; "f1" and "loss" of several sets are means over them)
-    own = {name: rows for name, rows in sets.items() if name and metric.startswith(f"{name}_")} or sets
+    own = sets
+    if named := max((name for name in sets if name and metric.startswith(f"{name}_")), key=len, default=None):
+        own = {named: sets[named]}
     if not metric or not all(map(can_be_counted, own.values())):
         return
     counts = [head_counts(rows, config.heads) for rows in own.values()]
     labelled = {name for each in counts for name, count in each.items() if count.labelled}
-    place = "" if own is sets else f"{max(own, key=len)}_"
+    place = "" if named is None else f"{named}_"
     heads = [name for name in config.heads if metric.removeprefix(place).startswith(f"{name}_")]
     name = max(heads, key=len, default=None)
     if name is None and not labelled:

@@ -35,13 +35,14 @@ class StepLog(TrainerCallback):
         self._rates: dict[str, float] = {}
         self._norms: dict[str, Tensor] = {}
         self._without_loss: set[str] = set()
+        self._has_noted = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start new sums for the heads that are trained."""
         # (also where a run starts again with a smaller batch)
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
-        self._without_loss = set(terms)
+        self._without_loss, self._has_noted = set(terms), False
         self._keys += [(name, term.name) for name, own in terms.items() for term in own if len(own) > 1]
         self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
 
@@ -56,7 +57,8 @@ class StepLog(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Warn of heads that a stream had no label for; rows that can be counted were before training."""
         self._strike_off(self._sums.tolist())  # since the last log
-        if self._without_loss and not has_length(self._trainer.train_dataset) and state.is_world_process_zero:
+        streams = not has_length(self._trainer.train_dataset)
+        if self._without_loss and self._has_noted and streams and state.is_world_process_zero:
             logger.warning(
                 "train_dataset: no row that was read had a label with a weight for the heads "
                 f"{sorted(self._without_loss)}, so they have learned nothing"
@@ -73,6 +75,7 @@ class StepLog(TrainerCallback):
         """Add the losses of a batch, which are its shares of the step's."""
         groups = self._trainer.optimizer.param_groups
         self._rates = {f"learning_rate_{group['name']}": float(group["lr"]) for group in groups if "name" in group}
+        self._has_noted = True
         losses, terms = output.losses or {}, output.loss_terms or {}
         none = self._sums.new_zeros(())  # a collator of one's own may leave out heads
         found = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._keys]
@@ -86,8 +89,9 @@ class StepLog(TrainerCallback):
         # shares of the step, on each process
         sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
         names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]
-        found = dict(zip(names, (sums / self._steps).tolist(), strict=True))
-        self._strike_off(list(found.values()))
+        means = (sums / self._steps).tolist()
+        found = dict(zip(names, means, strict=True))
+        self._strike_off(means)
         self._sums, self._steps = torch.zeros_like(sums), 0
         weights = {} if trainer.head_weights is None else trainer.head_weights.values()
         return {

@@ -104,3 +104,24 @@ def test_a_zero_byte_is_not_utf16(tmp_path: Path) -> None:
     path = written(tmp_path, "a", "b\0", "c")
     with pytest.raises(ValueError, match="line 3: line contains NUL"):
         read_dataset(path)
+
+
+def test_moments_as_text_and_as_values() -> None:
+    rows = Dataset.from_dict({"text": ["a", "b"], "code": [datetime(2021, 1, 1), datetime(2021, 1, 1, 10)]})
+    for labels in (["2021-01-01 00:00:00", "2021-01-01 10:00:00"], ["2021-01-01", "2021-01-01T10:00:00"]):
+        assert targets(rows, HeadConfig(labels=labels)) == [0, 1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["late again", "опять поздно", "又迟到了"])
+def test_utf16_of_any_language_is_named(tmp_path: Path, encoding: str, text: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(("text,code\n" + f"{text},a\n" * 60).encode(encoding))
+    with pytest.raises(ValueError, match=f"encoding='{encoding}'"):
+        read_dataset(path)
+    assert read_dataset(path, encoding=encoding)["text"][0] == text
+
+
+def test_splits_in_lists_of_files(tmp_path: Path) -> None:
+    path = written(tmp_path, "a", "b")
+    assert len(read_dataset({"train": [str(path), str(path)]})["train"]) == 4

@@ -252,3 +252,15 @@ def test_parts_of_a_folder_may_be_packed(tmp_path: Path) -> None:
         "train": ROWS,
         "validation": ROWS,
     }
+
+
+def test_a_formula_whose_result_is_an_empty_text(tmp_path: Path) -> None:
+    made = excel(tmp_path / "made.xlsx", ("text", "mood"), ("good", "x"), ("a", "=1+1"))
+    with zipfile.ZipFile(made) as given, zipfile.ZipFile(tmp_path / "rows.xlsx", "w") as patched:
+        for name in given.namelist():
+            content = given.read(name)
+            if "sheet1" in name:
+                content = content.replace(b'<c r="B3">', b'<c r="B3" t="str">')
+                assert b't="str"' in content
+            patched.writestr(name, content)
+    assert [row["mood"] for row in read_dataset(tmp_path / "rows.xlsx")] == ["x", None]

@@ -8,7 +8,7 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadPredictor
+from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel, MultiHeadPredictor
 
 TEXTS = ["w1 w2 w3", "w9"]
 
@@ -96,3 +96,21 @@ def test_weights_that_float32_cannot_add_up(setting: str, value: float) -> None:
         HeadConfig(labels=["a", "b"], problem_type="multi_label_classification", **{setting: [value, 1.0]})
     with pytest.raises(ValueError, match=r"loss_weight .*weights are relative"):
         HeadConfig(labels=["a", "b"], loss_weight=value)
+
+
+def test_weights_of_another_number_of_rows() -> None:
+    batch = {**tiny.batch(rows=3), "labels": tiny.labels(rows=3)}
+    with pytest.raises(ValueError, match=r"sample_weight must be a tensor \(3,\), not \(2,\)"):
+        tiny.model()(**batch, sample_weight=torch.ones(2))
+
+
+def test_heads_that_are_no_names() -> None:
+    with pytest.raises(ValueError, match="heads 5: give a name, or a list of names"):
+        MultiHeadPredictor(tiny.model(), tiny.tokenizer(), heads=5)
+
+
+def test_an_activation_that_does_not_exist() -> None:
+    encoder = tiny.bert_config(0.0)
+    encoder.hidden_act = "nope"
+    with pytest.raises(ValueError, match="encoder: its configuration names 'nope', which transformers does not know"):
+        MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=tiny.two_heads()))

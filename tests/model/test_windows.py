@@ -8,7 +8,7 @@ import tiny
 import torch
 from datasets import Dataset
 from training_runs import arguments
-from transformers import pipeline
+from transformers import PreTrainedTokenizerFast, pipeline
 
 from multihead_hf import MultiHeadDataCollator, MultiHeadModel, MultiHeadTrainer, prepare_dataset
 from multihead_hf.model.tokens_multihead import encode_texts
@@ -134,3 +134,17 @@ def test_formatted_datasets_are_collated_alike(format: str | None, truncation: s
     assert found["input_ids"].dim() == (3 if truncation == "windows" else 2)
     for key in ("input_ids", "attention_mask"):
         assert torch.equal(found[key], expected[key])
+
+
+def test_a_prefix_does_not_switch_truncation_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a moment: other threads with this tokenizer would read whole texts."""
+    asked, kept = [], PreTrainedTokenizerFast.set_truncation_and_padding
+
+    def recorded(self: PreTrainedTokenizerFast, *args: Any, **kwargs: Any) -> None:
+        asked.append(kwargs["truncation_strategy"])
+        kept(self, *args, **kwargs)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "set_truncation_and_padding", recorded)
+    tokens, cut = encode_texts(tiny.tokenizer(), ["w1 " * 100], max_length=20, prefix="w2 ")
+    assert (len(tokens["input_ids"][0]), cut) == (20, [True])
+    assert len(set(asked)) == 1

@@ -1,5 +1,6 @@
 """Predictor and pipeline beside a model, a tokenizer and settings that change."""
 
+import pickle
 import threading
 from pathlib import Path
 
@@ -165,3 +166,12 @@ def test_what_is_no_model_or_no_tokenizer() -> None:
             MultiHeadPredictor(wrong, tiny.tokenizer())
     with pytest.raises(ValueError, match="a tokenizer is expected, not None"):
         MultiHeadPredictor(tiny.model(), None)
+
+
+def test_a_predictor_is_pickled_with_its_weights_once() -> None:
+    predictor = MultiHeadPredictor(tiny.model(), tiny.tokenizer())
+    before = len(pickle.dumps(predictor))
+    found = predictor.logits(TEXTS)["mood"]
+    again = pickle.dumps(predictor)
+    assert len(again) < 1.2 * before
+    np.testing.assert_array_equal(pickle.loads(again).logits(TEXTS)["mood"], found)

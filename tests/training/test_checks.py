@@ -13,6 +13,7 @@ from training_runs import arguments, trainer_for
 from transformers import DataCollatorWithPadding
 
 from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer
+from multihead_hf.model.losses_multihead import AdditiveTerm
 from multihead_hf.training import checks
 
 
@@ -222,3 +223,39 @@ def test_deepspeed_with_a_model_in_pieces(tmp_path: Path) -> None:
     for given in (settings, str(tmp_path / "deepspeed.json")):
         with pytest.raises(ValueError, match="ZeRO stage 3 is not supported"):
             arguments(tmp_path, deepspeed=given)
+
+
+def test_sets_whose_names_begin_alike(tmp_path: Path) -> None:
+    settings = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    sets = {"a": tiny.table(8), "a_b": UNLABELLED}
+    with pytest.raises(
+        ValueError, match="'a_b_mood_accuracy' is a metric of head 'mood', but eval_dataset has no labels"
+    ):
+        made(tmp_path, evaluation=sets, metric_for_best_model="a_b_mood_accuracy", **settings)
+
+
+def test_two_terms_of_one_name_are_logged(tmp_path: Path) -> None:
+    def numerator(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return logits.square().sum(-1) * (targets != -100)
+
+    def loss(head: HeadConfig, *_: Any, **__: Any) -> list[AdditiveTerm]:
+        return [AdditiveTerm(name, 0.5, numerator, lambda targets: (targets != -100).float()) for name in ("loss", "b")]
+
+    trainer = MultiHeadTrainer(
+        tiny.model(),
+        arguments(tmp_path, max_steps=2, logging_steps=1),
+        None,
+        tiny.table(16),
+        None,
+        tiny.tokenizer(),
+        losses={"mood": loss},
+    )
+    trainer.train()
+
+
+def test_settings_without_an_end(tmp_path: Path) -> None:
+    assert arguments(tmp_path, mixing_temperature=float("inf"), max_grad_norm=-1.0).max_grad_norm == -1.0
+
+
+def test_the_least_weight_that_is_allowed(tmp_path: Path) -> None:
+    made(tmp_path, tiny.table(8).add_column("sample_weight", [1e-9] * 8), max_steps=1).train()
