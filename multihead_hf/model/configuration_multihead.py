@@ -159,17 +159,16 @@ class MultiHeadConfig(PreTrainedConfig):
     format_version: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        saved = self.format_version is not None
         for name, kind in _KINDS.items():
             of_kind(name, kwargs.get(name, getattr(self, name, None)), kind)
-        if not saved and "auto_map" in kwargs:
-            raise ValueError(
-                "config.json has no format_version: it was not written by multihead_hf, or changed since; it is "
-                f'"format_version": {FORMAT_VERSION} in this version'
-            )
-        if not saved:
-            self._refuse_unknown(kwargs)
+        saved = self.format_version is not None
         if self.format_version is None:
+            if "auto_map" in kwargs:
+                raise ValueError(
+                    "config.json has no format_version: it was not written by multihead_hf, or changed since; it is "
+                    f'"format_version": {FORMAT_VERSION} in this version'
+                )
+            self._refuse_unknown(kwargs)
             self.format_version = FORMAT_VERSION
         elif self.format_version > FORMAT_VERSION:
             raise ValueError(

@@ -27,16 +27,30 @@ def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
     Raises:
         ValueError: The head's configuration has another number of labels, or an impossible temperature.
     """
-    if logits.shape[-1] != head.num_labels:
-        raise ValueError(
-            f"{logits.shape[-1]} logits, but {head.num_labels} labels in the configuration: labels "
-            "cannot be added to a head or removed from it (model.add_head makes a new one)"
-        )
+    check_num_labels(head, logits.shape[-1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     temperature = head.temperatures(head.calibration_temperature)
     if temperature is None:
         return logits
     return logits / torch.tensor(temperature, dtype=logits.dtype, device=logits.device)
+
+
+def check_num_labels(head: HeadConfig, logits: int, where: str = "") -> None:
+    """Check that a head's configuration has as many labels as the model computes logits.
+
+    Args:
+        head: The configuration.
+        logits: Number of logits.
+        where: Beginning of the message.
+
+    Raises:
+        ValueError: The labels were changed in the configuration to another number.
+    """
+    if logits != head.num_labels:
+        raise ValueError(
+            f"{where}{logits} logits, but {head.num_labels} labels in the configuration: labels cannot be added to a "
+            "head or removed from it (model.add_head makes a new one)"
+        )
 
 
 def check_finite(name: str, logits: Tensor) -> None:

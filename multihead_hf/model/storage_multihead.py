@@ -12,6 +12,7 @@ import torch
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
+from .decoding_multihead import check_num_labels
 from .encoder_multihead import freeze_unused_pooler
 from .layers_multihead import ClassificationHead, head_of_key, module_key
 from .weights_multihead import tensors_only, without_bars
@@ -189,11 +190,8 @@ class HeadStorage:
         heads = {module_key(name): (name, head) for name, head in self.config.heads.items()}
         for key, module in self.heads.named_modules():
             name, head = heads.get(key.split(".")[-1], ("", None))
-            if head is not None and isinstance(module, ClassificationHead) and module.num_labels != head.num_labels:
-                raise ValueError(
-                    f"head {name!r}: {module.num_labels} logits, but {head.num_labels} labels in the configuration: "
-                    "labels cannot be added to a head or removed from it (model.add_head makes a new one)"
-                )
+            if head is not None and isinstance(module, ClassificationHead):
+                check_num_labels(head, module.num_labels, f"head {name!r}: ")
 
 
 def encoder_problems(info: Mapping[str, Any]) -> list[str]:

@@ -148,21 +148,19 @@ def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: Mult
         own = {named: sets[named]}
     if not metric or not all(map(can_be_counted, own.values())):
         return
-    counts = [head_counts(rows, config.heads) for rows in own.values()]
-    labelled = {name for each in counts for name, count in each.items() if count.labelled}
-    place = "" if named is None else f"{named}_"
-    heads = [name for name in config.heads if metric.removeprefix(place).startswith(f"{name}_")]
-    name = max(heads, key=len, default=None)
-    if name is None and not labelled:
+    metric_of_set = metric.removeprefix("" if named is None else f"{named}_")
+    name = max((name for name in config.heads if metric_of_set.startswith(f"{name}_")), key=len, default=None)
+    heads = config.heads if name is None else {name: config.heads[name]}
+    if any(count.labelled for rows in own.values() for count in head_counts(rows, heads).values()):
+        return
+    if name is None:
         raise ValueError(
             f"metric_for_best_model {metric!r} cannot be computed: no row of eval_dataset has a label of the heads "
             f"{list(config.heads)}. If the rows have labels, name their columns with label_columns={{head: column}}"
         )
-    if name is not None and name not in labelled:
-        raise ValueError(
-            f"metric_for_best_model {metric!r} is a metric of head {name!r}, but eval_dataset has no labels of "
-            "that head"
-        )
+    raise ValueError(
+        f"metric_for_best_model {metric!r} is a metric of head {name!r}, but eval_dataset has no labels of that head"
+    )
 
 
 def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Collection[str]) -> None:
