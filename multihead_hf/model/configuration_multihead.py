@@ -4,6 +4,7 @@ This file travels with every saved model. It needs the standard library and tran
 """
 
 import copy
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -92,16 +93,16 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
     return read
 
 
-def _keeps_loss(head: Any) -> bool:
+def _keeps_loss(head: object) -> bool:
     """Return whether a `HeadConfig` has an unknown loss, as one from a saved config can; copies keep it."""
     return is_a(head, HeadConfig) and head.loss not in LOSS_SETTINGS
 
 
 def _encoder_setting(name: str) -> property:
-    def read(self: "MultiHeadConfig") -> Any:
+    def read(self: "MultiHeadConfig") -> object:
         return getattr(self.encoder, name)
 
-    def write(self: "MultiHeadConfig", value: Any) -> None:
+    def write(self: "MultiHeadConfig", value: object) -> None:
         setattr(self.encoder, name, value)
 
     return property(read, write, doc=f"`{name}` of the encoder; setting it here sets it there.")
@@ -263,7 +264,7 @@ class MultiHeadConfig(PreTrainedConfig):
                     "(MultiHeadTrainer computes it from the training data), or give the weights as numbers"
                 )
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save the configuration, as `PreTrainedConfig.save_pretrained`.
 
         Args:
@@ -278,7 +279,7 @@ class MultiHeadConfig(PreTrainedConfig):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "MultiHeadConfig":
         """Make a configuration from a dict, as `PreTrainedConfig.from_dict`.
 
         Args:
@@ -304,7 +305,7 @@ for _name in _ENCODER_SETTINGS:
     setattr(MultiHeadConfig, _name, _encoder_setting(_name))
 
 
-def _read_encoder(encoder: Any) -> PreTrainedConfig:
+def _read_encoder(encoder: object) -> PreTrainedConfig:
     if isinstance(encoder, PreTrainedConfig):
         return _with_hidden_size(copy.deepcopy(encoder))
     if not isinstance(encoder, Mapping):

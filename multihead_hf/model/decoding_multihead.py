@@ -3,7 +3,6 @@
 This file travels with every saved model.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .head_multihead import HeadConfig
+from .values_multihead import Thresholds
 
 _SHOWN = 3  # rows, and labels of a row
 
@@ -89,7 +89,7 @@ def not_finite(name: str, wrong: int, rows: int, first: int | None = None) -> st
 def decide(
     head: HeadConfig,
     scores: Tensor,
-    threshold: float | Iterable[float] | Mapping[str, float] | None = None,
+    threshold: Thresholds | None = None,
     logits: Tensor | None = None,
 ) -> Tensor:
     """Return the predicted labels by the library's decision rule: bool (rows, labels).
@@ -177,7 +177,7 @@ class HeadPrediction:
         ]
 
 
-def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Any) -> HeadPrediction:
+def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Thresholds | None) -> HeadPrediction:
     """Return probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
     scores, logits = probabilities(head, logits), calibrated(head, logits)
     decisions = decide(head, scores, threshold, logits)

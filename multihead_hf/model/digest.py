@@ -18,7 +18,7 @@ def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     return {name: value for name, value in config.to_dict().items() if name not in ABOUT_FILES}
 
 
-def module_digest(module: nn.Module, about: Any) -> str:
+def module_digest(module: nn.Module, about: object) -> str:
     """Return a digest of a module's weights and buffers, bit by bit, and of the plain values in `about`."""
     found = hashlib.blake2b(digest_size=16)
     found.update(json.dumps(about, sort_keys=True, default=str).encode())
@@ -28,7 +28,7 @@ def module_digest(module: nn.Module, about: Any) -> str:
     return found.hexdigest()
 
 
-def files_digest(paths: Iterable[Path], about: Any) -> str:
+def files_digest(paths: Iterable[Path], about: object) -> str:
     """Return a digest of the content of files, and of the plain values in `about`."""
     found = hashlib.blake2b(digest_size=16)
     found.update(json.dumps(about, sort_keys=True, default=str).encode())

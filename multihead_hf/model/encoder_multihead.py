@@ -6,8 +6,9 @@ This file travels with every saved model.
 import copy
 import inspect
 import math
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from .modes_multihead import evaluating
 from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
+
+_Found = TypeVar("_Found")
 
 _MISSING_SHOWN = 5
 
@@ -58,7 +61,7 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
     return encoder
 
 
-def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: Any) -> PreTrainedModel:
+def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike, **options: Any) -> PreTrainedModel:
     """Return an encoder with the weights of a checkpoint.
 
     A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence.
@@ -95,7 +98,7 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: Any, **options: A
     return encoder
 
 
-def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _without_report(function: Callable[..., _Found], *args: Any, **kwargs: Any) -> _Found:
     """Call a function without the report of transformers on the weights of a checkpoint.
 
     If the function raises an error, the report is shown, because the error refers to it.
@@ -103,7 +106,7 @@ def _without_report(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     reports: list[Any] = []
     source = logging.get_logger(PreTrainedModel.__module__)
 
-    def is_other(record: Any) -> bool:
+    def is_other(record: Any) -> bool:  # noqa: ANN401
         if "LOAD REPORT" in record.getMessage():
             reports.append(record)
         return record not in reports
@@ -176,7 +179,7 @@ _TRIED: set[Hashable] = set()  # kinds of encoder
 
 
 @torch.no_grad()
-def try_encoder(model: Any) -> None:
+def try_encoder(model: PreTrainedModel) -> None:
     """Read two made-up texts with a new model, apart and in one batch, once for each kind of encoder.
 
     Args:
@@ -289,7 +292,7 @@ def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, T
     return {name: nn.functional.pad(tensor, (0, missing)) for name, tensor in inputs.items()}
 
 
-def refuse_remote_code(name_or_path: Any, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:
+def refuse_remote_code(name_or_path: str | os.PathLike, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:
     """Refuse an encoder whose repository brings code; no such code is run.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from .values_multihead import (
+    Thresholds,
     is_a,
     label_names,
     near_names,
@@ -94,7 +95,7 @@ class LabelReading:
         return {name: copy.copy(value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def of(cls, value: Any) -> "LabelReading":
+    def of(cls, value: "LabelReading | Mapping[str, Any]") -> "LabelReading":
         """Return a `LabelReading`, from one or from a dict of its settings.
 
         Args:
@@ -190,7 +191,7 @@ class HeadConfig:
         hidden_size: int | None = None,
         activation: str = "relu",
         dropout: float = 0.1,
-        thresholds: float | Iterable[float] | Mapping[str, float] | None = None,
+        thresholds: Thresholds | None = None,
         learn_thresholds: float | None = None,
         calibration_temperature: float | Iterable[float] | None = None,
         positive_label: str | None = None,
@@ -207,7 +208,8 @@ class HeadConfig:
         for setting, value in (("loss", loss), ("activation", activation), ("positive_label", positive_label)):
             of_kind(setting, value, str)
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
-        self.loss_kwargs = dict(of_kind("loss_kwargs", loss_kwargs, Mapping) or {})
+        of_kind("loss_kwargs", loss_kwargs, Mapping)
+        self.loss_kwargs = dict(loss_kwargs or {})
         self.loss_weight = relative_weight("loss_weight", loss_weight)
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
@@ -267,7 +269,7 @@ class HeadConfig:
         head.learn_thresholds = settings.get("learn_thresholds")
         return head
 
-    def per_label_thresholds(self, thresholds: float | Iterable[float] | Mapping[str, float]) -> list[float]:
+    def per_label_thresholds(self, thresholds: Thresholds) -> list[float]:
         """Return thresholds in label order.
 
         Args:
@@ -314,7 +316,7 @@ class HeadConfig:
                 raise ValueError(f"{setting}: {label!r} is not a label of this head.{near_names(label, self.labels)}")
         return [number(setting, values.get(label, other)) for label, other in zip(self.labels, default, strict=True)]
 
-    def _floats(self, setting: str, values: Any) -> list[float]:
+    def _floats(self, setting: str, values: object) -> list[float]:
         if not isinstance(values, Iterable):
             raise ValueError(f"{setting} {values!r}: give a list in label order or a dict by label name")
         return [number(setting, value) for value in values]

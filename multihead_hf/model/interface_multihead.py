@@ -13,7 +13,7 @@ from .decoding_multihead import HeadPrediction, check_finite, predict
 from .head_multihead import near_names
 from .layers_multihead import ClassificationHead, module_key
 from .losses_multihead import MISSING
-from .values_multihead import whole_number
+from .values_multihead import Thresholds, ThresholdsOfHeads, whole_number
 
 
 class HeadInterface:
@@ -46,7 +46,7 @@ class HeadInterface:
             known = list(self.config.heads)
             raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
 
-    def _check_labels(self, labels: Any) -> None:
+    def _check_labels(self, labels: object) -> None:
         if labels is None:
             return
         if not isinstance(labels, Mapping):
@@ -89,7 +89,7 @@ class HeadInterface:
                     )
 
     def decode(
-        self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: Any = None
+        self, logits: Mapping[str, Tensor], top_k: int | None = None, threshold: ThresholdsOfHeads | None = None
     ) -> dict[str, HeadPrediction]:
         """Turn logits into probabilities, decisions, and label names with scores.
 
@@ -142,7 +142,7 @@ class HeadInterface:
                 values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
                 head.thresholds = values.tolist()
 
-    def set_thresholds(self, name: str, thresholds: Any) -> None:
+    def set_thresholds(self, name: str, thresholds: Thresholds) -> None:
         """Set a head's thresholds; learned thresholds are removed.
 
         Args:

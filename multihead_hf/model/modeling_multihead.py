@@ -392,7 +392,7 @@ def config_of(source: object) -> MultiHeadConfig | None:
     return source if is_a(source, MultiHeadConfig) else None
 
 
-def heads_of(source: Any) -> dict[str, HeadConfig]:
+def heads_of(source: MultiHeadModel | MultiHeadConfig | HeadsLike) -> dict[str, HeadConfig]:
     """Return the heads by name, from a model, a configuration or heads as `MultiHeadConfig` takes them."""
     config = config_of(source)
     return read_heads(source) if config is None else config.heads

@@ -18,6 +18,7 @@ from .head_multihead import one_of
 from .modes_multihead import evaluating
 from .texts_multihead import listed, shortened, text_parts
 from .tokens_multihead import check_vocabulary, encode_texts, text_settings, token_limit
+from .values_multihead import ThresholdsOfHeads
 
 # of a dataset or generator so many batches are sorted by length at a time
 _SORTED_BATCHES = 16
@@ -44,9 +45,13 @@ class _InOrder:
     """Results of texts of a dataset or generator, so many of which are sorted by length at a time, as they came."""
 
     def __init__(
-        self, call: Callable[..., Iterable[Any]], texts: Any, window: int, arguments: Mapping[str, Any]
+        self,
+        call: Callable[..., Iterable[Any]],
+        texts: Dataset | GeneratorType,
+        window: int,
+        arguments: Mapping[str, Any],
     ) -> None:
-        self._texts = texts
+        self._texts: Any = texts
         self._window = window
         self._orders: deque[list[int]] = deque()
         self._found = iter(call(self._sorted(), **arguments))
@@ -58,7 +63,7 @@ class _InOrder:
     def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> dict[str, list[dict[str, Any]]]:
         return next(self._results)
 
     def _sorted(self) -> Iterator[Any]:
@@ -102,7 +107,7 @@ class MultiHeadPipeline(Pipeline):
         self,
         heads: str | list[str] | None = None,
         top_k: int | str | None = "",
-        threshold: Any = None,
+        threshold: ThresholdsOfHeads | None = None,
         return_all_scores: bool | None = None,
         function_to_apply: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -121,7 +126,7 @@ class MultiHeadPipeline(Pipeline):
         }
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Iterable[Any] | Dataset, **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict the labels of one text or many; with a `batch_size`, texts of similar lengths share a batch.
 
         Args:
@@ -166,7 +171,7 @@ class MultiHeadPipeline(Pipeline):
             return _InOrder(super().__call__, inputs, _SORTED_BATCHES * batch_size, kwargs)
         return super().__call__(inputs, **kwargs)
 
-    def preprocess(self, text: Any) -> dict[str, torch.Tensor]:
+    def preprocess(self, text: str | Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """Tokenize one text.
 
         Args:
@@ -192,7 +197,9 @@ class MultiHeadPipeline(Pipeline):
         padded = self.tokenizer.pad(windows, padding="max_length", max_length=limit, return_tensors="pt")
         return {key: value.unsqueeze(0) for key, value in padded.items()}  # (1, windows, length)
 
-    def _forward(self, inputs: dict[str, torch.Tensor], heads: Any = None) -> dict[str, torch.Tensor]:
+    def _forward(
+        self, inputs: dict[str, torch.Tensor], heads: str | list[str] | None = None
+    ) -> dict[str, torch.Tensor]:
         mask = inputs["attention_mask"]
         if mask.dim() == 3:  # windows are padded to the limit, which no text of this batch may need
             used = mask.flatten(0, 1).any(0).nonzero().flatten()
@@ -207,7 +214,7 @@ class MultiHeadPipeline(Pipeline):
         self,
         outputs: dict[str, torch.Tensor],
         top_k: int | None = None,
-        threshold: Any = None,
+        threshold: ThresholdsOfHeads | None = None,
         return_all_scores: bool = False,
         function_to_apply: str | None = None,
     ) -> dict[str, list[dict[str, Any]]]:

@@ -3,8 +3,9 @@
 This file travels with every saved model. The files are found and read by transformers.
 """
 
+import os
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedConfig
 from transformers.utils import cached_file, logging
@@ -13,6 +14,8 @@ from .configuration_multihead import POOLINGS, default_pooling
 from .encoder_multihead import max_positions
 
 logger = logging.get_logger(__name__)
+
+_Kind = TypeVar("_Kind")
 
 SETTINGS = ("pooling", "max_length", "text_prefix")
 _POOLING_NAMES = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
@@ -30,7 +33,7 @@ _NOT_MISSED = ("Transformer", "Pooling", "Normalize", "Dropout")
 
 
 def sentence_transformers_settings(
-    name_or_path: Any, encoder: PreTrainedConfig, hub: Mapping[str, Any], given: Collection[str]
+    name_or_path: str | os.PathLike, encoder: PreTrainedConfig, hub: Mapping[str, Any], given: Collection[str]
 ) -> dict[str, Any]:
     """Return settings of `MultiHeadConfig` as the sentence-transformers files of an encoder have them.
 
@@ -73,7 +76,7 @@ def sentence_transformers_settings(
     return settings
 
 
-def _read(name_or_path: Any, filename: str, kind: type, hub: Mapping[str, Any]) -> Any:
+def _read(name_or_path: str | os.PathLike, filename: str, kind: type[_Kind], hub: Mapping[str, Any]) -> _Kind | None:
     """Return a JSON file of the encoder; `None` if it is missing, damaged or not available offline."""
     path = cached_file(
         name_or_path,
@@ -101,7 +104,7 @@ def _within(folder: str, filename: str) -> str:
     return f"{folder}/{filename}" if folder else filename
 
 
-def _modules(name_or_path: Any, found: list[Any]) -> dict[str, str]:
+def _modules(name_or_path: str | os.PathLike, found: list[Any]) -> dict[str, str]:
     """Return kind → path of the modules in their order, such as `Pooling` → `1_Pooling`."""
     modules: dict[str, str] = {}
     for module in found:
@@ -112,7 +115,7 @@ def _modules(name_or_path: Any, found: list[Any]) -> dict[str, str]:
     return modules
 
 
-def _pooling(name_or_path: Any, found: dict[str, Any], encoder: PreTrainedConfig) -> str | None:
+def _pooling(name_or_path: str | os.PathLike, found: dict[str, Any], encoder: PreTrainedConfig) -> str | None:
     old = [mode for key, mode in _OLD_POOLING_KEYS.items() if found.get(key)]
     modes = found.get("pooling_mode", old or "mean")
     modes = modes if isinstance(modes, list) else [modes]
@@ -125,7 +128,9 @@ def _pooling(name_or_path: Any, found: dict[str, Any], encoder: PreTrainedConfig
     return None
 
 
-def _max_length(name_or_path: Any, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]) -> int | None:
+def _max_length(
+    name_or_path: str | os.PathLike, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]
+) -> int | None:
     # older files have the encoder's kind in their name; newer ones leave the length to the tokenizer, as is done here
     for kind in dict.fromkeys(("bert", encoder.model_type)):
         found = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
@@ -135,7 +140,7 @@ def _max_length(name_or_path: Any, folder: str, encoder: PreTrainedConfig, hub: 
     return None
 
 
-def _prompt(name_or_path: Any, found: dict[str, Any]) -> str | None:
+def _prompt(name_or_path: str | os.PathLike, found: dict[str, Any]) -> str | None:
     """Return the prompt for classification, else the default one; other prompts may not suit."""
     prompts = found.get("prompts")
     prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}

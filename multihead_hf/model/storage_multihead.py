@@ -6,11 +6,12 @@ This file travels with every saved model.
 import copy
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .decoding_multihead import check_num_labels
 from .encoder_multihead import freeze_unused_pooler
@@ -18,6 +19,8 @@ from .layers_multihead import ClassificationHead, head_of_key, module_key
 from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
+
+_Model = TypeVar("_Model", bound="HeadStorage")
 
 _SHOWN = 3  # keys
 
@@ -34,8 +37,26 @@ class HeadStorage:
     heads: Any
     sync_thresholds: Any
 
+    @overload
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls: type[_Model],
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        output_loading_info: Literal[True],
+        **kwargs: Any,
+    ) -> tuple[_Model, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls: type[_Model], pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any
+    ) -> _Model: ...
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_Model], pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any
+    ) -> _Model | tuple[_Model, dict[str, Any]]:
         """Load a saved model, as `PreTrainedModel.from_pretrained`.
 
         Weights that the checkpoint lacks are initialised, and weights that the configuration has no place for are left
@@ -72,7 +93,7 @@ class HeadStorage:
             parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model
 
-    def _check_loaded(self, info: Mapping[str, Any], source: Any, ignore_sizes: bool) -> None:
+    def _check_loaded(self, info: Mapping[str, Any], source: str | os.PathLike | None, ignore_sizes: bool) -> None:
         known = {module_key(name) for name in self.config.heads}
         # (thresholds that were learned, and then replaced in the configuration)
         keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
@@ -101,16 +122,13 @@ class HeadStorage:
         if fresh:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save the model, as `PreTrainedModel.save_pretrained`; the folder also loads without `multihead_hf`.
 
         Args:
             save_directory: Folder to save into.
             *args: As for the base class.
             **kwargs: As for the base class.
-
-        Returns:
-            The result of the base class.
 
         Raises:
             ValueError: A head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
@@ -128,7 +146,7 @@ class HeadStorage:
         self.config.heads_dtype = "float32" if half and heads_dtype == torch.float32 else None
         implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
-        return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     def check_no_adapter(self, folder: str | os.PathLike) -> None:
         """Check that a folder to save into does not hold an adapter.
@@ -146,7 +164,7 @@ class HeadStorage:
                 "these weights when it loads them: save into another folder"
             )
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:
         """Upload the model, as `PreTrainedModel.push_to_hub`.
 
         Args:
@@ -208,7 +226,7 @@ def encoder_problems(info: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def without_heads(quantization: Any) -> Any:
+def without_heads(quantization: QuantizationConfigMixin | Mapping[str, Any]) -> QuantizationConfigMixin:
     """Return a copy of a `quantization_config`, or of its dict, that leaves the heads unquantised.
 
     Transformers has `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.

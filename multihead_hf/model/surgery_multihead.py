@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .configuration_multihead import read_heads
@@ -30,7 +31,6 @@ class HeadSurgery:
     config: Any
     heads: MultiHeads
     encoder: Any
-    from_pretrained: Any
     check_head: Callable[[str, str], None]
     _init_weights: Callable[[nn.Module], None]
 
@@ -146,7 +146,9 @@ class HeadSurgery:
         others = [other for other in self.config.heads if other != name]
         self._change({**self.config.heads, name: head}, {name: wider}, others, verify)
 
-    def load_heads(self, source: Any, names: Iterable[str] | None = None, *, verify: bool = False) -> None:
+    def load_heads(
+        self, source: "str | os.PathLike | HeadSurgery", names: Iterable[str] | None = None, *, verify: bool = False
+    ) -> None:
         """Add heads of another model that was trained on the same encoder; their logits stay as they were.
 
         Args:
@@ -184,7 +186,7 @@ class HeadSurgery:
         expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
 
-    def _loaded(self, source: Any) -> Any:
+    def _loaded(self, source: "str | os.PathLike | HeadSurgery") -> "HeadSurgery":
         """Return a multi-head model, loaded from its folder or the Hub if necessary.
 
         Raises:
@@ -194,8 +196,9 @@ class HeadSurgery:
             return source
         if not isinstance(source, (str, os.PathLike)):
             raise ValueError(f"source is a {type(source).__name__}: give a multi-head model, its folder or Hub name")
+        own: Any = type(self)
         try:
-            return type(self).from_pretrained(source)
+            return own.from_pretrained(source)
         except OSError as error:
             # (of these errors the first line says what is wrong, and the others what to do about the Hub)
             reason = str(error).strip().partition("\n")[0]
@@ -207,7 +210,7 @@ class HeadSurgery:
         if not is_a(self.heads, MultiHeads):
             raise ValueError("the heads are wrapped (PEFT): merge_and_unload() the adapter before changing heads")
 
-    def _check_same_encoder(self, other: Any, what: str) -> None:
+    def _check_same_encoder(self, other: "HeadSurgery", what: str) -> None:
         for setting in ("pooling", "text_prefix"):
             theirs, mine = getattr(other.config, setting), getattr(self.config, setting)
             if theirs != mine:
@@ -315,13 +318,13 @@ def _of_vectors(setting: str) -> bool:
     return setting not in ABOUT_FILES and ("drop" not in setting or setting == "token_dropout")
 
 
-def _where(model: Any) -> tuple[Any, ...]:
+def _where(model: PreTrainedModel) -> tuple[Any, ...]:
     weight = next(model.encoder.parameters())
     return weight.device, weight.dtype, model.encoder.config._attn_implementation
 
 
 @torch.no_grad()
-def _logits(model: Any, names: list[str]) -> dict[str, Tensor]:
+def _logits(model: PreTrainedModel, names: list[str]) -> dict[str, Tensor]:
     """Return the logits of a batch of made-up texts in evaluation mode, padding included."""
     device = next(model.heads.parameters()).device
     generator = torch.Generator().manual_seed(0)

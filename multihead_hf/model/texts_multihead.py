@@ -4,14 +4,15 @@ This file travels with every saved model. It needs the standard library only.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .values_multihead import near_names
 
+_Given = TypeVar("_Given")
 _FRAMES = ("DataFrame", "LazyFrame")  # of pandas and polars, which need not be installed
 
 
-def listed(texts: Any, columns: Sequence[str] | None) -> Any:
+def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[str, Any]]:
     """Return the rows of a pandas or polars data frame as a list; anything else as it is.
 
     Args:
@@ -24,7 +25,8 @@ def listed(texts: Any, columns: Sequence[str] | None) -> Any:
     library, kind = type(texts).__module__.partition(".")[0], type(texts).__name__
     if library not in ("pandas", "polars") or kind not in _FRAMES:
         return texts
-    frame = texts.collect() if kind == "LazyFrame" else texts
+    frame: Any = texts
+    frame = frame.collect() if kind == "LazyFrame" else frame
     trained = list(columns or ["text"])
     known = trained if set(trained) <= set(frame.columns) else ["text"]
     if known == ["text"] and "text_pair" in frame.columns:
@@ -39,7 +41,7 @@ def listed(texts: Any, columns: Sequence[str] | None) -> Any:
     return frame[known].to_dicts() if library == "polars" else frame[known].to_dict("records")
 
 
-def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
+def text_parts(text: object, columns: Sequence[str] | None) -> list[str]:
     """Return the text, or the two texts of a pair, in a value that a user gave.
 
     Args:
@@ -53,7 +55,7 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
     Raises:
         ValueError: `text` is something else; the message gives what was expected.
     """
-    parts = [text]
+    parts: list[Any] = [text]
     if isinstance(text, Mapping):
         known = trained = list(columns or ["text"])
         if not all(column in text for column in trained) or trained == ["text"]:
@@ -84,7 +86,7 @@ def text_parts(text: Any, columns: Sequence[str] | None) -> list[str]:
     return parts
 
 
-def shortened(given: Any) -> str:
+def shortened(given: object) -> str:
     """Return the beginning of a value in one line, for messages."""
     shown = " ".join(repr(given).split())
     return shown if len(shown) <= 60 else f"{shown[:60]}…"

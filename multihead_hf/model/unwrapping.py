@@ -1,7 +1,6 @@
 """Finding the `MultiHeadModel` inside a wrapper, such as PEFT's."""
 
 import os
-from typing import Any
 
 from torch import nn
 
@@ -9,7 +8,7 @@ from .head_multihead import is_a
 from .modeling_multihead import MultiHeadModel
 
 
-def multi_head_model(model: Any) -> MultiHeadModel:
+def multi_head_model(model: object) -> MultiHeadModel:
     """Return the `MultiHeadModel` of a model that is trained: itself, or the base model of a PEFT model.
 
     Raises:

@@ -10,6 +10,11 @@ from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
 _Known = TypeVar("_Known")
+_Value = TypeVar("_Value")
+
+# thresholds of one head: for all its labels, in label order, or by label name; and of the heads of a model
+Thresholds = float | Iterable[float] | Mapping[str, float]
+ThresholdsOfHeads = float | Mapping[str, Thresholds]
 
 _MOST = 3.4e38  # beyond it a number is infinite in float32
 
@@ -25,7 +30,7 @@ def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
     return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 
-def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
+def one_of(setting: str, value: _Value, known: tuple[str, ...]) -> _Value:
     """Return `value` if it is one of the known ones.
 
     Raises:
@@ -39,7 +44,7 @@ def one_of(setting: str, value: Any, known: tuple[str, ...]) -> Any:
 _KINDS: dict[type, str] = {bool: "True or False", str: "a string", int: "a whole number", Mapping: "a dict"}
 
 
-def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
+def of_kind(setting: str, value: _Value, kind: type, several: bool = False) -> _Value:
     """Return `value` if it has a type, or, with `several`, is a list of such values; `None` has every type.
 
     Raises:
@@ -55,14 +60,14 @@ def of_kind(setting: str, value: Any, kind: type, several: bool = False) -> Any:
     return value
 
 
-def plain_number(value: Any) -> Any:
+def plain_number(value: object) -> object:
     """Return the number in a tensor or an array with one number; anything else as it is."""
-    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
-        return value.item()
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        return item()
     return value
 
 
-def whole_number(setting: str, value: Any, low: int, high: int | None = None) -> int:
+def whole_number(setting: str, value: object, low: int, high: int | None = None) -> int:
     """Return `value` as an int if it is a whole number from `low` to `high`.
 
     Raises:
@@ -89,14 +94,14 @@ def check_text(what: str, text: str) -> None:
 
 def number(
     setting: str,
-    value: Any,
+    value: object,
     low: float = -math.inf,
     high: float = math.inf,
     above: float = -math.inf,
     below: float = math.inf,
 ) -> float:
     """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
-    plain: Any = plain_number(value)
+    plain = plain_number(value)
     limits = []
     if max(low, above) > -math.inf:
         limits.append(f"of {low:g} or more" if low > above else f"above {above:g}")
@@ -136,7 +141,7 @@ def label_names(labels: Iterable[str]) -> list[str]:
     return names
 
 
-def relative_weight(setting: str, value: Any) -> float:
+def relative_weight(setting: str, value: object) -> float:
     """Return a weight as a float if it is 0 or a number from 1e-9 to 1e9.
 
     Sums of such weights are exact enough in float32; with others losses would be 0 or no numbers.
@@ -150,6 +155,7 @@ def relative_weight(setting: str, value: Any) -> float:
     return weight
 
 
-def _short(value: Any) -> str:
-    huge = isinstance(value, int) and abs(value) > _MOST
-    return f"10 ** {math.floor(math.log10(abs(value)))}" if huge else repr(value)
+def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) > _MOST:
+        return f"10 ** {math.floor(math.log10(abs(value)))}"
+    return repr(value)

@@ -5,14 +5,16 @@ This file travels with every saved model.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
+_Found = TypeVar("_Found")
+
 
 @contextlib.contextmanager
-def tensors_only(source: Any) -> Iterator[None]:
+def tensors_only(source: object) -> Iterator[None]:
     """Replace errors about damaged or unsafe files of weights by a `ValueError` that names the source.
 
     The message of torch about an unsafe pickle recommends reading it all the same.
@@ -36,7 +38,7 @@ def tensors_only(source: Any) -> Iterator[None]:
         raise ValueError(f"{source}: a file of its weights is damaged, download or save it again: {error}") from error
 
 
-def without_bars(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def without_bars(function: Callable[..., _Found], *args: Any, **kwargs: Any) -> _Found:
     """Call a function without the progress bars of transformers for reading and writing weights.
 
     Progress bars of downloads are shown as usual.
