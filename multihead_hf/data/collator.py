@@ -139,7 +139,7 @@ def stack_targets(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
     return torch.tensor([_label_id(name, head, *row) for row in enumerate(plain)], dtype=torch.int64)
 
 
-def _label_id(name: str, head: HeadConfig, row: int, target: Any) -> int:
+def _label_id(name: str, head: HeadConfig, row: int, target: object) -> int:
     if target is None:
         return MISSING
     if not isinstance(target, int):

@@ -44,17 +44,17 @@ def check_column(columns: Iterable[str], column: str, what: str) -> None:
         raise ValueError(f"{what}: there is no column {column!r}.{near_names(column, known)} Columns: {known}")
 
 
-def is_list(feature: Any) -> bool:
+def is_list(feature: object) -> bool:
     """Return whether the values of this type are lists."""
     return isinstance(feature, (List, LargeList))
 
 
-def is_multi_hot(values: Any, asked: bool) -> bool:
+def is_multi_hot(values: Value, asked: bool) -> bool:
     """Return whether lists with values of this type hold 0 or 1 for each label."""
     return values.dtype == "bool" or values.dtype.startswith("float") or (asked and "int" in values.dtype)
 
 
-def feature_of(features: Features | None, column: str, what: str) -> Any:
+def feature_of(features: Features | None, column: str, what: str) -> ClassLabel | Value:
     """Return the type of a label column, or of the values in its lists; `null` where no row has a value.
 
     Raises:
@@ -110,7 +110,7 @@ def check_ids(what: str, labels: Sequence[str]) -> None:
         )
 
 
-def said_twice(label: Any, value: Any) -> str:
+def said_twice(label: object, value: object) -> str:
     """Return the message for a list of label ids that contains a duplicate."""
     return f"label id {label} is given twice in {value!r}; for lists of 0/1 set multi_hot=True (--multi-hot)"
 
@@ -130,6 +130,6 @@ def check_label_column(features: Features, column: str, what: str) -> None:
         )
 
 
-def is_text(feature: Any) -> bool:
+def is_text(feature: object) -> bool:
     """Return whether the values of this type are strings."""
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from ..model.losses_multihead import MISSING
 from ..model.values_multihead import relative_weight
 from .collator import stack_targets
 from .encoding import WEIGHT
+from .rows_like import PreparedRows
 
 _BATCH_ROWS, _BATCH_CELLS = 20_000, 20_000_000
 
@@ -63,14 +64,14 @@ class HeadCounts:
     labels: Sequence[str] = ()
 
 
-def can_be_counted(rows: Any) -> bool:
+def can_be_counted(rows: object) -> TypeGuard[Dataset]:
     """Return whether the targets are a column that is read at once; a stream or torch dataset is read row by row."""
     return (
         isinstance(rows, Dataset) and rows.format["type"] != "custom" and isinstance(rows.features.get("labels"), dict)
     )
 
 
-def head_counts(rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts]:
+def head_counts(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts]:
     """Count the labels of prepared rows in one pass.
 
     Args:
@@ -91,7 +92,7 @@ def head_counts(rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCou
     return counts
 
 
-def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Targets]:
+def target_chunks(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> Iterator[Targets]:
     """Read the targets of prepared rows, some thousands of rows at a time.
 
     Args:
@@ -108,7 +109,8 @@ def target_chunks(rows: Any, heads: Mapping[str, HeadConfig]) -> Iterator[Target
         for batch in rows.select_columns(columns).with_format("arrow").iter(size):
             yield _checked(_of_columns(batch, heads))
         return
-    source = (rows[index] for index in range(len(rows))) if has_length(rows) else iter(rows)
+    given: Any = rows  # a sequence, or a stream
+    source = (given[index] for index in range(len(given))) if has_length(given) else iter(given)
     while chunk := list(islice(source, min(size, 2_000))):
         yield _checked(_of_rows(chunk, heads))
 

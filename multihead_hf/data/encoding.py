@@ -40,7 +40,7 @@ def prepare_dataset(
     num_proc: int | None = None,
     name: str | None = None,
     **options: "Unpack[ReadingOptions]",
-) -> Any:
+) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
     """Tokenise texts and encode labels, for `MultiHeadDataCollator`.
 
     Args:
@@ -144,7 +144,7 @@ def prepare_dataset(
 
 
 def _prepared(
-    source: Any,
+    source: Dataset | IterableDataset,
     prepare: Callable[[dict[str, list], list[int]], dict[str, list]],
     row: Mapping[str, Any],
     given: Features,
@@ -153,7 +153,7 @@ def _prepared(
     num_proc: int | None,
     max_length: int | None,
     name: str | None,
-) -> Any:
+) -> Dataset | IterableDataset:
     """Map `prepare` over `source`, of which `row` is the first row and `given` are the columns."""
     first = prepare({column: [row.get(column)] for column in given}, [0])
     tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
@@ -174,7 +174,7 @@ def _prepared(
     return done.remove_columns(_CUT)
 
 
-def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: Any, name: str | None) -> None:
+def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: str, name: str | None) -> None:
     what = f"{name}: " if name else ""
     if max_length is None:
         return
@@ -195,7 +195,7 @@ def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: A
     )
 
 
-def _weight(value: Any, row: int) -> float:
+def _weight(value: object, row: int) -> float:
     if isinstance(value, str):  # of a CSV file, such as "0.50": there it may be a version as well
         with contextlib.suppress(ValueError):
             value = float(value)

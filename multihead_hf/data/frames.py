@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,9 @@ from datasets import Dataset
 from pyarrow import ArrowException
 
 from .readers_text import check_names
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # how a CSV file writes what is no text; of numbers those that keep each of their characters, so that codes ("007"),
 # versions ("1.10") and long ids stay what they are
@@ -93,7 +96,7 @@ def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
         raise
 
 
-def from_polars(frame: Any) -> Dataset:
+def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
     """Return a polars data frame as a dataset.
 
     Raises:
@@ -145,7 +148,7 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
                 known[in_list].add(type(each))
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "bool"
     if isinstance(value, Real):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
@@ -103,7 +103,11 @@ def infer_heads(
     return heads_off(read_dataset(dataset, strings=strings), readings, for_all)
 
 
-def heads_off(source: Any, readings: Mapping[str, LabelReading], for_all: Collection[str]) -> dict[str, HeadConfig]:
+def heads_off(
+    source: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    readings: Mapping[str, LabelReading],
+    for_all: Collection[str],
+) -> dict[str, HeadConfig]:
     """Infer heads from a dataset or a dict of its splits, as `infer_heads` does.
 
     Args:
@@ -238,7 +242,7 @@ def _cells(dataset: Dataset | IterableDataset, column: str) -> Iterator[Any]:
     return (value for batch in column_batches(dataset, [column]) for value in batch[column])
 
 
-def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any, what: str) -> _Column:
+def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: ClassLabel | Value, what: str) -> _Column:
     """Read a column with one label in each row."""
     counts: Counter[Any] = Counter()
     rows = 0
@@ -261,7 +265,7 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Any,
 
 
 def _read_joined(
-    dataset: Dataset | IterableDataset, column: str, feature: Any, what: str, reading: LabelReading
+    dataset: Dataset | IterableDataset, column: str, feature: ClassLabel | Value, what: str, reading: LabelReading
 ) -> _Column:
     """Read a column of labels with a separator between them.
 
@@ -289,7 +293,7 @@ _IDS_PER_USED, _IDS_FREE = 10, 1_000
 
 
 def _read_lists(
-    dataset: Dataset | IterableDataset, column: str, inner: Any, what: str, multi_hot: bool | None
+    dataset: Dataset | IterableDataset, column: str, inner: ClassLabel | Value, what: str, multi_hot: bool | None
 ) -> _Column:
     """Read a column of lists of labels.
 
@@ -352,7 +356,7 @@ def _read_label_columns(
     return _Column("one column per label", columns, True, counts, missing, rows)
 
 
-def _kind(inner: Any) -> str:
+def _kind(inner: ClassLabel | Value) -> str:
     if isinstance(inner, ClassLabel):
         return "ClassLabel"
     names = {"bool": "booleans", "int": "integers", "uint": "integers", "float": "floats", "null": "nothing"}

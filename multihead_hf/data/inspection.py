@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -261,7 +262,9 @@ def _head_lines(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _lengths(columns: list[list[str]], tokenizer: PreTrainedTokenizerBase | None, prefix: str | None) -> Any:
+def _lengths(
+    columns: list[list[str]], tokenizer: PreTrainedTokenizerBase | None, prefix: str | None
+) -> npt.NDArray[np.int64]:
     if tokenizer is None:
         return np.array([sum(len(text.split()) for text in row) for row in zip(*columns, strict=True)])
     lengths: list[int] = []

@@ -115,14 +115,14 @@ class LabelEncoder(NamedTuple):
         assert isinstance(self.column, str)
         return (cell for batch in column_batches(dataset, [self.column]) for cell in batch[self.column])
 
-    def _is_list(self, cell: Any) -> bool:
+    def _is_list(self, cell: object) -> bool:
         return isinstance(cell, (list, tuple))  # in a stream that does not say its types
 
-    def _text(self, cell: Any) -> str:
+    def _text(self, cell: object) -> str:
         assert self.reading.sep is not None
         return joined_text(cell, self.feature, self.reading.sep)
 
-    def _joined(self, value: Any, row: int) -> list[float] | None:
+    def _joined(self, value: object, row: int) -> list[float] | None:
         if self._is_list(value):
             return self._multi_label(value, row)
         assert self.reading.sep is not None
@@ -141,7 +141,7 @@ class LabelEncoder(NamedTuple):
             return None
         return self._multi_hot(cells, row)
 
-    def _single_label(self, value: Any, row: int) -> int:
+    def _single_label(self, value: object, row: int) -> int:
         if isinstance(value, (list, tuple)):
             raise self._error(row, f"{value!r} is a list, but this single-label head takes one label per row")
         if isinstance(self.feature, ClassLabel):
@@ -165,7 +165,7 @@ class LabelEncoder(NamedTuple):
             )
         return labels[0] if labels else class_name(value)
 
-    def _multi_label(self, value: Any, row: int) -> list[float]:
+    def _multi_label(self, value: object, row: int) -> list[float]:
         if not isinstance(value, (list, tuple)):
             raise self._error(
                 row,
@@ -191,7 +191,7 @@ class LabelEncoder(NamedTuple):
         counts = self.reading.multi_hot and all(isinstance(cell, int) for cell in known)
         return bool(known) and (counts or all(isinstance(cell, (bool, float)) for cell in known))
 
-    def _label_id(self, label: Any, row: int) -> int:
+    def _label_id(self, label: Any, row: int) -> int:  # noqa: ANN401
         if isinstance(self.feature, ClassLabel):
             if not 0 <= label < self.feature.num_classes:
                 raise self._error(
@@ -232,7 +232,7 @@ class LabelEncoder(NamedTuple):
         return ValueError(f"{self.what}, row {row}: {problem}")
 
 
-def _is_integer(cell: Any) -> bool:
+def _is_integer(cell: object) -> bool:
     return isinstance(cell, int) and not isinstance(cell, bool)
 
 
@@ -268,7 +268,7 @@ class _AnyLabel(dict[str, int]):
         return 0
 
 
-def further_unknown(rows: Any, encoder: LabelEncoder, first: str) -> str:
+def further_unknown(rows: Dataset, encoder: LabelEncoder, first: str) -> str:
     """Return the part of the message about all labels that the head does not have."""
     counts: dict[str, int] = {}
     columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column

@@ -13,7 +13,7 @@ from .columns import features_of, is_list
 from .encoding import prepare_dataset
 from .reading import column_names, said_readings, string_columns
 from .record import check_record
-from .rows_like import RowsLike
+from .rows_like import PreparedRows, RowsLike
 from .sources import is_read, read_dataset
 
 
@@ -26,7 +26,7 @@ def read_and_prepare(
     require_labels: bool = True,
     with_column: set[str] | None = None,
     first: AbstractContextManager[Any] | None = None,
-) -> Any:
+) -> PreparedRows:
     """Return rows with tokens and targets, also from a file or data frame; rows that are prepared stay as they are.
 
     Args:
@@ -84,13 +84,14 @@ def read_and_prepare(
         raise ValueError(f"{what}: {error}") from None
 
 
-def part_of(dataset: Any, part: str) -> Any:
+def part_of(dataset: RowsLike, part: str) -> RowsLike:
     """Return the split `part` of a dataset that is in splits, a `DatasetDict`, and has it; anything else as it is."""
-    in_parts = isinstance(dataset, (DatasetDict, IterableDatasetDict))
-    return dataset[part] if in_parts and part in dataset else dataset
+    if isinstance(dataset, (DatasetDict, IterableDatasetDict)) and part in dataset:
+        return dataset[part]
+    return dataset
 
 
-def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
+def _check_windows(tokens: object, config: MultiHeadConfig, what: str) -> None:
     """Check that prepared rows have windows exactly where the model reads windows.
 
     Raises:
@@ -104,7 +105,7 @@ def _check_windows(tokens: Any, config: MultiHeadConfig, what: str) -> None:
         )
 
 
-def _check_prepared_rows(rows: Any, what: str) -> None:
+def _check_prepared_rows(rows: PreparedRows | None, what: str) -> None:
     """Check that a list, torch dataset or stream holds prepared rows.
 
     Raises:

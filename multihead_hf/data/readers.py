@@ -230,10 +230,10 @@ class TextFile:
             except EOFError as error:  # of gzip
                 raise OSError(f"{self.name} is cut off: {error}") from error
 
-    def _reader(self, lines: Iterable[str]) -> Any:
+    def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
 
-    def _next(self, reader: Any, lines: "Lines") -> tuple[Record | None, bool]:
+    def _next(self, reader: Iterator[list[str]], lines: "Lines") -> tuple[Record | None, bool]:
         """Return the next record, and whether a new reader is needed after it."""
         lines.taken = []
         number = lines.number + 1

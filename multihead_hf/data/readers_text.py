@@ -13,7 +13,10 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from encodings.aliases import aliases
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from pyarrow import CompressedInputStream
 
 CSV = (".csv", ".tsv")
 LINES = (".jsonl", ".ndjson")
@@ -71,7 +74,7 @@ def long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def unpacked(file: BinaryIO, path: str) -> Any:
+def unpacked(file: BinaryIO, path: str) -> "BinaryIO | gzip.GzipFile | CompressedInputStream":
     """Return the file, decompressed where its name ends in `.gz` or `.zst`."""
     if path.lower().endswith(".zst"):
         import pyarrow as pa

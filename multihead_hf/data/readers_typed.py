@@ -5,13 +5,17 @@ import datetime
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .readers_text import CSV, LINES, PACKED, check_names, suffix_of
+
+if TYPE_CHECKING:
+    from openpyxl.cell.read_only import EmptyCell, ReadOnlyCell
+    from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 
 TYPED = (".parquet", ".arrow")
 EXCEL = ".xlsx"
@@ -100,7 +104,7 @@ def excel_rows(path: str) -> Iterator[dict[str, Any] | str]:
         raise ValueError(problem if problem.startswith(path) else f"{path} cannot be read: {problem}") from None
 
 
-def _sheet_rows(sheet: Any, lacking: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
+def _sheet_rows(sheet: "ReadOnlyWorksheet", lacking: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
     """Return the rows of a sheet below its header; `lacking` are the cells with a formula and no result."""
     cells = sheet.iter_rows()
     header = [cell.value for cell in next(cells, ())]
@@ -118,7 +122,7 @@ def _sheet_rows(sheet: Any, lacking: Set[str], path: str) -> Iterator[dict[str, 
             yield {name: _plain(cell.value) for name, cell in zip(columns, row, strict=False)}
 
 
-def _wrong_cell(cell: Any, columns: int, lacking: Set[str]) -> str | None:
+def _wrong_cell(cell: "ReadOnlyCell | EmptyCell", columns: int, lacking: Set[str]) -> str | None:
     """Return why a cell cannot be read; `None` if it can."""
     name = getattr(cell, "coordinate", "")  # (an empty cell has none)
     if name in lacking:
@@ -136,20 +140,20 @@ def _wrong_cell(cell: Any, columns: int, lacking: Set[str]) -> str | None:
 _NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"([^>]*)>\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>')
 
 
-def _formulas_without_result(path: str, sheet: Any) -> set[str]:
+def _formulas_without_result(path: str, sheet: "ReadOnlyWorksheet") -> set[str]:
     """Return the cells of a sheet that hold a formula and no result, such as "B2"; openpyxl reads them as empty."""
     with ZipFile(path) as file:
         found = _NO_RESULT.findall(file.read(sheet._worksheet_path))
     return {name.decode() for name, about in found if b't="str"' not in about}
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: object) -> object:
     if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
         return cell.date().isoformat()
     return cell.isoformat() if isinstance(cell, (datetime.date, datetime.time)) else cell
 
 
-def _arrow_parts(file: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _arrow_parts(file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return schema and batches of a file in Arrow's stream format, which `datasets` writes, or its file format."""
     try:
         stream = pa.ipc.open_stream(file)

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from datasets import ClassLabel
+from datasets import ClassLabel, Value
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 
@@ -185,12 +185,12 @@ def _check_heads(option: str, given: Mapping[str, Any], known: list[str]) -> Non
 # ---- cells ----
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Return whether a value is `None` or NaN, which means unlabelled."""
     return value is None or (isinstance(value, float) and value != value)
 
 
-def class_name(value: Any) -> str:
+def class_name(value: object) -> str:
     """Return the label name of a plain value: `"False"`, `"True"`, or `str(value)`.
 
     Whole floats (integers in a data frame column with missing values) are written as integers, and points in time as
@@ -232,7 +232,7 @@ def spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
     return found
 
 
-def joined_text(value: Any, feature: Any, sep: str) -> str:
+def joined_text(value: object, feature: ClassLabel | Value | None, sep: str) -> str:
     """Return the text of a cell of joined labels.
 
     It is an empty string where the cell is missing or consists of blanks and separators.

@@ -21,7 +21,7 @@ _SHOWN = 10
 
 
 def keep_record(
-    dataset: Any,
+    dataset: Dataset | IterableDataset,
     heads: Mapping[str, HeadConfig],
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -49,7 +49,9 @@ def keep_record(
     dataset.info.description = "\n\n".join([*parts, json.dumps({_KEY: record})])
 
 
-def check_record(dataset: Any, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str) -> None:
+def check_record(
+    dataset: Dataset | IterableDataset, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str
+) -> None:
     """Compare the record of prepared rows with a model; warn if texts were truncated or prefixed in another way.
 
     Args:
@@ -113,7 +115,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(tokenizer(_TRIED, add_special_tokens=True, truncation=False, verbose=False)["input_ids"])
 
 
-def _records(dataset: Any) -> Iterator[dict[str, Any]]:
+def _records(dataset: object) -> Iterator[dict[str, Any]]:
     if not isinstance(dataset, (Dataset, IterableDataset)):
         return
     for part in (dataset.info.description or "").split("\n\n"):

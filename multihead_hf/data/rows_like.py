@@ -1,17 +1,18 @@
 """Type of the rows that functions accept."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 
 class ArrowFrame(Protocol):
     """A data frame that becomes an Arrow table, such as one of polars."""
 
-    def to_arrow(self) -> Any:
+    def to_arrow(self) -> pa.Table:
         """Return the frame as an Arrow table."""
 
 
@@ -36,3 +37,5 @@ OneSource: TypeAlias = (
 RowsLike: TypeAlias = OneSource | Mapping[str, OneSource]
 """Rows as `read_dataset` takes them (datasets, data frames, files, globs, names on the Hub, or several of these by
 name), or prepared rows."""
+PreparedRows: TypeAlias = Dataset | IterableDataset | TorchRows | Iterable[Mapping[str, Any]]
+"""Rows with tokens and targets: as `prepare_dataset` returns them, or a list, torch dataset or stream of such rows."""

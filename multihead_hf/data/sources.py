@@ -5,7 +5,7 @@ import glob
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +31,10 @@ from .readers import NOT_DECODED, Row, TextFile
 from .readers_text import CSV, one_character, suffix_of
 from .readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, schema_of
 from .rows_like import RowsLike
+
+if TYPE_CHECKING:
+    import polars as pl
+    from datasets.features.features import FeatureType
 
 logger = logging.get_logger(__name__)
 
@@ -119,7 +123,7 @@ def read_dataset(
     raise ValueError(no_such_file(path))
 
 
-def _is_column(values: Any) -> bool:
+def _is_column(values: object) -> bool:
     """Return whether this is a list of values, and not of files."""
     if not isinstance(values, (list, tuple)) or not values:
         return False
@@ -135,12 +139,12 @@ class _Written(NamedTuple):
     strings: Collection[str]
 
 
-def is_polars(source: Any) -> bool:
+def is_polars(source: object) -> "TypeGuard[pl.DataFrame | pl.LazyFrame]":
     """Return whether this is a polars data frame; polars itself need not be installed."""
     return type(source).__module__.partition(".")[0] == "polars" and type(source).__name__ in ("DataFrame", "LazyFrame")
 
 
-def is_read(source: Any) -> bool:
+def is_read(source: object) -> bool:
     """Return whether rows have to be read from it first: files, a folder, a name on the Hub, or a data frame."""
     files = isinstance(source, list) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
     return bool(files) or isinstance(source, (str, os.PathLike, pd.DataFrame)) or is_polars(source)
@@ -150,7 +154,11 @@ DEFAULT_PARTS = ("test", "validation")
 """Splits to evaluate a model on: the first of these that a dataset has is used."""
 
 
-def one_part(data: Any, split: str | None, parts: Sequence[str] = DEFAULT_PARTS) -> Any:
+def one_part(
+    data: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    split: str | None,
+    parts: Sequence[str] = DEFAULT_PARTS,
+) -> Dataset | IterableDataset:
     """Return the rows of one split, by default of the first of `parts` that exists; rows without splits as they are.
 
     Raises:
@@ -253,7 +261,7 @@ def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
         raise ValueError(f"the files {list(paths)} cannot be read as one table: {error}") from None
 
 
-def _common(one: Any, other: Any) -> Any:
+def _common(one: "FeatureType", other: "FeatureType") -> "FeatureType | None":
     """Return the common type of two columns; `None` where none exists."""
     if one == other:
         return one

@@ -16,7 +16,7 @@ from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel, heads_of
 from .columns import check_column
 from .covers import find_cover
-from .labels import label_encoders
+from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, is_missing, string_columns
 from .rows_like import RowsLike
 from .sources import PARTS, column_batches, in_part, read_dataset, training_part
@@ -147,7 +147,7 @@ def _targets(
     for name, encoder in label_encoders(dataset, heads, options, require_labels).items():
         columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
 
-        def targets(encoder: Any = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
+        def targets(encoder: LabelEncoder = encoder, columns: list[str] = columns) -> Iterator[tuple[int, Any]]:
             begin = 0
             for batch in column_batches(dataset, columns):
                 rows = range(begin, begin + len(batch[columns[0]]))

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 
-def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+def texts_of(dataset: Dataset, columns: str | list[str], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     """Return the texts of raw rows, those of a pair joined by " | "; for prepared rows the decoded tokens."""
     if "input_ids" in dataset.column_names:
         return [_decoded(ids, tokenizer) for ids in dataset["input_ids"]]
@@ -17,7 +18,7 @@ def texts_of(dataset: Any, columns: str | list[str], tokenizer: PreTrainedTokeni
 class RowTexts(Sequence[str]):
     """Texts of a dataset, as `texts_of` returns them, each read on access."""
 
-    def __init__(self, dataset: Any, columns: list[str], tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def __init__(self, dataset: Dataset, columns: list[str], tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._is_prepared = "input_ids" in dataset.column_names
         self._columns = ["input_ids"] if self._is_prepared else columns
         self._rows = dataset.select_columns(self._columns).with_format(None)
@@ -26,7 +27,7 @@ class RowTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, row: int | slice) -> str:
         values = self._rows[row]
         if self._is_prepared:
             return _decoded(values["input_ids"], self._tokenizer)
