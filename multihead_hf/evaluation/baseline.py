@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import hstack
+from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -193,7 +193,7 @@ def _nothing_to_learn(head: HeadConfig, targets: npt.NDArray[Any] | None) -> str
     return None
 
 
-def _vectors(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any] | None:
+def _vectors(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[csr_matrix, csr_matrix] | None:
     """Return sparse features (rows, features) of both, `None` where there is nothing to count."""
     few = len(train_texts) < _FEW_ROWS
     common: dict[str, Any] = {"sublinear_tf": True, "max_features": _MAX_FEATURES}
@@ -212,7 +212,12 @@ def _vectors(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any
 
 
 def _baseline(
-    head: HeadConfig, train: Any, targets: npt.NDArray[Any], vectors: Any, references: npt.NDArray[Any], seed: int
+    head: HeadConfig,
+    train: csr_matrix,
+    targets: npt.NDArray[Any],
+    vectors: csr_matrix,
+    references: npt.NDArray[Any],
+    seed: int,
 ) -> HeadBaseline:
     """Train on rows in random order, and evaluate."""
     main = main_score_of(head)
@@ -245,7 +250,12 @@ def _evaluated(head: HeadConfig, scores: Floats, references: npt.NDArray[Any]) -
 
 
 def _scores(
-    head: HeadConfig, train: Any, targets: npt.NDArray[Any], vectors: Any, weight: str | None, seed: int
+    head: HeadConfig,
+    train: csr_matrix,
+    targets: npt.NDArray[Any],
+    vectors: csr_matrix,
+    weight: str | None,
+    seed: int,
 ) -> Floats:
     """Return the scores (rows, labels) of a logistic regression for each label, on the scale of logits."""
     known, true = known_and_true(targets, head.num_labels)
@@ -255,7 +265,9 @@ def _scores(
     return np.concatenate([-found, found], 1) if two else found
 
 
-def _label_scores(train: Any, known: Bools, true: Bools, vectors: Any, weight: str | None, seed: int) -> Floats:
+def _label_scores(
+    train: csr_matrix, known: Bools, true: Bools, vectors: csr_matrix, weight: str | None, seed: int
+) -> Floats:
     targets = true[known]
     if not targets.any() or targets.all():
         return np.full(vectors.shape[0], _CERTAIN if targets.any() else -_CERTAIN)

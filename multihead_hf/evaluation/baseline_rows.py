@@ -1,16 +1,20 @@
 """The training rows and the evaluation rows of a report's linear baseline."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import PreTrainedTokenizerBase
 
+from ..data.rows_like import RowsLike
 from ..data.sources import one_part, read_dataset
 from ..data.texts import RowTexts
 from .baseline import BaselineReport, linear_baseline
-from .predictions import Predictions, is_trainer, prepared_rows, targets_of
+from .predictions import ModelOrTrainer, Predictions, is_trainer, prepared_rows, targets_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 # rows that are prepared for nothing but their labels; of more of them a random sample is
 _PREPARED_ROWS = 50_000
@@ -37,10 +41,10 @@ class TrainingRows(NamedTuple):
 
 
 def training_rows(
-    model: Any,
-    data: Any,
+    model: ModelOrTrainer,
+    data: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
     rows: Dataset,
-    train_dataset: Any,
+    train_dataset: RowsLike | None,
     tokenizer: PreTrainedTokenizerBase | None,
     reading: Mapping[str, Any],
     seed: int,
@@ -117,7 +121,7 @@ def baseline_of(
     return report
 
 
-def _rows_of_trainer(trainer: Any) -> TrainingRows | str:
+def _rows_of_trainer(trainer: "Trainer") -> TrainingRows | str:
     train, given = trainer.train_dataset, trainer.raw_train_dataset
     if not isinstance(train, Dataset):
         return _not_read_again(train)
@@ -126,7 +130,11 @@ def _rows_of_trainer(trainer: Any) -> TrainingRows | str:
 
 
 def _prepared(
-    model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any], seed: int
+    model: ModelOrTrainer,
+    rows: Dataset | IterableDataset,
+    tokenizer: PreTrainedTokenizerBase | None,
+    reading: Mapping[str, Any],
+    seed: int,
 ) -> TrainingRows | str:
     if not isinstance(rows, Dataset):
         return _not_read_again(rows)
@@ -136,5 +144,5 @@ def _prepared(
     return TrainingRows(prepared_rows(model, rows, tokenizer, "train_dataset", reading), rows, is_sample)
 
 
-def _not_read_again(rows: Any) -> str:
+def _not_read_again(rows: object) -> str:
     return f"it needs training rows that can be read more than once, but these are of the type {type(rows).__name__}"

@@ -1,7 +1,7 @@
 """Temperatures that make a head's probabilities honest, and how far they are from it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
 
 
-def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: Any) -> float:
+def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: npt.NDArray[Any]) -> float:
     """Return the temperature with the lowest loss; NaN if it is at the end of the search.
 
     The loss has one minimum in the temperature.
@@ -88,7 +88,7 @@ def calibrate_head(
     logits: npt.ArrayLike,
     references: npt.ArrayLike,
     multi_label: bool,
-    before: Any,
+    before: float | Sequence[float] | None,
     granularity: str = "head",
     min_support: int = 50,
     folds: int = 5,

@@ -1,6 +1,6 @@
 """Comparison of models on the same rows, and confidence intervals of metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from .bootstrap import Difference, Interval, RowCounts, differences, intervals
-from .predictions import Predictions, is_trainer, predicted
+from .predictions import ModelOrTrainer, Predictions, is_trainer, predicted
 
 
 @dataclass
@@ -106,7 +106,7 @@ class ComparisonReport:
 
 
 def confidence_intervals(
-    model: Any,
+    model: ModelOrTrainer,
     dataset: RowsLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -155,8 +155,8 @@ def confidence_intervals(
 
 
 def compare(
-    model: Any,
-    baselines: Any,
+    model: ModelOrTrainer,
+    baselines: "ModelOrTrainer | Sequence[ModelOrTrainer] | Mapping[str, ModelOrTrainer]",
     dataset: RowsLike,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -246,7 +246,7 @@ def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, 
     return against
 
 
-def _config(model: Any) -> MultiHeadConfig:
+def _config(model: ModelOrTrainer) -> MultiHeadConfig:
     return multi_head_model(model.model if is_trainer(model) else model).config
 
 
@@ -284,7 +284,7 @@ def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
     raise ValueError(f"head {name!r}: labels only in the first model: {first}; only in the second: {second}")
 
 
-def _named(others: Any) -> dict[str, Any]:
+def _named(others: "ModelOrTrainer | Sequence[ModelOrTrainer]") -> dict[str, ModelOrTrainer]:
     if not isinstance(others, (list, tuple)):
         return {"other": others}
     return {f"other {place}": other for place, other in enumerate(others, start=1)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..data.rows_like import RowsLike
@@ -58,7 +58,7 @@ class Evaluation:
 
 
 def evaluated(
-    model: Any,
+    model: nn.Module,
     dataset: RowsLike,
     tokenizer: PreTrainedTokenizerBase | None = None,
     compute: Compute | None = None,

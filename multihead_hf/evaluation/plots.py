@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ try:
     from matplotlib.figure import Figure
 except ImportError:
     raise ImportError('pictures need matplotlib: pip install "multihead-hf[plots]"') from None
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#1f5fa8", "#c0504d", "#3a8a4d", "#7b5ea7", "#c98a1b", "#3b8ea5", "#8c564b", "#666666")
 _SHOWN = 28  # characters of a label
@@ -128,7 +131,7 @@ def curves(
     return figure
 
 
-def short(label: Any) -> str:
+def short(label: object) -> str:
     """Return as many characters of a label as fit into a plot."""
     text = " ".join(str(label).split())
     # (a dollar sign would begin a formula, and a legend leaves out what begins with an underscore)
@@ -136,7 +139,7 @@ def short(label: Any) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _plain(axes: Any) -> None:
+def _plain(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)

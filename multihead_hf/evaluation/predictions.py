@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from ..data.collator import MultiHeadDataCollator
 from ..data.counting import target_chunks
 from ..data.preparation import read_and_prepare
 from ..data.reading import OPTIONS
-from ..data.rows_like import RowsLike
+from ..data.rows_like import PreparedRows, RowsLike
 from ..model.decoding_multihead import calibrated, check_finite, decide, probabilities
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel
@@ -28,6 +28,9 @@ from ..model.unwrapping import multi_head_model
 from .metric_names import metric_keys
 from .metrics import MISSING
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 TEXT_SETTINGS = ("text_columns", "max_length", "truncation", "max_windows", "stride", "window_pooling")
 BATCH_SIZE = "per_device_eval_batch_size"
 _WINDOW_ROWS = 2048  # that another backend sorts by length
@@ -35,6 +38,8 @@ _KNOWN = (*OPTIONS, "reading", *TEXT_SETTINGS, BATCH_SIZE)
 
 Compute = Callable[[list[Any]], Mapping[str, npt.NDArray[np.float32]]]
 """Prepared rows → head → logits (rows, labels)."""
+ModelOrTrainer: TypeAlias = "nn.Module | Trainer"
+"""A `MultiHeadModel`, perhaps in a wrapper such as PEFT's, or a trainer with one."""
 
 
 class Predictions(NamedTuple):
@@ -97,7 +102,7 @@ class ModelReader:
     labels: Mapping[str, Any]
     batch_size: int
 
-    def prepared(self, dataset: RowsLike, what: str, require_labels: bool = True) -> Any:
+    def prepared(self, dataset: RowsLike, what: str, require_labels: bool = True) -> PreparedRows:
         """Return the rows with tokens and targets; `what` is their name in errors."""
         config = multi_head_model(self.model).config
         first = PartialState().main_process_first()
@@ -106,13 +111,13 @@ class ModelReader:
         )
 
 
-def is_trainer(model: Any) -> bool:
+def is_trainer(model: object) -> "TypeGuard[Trainer]":
     """Return whether it is a trainer with a model, and not a model."""
     return not isinstance(model, nn.Module) and callable(getattr(model, "predict", None)) and hasattr(model, "args")
 
 
 def predicted(
-    model: Any,
+    model: ModelOrTrainer,
     dataset: RowsLike,
     tokenizer: PreTrainedTokenizerBase | None = None,
     compute: Compute | None = None,
@@ -154,8 +159,12 @@ def predicted(
 
 
 def prepared_rows(
-    model: Any, dataset: RowsLike, tokenizer: PreTrainedTokenizerBase | None, what: str, reading: Mapping[str, Any]
-) -> Any:
+    model: ModelOrTrainer,
+    dataset: RowsLike,
+    tokenizer: PreTrainedTokenizerBase | None,
+    what: str,
+    reading: Mapping[str, Any],
+) -> PreparedRows:
     """Return the rows with tokens and targets, as the model or trainer reads them.
 
     Args:
@@ -176,7 +185,7 @@ def prepared_rows(
         return reader.prepared(dataset, what, require_labels=False)
 
 
-def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
+def targets_of(dataset: PreparedRows, heads: Mapping[str, HeadConfig]) -> dict[str, np.ndarray]:
     """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where unlabelled."""
     chunks = [chunk.heads for chunk in target_chunks(dataset, heads)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in heads}
@@ -184,7 +193,7 @@ def targets_of(dataset: Any, heads: Mapping[str, HeadConfig]) -> dict[str, np.nd
 
 @contextlib.contextmanager
 def model_reader(
-    model: Any, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, reading: Mapping[str, Any]
 ) -> Iterator[ModelReader]:
     """Context manager: the model in evaluation mode, which reads texts with the settings in `reading`.
 
@@ -253,7 +262,7 @@ def _on_accelerator(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 @torch.no_grad()
 def batches_with_logits(
-    reader: ModelReader, rows: Any, by_length: bool = False, compute: Compute | None = None
+    reader: ModelReader, rows: PreparedRows, by_length: bool = False, compute: Compute | None = None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """Yield batches of prepared rows with their logits.
 
@@ -281,13 +290,14 @@ def batches_with_logits(
         yield batch, {name: in_float32(own) for name, own in logits.items()}
 
 
-def _batches(rows: Any, size: int, by_length: bool) -> Iterator[list[Any]]:
+def _batches(rows: PreparedRows, size: int, by_length: bool) -> Iterator[list[Any]]:
     if by_length and isinstance(rows, Dataset) and "length" in rows.column_names:
         order = np.argsort(-np.asarray(rows.with_format("numpy")["length"]), kind="stable")  # the longest come first
         for start in range(0, len(order), size):
             yield rows.__getitems__(order[start : start + size].tolist())
         return
-    in_order = iter(rows if isinstance(rows, Iterable) else (rows[place] for place in range(len(rows))))
+    given: Any = rows  # a stream, or a sequence
+    in_order = iter(given if isinstance(given, Iterable) else (given[place] for place in range(len(given))))
     while some := list(islice(in_order, size)):
         yield some
 
@@ -296,8 +306,7 @@ def _joined(batches: Mapping[str, list[npt.NDArray[Any]]]) -> dict[str, npt.NDAr
     return {name: np.concatenate(own) for name, own in batches.items()}
 
 
-def _moved(values: Any, device: torch.device) -> Any:
-    """Return tensors, also those in dicts, on a device."""
-    if isinstance(values, Mapping):
-        return {name: _moved(value, device) for name, value in values.items()}
-    return values.to(device) if isinstance(values, Tensor) else values
+def _moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch with its tensors, also those in dicts, on a device."""
+    own = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return {name: _moved(value, device) if isinstance(value, Mapping) else value for name, value in own.items()}

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .metric_names import main_score_of
 from .metrics import known_and_true
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .report import HeadReport
 
 HEAD_PICTURES = ("labels", "precision_recall", "thresholds", "reliability", "confusion")
@@ -87,11 +90,13 @@ def file_name(name: str, taken: dict[str, str]) -> str:
     return found
 
 
-def head_pictures(plots: Any, view: HeadArrays, own: "HeadReport", confusion: pd.DataFrame, file: str) -> list[Picture]:
+def head_pictures(
+    plots: ModuleType, view: HeadArrays, own: "HeadReport", confusion: pd.DataFrame, file: str
+) -> list[Picture]:
     """Return the plots of one head."""
     head, pictures = view.head, []
 
-    def add(kind: str, title: str, figure: Any) -> None:
+    def add(kind: str, title: str, figure: "Figure") -> None:
         pictures.append(Picture(f"{file}_{kind}", title, f"{title} of the head {view.name}", plots.png(figure)))
 
     if own.labels["support"].any():
@@ -175,7 +180,7 @@ def _thinned(points: int) -> npt.NDArray[np.int64]:
 
 
 def training_pictures(
-    plots: Any, heads: Mapping[str, HeadConfig], history: Sequence[Mapping[str, Any]]
+    plots: ModuleType, heads: Mapping[str, HeadConfig], history: Sequence[Mapping[str, Any]]
 ) -> list[Picture]:
     """Return plots of the losses, main scores and learning rates of the run, where they were logged."""
 

@@ -16,17 +16,18 @@ from ..data.reading import string_columns
 from ..data.rows_like import RowsLike
 from ..data.sources import one_part, read_dataset
 from ..data.texts import texts_of
+from ..model.configuration_multihead import MultiHeadConfig
 from ..model.unwrapping import multi_head_model
 from .baseline import BaselineReport
 from .baseline_rows import TrainingRows, baseline_of, training_rows
 from .comparison import check_resampling
-from .predictions import is_trainer, predicted, prepared_rows
+from .predictions import ModelOrTrainer, is_trainer, predicted, prepared_rows
 from .report import EvaluationReport, make_report
 from .report_page import save_report
 
 
 def write_report(
-    model: Any,
+    model: ModelOrTrainer,
     dataset: RowsLike,
     folder: str | os.PathLike,
     *,
@@ -91,20 +92,20 @@ def write_report(
     check_resampling(n_resamples, confidence_level)
     from . import plots  # noqa: F401  (before anything is computed)
 
-    from_trainer = is_trainer(model)
-    check_not_pushed(folder, [model.args.output_dir] if from_trainer else [])
-    heads = multi_head_model(model.model if from_trainer else model).config.heads
-    strings = string_columns(heads, model.args.reading if from_trainer else reading)
+    trainer = model if is_trainer(model) else None
+    check_not_pushed(folder, [trainer.args.output_dir] if trainer is not None else [])
+    heads = multi_head_model(trainer.model if trainer is not None else model).config.heads
+    strings = string_columns(heads, trainer.args.reading if trainer is not None else reading)
     data = read_dataset(dataset, strings=strings)
     rows = one_part(data, split)
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read more than once, but this is a {type(rows).__name__}")
     if not len(rows):
         raise ValueError("the dataset is empty: there are no rows to evaluate the model on")
-    config = multi_head_model(model.model if from_trainer else model).config
-    columns = (model.args.text_columns if from_trainer else reading.get("text_columns")) or config.text_columns
+    config = multi_head_model(trainer.model if trainer is not None else model).config
+    columns = (trainer.args.text_columns if trainer is not None else reading.get("text_columns")) or config.text_columns
     columns = [columns] if isinstance(columns, str) else list(columns or ["text"])
-    tokenizer = model.processing_class if from_trainer else tokenizer
+    tokenizer = trainer.processing_class if trainer is not None else tokenizer
     read = rows
     training: TrainingRows | str | None = None
     if baseline:
@@ -123,14 +124,14 @@ def write_report(
         predictions.references,
         texts_of(rows, columns, tokenizer),
         title=title or _title(model, config),
-        history=(model.state.log_history if from_trainer else ()) if history is None else history,
+        history=(trainer.state.log_history if trainer is not None else ()) if history is None else history,
         baseline=found,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
         seed=seed,
     )
-    if from_trainer:
-        model.note_report(report)
+    if trainer is not None:
+        trainer.note_report(report)
     report.folder = Path(folder)
     return save_report(report, folder, max_mistakes) if predictions.is_first else report
 
@@ -173,7 +174,7 @@ def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
     return []
 
 
-def _title(model: Any, config: Any) -> str:
+def _title(model: ModelOrTrainer, config: MultiHeadConfig) -> str:
     if is_trainer(model):
         name = model.args.hub_model_id or model.args.output_dir
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from ..model.decoding_multihead import calibrated, decide, not_finite, probabili
 from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
 from .metric_names import MULTI_LABEL_METRICS
-from .metrics import MISSING, multi_label_figures, ranking_figures, with_mean
+from .metrics import MISSING, Bools, multi_label_figures, ranking_figures, with_mean
 from .tables import evaluation_table
 
 logger = logging.getLogger(__name__)
@@ -87,14 +88,14 @@ class StreamingMetrics:
             self._add_range(name, scores.numpy()[known])
             self._add_scores(name, calibrated(head, own).numpy(), positive, known)
 
-    def _add_range(self, name: str, scores: Any) -> None:
+    def _add_range(self, name: str, scores: npt.NDArray[np.floating]) -> None:
         lowest, highest = self._ranges[name]  # (`fmin` and `fmax` pass over NaN)
         self._ranges[name] = (
             float(np.fmin(lowest, np.fmin.reduce(scores))),
             float(np.fmax(highest, np.fmax.reduce(scores))),
         )
 
-    def _add_scores(self, name: str, logits: Any, positive: Any, known: Any) -> None:
+    def _add_scores(self, name: str, logits: npt.NDArray[np.floating], positive: Bools, known: Bools) -> None:
         if name not in self._binned and self._multi[name].rows <= self._exact_rows:
             self._kept[name].append((logits, positive, known))
             return
