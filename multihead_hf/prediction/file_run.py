@@ -20,8 +20,8 @@ from ..model.decoding_multihead import rows_not_finite
 from ..utils.files import naming, write_whole
 from .parts import Part, Parts
 from .precision import AUTO
-from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor
-from .rows import RowSource, columns_of, is_read_by, is_within
+from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor, ThresholdsOfHeads
+from .rows import Files, RowSource, columns_of, is_read_by, is_within
 from .tables import Table
 
 _FORMAT = 1
@@ -132,7 +132,7 @@ class FileRun:
         self.resumed = 0
         self.read_before = predictor.computed, predictor.cut
 
-    def begin(self, settings: dict[str, Any], source: Any, resume: bool, overwrite: bool) -> PredictionReport | None:
+    def begin(self, settings: dict[str, Any], source: Files, resume: bool, overwrite: bool) -> PredictionReport | None:
         """Check existing results, and fix the settings that all processes and later runs have to agree on.
 
         Returns:
@@ -229,7 +229,7 @@ class FileRun:
             return "fp32"
         return self.predictor.measure(self.predictor.encode(texts)).precision
 
-    def go(self, top_k: int | None, threshold: Any, progress: bool) -> PredictionReport:
+    def go(self, top_k: int | None, threshold: ThresholdsOfHeads | None, progress: bool) -> PredictionReport:
         """Predict and write all windows, and join them."""
         begun = time.perf_counter()
         windows = end = 0
@@ -317,7 +317,7 @@ class FileRun:
             return f"column {taken[0]!r} is a column of the output, but this row has a column of the same name"
         return None
 
-    def _predict(self, window: _Window, top_k: int | None, threshold: Any) -> None:
+    def _predict(self, window: _Window, top_k: int | None, threshold: ThresholdsOfHeads | None) -> None:
         assert window.encoded is not None
         logits = self._without_bad(window, self.predictor.compute(window.encoded))
         rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..model.values_multihead import ThresholdsOfHeads
 from .file_run import FileRun, PredictionReport
 from .predictor import MultiHeadPredictor
 from .rows import check_columns, open_rows
@@ -19,7 +20,7 @@ def predict_files(
     text_columns: str | Sequence[str] | None = None,
     keep: str | Sequence[str] | None = None,
     top_k: int | None = None,
-    threshold: Any = None,
+    threshold: ThresholdsOfHeads | None = None,
     all_scores: bool = False,
     prefix: str = "predicted_",
     sep: str = "|",
@@ -93,10 +94,10 @@ def predict_files(
     texts = list(given or predictor.model.config.text_columns or ["text"])
     place = Path(output)
     errors, parts = place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts")
-    source = os.fspath(source) if isinstance(source, os.PathLike) else source
-    if isinstance(source, (list, tuple)):
-        source = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in source]
-    rows = open_rows(source, delimiter, split, config, (place, errors, parts), encoding)
+    names: Any = os.fspath(source) if isinstance(source, os.PathLike) else source
+    if isinstance(names, (list, tuple)):
+        names = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in names]
+    rows = open_rows(names, delimiter, split, config, (place, errors, parts), encoding)
     check_columns(rows.columns, texts, "the text")
     keep = [keep] if isinstance(keep, str) else keep
     check_columns(rows.columns, list(keep or ()), "--keep")
@@ -125,7 +126,7 @@ def predict_files(
     run = FileRun(predictor, rows, table, (place, errors), texts, strict)
     before = predictor.chosen
     try:
-        ended = run.begin(settings, source, resume, overwrite)
+        ended = run.begin(settings, names, resume, overwrite)
         return ended if ended is not None else run.go(top_k, threshold, progress)
     except OSError as error:
         if not run.parts.can_go_on():

@@ -4,18 +4,22 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
 
 from .graph import METADATA, as_strings
 
+if TYPE_CHECKING:
+    from onnx_ir import Model
+    from onnxruntime import InferenceSession
+
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 GRAPH_FILE = "model.onnx"
 
 
-def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
+def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> "Model":
     """Return the graph as an `onnx_ir.Model`."""
     from transformers.exporters import OnnxConfig, OnnxExporter
 
@@ -23,7 +27,7 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
     return OnnxExporter().export(graph, sample, config).program
 
 
-def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, Any]) -> Any:
+def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[str, Any]) -> "Model":
     """Give the outputs and axes their names, and the graph its metadata.
 
     The exporter's notes on each node (with paths of this machine) are removed.
@@ -31,41 +35,42 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
     from onnx_ir import Shape
     from onnx_ir.passes.common import NameFixPass
 
-    for value, name in zip(program.graph.outputs, outputs, strict=True):
+    graph: Any = program.graph  # whose inputs and outputs have shapes
+    for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = name
-    for node in program.graph.all_nodes():
+    for node in graph.all_nodes():
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
     NameFixPass()(program)  # a node's value may have had a head's name
-    found = [value.name for value in program.graph.outputs]
+    found = [value.name for value in graph.outputs]
     if found != outputs:
         raise RuntimeError(f"the outputs are called {found}, not {outputs}")
-    for value in program.graph.inputs:
+    for value in graph.inputs:
         axes = ["batch", "length"] if len(value.shape) == 2 else ["batch", "windows", "length"]
         if any(isinstance(size, int) for size in value.shape):
             raise RuntimeError(f"its input {value.name} has the fixed shape {value.shape}")
         value.shape = Shape(axes)
-    for value in program.graph.outputs:
+    for value in graph.outputs:
         value.shape = Shape(["batch", value.shape[-1]])
     program.metadata_props.clear()
     return describe(program, metadata)
 
 
-def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+def describe(program: "Model", metadata: Mapping[str, Any]) -> "Model":
     """Put metadata into the graph, and return it."""
     program.metadata_props.update({f"{METADATA}.{key}": text for key, text in as_strings(metadata).items()})
     return program
 
 
-def save(program: Any, folder: Path) -> None:
+def save(program: "Model", folder: Path) -> None:
     """Write the graph, and its weights beside it."""
     from transformers.exporters import OnnxExporter
 
     OnnxExporter.save_program(program, folder / GRAPH_FILE)
 
 
-def quantize(program: Any, sample: dict[str, Any]) -> Any:
+def quantize(program: "Model", sample: dict[str, Any]) -> "Model":
     """Quantise weights to int8, and activations while the graph runs."""
     from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
@@ -109,7 +114,7 @@ def compiled(
     return run
 
 
-def _session(folder: Path, threads: int) -> Any:
+def _session(folder: Path, threads: int) -> "InferenceSession":
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -14,11 +14,14 @@ from torch import nn
 from . import quiet_imports
 from .graph import METADATA, as_strings
 
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core, InferRequest, Model
+
 PACKAGES = ("openvino",)
 GRAPH_FILE = "openvino_model.xml"
 
 
-def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> Any:
+def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> "Model":
     """Return the graph as an `openvino.Model`."""
     quiet_imports.openvino()
     from transformers.exporters import OpenVINOConfig, OpenVINOExporter
@@ -29,7 +32,7 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
     return OpenVINOExporter().export(graph, sample, config).program
 
 
-def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, Any]) -> Any:
+def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[str, Any]) -> "Model":
     """Give the outputs their names, and the graph its metadata (`rt_info`)."""
     taken = set(outputs)
     for node in program.get_ordered_ops():
@@ -47,14 +50,14 @@ def name_and_describe(program: Any, outputs: list[str], metadata: Mapping[str, A
     return program
 
 
-def describe(program: Any, metadata: Mapping[str, Any]) -> Any:
+def describe(program: "Model", metadata: Mapping[str, Any]) -> "Model":
     """Put metadata into the graph, and return it."""
     for key, text in as_strings(metadata).items():
         program.set_rt_info(text, [METADATA, key])
     return program
 
 
-def save(program: Any, folder: Path) -> None:
+def save(program: "Model", folder: Path) -> None:
     """Write the graph (.xml), and its weights (.bin) beside it."""
     from transformers.exporters import OpenVINOExporter
 
@@ -103,7 +106,7 @@ def compiled(
 
 
 def _computed(
-    model: Any, batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str], at_a_time: int
+    model: "CompiledModel", batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str], at_a_time: int
 ) -> list[list[np.ndarray]]:
     """Compute outputs of many batches, some of them at a time."""
     takes = [port.any_name for port in model.inputs]
@@ -112,7 +115,7 @@ def _computed(
     found: list[list[np.ndarray]] = []
     running: deque[Any] = deque()
 
-    def collect() -> Any:
+    def collect() -> "InferRequest":
         request = running.popleft()
         request.wait()
         found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
@@ -129,12 +132,12 @@ def _computed(
 
 
 @functools.cache
-def openvino_core() -> Any:
+def openvino_core() -> "Core":
     """Return OpenVINO's core, one for the process and never freed (`signal_stack_kept` says what freeing does)."""
     return quiet_imports.openvino().Core()
 
 
-def _compile(network: Any, precision: str, settings: Mapping[str, Any]) -> Any:
+def _compile(network: "Model", precision: str, settings: Mapping[str, Any]) -> "CompiledModel":
     """Compile a graph. Left to itself, OpenVINO takes bfloat16 where it can."""
     hint = "bf16" if precision == "bf16" else "f32"
     return openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings})

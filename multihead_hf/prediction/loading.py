@@ -3,7 +3,7 @@
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -112,7 +112,7 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
     return model, load_tokenizer(folder)
 
 
-def _no_weights(folder: str, *_: Any, **__: Any) -> Any:
+def _no_weights(folder: str, *_: Any, **__: Any) -> NoReturn:
     raise ValueError(
         f"{folder} holds an exported graph without weights, which only MultiHeadPredictor and evaluate compute with: "
         "load the model that it was made of"

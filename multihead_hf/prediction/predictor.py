@@ -18,7 +18,7 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.texts_multihead import listed, text_parts
 from ..model.tokens_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
-from ..model.values_multihead import whole_number
+from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
 from .encoding import Encoded, encode_different, size_of
@@ -155,7 +155,9 @@ class MultiHeadPredictor:
         predictor._runtime.keep = True
         return predictor
 
-    def predict(self, texts: Iterable[Any], top_k: int | None = None, threshold: Any = None) -> MultiHeadPredictions:
+    def predict(
+        self, texts: Iterable[Any], top_k: int | None = None, threshold: ThresholdsOfHeads | None = None
+    ) -> MultiHeadPredictions:
         """Predict the labels of texts: probabilities, decisions, and label names with scores.
 
         Args:
@@ -174,7 +176,10 @@ class MultiHeadPredictor:
         return self.decode(self.logits(texts), top_k, threshold)
 
     def decode(
-        self, logits: Mapping[str, npt.NDArray[np.float32]], top_k: int | None = None, threshold: Any = None
+        self,
+        logits: Mapping[str, npt.NDArray[np.float32]],
+        top_k: int | None = None,
+        threshold: ThresholdsOfHeads | None = None,
     ) -> MultiHeadPredictions:
         """Return the predictions for logits of this class, as `MultiHeadModel.decode`.
 
@@ -191,7 +196,7 @@ class MultiHeadPredictor:
         self,
         texts: Iterable[Any],
         top_k: int | None = None,
-        threshold: Any = None,
+        threshold: ThresholdsOfHeads | None = None,
         return_all_scores: bool = False,
     ) -> Iterator[dict[str, list[dict[str, Any]]]]:
         """Predict texts one after another; `texts` may be an endless generator.
@@ -384,7 +389,7 @@ def _device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _several(texts: Any) -> Iterator[Any]:
+def _several(texts: Iterable[Any]) -> Iterator[Any]:
     """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
     try:  # also what has `__getitem__` only, such as a KeyDataset
         several = None if isinstance(texts, (str, Mapping)) else iter(texts)

@@ -55,5 +55,5 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
             [f"{type(self).__name__} of {rows:,} texts", *(f"  {name}: {own}" for name, own in self.items())]
         )
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), self.one_label)

@@ -24,6 +24,7 @@ logger = logging.get_logger(__name__)
 JSON = ".json"  # one document, which is read as a whole
 TEXTS = (*CSV, *LINES, JSON)
 _FIRST_ROWS = 1000  # of JSON and Excel, whose columns count as known
+Files = str | Sequence[str]  # files, globs and folders, or the name of a dataset on the Hub
 
 
 @dataclass
@@ -62,7 +63,7 @@ class RowSource:
 
 
 def open_rows(
-    source: Any,
+    source: Files,
     delimiter: str | None = None,
     split: str | None = None,
     config: str | None = None,
@@ -150,7 +151,7 @@ def is_within(path: str | Path, places: Sequence[Path]) -> bool:
     return any(own.is_relative_to(os.path.abspath(place)) for place in places)
 
 
-def is_read_by(source: str | Sequence[str], path: Path) -> bool:
+def is_read_by(source: Files, path: Path) -> bool:
     """Return whether a folder or glob of the source has this file."""
     given = [source] if isinstance(source, str) else source
     folders = [os.path.join(each, "*") if os.path.isdir(each) else each for each in given]

@@ -47,7 +47,7 @@ _COMPARED = 2  # batches
 class _Kept:
     """The graph of a model's state, or the reason why there is none."""
 
-    state: Any
+    state: tuple[Any, ...]
     graph: ModelGraph | None
     is_checked: bool = False
 
@@ -94,7 +94,7 @@ class Runtime:
             return _GRAPH_BATCH_TOKENS
         return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
 
-    def prepare(self, texts: int, state: Any) -> None:
+    def prepare(self, texts: int, state: tuple[Any, ...]) -> None:
         """Choose the backend for the next texts.
 
         Args:

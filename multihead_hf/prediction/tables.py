@@ -241,7 +241,7 @@ class Table:
             for part in parts:
                 file.write(_json_lines(map(self._rounded, self._read(part))))
 
-    def _cell(self, name: str, value: Any) -> Any:
+    def _cell(self, name: str, value: object) -> object:
         if isinstance(value, list) and name in self._ours:
             return self.sep.join(map(str, value))
         if isinstance(value, (list, dict)):
@@ -251,7 +251,7 @@ class Table:
     def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with scores of the digits that float32 has."""
 
-        def rounded(value: Any) -> Any:
+        def rounded(value: object) -> object:
             if isinstance(value, list):
                 return [rounded(each) for each in value]
             return round(value, _DIGITS) if isinstance(value, float) else value
@@ -263,7 +263,7 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value as JSON has it: what is no number is null, bytes are base64, times are ISO 8601."""
     if isinstance(value, Mapping):
         return {str(name): _plain(own) for name, own in value.items()}
