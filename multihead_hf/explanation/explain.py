@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +15,9 @@ from .probabilities import check_model, label_number, label_scores, read_text_or
 from .question import Attribution, Question
 from .rendering import as_html, as_rich, as_text
 from .words import read_text
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 METHODS: dict[str, Callable[..., Attribution]] = {
     "integrated_gradients": integrated_gradients,
@@ -113,7 +116,7 @@ class Explanation:
         """Return a table of the words with the strongest scores."""
         return as_text(self)
 
-    def __rich__(self) -> Any:
+    def __rich__(self) -> "Group":
         """Return the text in colours and the table, for rich."""
         return as_rich(self)
 

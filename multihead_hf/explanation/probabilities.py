@@ -1,6 +1,6 @@
 """Probabilities of a head in scikit-learn's form, for LIME, SHAP and other tools that take a classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def _parts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
 
 
-def read_texts(texts: Any) -> list[Text]:
+def read_texts(texts: Iterable[object]) -> list[Text]:
     """Return texts, or pairs of them, as plain strings.
 
     Raises:
@@ -121,7 +121,7 @@ def read_texts(texts: Any) -> list[Text]:
     return found
 
 
-def read_text_or_pair(text: Any, where: str = "") -> Text:
+def read_text_or_pair(text: object, where: str = "") -> Text:
     """Return a text as a plain string, or a pair of texts as a tuple of two.
 
     Raises:
@@ -136,7 +136,7 @@ def read_text_or_pair(text: Any, where: str = "") -> Text:
     return one, other
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Check that this is a multi-head model.
 
     Raises:

@@ -5,9 +5,11 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from .explain import Explanation, WordScore
 
 _NAMES = {"integrated_gradients": "integrated gradients", "lime": "LIME", "occlusion": "occlusion"}
@@ -41,7 +43,7 @@ def as_text(found: "Explanation") -> str:
     return "\n".join([headline(found), caption(found), "", *(line for line, _ in _table(found))])
 
 
-def as_rich(found: "Explanation") -> Any:
+def as_rich(found: "Explanation") -> "Group":
     """Return the same table for rich, after the whole text in colours."""
     from rich.console import Group
     from rich.text import Text

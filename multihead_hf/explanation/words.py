@@ -198,7 +198,7 @@ class _PlacingTokenizer:
         self._tokenizer = tokenizer
         self.knows_places = True
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._tokenizer, name)
 
     def __call__(self, texts: list[str], pairs: list[str] | None = None, **options: Any) -> BatchEncoding:
