@@ -6,10 +6,10 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
@@ -18,6 +18,9 @@ from ..evaluation.report import EvaluationReport
 from ..model.configuration_multihead import MultiHeadConfig
 from .card import CARD, report_evaluation, report_pictures, write_card
 from .card_facts import CardFacts, check_given, picture_path
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 logger = logging.get_logger(__name__)
 
@@ -34,7 +37,7 @@ SETTINGS = (
 )
 
 
-def changed_settings(args: Any, processes: int) -> dict[str, Any]:
+def changed_settings(args: TrainingArguments, processes: int) -> dict[str, Any]:
     """Return arguments of `SETTINGS` that differ from their defaults, and the number of processes above 1."""
     found: dict[str, Any] = {"processes": processes} if processes > 1 else {}
     for each in fields(args):
@@ -78,13 +81,15 @@ class ModelCardCallback(TrainerCallback):
         given: what the user says for the card, as the argument `model_card`.
     """
 
-    def __init__(self, trainer: Any, given: Any) -> None:
+    def __init__(self, trainer: "Trainer", given: object) -> None:
         self._trainer = trainer
         self._given: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
         self._evaluated: EvaluationSnapshot | None = None
         self._reported: EvaluationSnapshot | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Forget evaluations of an earlier run, and remember the last one of a run that is resumed."""
         self._evaluated = self._reported = None
         evaluated = [entry for entry in state.log_history if any(key.startswith("eval_") for key in entry)]
@@ -94,12 +99,14 @@ class ModelCardCallback(TrainerCallback):
             if self._evaluated is not None:
                 self._evaluated.step = step
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Remember the metrics of the best checkpoint if it is loaded now."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the model now
             self._note_logged(state, state.best_global_step)
 
-    def _note_logged(self, state: Any, step: int) -> None:
+    def _note_logged(self, state: TrainerState, step: int) -> None:
         """Remember the metrics that were logged at a step."""
         entries = [entry for entry in state.log_history if entry.get("step") == step]
         sets = self._trainer.eval_dataset

@@ -53,7 +53,7 @@ class CardFacts:
 GIVEN = ("language", "license", "datasets", "tags", "widget_texts", "limits", "base_model")
 
 
-def check_given(given: Any) -> dict[str, Any]:
+def check_given(given: object) -> dict[str, Any]:
     """Return facts of `GIVEN` as they are stored: a single text becomes a list where several are allowed.
 
     Raises:
@@ -143,22 +143,22 @@ def _optional(values: Mapping[str, Any], checks: Mapping[str, Callable[[str, Any
             check(name, values[name])
 
 
-def _each(name: str, values: Any, check: Callable[[str, Any], None]) -> None:
+def _each(name: str, values: object, check: Callable[[str, Any], None]) -> None:
     for key, value in _dict(name, values).items():
         check(f"{name}, {key}", value)
 
 
-def _dict(name: str, value: Any) -> dict[str, Any]:
+def _dict(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {value!r}, not a dict")
     return value
 
 
-def _text(name: str, value: Any) -> None:
+def _text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r}, not a string")
 
 
-def _number(name: str, value: Any) -> None:
+def _number(name: str, value: object) -> None:
     if not isinstance(value, Real):
         raise ValueError(f"{name} is {value!r}, not a number")

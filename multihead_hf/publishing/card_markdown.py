@@ -217,24 +217,24 @@ def _decides(head: HeadConfig) -> str:
     return f"{number}; threshold {low:.3g}" if low == high else f"{number}; thresholds {low:.3g} to {high:.3g}"
 
 
-def _example(config: MultiHeadConfig, facts: CardFacts) -> Any:
+def _example(config: MultiHeadConfig, facts: CardFacts) -> str | dict[str, str]:
     """Return an example input of the pipeline: a text, or a pair."""
     text = facts.widget_texts[0] if facts.widget_texts else "A text to classify."
     columns = config.text_columns or ["text"]
     return text if len(columns) == 1 else dict.fromkeys(columns, text)
 
 
-def _markdown(text: Any) -> str:
+def _markdown(text: object) -> str:
     """Text from outside in a line or cell of Markdown."""
     # an underscore inside a word means nothing
     return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", _html(text))
 
 
-def _html(text: Any) -> str:
+def _html(text: object) -> str:
     """Text from outside in a line of HTML."""
     return html.escape(" ".join(str(text).split()), quote=False)
 
 
-def _code(value: Any) -> str:
+def _code(value: object) -> str:
     """A text, or a dict of texts, in Python code."""
     return json.dumps(value, ensure_ascii=False)

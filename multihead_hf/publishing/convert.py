@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
 )
 from transformers.utils import CONFIG_NAME, logging
 
@@ -271,7 +271,7 @@ def convert_sequence_classification(
     return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
 
 
-def _labels(config: Any, name_or_path: Any) -> list[str]:
+def _labels(config: PreTrainedConfig, name_or_path: str | os.PathLike) -> list[str]:
     """Return the labels of a classifier in the order of its logits.
 
     Raises:

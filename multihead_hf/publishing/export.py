@@ -6,10 +6,10 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -42,6 +42,12 @@ from .export_parity import (
     mean_score,
 )
 from .quantization import calibration_batches
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import openvino
+
+Program: TypeAlias = "onnx_ir.Model | openvino.Model"
 
 FORMATS: dict[str, Any] = {"onnx": graph_onnx, "openvino": graph_openvino}
 QUANTIZE = ("int8",)
@@ -183,7 +189,9 @@ def export_model(
     return report
 
 
-def _check_asked(model: Any, tokenizer: Any, format: str, quantize: str | None, is_calibrated: bool) -> None:
+def _check_asked(
+    model: object, tokenizer: PreTrainedTokenizerBase, format: str, quantize: str | None, is_calibrated: bool
+) -> None:
     if not is_a(model, MultiHeadModel):
         raise ValueError(
             f"a {type(model).__name__} is not a multi-head model; if it is an adapter, export the model that "
@@ -282,7 +290,14 @@ def _write(
     return parent / kept, report
 
 
-def _quantized(program: Any, format: str, sample: Any, texts: Any, labelled: list[Batch], score: Any) -> Any:
+def _quantized(
+    program: Program,
+    format: str,
+    sample: dict[str, Any],
+    texts: Sequence[quantization.Tokens] | None,
+    labelled: list[Batch],
+    score: Callable[[Runner, list[Batch]], float],
+) -> Program:
     if texts is None:
         return graph_onnx.quantize(program, sample)
     if format == "onnx":

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from ..evaluation.metric_names import main_score_of
 from ..evaluation.streaming import StreamingMetrics
@@ -161,7 +161,7 @@ def compare(
     return found
 
 
-def _add(found: HeadComparison, head: Any, expected: Tensor, logits: Tensor, shape: tuple[int, ...]) -> None:
+def _add(found: HeadComparison, head: HeadConfig, expected: Tensor, logits: Tensor, shape: tuple[int, ...]) -> None:
     if logits.shape != expected.shape:
         raise ValueError(f"logits of the shape {tuple(logits.shape)} where the model has {tuple(expected.shape)}")
     difference = float((logits - expected).abs().max())
@@ -179,7 +179,7 @@ def _random_tokens(
     return {name: tokens.get(name, [0] * length) for name in inputs}
 
 
-def _windows_of(encoded: Any, row: int, windows: bool, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
+def _windows_of(encoded: BatchEncoding, row: int, windows: bool, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
     own = {name: encoded[name][row] if windows else [encoded[name][row]] for name in inputs}
     return [{name: values[place] for name, values in own.items()} for place in range(len(own["input_ids"]))]
 

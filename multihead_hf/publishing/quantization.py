@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ from ..prediction import quiet_imports
 from ..prediction.encoding import encode_different, size_of
 from ..utils.signal_stack import signal_stack_kept
 from .export_parity import Batch
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import openvino
 
 Tokens = Mapping[str, npt.NDArray[np.int64]]
 Run = Callable[[Tokens], Mapping[str, np.ndarray]]
@@ -68,8 +72,11 @@ def calibration_batches(
 
 
 def quantize_openvino(
-    program: Any, calibration: Sequence[Tokens], labelled: Sequence[Batch], score: Callable[[Run, list[Batch]], float]
-) -> Any:
+    program: "openvino.Model",
+    calibration: Sequence[Tokens],
+    labelled: Sequence[Batch],
+    score: Callable[[Run, list[Batch]], float],
+) -> "openvino.Model":
     """Return a graph in int8; heads and pooling stay in float32.
 
     Args:
@@ -90,7 +97,7 @@ def quantize_openvino(
         with signal_stack_kept():
             return nncf.quantize(program.clone(), dataset, **options)
 
-    def judge(compiled: Any, batches: Iterable[Batch]) -> tuple[float, None]:
+    def judge(compiled: "openvino.CompiledModel", batches: Iterable[Batch]) -> tuple[float, None]:
         takes = [port.any_name for port in compiled.inputs]
 
         def run(tokens: Tokens) -> Mapping[str, np.ndarray]:
@@ -113,7 +120,7 @@ def quantize_openvino(
         )
 
 
-def quantize_onnx(program: Any, calibration: Sequence[Tokens]) -> Any:
+def quantize_onnx(program: "onnx_ir.Model", calibration: Sequence[Tokens]) -> "onnx_ir.Model":
     """Return a graph in int8 with quantize and dequantize nodes; heads and pooling stay in float32.
 
     Args:
@@ -151,7 +158,7 @@ def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]
     return [name for place, (name, _, _) in enumerate(nodes) if is_after[place]]
 
 
-def _openvino_nodes(program: Any) -> list[tuple[str, bool, list[int]]]:
+def _openvino_nodes(program: "openvino.Model") -> list[tuple[str, bool, list[int]]]:
     nodes = [node for node in program.get_ordered_ops() if node.get_type_name() not in ("Result", "Parameter")]
     places = {node.get_friendly_name(): place for place, node in enumerate(nodes)}
     found = []
@@ -162,8 +169,8 @@ def _openvino_nodes(program: Any) -> list[tuple[str, bool, list[int]]]:
     return found
 
 
-def _onnx_nodes(program: Any) -> list[tuple[str, bool, list[int]]]:
-    nodes = list(program.graph)
+def _onnx_nodes(program: "onnx_ir.Model") -> list[tuple[str, bool, list[int]]]:
+    nodes: list[Any] = list(program.graph)
     places = {id(node): place for place, node in enumerate(nodes)}
     found = []
     for node in nodes:
