@@ -8,7 +8,7 @@ import html
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.events import Dependency
@@ -21,6 +21,8 @@ from .demo_uploads import UploadLimit
 
 logger = logging.getLogger(__name__)
 
+_Answer = TypeVar("_Answer")
+
 WAITING = 20
 """Maximum number of requests that wait for the model; it answers them one by one."""
 KEPT = 3_600
@@ -32,14 +34,14 @@ _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "ap
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
 
-def said_in_the_page(function: Callable) -> Callable:
+def said_in_the_page(function: Callable[..., _Answer]) -> Callable[..., _Answer]:
     """Return a handler that shows errors on the page.
 
     Errors in users' input are shown with their message, other errors without details.
     """
 
     @functools.wraps(function)
-    def handler(*args: Any) -> Any:
+    def handler(*args: Any) -> _Answer:
         try:
             return function(*args)
         except ValueError as error:
@@ -224,7 +226,7 @@ def _file_tab(demo: Demo) -> None:
     download = gr.DownloadButton("Download the predictions", visible=False, elem_id="mh-download")
 
     @said_in_the_page
-    def predict(path: str | None, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 (what gradio looks for)
+    def predict(path: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 (what gradio looks for)
         # in gradio's own folder, whose files of this page it deletes
         result, sentence = demo.predict_file(path, download.GRADIO_CACHE, progress)
         return sentence, gr.update(value=result, visible=True)

@@ -78,7 +78,7 @@ def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str
     return sep
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False)
