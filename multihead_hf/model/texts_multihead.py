@@ -3,7 +3,7 @@
 This file travels with every saved model. It needs the standard library only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .values_multihead import near_names
@@ -90,3 +90,14 @@ def shortened(given: object) -> str:
     """Return the beginning of a value in one line, for messages."""
     shown = " ".join(repr(given).split())
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+
+def several(texts: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
+    try:  # also what has `__getitem__` only, such as a KeyDataset
+        several = None if isinstance(texts, (str, Mapping)) else iter(texts)
+    except TypeError:
+        several = None
+    if several is None:
+        raise ValueError("give a list of texts: [text]")
+    return several

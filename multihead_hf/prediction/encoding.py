@@ -1,6 +1,7 @@
 """Tokens of many texts; equal texts are tokenized once."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,3 +51,21 @@ def size_of(row: Mapping[str, Any]) -> tuple[int, int]:
     """Return the number of windows of a text, and of tokens in the longest of them."""
     ids = row["input_ids"]
     return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
+
+
+def batches_of(rows: list[dict[str, Any]], which: Iterable[int], limit: int) -> list[list[int]]:
+    """Return batches of rows of similar size, the largest first (memory errors show at once).
+
+    Args:
+        rows: Tokens of texts.
+        which: Numbers of the rows that are put into batches.
+        limit: Number of tokens of a batch, padding included.
+    """
+    sizes = {row: size_of(rows[row]) for row in which}
+    batches: list[list[int]] = []
+    for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
+        # a batch is as wide as its first row
+        if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > limit:
+            batches.append([])
+        batches[-1].append(row)
+    return batches

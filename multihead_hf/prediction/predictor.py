@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +14,18 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.digest import files_digest, module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.texts_multihead import listed, text_parts
+from ..model.texts_multihead import listed, several, text_parts
 from ..model.tokens_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
-from .encoding import Encoded, encode_different, size_of
+from .encoding import Encoded, batches_of, encode_different
 from .loading import graph_format, load_graph, load_model
 from .model_state import ModelState
 from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
 from .results import MultiHeadPredictions
-from .runtime import Runtime
+from .runtime import Runtime, usable_device
 
 _COMPARED_BATCHES = 6
 WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
@@ -86,7 +85,7 @@ class MultiHeadPredictor:
                 f"tokenizer: a tokenizer is expected, not {tokenizer!r:.80}: AutoTokenizer.from_pretrained(…)"
             )
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
-        self.device = _device(device or ("cuda" if torch.cuda.is_available() and graph is None else "cpu"))
+        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() and graph is None else "cpu"))
         check_backend(backend, self.device)
         check_precision(precision, self.device, backend, graph is not None and graph.quantize is not None)
         if graph is not None:
@@ -109,8 +108,7 @@ class MultiHeadPredictor:
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
         self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
-        self.window_rows = window_rows
-        self.batch_tokens = batch_tokens
+        self.window_rows, self.batch_tokens = window_rows, batch_tokens
         self._graph, self._state = graph, ModelState(self.model)
         self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
@@ -144,6 +142,9 @@ class MultiHeadPredictor:
             token: Token of the Hub.
             dtype: Data type of the weights; by default as saved.
             **settings: As for the class.
+
+        Returns:
+            The predictor.
 
         Raises:
             ValueError: As for the class; or there is no saved multi-head model, one of its files is missing or
@@ -212,7 +213,7 @@ class MultiHeadPredictor:
         """
         if return_all_scores:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
-        rest = _several(listed(texts, self.model.config.text_columns))
+        rest = several(listed(texts, self.model.config.text_columns))
         while window := list(itertools.islice(rest, self.window_rows)):
             found = self.predict(window, top_k, threshold)
             for row in range(len(window)):
@@ -233,7 +234,7 @@ class MultiHeadPredictor:
         """Return the text, or the two texts, of each item; `ValueError` with its number if it is not a text."""
         parts: list[tuple[str, ...]] = []
         columns = self.model.config.text_columns
-        for row, text in enumerate(_several(listed(texts, columns))):
+        for row, text in enumerate(several(listed(texts, columns))):
             try:
                 parts.append(tuple(text_parts(text, columns)))
             except ValueError as error:
@@ -245,12 +246,26 @@ class MultiHeadPredictor:
     # ---- in two steps, so that the next texts can be tokenised beside the model ----
 
     def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Return the tokens of texts (text,) or pairs (text, text); equal texts are tokenized once."""
+        """Tokenize texts; equal texts are tokenized once.
+
+        Args:
+            parts: Texts `(text,)`, or text pairs `(text, text)`.
+
+        Returns:
+            The tokens, for `compute`.
+        """
         config = self.model.config
         return encode_different(self.tokenizer, config, parts, token_limit(config, self.tokenizer))
 
     def compute(self, encoded: Encoded) -> Logits:
-        """Return head → logits (texts, labels), float32, of encoded texts."""
+        """Compute the logits of encoded texts; those of texts that were computed before are known.
+
+        Args:
+            encoded: Result of `encode`.
+
+        Returns:
+            Head → logits (texts, labels), float32.
+        """
         self._forget_another_model()
         found = self._empty(len(encoded.rows))
         new = []
@@ -269,7 +284,14 @@ class MultiHeadPredictor:
         return {name: own[encoded.of] for name, own in found.items()}
 
     def logits_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Logits:
-        """Return the logits of prepared rows, as `prepare_dataset` makes them: head → (rows, labels), float32."""
+        """Compute the logits of prepared rows.
+
+        Args:
+            rows: Rows as `prepare_dataset` makes them.
+
+        Returns:
+            Head → logits (rows, labels), float32.
+        """
         names = self.tokenizer.model_input_names
         tokens = [{name: row[name] for name in names if name in row} for row in rows]
         self._forget_another_model()
@@ -289,7 +311,7 @@ class MultiHeadPredictor:
         if self.chosen is None and len(which) >= WORTH_MEASURING:
             self._choose(rows, batches)
         tokens = [[rows[row] for row in batch] for batch in batches]
-        for batch, logits in zip(batches, self._run(tokens, self.chosen or EXACT), strict=True):
+        for batch, logits in zip(batches, self._runtime.run(tokens, self.chosen or EXACT, self.heads), strict=True):
             for name, own in logits.items():
                 found[name][batch] = own
 
@@ -309,15 +331,28 @@ class MultiHeadPredictor:
         return files_digest(sorted(path for path in Path(self._graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
-        """Choose, return and use the precision by some of these texts; `texts` as for `predict`.
+        """Choose the precision by some of these texts, and use it from now on.
 
         bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.
+
+        Args:
+            texts: As for `predict`.
+
+        Returns:
+            The precision, and the differences that were seen.
         """
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
-        """Choose the precision by encoded texts, as `choose_precision`."""
+        """Choose the precision by encoded texts, as `choose_precision`.
+
+        Args:
+            encoded: Result of `encode`.
+
+        Returns:
+            The precision, and the differences that were seen.
+        """
         self._forget_another_model()
         self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
@@ -327,7 +362,8 @@ class MultiHeadPredictor:
             # of short and long texts
             places = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
             sample = [[rows[row] for row in batches[place]] for place in places]
-            exact, lower = ([self.decode(own) for own in self._run(sample, name)] for name in (EXACT, BF16))
+            runs = (self._runtime.run(sample, name, self.heads) for name in (EXACT, BF16))
+            exact, lower = ([self.decode(own) for own in run] for run in runs)
             self.choice = choose(self.model.config.heads, exact, lower, BF16)
         else:
             self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} does not compute in bf16")
@@ -335,7 +371,11 @@ class MultiHeadPredictor:
         return self.choice
 
     def use(self, precision: str | None) -> None:
-        """Compute in a precision from now on; `None` means that it is not chosen yet."""
+        """Compute in a precision from now on.
+
+        Args:
+            precision: Its name; `None` means that it is chosen by the next texts.
+        """
         if precision != self.chosen:
             self._known.clear()
         self.chosen = precision
@@ -357,44 +397,4 @@ class MultiHeadPredictor:
             self._known.popitem(last=False)
 
     def _batches(self, rows: list[dict[str, Any]], which: Iterable[int]) -> list[list[int]]:
-        """Return batches of rows of similar size, the largest first (memory errors show at once)."""
-        limit = self.batch_tokens or self._runtime.batch_tokens
-        sizes = {row: size_of(rows[row]) for row in which}
-        batches: list[list[int]] = []
-        for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
-            # a batch is as wide as its first row
-            if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > limit:
-                batches.append([])
-            batches[-1].append(row)
-        return batches
-
-    def _run(self, batches: list[list[dict[str, Any]]], precision: str) -> list[Logits]:
-        """Return the logits of each batch."""
-        return self._runtime.run(batches, precision, self.heads)
-
-
-def _device(name: str | torch.device) -> torch.device:
-    """Return a device; `ValueError` if it cannot be used here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {str(name)!r}: give cpu, cuda or cuda:1") from None
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch was built without it, or the machine has none
-        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        raise ValueError(
-            f"the device {str(name)!r} cannot be used here ({reason}): give cpu, or leave it out"
-        ) from None
-    return device
-
-
-def _several(texts: Iterable[Any]) -> Iterator[Any]:
-    """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
-    try:  # also what has `__getitem__` only, such as a KeyDataset
-        several = None if isinstance(texts, (str, Mapping)) else iter(texts)
-    except TypeError:
-        several = None
-    if several is None:
-        raise ValueError("give a list of texts: [text]")
-    return several
+        return batches_of(rows, which, self.batch_tokens or self._runtime.batch_tokens)

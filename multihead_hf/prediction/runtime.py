@@ -208,3 +208,19 @@ class Runtime:
         middle = len(rows) // 2
         halves = [self._forward(part, heads) for part in (rows[:middle], rows[middle:])]
         return {name: np.concatenate([own[name] for own in halves]) for name in heads}
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return a device; `ValueError` if it cannot be used here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {str(name)!r}: give cpu, cuda or cuda:1") from None
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch was built without it, or the machine has none
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the device {str(name)!r} cannot be used here ({reason}): give cpu, or leave it out"
+        ) from None
+    return device

@@ -105,14 +105,14 @@ def test_arguments() -> None:
 def test_equal_texts_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     own = predictor(window_rows=10)
     seen: list[str] = []
-    run = own._run
+    run = own._runtime.run
 
-    def counted(batches: list[list[dict[str, Any]]], precision: str) -> Any:
+    def counted(batches: list[list[dict[str, Any]]], *settings: Any) -> Any:
         rows = [row for batch in batches for row in batch]
         seen.extend(own.tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows)
-        return run(batches, precision)
+        return run(batches, *settings)
 
-    monkeypatch.setattr(own, "_run", counted)
+    monkeypatch.setattr(own._runtime, "run", counted)
     given = ["w1 w2", "w3", "w1 w2", "w3", "w3"]
     assert_alike(list(own.stream(given)), pipe(own)(given))
     assert sorted(seen) == ["w1 w2", "w3"]
