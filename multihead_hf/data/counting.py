@@ -10,14 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from transformers.trainer_utils import has_length
 
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING
 from ..model.values_multihead import relative_weight
 from .collator import stack_targets
 from .encoding import WEIGHT
-from .rows_like import PreparedRows
+from .rows_like import PreparedRows, has_length
 
 _BATCH_ROWS, _BATCH_CELLS = 20_000, 20_000_000
 
@@ -109,8 +108,7 @@ def target_chunks(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> Iterat
         for batch in rows.select_columns(columns).with_format("arrow").iter(size):
             yield _checked(_of_columns(batch, heads))
         return
-    given: Any = rows  # a sequence, or a stream
-    source = (given[index] for index in range(len(given))) if has_length(given) else iter(given)
+    source = (rows[index] for index in range(len(rows))) if has_length(rows) else iter(rows)
     while chunk := list(islice(source, min(size, 2_000))):
         yield _checked(_of_rows(chunk, heads))
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
@@ -26,7 +26,7 @@ from .reading import (
     split_joined,
     string_columns,
 )
-from .rows_like import RowsLike
+from .rows_like import AnyDataset, RowsLike
 from .sources import column_batches, in_part, read_dataset, training_part
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def infer_heads(
 
 
 def heads_off(
-    source: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    source: AnyDataset,
     readings: Mapping[str, LabelReading],
     for_all: Collection[str],
 ) -> dict[str, HeadConfig]:

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from transformers import trainer_utils
 
 
 class ArrowFrame(Protocol):
@@ -22,20 +23,24 @@ class TorchRows(Protocol):
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
+class SizedRows(TorchRows, Protocol):
+    """Prepared rows by their number, with a length."""
+
+    def __len__(self) -> int: ...
+
+
+def has_length(rows: object) -> TypeGuard[SizedRows]:
+    """Return whether rows have a length, and so are no stream."""
+    return trainer_utils.has_length(rows)
+
+
+AnyDataset: TypeAlias = Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+"""Rows as `read_dataset` returns them."""
 OneSource: TypeAlias = (
-    Dataset
-    | DatasetDict
-    | IterableDataset
-    | IterableDatasetDict
-    | pd.DataFrame
-    | ArrowFrame
-    | TorchRows
-    | str
-    | os.PathLike
-    | Sequence[str | os.PathLike]
+    AnyDataset | pd.DataFrame | ArrowFrame | TorchRows | str | os.PathLike | Sequence[str | os.PathLike]
 )
 RowsLike: TypeAlias = OneSource | Mapping[str, OneSource]
 """Rows as `read_dataset` takes them (datasets, data frames, files, globs, names on the Hub, or several of these by
 name), or prepared rows."""
-PreparedRows: TypeAlias = Dataset | IterableDataset | TorchRows | Iterable[Mapping[str, Any]]
+PreparedRows: TypeAlias = Dataset | IterableDataset | SizedRows | Iterable[Mapping[str, Any]]
 """Rows with tokens and targets: as `prepare_dataset` returns them, or a list, torch dataset or stream of such rows."""

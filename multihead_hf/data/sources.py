@@ -30,7 +30,7 @@ from .frames import from_frame, from_polars, table_of, typed
 from .readers import NOT_DECODED, Row, TextFile
 from .readers_text import CSV, one_character, suffix_of
 from .readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, schema_of
-from .rows_like import RowsLike
+from .rows_like import AnyDataset, RowsLike
 
 if TYPE_CHECKING:
     import polars as pl
@@ -155,7 +155,7 @@ DEFAULT_PARTS = ("test", "validation")
 
 
 def one_part(
-    data: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    data: AnyDataset,
     split: str | None,
     parts: Sequence[str] = DEFAULT_PARTS,
 ) -> Dataset | IterableDataset:

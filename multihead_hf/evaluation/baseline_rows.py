@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from ..data.rows_like import RowsLike
+from ..data.rows_like import AnyDataset, RowsLike
 from ..data.sources import one_part, read_dataset
 from ..data.texts import RowTexts
 from .baseline import BaselineReport, linear_baseline
@@ -42,7 +42,7 @@ class TrainingRows(NamedTuple):
 
 def training_rows(
     model: ModelOrTrainer,
-    data: Dataset | DatasetDict | IterableDataset | IterableDatasetDict,
+    data: AnyDataset,
     rows: Dataset,
     train_dataset: RowsLike | None,
     tokenizer: PreTrainedTokenizerBase | None,

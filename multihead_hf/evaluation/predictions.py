@@ -296,8 +296,7 @@ def _batches(rows: PreparedRows, size: int, by_length: bool) -> Iterator[list[An
         for start in range(0, len(order), size):
             yield rows.__getitems__(order[start : start + size].tolist())
         return
-    given: Any = rows  # a stream, or a sequence
-    in_order = iter(given if isinstance(given, Iterable) else (given[place] for place in range(len(given))))
+    in_order = iter(rows if isinstance(rows, Iterable) else (rows[place] for place in range(len(rows))))
     while some := list(islice(in_order, size)):
         yield some
 
