@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
+from ..data.rows_like import has_length
 from ..evaluation.metric_names import metric_names
 from ..evaluation.report import EvaluationReport
 from ..model.configuration_multihead import MultiHeadConfig

@@ -337,7 +337,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         return {option: getattr(self, option) for option in OPTIONS}
 
 
-def check_deepspeed(settings: Any) -> None:
+def check_deepspeed(settings: object) -> None:
     """Check that a DeepSpeed configuration, a dict or the name of its file, is not of ZeRO stage 3.
 
     Raises:

@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, TrainerState
 from transformers.trainer_pt_utils import safe_globals
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, has_length
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
 from transformers.utils import (
     ADAPTER_SAFE_WEIGHTS_NAME,
     CONFIG_NAME,
@@ -30,8 +31,12 @@ from transformers.utils import (
     logging,
 )
 
+from ..data.rows_like import has_length
 from ..model.configuration_multihead import MultiHeadConfig
 from ..publishing.card import CARD, FACTS, is_ours
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -58,7 +63,7 @@ def is_checkpoint(folder: str) -> bool:
     return re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", os.path.basename(os.path.normpath(folder))) is not None
 
 
-def check_same_heads(checkpoint: str, trainer: Any) -> None:
+def check_same_heads(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     """Check that a checkpoint has the heads of the trainer's model.
 
     Raises:
@@ -111,7 +116,7 @@ def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: st
         json.dump({"optimizer": optimizer, "parameters": shapes}, file, indent=1)
 
 
-def optimizer_name(args: Any) -> str:
+def optimizer_name(args: TrainingArguments) -> str:
     """Return the name of a run's optimizer, the same for PyTorch's implementations of AdamW, whose states are alike."""
     name = str(getattr(args.optim, "value", args.optim))
     return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
@@ -318,7 +323,7 @@ def copy_published_files(checkpoint: str, folder: str) -> None:
             shutil.copy(entry.path, os.path.join(folder, entry.name))
 
 
-def push_from_checkpoint(trainer: Any, checkpoint: str) -> None:
+def push_from_checkpoint(trainer: "MultiHeadTrainer", checkpoint: str) -> None:
     """Push a checkpoint as `Trainer` does, but with the model's code and card, and without the Trainer's pickles."""
     args, state = trainer.args, trainer.state
     if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
@@ -360,7 +365,7 @@ def _without_paths(state: Path) -> bytes:
     return (json.dumps(found, indent=2, sort_keys=True) + "\n").encode()
 
 
-def check_resumable(checkpoint: str, trainer: Any) -> None:
+def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     """Check that a run can be resumed from a checkpoint.
 
     Raises:

@@ -1,7 +1,7 @@
 """Checks before training starts: arguments, rows, labels, metrics and collator."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -9,10 +9,13 @@ from accelerate.data_loader import DataLoaderDispatcher
 from datasets import Dataset
 from huggingface_hub import get_token
 from torch import nn
-from transformers.trainer_utils import has_length
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 from transformers.utils import logging
 
 from ..data.counting import HeadCounts, can_be_counted, head_counts
+from ..data.rows_like import PreparedRows, RowsLike, has_length
 from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import near_names
@@ -73,9 +76,9 @@ def _check_cache_arguments(args: MultiHeadTrainingArguments) -> None:
 
 def check_extensions(
     args: MultiHeadTrainingArguments,
-    data_collator: Any = None,
-    optimizers: Any = (None, None),
-    compute_loss_func: Any = None,
+    data_collator: Callable | None = None,
+    optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
+    compute_loss_func: Callable | None = None,
     **others: Any,
 ) -> None:
     """Check arguments of the Trainer that do not work with several heads.
@@ -100,7 +103,7 @@ def check_extensions(
         )
 
 
-def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
+def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: RowsLike | None) -> None:
     """Check that `metric_for_best_model` is a metric of the run.
 
     Args:
@@ -129,7 +132,11 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
         raise ValueError(f"metric_for_best_model {metric!r} is not one of the metrics.{near} The metrics are {shown}")
 
 
-def check_best_metric_is_labelled(args: MultiHeadTrainingArguments, config: MultiHeadConfig, evaluation: Any) -> None:
+def check_best_metric_is_labelled(
+    args: MultiHeadTrainingArguments,
+    config: MultiHeadConfig,
+    evaluation: PreparedRows | Mapping[str, PreparedRows] | None,
+) -> None:
     """Check that there are labels in the evaluation rows from which `metric_for_best_model` is computed.
 
     Args:
@@ -194,7 +201,10 @@ def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
 
 
 def check_learnable(
-    rows: Any, counts: Mapping[str, HeadCounts] | None, config: MultiHeadConfig, args: MultiHeadTrainingArguments
+    rows: PreparedRows | None,
+    counts: Mapping[str, HeadCounts] | None,
+    config: MultiHeadConfig,
+    args: MultiHeadTrainingArguments,
 ) -> None:
     """Warn of a head that has no labelled training row.
 
@@ -230,7 +240,7 @@ def check_learnable(
         logger.warning(f"train_dataset: no row has a label for the heads {none}, so they learn nothing")
 
 
-def check_collator(collate: Any, rows: Any) -> None:
+def check_collator(collate: Callable[[list[Any]], Mapping[str, Any]], rows: PreparedRows) -> None:
     """Check that a custom collator makes a batch of prepared rows with labels.
 
     Raises:
@@ -266,7 +276,7 @@ def check_token(token: str | None) -> None:
         )
 
 
-def check_countable(dataloader: Any, processes: int) -> None:
+def check_countable(dataloader: DataLoader, processes: int) -> None:
     """Check that an evaluation can tell padded rows from real ones.
 
     Raises:
@@ -280,7 +290,7 @@ def check_countable(dataloader: Any, processes: int) -> None:
         )
 
 
-def check_cacheable(what: str, rows: Any) -> None:
+def check_cacheable(what: str, rows: object) -> None:
     """Check that a dataset can be used with `cache_features`.
 
     Raises:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ..data.rows_like import PreparedRows
 from ..model.layers_multihead import module_key
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.unwrapping import multi_head_model
@@ -29,7 +30,7 @@ class OpenChoices:
         """Compute the constants anew when they are asked for: the heads' losses or the rows have changed."""
         self._constants = None
 
-    def constants(self, model: MultiHeadModel, rows: Any) -> dict[str, Constant]:
+    def constants(self, model: MultiHeadModel, rows: PreparedRows | None) -> dict[str, Constant]:
         """Return head → its best constant prediction on the training rows; nothing without such rows."""
         if self._constants is None:
             self._constants = {} if rows is None else best_constants(rows, model.config.heads)
@@ -38,7 +39,7 @@ class OpenChoices:
     def measure_head_rates(
         self,
         model: nn.Module,
-        rows: Any,
+        rows: PreparedRows | None,
         args: MultiHeadTrainingArguments,
         collate: Callable[[Any], Any],
         adam_like: bool,

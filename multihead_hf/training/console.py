@@ -7,14 +7,25 @@ They show a table when a training starts, one short line for each log of losses,
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..evaluation.metric_names import evaluation_keys
 from ..evaluation.tables import evaluation_table, number
 from .description import WIDTH, describe_run, facts_of_run
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 _TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 _RATE = "learning_rate"
@@ -28,22 +39,22 @@ class Console:
         write: takes each text; by default it is printed above the progress bars.
     """
 
-    def __init__(self, trainer: Any, write: Callable[[str], Any] = tqdm.write) -> None:
+    def __init__(self, trainer: "MultiHeadTrainer", write: Callable[[str], Any] = tqdm.write) -> None:
         self.trainer = trainer
         self.write = write
 
-    def start(self, state: Any, optimizer: Any) -> None:
+    def start(self, state: TrainerState, optimizer: Optimizer) -> None:
         """Show the description of the run."""
         self.write(f"{describe_run(facts_of_run(self.trainer, state, optimizer))}\n")
 
-    def log(self, state: Any, logs: Mapping[str, Any]) -> None:
+    def log(self, state: TrainerState, logs: Mapping[str, Any]) -> None:
         """Show a log entry in one line. Evaluations have a table instead, see `evaluation`."""
         if "total_flos" in logs:
             self.write(end_line(state.global_step, logs))
         elif not self._is_evaluation(logs):
             self.write(log_line(logs, state.global_step, state.max_steps, list(self.trainer.config.heads)))
 
-    def evaluation(self, state: Any, metrics: Mapping[str, Any]) -> None:
+    def evaluation(self, state: TrainerState, metrics: Mapping[str, Any]) -> None:
         """Show the table of an evaluation, and below it the user's metrics."""
         if not self._is_evaluation(metrics):
             return  # the mean over several sets, which has been shown as a log entry
@@ -72,21 +83,39 @@ class ConsoleCallback(TrainerCallback):
         super().__init__()
         self.console = console
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Print the description of the run."""
         if state.is_world_process_zero:
             self.console.start(state, kwargs["optimizer"])
         super().on_train_begin(args, state, control, **kwargs)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Print one line of the log entry."""
         if state.is_world_process_zero:
+            assert logs is not None
             self.console.log(state, logs)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Print the metrics of the evaluation."""
         super().on_evaluate(args, state, control, metrics=metrics, **kwargs)  # closes the bar
         if state.is_world_process_zero:
+            assert metrics is not None
             self.console.evaluation(state, metrics)
 
 
@@ -99,7 +128,7 @@ class ConsolePrinterCallback(ConsoleCallback, PrinterCallback):
 
 
 @contextlib.contextmanager
-def collected_tables(trainer: Any) -> Iterator[list[str]]:
+def collected_tables(trainer: "MultiHeadTrainer") -> Iterator[list[str]]:
     """Collect what a trainer's console would show into a list, instead of showing it."""
     texts: list[str] = []
     consoles = [each.console for each in trainer.callback_handler.callbacks if isinstance(each, ConsoleCallback)]
@@ -164,7 +193,7 @@ def set_title(prefix: str) -> str:
     return f"evaluation set {prefix.removeprefix('eval_')!r}" if prefix.startswith("eval_") else prefix
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """Return a number of a log entry as text; numbers that are not finite are shown by their name."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)

@@ -1,7 +1,7 @@
 """Choice of the console of a run: a terminal with or without progress bars, or a notebook."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import transformers.trainer
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -9,8 +9,11 @@ from transformers.utils import is_in_notebook
 
 from .console import Console, ConsolePrinterCallback, ConsoleProgressCallback
 
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
-def use_console(trainer: Any) -> None:
+
+def use_console(trainer: "MultiHeadTrainer") -> None:
     """Replace the progress callback that `Trainer.__init__` has added by a console callback.
 
     A callback that the user has passed stays as it is, and no other is added beside it.

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers.trainer_utils import has_length
 
 from ..data.counting import target_chunks
+from ..data.rows_like import PreparedRows, has_length
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
 
@@ -34,7 +34,7 @@ class Constant(NamedTuple):
     logits: Tensor
 
 
-def best_constants(rows: Any, heads: Mapping[str, HeadConfig], seed: int = 0) -> dict[str, Constant]:
+def best_constants(rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: int = 0) -> dict[str, Constant]:
     """Return the best constant prediction of each head on prepared training rows.
 
     Unlabelled rows and cells are left out; class weights, positive weights, label smoothing and `sample_weight` count
@@ -117,7 +117,9 @@ def _loss(terms: list[Term], logits: Tensor, targets: Tensor, weights: Tensor) -
     return total
 
 
-def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+def _distinct_targets(
+    rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: int
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
     labels = max((head.num_labels for head in heads.values()), default=1)
     some = _some_of(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, 2_000)), seed)
@@ -137,7 +139,7 @@ def _distinct_targets(rows: Any, heads: Mapping[str, HeadConfig], seed: int) -> 
     return found
 
 
-def _some_of(rows: Any, most: int, seed: int) -> Any:
+def _some_of(rows: PreparedRows, most: int, seed: int) -> PreparedRows:
     if not has_length(rows):
         return islice(iter(rows), most)
     if len(rows) <= most:

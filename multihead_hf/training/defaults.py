@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.trainer_utils import has_length
 
+from ..data.rows_like import PreparedRows, has_length
 from ..model.head_multihead import HeadConfig, is_a
 from ..model.layers_multihead import ClassificationHead, Windows, module_key
 from ..model.modeling_multihead import MultiHeadModel
@@ -24,7 +24,9 @@ _STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
 _ROWS_MEASURED = 16
 
 
-def filled_in(args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: Any) -> MultiHeadTrainingArguments:
+def filled_in(
+    args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None
+) -> MultiHeadTrainingArguments:
     """Return the arguments, or a copy with the learning rate and the epochs that they leave open.
 
     Args:
@@ -78,7 +80,9 @@ def fresh_head_rate(architecture: str, size: float) -> float:
 
 
 @torch.no_grad()
-def feature_size(model: MultiHeadModel, rows: Any, collate: Callable[[Sequence[Any]], Mapping[str, Any]]) -> float:
+def feature_size(
+    model: MultiHeadModel, rows: PreparedRows, collate: Callable[[Sequence[Any]], Mapping[str, Any]]
+) -> float:
     """Mean of `Σ|x|` over the pooled features x of some training rows, evenly spread; 16 of a stream's first.
 
     Args:

@@ -3,16 +3,22 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from transformers.trainer_utils import has_length
+from torch import nn
+from torch.optim import Optimizer
+from transformers import TrainerState
 
 from ..data.counting import HeadCounts
 from ..data.doubts import near_equal_labels
+from ..data.rows_like import has_length
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 WIDTH = 100
 RARE = 10  # rows
@@ -182,7 +188,7 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
     return lines
 
 
-def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
+def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Optimizer) -> RunFacts:
     """Collect the facts of a run that is about to begin.
 
     Args:
@@ -217,7 +223,7 @@ def facts_of_run(trainer: Any, state: Any, optimizer: Any) -> RunFacts:
     )
 
 
-def _groups(optimizer: Any) -> list[ParameterGroup]:
+def _groups(optimizer: Optimizer) -> list[ParameterGroup]:
     """Return parameter groups by part of the model; the layers of the encoder are one group.
 
     A scheduler keeps the peak rate as `initial_lr`.
@@ -233,7 +239,7 @@ def _groups(optimizer: Any) -> list[ParameterGroup]:
     return [groups[name] for name in order if name in groups]
 
 
-def _frozen(model: Any) -> dict[str, int]:
+def _frozen(model: nn.Module) -> dict[str, int]:
     base = multi_head_model(model)
     return {
         part: sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
@@ -241,7 +247,7 @@ def _frozen(model: Any) -> dict[str, int]:
     }
 
 
-def _precision(trainer: Any) -> str:
+def _precision(trainer: "MultiHeadTrainer") -> str:
     mixed = trainer.accelerator.mixed_precision
     told = "float32" if mixed == "no" else f"{mixed} mixed precision"
     dtype = str(multi_head_model(trainer.model).encoder.dtype).removeprefix("torch.")

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, Trainer, TrainerControl
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
-from ..data.rows_like import RowsLike
+from ..data.rows_like import PreparedRows, RowsLike
 from ..evaluation.collapse import collapsed_heads
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.metric_names import check_set_keys
@@ -164,11 +166,11 @@ class EvaluationHooks(Trainer):
         finally:
             self.args = given
 
-    def _with_features(self, dataset: Any, what: str) -> Any:
+    def _with_features(self, dataset: PreparedRows | None, what: str) -> PreparedRows | None:
         """Return the rows with the encoder's features in the place of their tokens, under `cache_features`."""
         raise NotImplementedError
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+    def get_eval_dataloader(self, eval_dataset: PreparedRows | str | None = None) -> DataLoader:
         """Return the dataloader of an evaluation, over all rows.
 
         Args:
@@ -183,7 +185,7 @@ class EvaluationHooks(Trainer):
         with self._with_arguments(dataloader_drop_last=False):
             return super().get_eval_dataloader(eval_dataset)
 
-    def get_test_dataloader(self, test_dataset: Any) -> Any:
+    def get_test_dataloader(self, test_dataset: PreparedRows) -> DataLoader:
         """Return the dataloader of a prediction, over all rows and in their order.
 
         Args:
@@ -250,7 +252,7 @@ class EvaluationHooks(Trainer):
 
     def predict(
         self, test_dataset: RowsLike, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> Any:
+    ) -> PredictionOutput:
         """Predict raw or prepared rows, as `Trainer.predict`.
 
         Args:
@@ -269,7 +271,7 @@ class EvaluationHooks(Trainer):
         rows = prepared(test_dataset, self.config, self.args, self._data.tokenizer, "dataset", require_labels=False)
         return super().predict(rows, ignore_keys, metric_key_prefix)
 
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run an evaluation, as `Trainer.evaluation_loop`, with the heads' metrics and the exact losses over all rows.
 
         The base class has the mean of batch means. Rows are counted batch by batch: predictions are kept only for
@@ -309,7 +311,7 @@ class EvaluationHooks(Trainer):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> Any:
+    ) -> tuple[None, dict[str, Tensor] | None, dict[str, Tensor] | None]:
         """Compute the logits of one batch and count them in the running evaluation.
 
         Args:

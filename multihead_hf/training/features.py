@@ -179,7 +179,7 @@ class FeatureCache:
         texts: Texts,
         tokens: Dataset,
         model: MultiHeadModel,
-        state: Any,
+        state: object,
         encode: Callable[[dict[str, Tensor]], Tensor],
     ) -> Dataset:
         """Return the features of the different texts, from a file that is made if no usable one exists."""
@@ -216,7 +216,7 @@ class FeatureCache:
                 other.unlink(missing_ok=True)
         return Dataset.from_file(str(path))
 
-    def _made_by(self, model: MultiHeadModel, state: Any) -> list[str]:
+    def _made_by(self, model: MultiHeadModel, state: object) -> list[str]:
         """Return the settings that the features of tokens depend on; `state` changes when the encoder does."""
         if self._digest[0] != state:
             self._digest = (state, _digest(model.encoder))

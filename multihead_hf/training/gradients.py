@@ -1,17 +1,20 @@
 """Gradients of the heads: their norms, and their cosines on the shared encoder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.layers_multihead import module_key
 from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.unwrapping import multi_head_model
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 
 def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
@@ -61,7 +64,7 @@ class GradientCosineCallback(TrainerCallback):
         ['gradient_cosine_topics_mood']
     """
 
-    def __init__(self, trainer: Any, every: int = 100, rows: int = 64) -> None:
+    def __init__(self, trainer: "MultiHeadTrainer", every: int = 100, rows: int = 64) -> None:
         for name, value in (("every", every), ("rows", rows)):
             if value < 1:
                 raise ValueError(f"{name} is {value}: give a number of at least 1")
@@ -75,7 +78,9 @@ class GradientCosineCallback(TrainerCallback):
             raise ValueError("cache_features freezes the encoder: the heads share no trained parameters")
         self._trainer, self._every, self._rows = trainer, every, rows
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Check that at least two heads train the encoder.
 
         Args:
@@ -93,7 +98,7 @@ class GradientCosineCallback(TrainerCallback):
         if not self._shared():
             raise ValueError("the encoder is frozen: the heads share no trained parameters")
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log the cosines after every `every` steps.
 
         Args:
@@ -159,7 +164,7 @@ def labelled(targets: Tensor) -> bool:
     return bool((targets != MISSING).any())
 
 
-def _cosine(one: Any, other: Any) -> float | None:
+def _cosine(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> float | None:
     """Return the cosine of two lists of gradients; `None` if one of them is zero or overflows."""
     pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     product = sum(float((a * b).sum()) for a, b in pairs)

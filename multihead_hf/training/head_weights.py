@@ -2,16 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.modeling_multihead import MultiHeadModel, MultiHeadOutput
 from ..model.objective_multihead import StepTotals, batch_units, combined_loss
 from ..model.unwrapping import multi_head_model
 from .checkpoints import load_head_weighting
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 NAME = "log_variances"
 
@@ -65,7 +68,9 @@ class HeadWeights:
             base._keys_to_ignore_on_save = ignored
             delattr(model, NAME)
 
-    def _weigh(self, model: nn.Module, args: Any, inputs: Mapping[str, Any], output: MultiHeadOutput) -> None:
+    def _weigh(
+        self, model: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any], output: MultiHeadOutput
+    ) -> None:
         if output.losses is None:
             return
         heads = multi_head_model(model).config.heads
@@ -84,14 +89,18 @@ class HeadWeightsCallback(TrainerCallback):
         trainer: a `MultiHeadTrainer`.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: "MultiHeadTrainer") -> None:
         self._trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Load the head weights of the checkpoint that the run is resumed from."""
         self._load(self._trainer.resumed_from)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Copy learned thresholds into the configuration, and load the head weights of the best checkpoint."""
         multi_head_model(self._trainer.model).sync_thresholds()
         self._load(state.best_model_checkpoint if args.load_best_model_at_end else None)

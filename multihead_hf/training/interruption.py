@@ -5,9 +5,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -40,16 +41,16 @@ class _StopAfterStep(TrainerCallback):
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.training = False
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.interrupted and state.global_step < state.max_steps:
             control.should_save, control.should_evaluate = True, False
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # not before: the checkpoint holds `control`, and a run that is resumed must not stop at once
         if self.interrupted:
             control.should_training_stop = True
 
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if control.should_training_stop and self.interrupted:
             control.should_save = control.should_evaluate = False
 
@@ -71,7 +72,7 @@ def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
     stop = _StopAfterStep()
     before = signal.getsignal(signal.SIGINT)
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if stop.interrupted or not stop.training:
             raise KeyboardInterrupt
         stop.interrupted = True

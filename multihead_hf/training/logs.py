@@ -1,18 +1,22 @@
 """Additional values of a training log, beside the combined loss."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from transformers import TrainerCallback
-from transformers.trainer_utils import IntervalStrategy, has_length
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
+from ..data.rows_like import has_length
 from ..model.losses_multihead import loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.unwrapping import multi_head_model
 from .gradients import gradient_norms
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -27,7 +31,7 @@ class StepLog(TrainerCallback):
         trainer: A `MultiHeadTrainer`.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: "MultiHeadTrainer") -> None:
         self._trainer = trainer
         self._keys: list[tuple[str, str | None]] = []  # head and term, `None` for the whole loss
         self._sums = torch.zeros(0)
@@ -37,7 +41,9 @@ class StepLog(TrainerCallback):
         self._without_loss: set[str] = set()
         self._has_noted = False
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Start new sums for the heads that are trained."""
         # (also where a run starts again with a smaller batch)
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
@@ -46,7 +52,9 @@ class StepLog(TrainerCallback):
         self._keys += [(name, term.name) for name, own in terms.items() for term in own if len(own) > 1]
         self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Compute the gradient norms if the step may be logged."""
         # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
         whole = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
@@ -54,7 +62,9 @@ class StepLog(TrainerCallback):
         if whole and _may_be_logged(args, state, state.global_step + 1):
             self._norms = gradient_norms(multi_head_model(self._trainer.model))
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Warn of heads that a stream had no label for; rows that can be counted were before training."""
         self._strike_off(self._sums.tolist())  # since the last log
         streams = not has_length(self._trainer.train_dataset)
@@ -108,14 +118,14 @@ class StepLog(TrainerCallback):
         return {key: float(norm) * scale for key, norm in self._norms.items()}
 
 
-def _may_be_logged(args: Any, state: Any, step: int) -> bool:
+def _may_be_logged(args: TrainingArguments, state: TrainerState, step: int) -> bool:
     """Return whether a step may be logged, as far as can be known before it ends."""
     if args.logging_strategy != IntervalStrategy.STEPS:
         return args.logging_strategy == IntervalStrategy.EPOCH
     return step % state.logging_steps == 0 or (step == 1 and args.logging_first_step)
 
 
-def learned_thresholds(model: Any) -> dict[str, float]:
+def learned_thresholds(model: nn.Module) -> dict[str, float]:
     """Return mean, lowest and highest threshold of each head that learns them."""
     base = multi_head_model(model)
     base.sync_thresholds()

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 from transformers.trainer_optimizer import is_optimizer_factory
 
 from ..model.layers_multihead import module_key
@@ -102,7 +103,7 @@ def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dic
     return {key: (names[kind], kind[1]) for key, kind in kinds.items()}
 
 
-def compare_trained(optimizer: Any, model: nn.Module) -> tuple[list[str], bool]:
+def compare_trained(optimizer: Optimizer, model: nn.Module) -> tuple[list[str], bool]:
     """Compare the parameters that an optimizer holds with those that are trained.
 
     Args:

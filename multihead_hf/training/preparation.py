@@ -1,7 +1,7 @@
 """Preparation for training: tokens and targets, losses, weights and precision."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -13,12 +13,15 @@ from ..data.counting import HeadCounts, head_counts
 from ..data.mixing import mix_datasets
 from ..data.preparation import part_of, read_and_prepare
 from ..data.reading import remember_readings, said_readings
-from ..data.rows_like import RowsLike
+from ..data.rows_like import PreparedRows, RowsLike
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import BUILT_IN_LOSSES, HeadConfig, near_names
 from ..model.losses_multihead import Loss, loss_settings
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
+
+if TYPE_CHECKING:
+    from .trainer import MultiHeadTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -30,7 +33,7 @@ def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
     return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
 
 
-def search_objective(trainer: Any, metrics: Mapping[str, float]) -> float:
+def search_objective(trainer: "MultiHeadTrainer", metrics: Mapping[str, float]) -> float:
     """Return the value of `search_metric` in an evaluation; with `load_best_model_at_end` that of the best one.
 
     Raises:
@@ -49,7 +52,7 @@ def prepared_for_training(
     config: MultiHeadConfig,
     args: MultiHeadTrainingArguments,
     tokenizer: PreTrainedTokenizerBase | None,
-) -> Any:
+) -> PreparedRows:
     """As `prepared`; a dict of datasets is mixed into one, the same for the same seed.
 
     Raises:
@@ -92,7 +95,7 @@ def prepared(
     what: str,
     require_labels: bool = True,
     with_column: set[str] | None = None,
-) -> Any:
+) -> PreparedRows:
     """As `read_and_prepare`; the first process prepares, and the others read what it has cached."""
     first = args.main_process_first(desc=f"preparing {what}")
     return read_and_prepare(dataset, config, args.reading, tokenizer, what, require_labels, with_column, first)
@@ -157,7 +160,7 @@ def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
         heads[head_name].loss_function = loss
 
 
-def resolve_balanced(config: MultiHeadConfig, rows: Any, counts: Mapping[str, HeadCounts] | None) -> None:
+def resolve_balanced(config: MultiHeadConfig, rows: PreparedRows, counts: Mapping[str, HeadCounts] | None) -> None:
     """Make numbers of `"balanced"`: label_weights n / (k·n_c), pos_weight negatives / positives.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import CommitInfo
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import PushInProgress
@@ -143,7 +144,7 @@ class PublishingHooks(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_from_checkpoint(self, checkpoint_folder)
 
-    def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> Any:
+    def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> CommitInfo:
         """Push the model to the Hub, as `Trainer.push_to_hub`.
 
         Args:

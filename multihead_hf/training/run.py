@@ -4,10 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
+from datasets import Dataset, IterableDataset
+from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, set_seed
 
 from ..data.heads import heads_off
 from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all, string_columns
+from ..data.rows_like import AnyDataset, PreparedRows, RowsLike
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
 from ..evaluation.predictions import Predictions, predicted
@@ -21,7 +23,7 @@ from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
 from .interruption import saved_when_interrupted
 from .preparation import prepared
-from .run_config import OUTPUT_DIR, RunConfig, head_settings, read_run_config
+from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
 
 
@@ -54,7 +56,9 @@ class TrainingReport(NamedTuple):
     said: list[str]
 
 
-def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, resume: bool = False) -> TrainingReport:
+def train_from_config(
+    source: RunLike, changes: Mapping[str, Any] | None = None, resume: bool = False
+) -> TrainingReport:
     """Train as a configuration describes, save the model, and push it with `training.push_to_hub`.
 
     The steps are `set_seed`, `infer_heads`, `MultiHeadModel.from_encoder` and `MultiHeadTrainer`, as in a script.
@@ -119,7 +123,9 @@ def train_from_config(source: Any, changes: Mapping[str, Any] | None = None, res
     return _finished(run, trainer, parts, test)
 
 
-def _prepared_test(rows: Any, trainer: MultiHeadTrainer, args: MultiHeadTrainingArguments, tokenizer: Any) -> Any:
+def _prepared_test(
+    rows: RowsLike, trainer: MultiHeadTrainer, args: MultiHeadTrainingArguments, tokenizer: PreTrainedTokenizerBase
+) -> PreparedRows | dict[str, PreparedRows]:
     if isinstance(rows, dict):
         return {
             name: prepared(own, trainer.config, args, tokenizer, f"data.test {name!r}") for name, own in rows.items()
@@ -131,8 +137,8 @@ def _check_end(
     run: RunConfig,
     args: MultiHeadTrainingArguments,
     heads: Mapping[str, HeadConfig],
-    validation: Any,
-    judged: Any,
+    validation: RowsLike | None,
+    judged: RowsLike | None,
 ) -> None:
     """Check, before the training, that what is configured for after it can be done.
 
@@ -213,12 +219,12 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
     return {**in_parts, **read}
 
 
-def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> Any:
+def _rows(source: str | list[str], run: RunConfig, strings: Collection[str]) -> AnyDataset:
     hub = {} if run.data.config is None else {"name": run.data.config}
     return read_dataset(source, delimiter=run.data.delimiter, encoding=run.data.encoding, strings=strings, **hub)
 
 
-def _of_part(rows: Any, part: str) -> Any:
+def _of_part(rows: AnyDataset, part: str) -> Dataset | IterableDataset:
     """Return the rows of one split.
 
     Raises:
@@ -234,7 +240,10 @@ def _of_part(rows: Any, part: str) -> Any:
 
 
 def _heads(
-    run: RunConfig, args: MultiHeadTrainingArguments, rows: Any, known: Mapping[str, HeadConfig | None]
+    run: RunConfig,
+    args: MultiHeadTrainingArguments,
+    rows: AnyDataset | Mapping[str, AnyDataset],
+    known: Mapping[str, HeadConfig | None],
 ) -> dict[str, HeadConfig]:
     """The heads that are `None` in `known`, with labels and kind of those that do not say them read off the rows.
 
@@ -260,7 +269,9 @@ def _heads(
     return heads
 
 
-def _inferred(rows: Any, readings: Mapping[str, LabelReading], for_all: Collection[str]) -> dict[str, HeadConfig]:
+def _inferred(
+    rows: AnyDataset | Mapping[str, AnyDataset], readings: Mapping[str, LabelReading], for_all: Collection[str]
+) -> dict[str, HeadConfig]:
     """Heads off the rows; of several sets off the first one that is labelled for a head."""
     if not isinstance(rows, dict):
         return heads_off(rows, readings, for_all)
@@ -302,7 +313,12 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
         return f"The thresholds were not tuned: {error}"
 
 
-def _finished(run: RunConfig, trainer: MultiHeadTrainer, parts: Mapping[str, Any], test: Any) -> TrainingReport:
+def _finished(
+    run: RunConfig,
+    trainer: MultiHeadTrainer,
+    parts: Mapping[str, Any],
+    test: PreparedRows | dict[str, PreparedRows] | None,
+) -> TrainingReport:
     said = []
     validation = parts.get("validation")
     if run.after_training.calibrate or run.after_training.tune_thresholds:

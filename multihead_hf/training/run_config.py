@@ -1,8 +1,9 @@
 """Configuration of a whole training run in a YAML file: its keys, and their check before anything is loaded."""
 
+import os
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import cleandoc
@@ -129,6 +130,7 @@ def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _READING}
 
 
+RunLike = str | os.PathLike | Mapping[str, Any] | RunConfig
 SECTIONS = {each.name: each for each in fields(RunConfig)}
 _READING = tuple(each.name for each in fields(LabelReading))
 _HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig) if each.name != "reading"))
@@ -137,7 +139,7 @@ _HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig) if each.na
 class _Loader(yaml.SafeLoader):
     """Safe YAML loader that reads 1e-4 as a number and `no` as a text, and refuses duplicate keys."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
@@ -158,7 +160,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_run_config(source: Any, changes: Mapping[str, Any] | None = None) -> RunConfig:
+def read_run_config(source: RunLike, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """Return a run, from a YAML file or its values.
 
     Args:
@@ -192,7 +194,7 @@ def parse_change(text: str) -> tuple[str, Any]:
     return key, yaml.load(value, _Loader)
 
 
-def _read_yaml(path: Any) -> dict[str, Any]:
+def _read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     try:
         found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -217,7 +219,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False)
 
 
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+def _put(values: dict[str, Any], path: list[str], value: object) -> None:
     for name in path[:-1]:
         inner = values.get(name)
         values[name] = dict(inner) if isinstance(inner, Mapping) else {}
@@ -233,9 +235,9 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
         given = {} if given is None else given
         if not isinstance(given, Mapping):
             raise ValueError(f"{name}: keys and values are expected, not {given!r}")
-        if is_dataclass(section.type):
+        if isinstance(section.type, type) and is_dataclass(section.type):
             _check_section(given, section.type, name)
-            found[name] = section.type(**given)  # type: ignore[operator]
+            found[name] = section.type(**given)
         else:
             found[name] = dict(given)
     _check_section(found["training"], MultiHeadTrainingArguments, "training")
@@ -261,7 +263,7 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     return run
 
 
-def _checked_head(head: str, settings: Any) -> dict[str, Any]:
+def _checked_head(head: str, settings: object) -> dict[str, Any]:
     """Return the settings of a head after checking their names and how labels are read.
 
     Raises:
@@ -292,7 +294,7 @@ def _check_split(split: Mapping[str, float] | None) -> None:
         raise ValueError("data.split: give a fraction for train")
 
 
-def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
+def _check_keys(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
     for name in given:
         if name not in known:
             raise ValueError(
@@ -300,7 +302,7 @@ def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
             )
 
 
-def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:
+def _check_section(given: Mapping[str, Any], section: type[Any], where: str) -> None:
     """Check the keys and the types of the values of one section.
 
     Raises:
@@ -314,7 +316,7 @@ def _check_section(given: Mapping[str, Any], section: Any, where: str) -> None:
             raise ValueError(f"{where}.{name}: {_shown(hints[name])} is expected, not {value!r}")
 
 
-def _is_of(value: Any, hint: Any) -> bool:
+def _is_of(value: object, hint: object) -> bool:
     """Return whether a plain value has a type; other types are left to their class to check."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -328,14 +330,16 @@ def _is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, numbers) and not isinstance(value, bool)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return isinstance(value, str)
-    return isinstance(value, hint) if hint in (str, bool, dict, list, types.NoneType) else True
+    plain = (str, bool, dict, list, types.NoneType)
+    return isinstance(value, hint) if isinstance(hint, type) and hint in plain else True
 
 
-def _shown(hint: Any) -> str:
+def _shown(hint: object) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_shown(each) for each in get_args(hint) if each is not types.NoneType)
-    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-    return words.get(hint) or {list: "a list", dict: "keys and values"}.get(get_origin(hint) or hint, str(hint))
+    words: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    words |= {list: "a list", dict: "keys and values"}
+    return words.get(get_origin(hint) or hint, str(hint))
 
 
 def _keys() -> Iterator[tuple[str, str, Field]]:
@@ -365,7 +369,7 @@ def describe_keys() -> str:
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
 
 

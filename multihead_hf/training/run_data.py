@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..data.preparation import part_of
-from ..data.rows_like import RowsLike
+from ..data.rows_like import PreparedRows, RowsLike
 from ..evaluation.metric_names import check_set_keys, metric_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
@@ -28,10 +28,15 @@ class RunData:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase | None, train: Any, evaluation: Any, has_own_metrics: bool
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        train: RowsLike | None,
+        evaluation: RowsLike | None,
+        has_own_metrics: bool,
     ) -> None:
         self.tokenizer = tokenizer
-        self.train, self.evaluation = train, part_of(evaluation, "validation")
+        self.train: Any = train  # later as they were prepared
+        self.evaluation: Any = part_of(evaluation, "validation")
         self._has_own_metrics = has_own_metrics
         self._labels: dict[str, list[str]] | None = None  # of the heads that the rows were prepared for
         self._counted: tuple[Any, dict[str, HeadCounts]] | None = None
@@ -66,14 +71,14 @@ class RunData:
 
     def prepared_for_evaluation(
         self, rows: RowsLike, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
-    ) -> Any:
+    ) -> PreparedRows | dict[str, PreparedRows]:
         """Return prepared rows, or a dict of them for a dict of several sets."""
         if isinstance(rows, (dict, DatasetDict)):
             name_of = (lambda name: f"{what} {name!r}") if what == "eval_dataset" else (lambda name: what)
             return {name: prepared(own, config, args, self.tokenizer, name_of(name)) for name, own in rows.items()}
         return prepared(rows, config, args, self.tokenizer, what)
 
-    def label_counts(self, rows: Any, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
+    def label_counts(self, rows: object, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
         """Count the labels of prepared training rows, once for the same rows; `None` for a stream."""
         if not can_be_counted(rows):
             return None
@@ -81,7 +86,7 @@ class RunData:
             self._counted = (rows, head_counts(rows, heads))
         return self._counted[1]
 
-    def check_heads_of(self, rows: Any, config: MultiHeadConfig) -> None:
+    def check_heads_of(self, rows: object, config: MultiHeadConfig) -> None:
         """Check that rows were prepared for the heads that the model has now.
 
         Raises:

@@ -143,7 +143,12 @@ class TwoPasses:
         self._next += 1
         return self._totals
 
-    def _run_first_pass(self, heads: Mapping[str, HeadConfig], forward: Any, accelerator: Accelerator) -> None:
+    def _run_first_pass(
+        self,
+        heads: Mapping[str, HeadConfig],
+        forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput],
+        accelerator: Accelerator,
+    ) -> None:
         terms = {(name, term.name): term for name, head in heads.items() for term in _step_terms(name, head)}
         device = accelerator.device
         sums = {

@@ -3,20 +3,20 @@
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalPrediction, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from ..data.collator import MultiHeadDataCollator
 from ..data.counting import HeadCounts
-from ..data.rows_like import RowsLike
+from ..data.rows_like import PreparedRows, RowsLike, has_length
 from ..model.losses_multihead import Loss
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
@@ -74,7 +74,6 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
 
     # `compute_loss` divides by the denominators of the whole accumulated step, so the Trainer must not divide again
     loss_is_scaled_for_ga = True
-
     optimizer: Any
     optimizer_cls_and_kwargs: Any
     _signature_columns: list[str] | None
@@ -159,7 +158,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
                 self._while_training.enter_context(self.head_weights.on_model(model))
         return filled_in(args, base, self._data.train)
 
-    def call_model_init(self, trial: Any = None) -> nn.Module:
+    def call_model_init(self, trial: object = None) -> nn.Module:
         """Make the model of a trial, and prepare the data and the arguments for it."""
         model = super().call_model_init(trial)
         self.args = self._make_ready(model, self.args)
@@ -180,14 +179,14 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         finally:
             self.train_dataset = rows
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def _get_train_sampler(self, train_dataset: PreparedRows | None = None) -> Sampler | None:
         sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return SeededByEpoch(sampler, seed)
 
-    def _with_features(self, dataset: Any, what: str) -> Any:
+    def _with_features(self, dataset: PreparedRows | None, what: str) -> PreparedRows | None:
         if not self.args.cache_features or dataset is None:
             return dataset
         check_cacheable(what, dataset)
@@ -226,7 +225,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
 
     # ---- loss ----
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Return the micro-batches of one optimizer step, and its `StepTotals`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         leave_out_repeated_rows(batches, self.accelerator)
@@ -240,7 +239,9 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             self._step_log.count_step()
         return batches, self._step.begin(self.trained_heads, batches, self.accelerator)
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: StepTotals | None = None
+    ) -> Tensor:
         """Run one micro-batch, as `Trainer.training_step`, after a first pass over the step if a loss needs it."""
         if self._step.has_two_passes:
             # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
@@ -258,16 +259,15 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             return model(**given, num_items_in_batch=totals)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
-        # counted in `get_batch_samples`; this hook also runs for evaluation batches, which count for themselves
-        return None
+        """Count nothing: `get_batch_samples` has; evaluation batches, which also come here, count for themselves."""
 
     def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+        num_items_in_batch: StepTotals | None = None,
+    ) -> Tensor | tuple[Tensor, MultiHeadOutput]:
         """Return the combined loss, or this batch's share of the step's if `num_items_in_batch` has its totals."""
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
@@ -298,7 +298,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         """Log, as `Trainer.log`, with each head's loss, learning rates by group and learned thresholds."""
         super().log({**logs, **self._step_log.take(logs)}, start_time)
 
-    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         # a checkpoint holds numbers of steps, which the base class compares with the arguments
         shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
         steps = {name: math.ceil(max_steps * own) for name, own in shares.items() if own is not None and own < 1}
@@ -331,7 +331,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
 
     # ---- runs ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train the model, as `Trainer.train`.
 
         Raises:
@@ -382,10 +382,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         compute_objective: Callable[[dict[str, float]], float] | None = None,
         n_trials: int = 20,
         direction: str | list[str] | None = None,
-        backend: Any = None,
+        backend: str | None = None,
         hp_name: Callable[[Any], str] | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Any:  # noqa: ANN401
         """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
 
         A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its
