@@ -40,10 +40,10 @@ IN_PROCESSES = ("predict", "train")
 class _Commands(typer.core.TyperGroup):
     """Commands, each of which is imported when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 (of click, or of the copy of it in typer)
         if cmd_name not in COMMANDS:
             ctx.fail(f"No such command {cmd_name!r}.{near_names(cmd_name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
         module = importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__)
@@ -51,7 +51,7 @@ class _Commands(typer.core.TyperGroup):
         program.command(cmd_name)(expanded(module.command))
         return typer.main.get_command(program)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ANN401
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

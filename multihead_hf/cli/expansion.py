@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import typer
@@ -76,11 +77,11 @@ def _option(name: str, settings: Mapping[str, Any], target: str) -> inspect.Para
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
-def _shown(default: Any) -> str:
+def _shown(default: object) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _type(parameter: Parameter) -> Any:
+def _type(parameter: Parameter) -> type | UnionType:
     """Return the type of an option: several texts, or the first plain type of the annotation."""
     kinds = [kind.strip() for kind in parameter.annotation.split("|")]
     if any(kind in ("list[str]", "Sequence[str]") for kind in kinds):

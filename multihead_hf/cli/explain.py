@@ -3,12 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .expansion import library
 from .options import JsonOption, ModelArgument, as_text
+
+if TYPE_CHECKING:
+    from ..explanation.explain import Explanation
 
 _OF_GRADIENTS, _OF_LIME, _OF_OCCLUSION = (
     {"of": method, "unset": True} for method in ("integrated_gradients", "lime", "occlusion")
@@ -118,7 +121,7 @@ def check_page(path: str, overwrite: bool) -> None:
         raise ValueError(f"{path}: there is no folder {folder}")
 
 
-def show_in_terminal(found: Any) -> None:
+def show_in_terminal(found: "Explanation") -> None:
     """Print an explanation, in colours if the output is a terminal (rich comes with typer)."""
     from rich.console import Console
 

@@ -20,6 +20,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.rows_like import RowsLike
     from ..model.modeling_multihead import MultiHeadModel
 
 
@@ -81,7 +84,9 @@ def command(
         print(f"The graph is {os.path.join(report.folder, report.graph)}")
 
 
-def _batches(model: "MultiHeadModel", tokenizer: Any, rows: Any, reading: dict[str, Any]) -> Iterable[Any]:
+def _batches(
+    model: "MultiHeadModel", tokenizer: "PreTrainedTokenizerBase", rows: "RowsLike", reading: dict[str, Any]
+) -> Iterable[Any]:
     """Return labelled rows as padded batches."""
     from torch.utils.data import DataLoader
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -12,6 +12,9 @@ from ..utils.messages import near_names
 from .expansion import library
 
 if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    from ..data.rows_like import AnyDataset
     from ..model.configuration_multihead import MultiHeadConfig
 
 NAME = "multihead-hf"
@@ -64,12 +67,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JS
 OverwriteFolderOption = Annotated[bool, typer.Option("--overwrite", help="Also write into a folder that is not empty.")]
 
 
-def show(report: Any, as_json: bool) -> None:
+class Report(Protocol):
+    """A result that prints as tables."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+
+
+def show(report: Report, as_json: bool) -> None:
     """Print a report as tables, or as plain values."""
     print(as_text(report.to_dict()) if as_json else report)
 
 
-def as_text(values: Any) -> str:
+def as_text(values: object) -> str:
     """Return plain values as readable JSON."""
     return json.dumps(values, ensure_ascii=False, indent=2)
 
@@ -136,7 +146,9 @@ class LabelOptions(TableOptions):
         }
 
 
-def read(data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any], reading: Mapping[str, Any]) -> Any:
+def read(
+    data: Sequence[str], files: Mapping[str, Any], heads: Mapping[str, Any], reading: Mapping[str, Any]
+) -> "AnyDataset":
     """Return the rows of files or of a dataset on the Hub, perhaps in several splits.
 
     Args:
@@ -161,7 +173,7 @@ def read_part(
     reading: Mapping[str, Any],
     split: str | None = None,
     parts: Sequence[str] = ("test", "validation"),
-) -> Any:
+) -> "Dataset | IterableDataset":
     """Return the rows as `read` does; of several splits those of `split`, else of the first of `parts` that exists.
 
     Raises:

@@ -92,7 +92,7 @@ def _written(node: ast.expr | None) -> str:
     return "" if node is None else ast.unparse(node)
 
 
-def _value(node: ast.expr | None, path: Path) -> Any:
+def _value(node: ast.expr | None, path: Path) -> object:
     """Return the value of a default: a literal, or a constant of its module or of one beside it."""
     if node is None or isinstance(node, ast.Call):
         return None
