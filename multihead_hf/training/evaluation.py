@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, Trainer, TrainerControl
+from transformers import EvalPrediction, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
@@ -22,11 +22,10 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
-from .arguments import MultiHeadTrainingArguments
 from .checks import check_countable
 from .console import set_title
+from .data_hooks import DataHooks
 from .preparation import prepared
-from .run_data import RunData
 
 logger = logging.get_logger(__name__)
 
@@ -122,13 +121,11 @@ def keeping_weights(model: nn.Module) -> Iterator[None]:
             own.data = data.to(own.device)
 
 
-class EvaluationHooks(Trainer):
+class EvaluationHooks(DataHooks):
     """Methods of `MultiHeadTrainer` that evaluate and predict."""
 
-    args: MultiHeadTrainingArguments
     eval_dataset: Any
     control: TrainerControl
-    _data: RunData
     _evaluation: RunningEvaluation
     _card: ModelCardCallback
 
@@ -165,10 +162,6 @@ class EvaluationHooks(Trainer):
             yield
         finally:
             self.args = given
-
-    def _with_features(self, dataset: PreparedRows | None, what: str) -> PreparedRows | None:
-        """Return the rows with the encoder's features in the place of their tokens, under `cache_features`."""
-        raise NotImplementedError
 
     def get_eval_dataloader(self, eval_dataset: PreparedRows | str | None = None) -> DataLoader:
         """Return the dataloader of an evaluation, over all rows.

@@ -1,7 +1,6 @@
 """Preparation for training: tokens and targets, losses, weights and precision."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -20,31 +19,7 @@ from ..model.losses_multihead import Loss, loss_settings
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
-if TYPE_CHECKING:
-    from .trainer import MultiHeadTrainer
-
 logger = logging.get_logger(__name__)
-
-
-def search_metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
-    """Return the default metric of a hyperparameter search, and whether higher is better."""
-    metric = args.metric_for_best_model or ("loss" if args.prediction_loss_only else "f1")
-    greater = args.greater_is_better if args.metric_for_best_model is not None else None
-    return f"eval_{metric.removeprefix('eval_')}", not metric.endswith("loss") if greater is None else greater
-
-
-def search_objective(trainer: "MultiHeadTrainer", metrics: Mapping[str, float]) -> float:
-    """Return the value of `search_metric` in an evaluation; with `load_best_model_at_end` that of the best one.
-
-    Raises:
-        ValueError: it was not evaluated.
-    """
-    metric, greater = search_metric(trainer.args)
-    if metric not in metrics:
-        raise ValueError(f"the search uses {metric!r}, which was not evaluated; the metrics are {list(metrics)}")
-    best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
-    known = [metrics[metric], *([] if best is None else [best])]
-    return max(known) if greater else min(known)
 
 
 def prepared_for_training(

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalPrediction, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from ..data.collator import MultiHeadDataCollator
 from ..data.counting import HeadCounts
-from ..data.rows_like import PreparedRows, RowsLike, has_length
+from ..data.rows_like import RowsLike, has_length
 from ..model.losses_multihead import Loss
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
@@ -24,26 +22,26 @@ from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import check_resumable, check_same_heads
-from .checks import check_arguments, check_cacheable, check_collator, check_extensions, warn_of_frozen_heads
+from .checks import check_arguments, check_collator, check_extensions, warn_of_frozen_heads
 from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
 from .defaults import filled_in, heads_in, is_fresh
 from .evaluation import EvaluationHooks, RunningEvaluation
-from .features import FeatureCache, cache_for, check_frozen
+from .features import check_frozen
 from .freezing import check_trainable, freeze
 from .head_weights import HeadWeights, HeadWeightsCallback
 from .logs import StepLog
 from .optimizer import compare_trained, with_groups
-from .preparation import resolve_balanced, search_metric, search_objective, upcast_trainable, use_losses
+from .preparation import resolve_balanced, upcast_trainable, use_losses
 from .publishing import PublishingHooks
 from .run_data import RunData
-from .sampling import SeededByEpoch
+from .search import SearchHooks
 from .step import OptimizerStep, leave_out_repeated_rows
 
 logger = logging.get_logger(__name__)
 
 
-class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
+class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
     """`Trainer` for `MultiHeadModel`.
 
     It takes raw datasets or prepared ones (`prepare_dataset`), and saves folders that load without `multihead_hf`. The
@@ -76,7 +74,6 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     loss_is_scaled_for_ga = True
     optimizer: Any
     optimizer_cls_and_kwargs: Any
-    _signature_columns: list[str] | None
 
     def __init__(
         self,
@@ -103,7 +100,6 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         self._step = OptimizerStep()
         self._evaluation = RunningEvaluation()
         self._step_log = StepLog(self)
-        self._feature_cache: FeatureCache | None = None
         self._card = ModelCardCallback(self, args.model_card)
         self._made_optimizer = False
         self.head_weights: HeadWeights | None = None
@@ -159,45 +155,17 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return filled_in(args, base, self._data.train)
 
     def call_model_init(self, trial: object = None) -> nn.Module:
-        """Make the model of a trial, and prepare the data and the arguments for it."""
+        """Make the model of a trial, and prepare the data and the arguments for it.
+
+        Args:
+            trial: As for `Trainer`.
+
+        Returns:
+            The model.
+        """
         model = super().call_model_init(trial)
         self.args = self._make_ready(model, self.args)
         return model
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            # for train_sampling_strategy
-            self._signature_columns = [*(self._signature_columns or []), self.args.length_column_name]
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return the dataloader of the training rows, with their features under `cache_features`."""
-        rows = self.train_dataset
-        self.train_dataset = self._with_features(rows, "training")
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.train_dataset = rows
-
-    def _get_train_sampler(self, train_dataset: PreparedRows | None = None) -> Sampler | None:
-        sampler = super()._get_train_sampler(train_dataset)
-        if not isinstance(sampler, LengthGroupedSampler):
-            return sampler
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return SeededByEpoch(sampler, seed)
-
-    def _with_features(self, dataset: PreparedRows | None, what: str) -> PreparedRows | None:
-        if not self.args.cache_features or dataset is None:
-            return dataset
-        check_cacheable(what, dataset)
-        if self._feature_cache is None:
-            self._feature_cache = cache_for(self.args, self._data.tokenizer, self.accelerator.mixed_precision)
-        return self._feature_cache.rows(multi_head_model(self.model), dataset, self._encode)
-
-    def _encode(self, tokens: dict[str, Tensor]) -> Tensor:
-        # (the autocast of the Trainer is around `forward` only)
-        with torch.no_grad(), self.accelerator.autocast():
-            return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))
 
     # ---- what the arguments leave open ----
 
@@ -226,7 +194,16 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- loss ----
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Return the micro-batches of one optimizer step, and its `StepTotals`."""
+        """Draw the micro-batches of one optimizer step.
+
+        Args:
+            epoch_iterator: Batches of the epoch.
+            num_batches: Number of micro-batches.
+            device: Device of the training.
+
+        Returns:
+            The micro-batches, and the `StepTotals` of the step.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         leave_out_repeated_rows(batches, self.accelerator)
         if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
@@ -242,7 +219,16 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: StepTotals | None = None
     ) -> Tensor:
-        """Run one micro-batch, as `Trainer.training_step`, after a first pass over the step if a loss needs it."""
+        """Run one micro-batch, as `Trainer.training_step`, after a first pass over the step if a loss needs it.
+
+        Args:
+            model: The model, perhaps in a wrapper.
+            inputs: The micro-batch.
+            num_items_in_batch: `StepTotals` of the step.
+
+        Returns:
+            This micro-batch's share of the loss of the step.
+        """
         if self._step.has_two_passes:
             # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
             # an evaluation, with the model still in evaluation mode
@@ -268,7 +254,20 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return_outputs: bool = False,
         num_items_in_batch: StepTotals | None = None,
     ) -> Tensor | tuple[Tensor, MultiHeadOutput]:
-        """Return the combined loss, or this batch's share of the step's if `num_items_in_batch` has its totals."""
+        """Compute the combined loss of a batch, or its share of the loss of the optimizer step.
+
+        Args:
+            model: The model, perhaps in a wrapper.
+            inputs: The batch.
+            return_outputs: Whether to return the model's output too.
+            num_items_in_batch: `StepTotals` of the step, for its share.
+
+        Returns:
+            The loss, or loss and `MultiHeadOutput`.
+
+        Raises:
+            ValueError: The batch has no labels.
+        """
         if num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         if model.training:
@@ -295,7 +294,12 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
         return base.combine(losses)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, as `Trainer.log`, with each head's loss, learning rates by group and learned thresholds."""
+        """Log, as `Trainer.log`, with each head's loss, learning rates by group and learned thresholds.
+
+        Args:
+            logs: Values to log.
+            start_time: As for `Trainer`.
+        """
         super().log({**logs, **self._step_log.take(logs)}, start_time)
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -312,7 +316,17 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
     # ---- optimizer ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer, with groups for encoder, heads and thresholds; `ValueError` if all weights are frozen."""
+        """Make the optimizer, with groups for encoder, heads and thresholds.
+
+        Args:
+            model: The model; by default the Trainer's.
+
+        Returns:
+            The optimizer.
+
+        Raises:
+            ValueError: All weights are frozen.
+        """
         if self.optimizer is not None:
             return super().create_optimizer(model)
         self._made_optimizer = True
@@ -333,6 +347,14 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train the model, as `Trainer.train`.
+
+        Args:
+            resume_from_checkpoint: Folder of a checkpoint, or `True` for the newest one of the output folder.
+            *args: As for `Trainer`.
+            **kwargs: As for `Trainer`.
+
+        Returns:
+            The loss and the metrics of the training.
 
         Raises:
             ValueError: The checkpoint to resume from is incomplete or does not fit, or the heads changed; nothing was
@@ -375,26 +397,3 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks):
             if is_fresh(head):
                 head.is_fresh = False
         return result
-
-    def hyperparameter_search(
-        self,
-        hp_space: Callable[[Any], dict[str, float]] | None = None,
-        compute_objective: Callable[[dict[str, float]], float] | None = None,
-        n_trials: int = 20,
-        direction: str | list[str] | None = None,
-        backend: str | None = None,
-        hp_name: Callable[[Any], str] | None = None,
-        **kwargs: Any,
-    ) -> Any:  # noqa: ANN401
-        """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
-
-        A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its
-        last evaluation, or its best one with `load_best_model_at_end`. The Trainer has no model afterwards.
-
-        Raises:
-            ValueError: The evaluation does not have the metric.
-        """
-        if direction is None:
-            direction = "maximize" if compute_objective is None and search_metric(self.args)[1] else "minimize"
-        objective = compute_objective or functools.partial(search_objective, self)
-        return super().hyperparameter_search(hp_space, objective, n_trials, direction, backend, hp_name, **kwargs)
