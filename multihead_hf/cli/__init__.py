@@ -51,7 +51,7 @@ class _Commands(typer.core.TyperGroup):
         program.command(cmd_name)(expanded(module.command))
         return typer.main.get_command(program)
 
-    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ANN401
+    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ANN401 (as above)
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

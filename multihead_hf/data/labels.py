@@ -191,7 +191,7 @@ class LabelEncoder(NamedTuple):
         counts = self.reading.multi_hot and all(isinstance(cell, int) for cell in known)
         return bool(known) and (counts or all(isinstance(cell, (bool, float)) for cell in known))
 
-    def _label_id(self, label: Any, row: int) -> int:  # noqa: ANN401
+    def _label_id(self, label: Any, row: int) -> int:  # noqa: ANN401 (an id or a name)
         if isinstance(self.feature, ClassLabel):
             if not 0 <= label < self.feature.num_classes:
                 raise self._error(

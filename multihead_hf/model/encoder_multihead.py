@@ -106,7 +106,7 @@ def _without_report(function: Callable[..., _Found], *args: Any, **kwargs: Any) 
     reports: list[Any] = []
     source = logging.get_logger(PreTrainedModel.__module__)
 
-    def is_other(record: Any) -> bool:  # noqa: ANN401
+    def is_other(record: Any) -> bool:  # noqa: ANN401 (a LogRecord, of a module that this file does not import)
         if "LOAD REPORT" in record.getMessage():
             reports.append(record)
         return record not in reports

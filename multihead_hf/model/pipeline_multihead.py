@@ -126,7 +126,7 @@ class MultiHeadPipeline(Pipeline):
         }
         return {}, forward, {name: value for name, value in given.items() if value is not None}
 
-    def __call__(self, inputs: Iterable[Any] | Dataset, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, inputs: Iterable[Any] | Dataset, **kwargs: Any) -> Any:  # noqa: ANN401 (a list or an iterable)
         """Predict the labels of one text or many; with a `batch_size`, texts of similar lengths share a batch.
 
         Args:
