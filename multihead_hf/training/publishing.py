@@ -144,12 +144,21 @@ class PublishingHooks(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_from_checkpoint(self, checkpoint_folder)
 
-    def push_to_hub(self, *args: Any, token: str | None = None, **kwargs: Any) -> CommitInfo:
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> CommitInfo:
         """Push the model to the Hub, as `Trainer.push_to_hub`.
 
         Args:
-            *args: As for the base class.
+            commit_message: Message of the commit.
+            blocking: Whether to wait until everything is uploaded.
             token: Token of the Hub; `None` means that of the arguments, else the stored one.
+            *args: As for the base class.
             **kwargs: As for the base class.
 
         Returns:
@@ -159,4 +168,4 @@ class PublishingHooks(Trainer):
             ValueError: There is no token to push with.
         """
         check_token(token or self.args.hub_token)
-        return super().push_to_hub(*args, token=token, **kwargs)
+        return super().push_to_hub(commit_message, blocking, token, *args, **kwargs)

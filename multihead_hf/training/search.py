@@ -23,7 +23,7 @@ class SearchHooks(Trainer):
         backend: str | None = None,
         hp_name: Callable[[Any], str] | None = None,
         **kwargs: Any,
-    ) -> Any:  # noqa: ANN401 (its attributes are those of the library of the search)
+    ) -> Any:  # noqa: ANN401 (a run, or a list of them)
         """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
 
         A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its

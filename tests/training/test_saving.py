@@ -12,6 +12,7 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 from training_runs import trainer_for
+from transformers import Trainer
 
 from multihead_hf import HeadConfig, MultiHeadModel
 from multihead_hf.prediction.loading import load_model
@@ -136,3 +137,14 @@ def test_the_card_of_an_adapter_is_kept(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text((tmp_path / "README.md").read_text() + "\nMine.\n")
     trainer.save_model()
     assert "\nMine." in (tmp_path / "README.md").read_text()
+
+
+def test_a_token_is_taken_by_place_as_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, given = trainer_for(tmp_path, model=tiny.model()), []
+    monkeypatch.setattr(Trainer, "push_to_hub", lambda self, *args, **kwargs: given.append((args, kwargs)))
+    trainer.push_to_hub("better", False, "hf_test", "v2", private=True)
+    trainer.push_to_hub(commit_message="better", token="hf_test")
+    assert given == [
+        (("better", False, "hf_test", "v2"), {"private": True}),
+        (("better", True, "hf_test"), {}),
+    ]
