@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .evaluation.comparison import ComparisonReport, IntervalReport, compare, confidence_intervals
     from .evaluation.metric import MultiHeadMetric
     from .evaluation.report import EvaluationReport
-    from .evaluation.reporting import write_report
-    from .evaluation.tuning import CalibrationReport, ThresholdReport, calibrate, tune_thresholds
+    from .evaluation.report_files import write_report
+    from .evaluation.threshold_tuning import CalibrationReport, ThresholdReport, calibrate, tune_thresholds
     from .explanation.explain import Explanation, WordScore, explain
     from .explanation.probabilities import predict_proba
     from .model.configuration_multihead import MultiHeadConfig
@@ -80,17 +80,17 @@ _LAZY = {
     "GradientCosineCallback": "training.gradients",
     "compare": "evaluation.comparison",
     "confidence_intervals": "evaluation.comparison",
-    "calibrate": "evaluation.tuning",
-    "tune_thresholds": "evaluation.tuning",
+    "calibrate": "evaluation.threshold_tuning",
+    "tune_thresholds": "evaluation.threshold_tuning",
     "train_from_config": "training.run",
-    "write_report": "evaluation.reporting",
+    "write_report": "evaluation.report_files",
     "DatasetReport": "data.inspection",
     "SplitReport": "data.splits",
     "ComparisonReport": "evaluation.comparison",
     "IntervalReport": "evaluation.comparison",
     "EvaluationReport": "evaluation.report",
-    "CalibrationReport": "evaluation.tuning",
-    "ThresholdReport": "evaluation.tuning",
+    "CalibrationReport": "evaluation.threshold_tuning",
+    "ThresholdReport": "evaluation.threshold_tuning",
     "PredictionReport": "prediction.file_run",
     "TrainingReport": "training.run",
 }

@@ -46,7 +46,7 @@ def command(
             param_hint="--train-data",
         )
     from .. import write_report
-    from ..evaluation.reporting import saved_history
+    from ..evaluation.report_files import saved_history
     from ..prediction.loading import load_model, saved_config
 
     config = saved_config(model)

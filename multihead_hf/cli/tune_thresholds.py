@@ -47,7 +47,7 @@ def command(
     from .. import calibrate, tune_thresholds
     from ..evaluation.predictions import predicted
     from ..prediction.loading import load_model, saved_config
-    from ..publishing.decisions import save_decisions
+    from ..publishing.saved_thresholds import save_decisions
 
     config = saved_config(model)
     reading = labels.reading(config)

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.tokens_multihead import check_vocabulary, encode_texts, text_settings, token_limit
+from ..model.truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from ..model.values_multihead import relative_weight
 from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders

@@ -9,8 +9,8 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
-from .doubts import say_doubts
 from .frames import table_of
+from .label_warnings import warn_of_labels
 from .reading import (
     ReadingOptions,
     ask_about_empty_cells,
@@ -158,7 +158,7 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
                 "them: split the rows again, or name the head's labels yourself"
             )
     logger.info(f"head {name!r}: {found.describe()}")
-    say_doubts(name, found.counts, found.rows - found.missing, found.may_be_joined)
+    warn_of_labels(name, found.counts, found.rows - found.missing, found.may_be_joined)
     problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
     mattered = replace(found.reading, column=None if column == name else column)
     return HeadConfig(labels=found.labels, problem_type=problem_type, reading=mattered)

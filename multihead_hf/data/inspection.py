@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
-from ..model.tokens_multihead import encode_texts, token_limit
+from ..model.truncation_multihead import encode_texts, token_limit
 from .columns import features_of
 from .encoding import find_text_columns
 from .labels import LabelEncoder, label_encoders

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
-from ..model.tokens_multihead import text_settings, token_limit
+from ..model.truncation_multihead import text_settings, token_limit
 
 logger = logging.get_logger(__name__)
 

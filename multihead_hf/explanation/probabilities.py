@@ -15,8 +15,8 @@ from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from ..model.texts_multihead import text_parts
-from ..model.tokens_multihead import token_limit
-from ..prediction.encoding import encode_different, size_of
+from ..model.truncation_multihead import token_limit
+from ..prediction.tokenizing import encode_different, size_of
 
 Text = str | tuple[str, str]
 Probabilities = npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]

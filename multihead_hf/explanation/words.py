@@ -12,7 +12,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.tokens_multihead import encode_texts, text_settings, token_limit
+from ..model.truncation_multihead import encode_texts, text_settings, token_limit
 
 logger = logging.get_logger(__name__)
 

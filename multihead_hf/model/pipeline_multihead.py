@@ -17,7 +17,7 @@ from transformers import Pipeline
 from .head_multihead import one_of
 from .modes_multihead import evaluating
 from .texts_multihead import listed, shortened, text_parts
-from .tokens_multihead import check_vocabulary, encode_texts, text_settings, token_limit
+from .truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from .values_multihead import ThresholdsOfHeads
 
 # of a dataset or generator so many batches are sorted by length at a time

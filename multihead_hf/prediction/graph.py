@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.tokens_multihead import encode_texts, filler_token, token_limit
+from ..model.truncation_multihead import encode_texts, filler_token, token_limit
 
 METADATA = "multihead_hf"
 """What the keys of the metadata begin with."""

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.tokens_multihead import text_settings
+from ..model.truncation_multihead import text_settings
 
 _SAMPLED = 8  # numbers of each weight
 

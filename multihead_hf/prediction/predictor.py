@@ -15,17 +15,17 @@ from transformers import PreTrainedTokenizerBase
 from ..model.digest import files_digest, module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.texts_multihead import listed, several, text_parts
-from ..model.tokens_multihead import check_vocabulary, token_limit
+from ..model.truncation_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from ..utils.hardware import computes_in_bf16
 from .backends import Logits, SavedGraph, check_backend
-from .encoding import Encoded, batches_of, encode_different
 from .loading import graph_format, load_graph, load_model
 from .model_state import ModelState
 from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
 from .results import MultiHeadPredictions
 from .runtime import Runtime, usable_device
+from .tokenizing import Encoded, batches_of, encode_different
 
 _COMPARED_BATCHES = 6
 WORTH_MEASURING = 512  # texts; fewer are done before a comparison is

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.tokens_multihead import token_limit
+from ..model.truncation_multihead import token_limit
 
 TEXTS = (
     "Het grofvuil is niet opgehaald en niemand neemt de telefoon op.",

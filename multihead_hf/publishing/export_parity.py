@@ -16,7 +16,7 @@ from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.tokens_multihead import encode_texts, text_settings, token_limit
+from ..model.truncation_multihead import encode_texts, text_settings, token_limit
 from ..prediction.graph import WINDOWS
 
 Tokens = dict[str, npt.NDArray[np.int64]]

@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.texts_multihead import text_parts
-from ..model.tokens_multihead import token_limit
+from ..model.truncation_multihead import token_limit
 from ..prediction import quiet_imports
-from ..prediction.encoding import encode_different, size_of
+from ..prediction.tokenizing import encode_different, size_of
 from ..utils.signal_stack import signal_stack_kept
 from .export_parity import Batch
 

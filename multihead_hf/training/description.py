@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from transformers import TrainerState
 
 from ..data.counting import HeadCounts
-from ..data.doubts import near_equal_labels
+from ..data.label_warnings import near_equal_labels
 from ..data.rows_like import has_length
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig

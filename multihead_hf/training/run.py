@@ -13,8 +13,8 @@ from ..data.rows_like import AnyDataset, PreparedRows, RowsLike
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
 from ..evaluation.predictions import Predictions, predicted
-from ..evaluation.reporting import write_report
-from ..evaluation.tuning import calibrate, tune_thresholds
+from ..evaluation.report_files import write_report
+from ..evaluation.threshold_tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel

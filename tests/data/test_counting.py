@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from multihead_hf import HeadConfig, prepare_dataset
 from multihead_hf.data.counting import can_be_counted, head_counts
-from multihead_hf.data.doubts import near_equal_labels
+from multihead_hf.data.label_warnings import near_equal_labels
 
 HEADS = tiny.two_heads()
 

@@ -37,7 +37,7 @@ def files_reached(start: Path) -> set[Path]:
     return reached
 
 
-@pytest.mark.parametrize("name", ["reporting", "evaluate", "comparison", "tuning"])
+@pytest.mark.parametrize("name", ["report_files", "evaluate", "comparison", "threshold_tuning"])
 def test_a_walk_over_the_imports_of_the_evaluation_never_enters_the_training(name: str) -> None:
     reached = files_reached(PACKAGE / "evaluation" / f"{name}.py")
     assert PACKAGE / "evaluation" / "predictions.py" in reached

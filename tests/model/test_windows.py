@@ -11,7 +11,7 @@ from training_runs import arguments
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from multihead_hf import MultiHeadDataCollator, MultiHeadModel, MultiHeadTrainer, prepare_dataset
-from multihead_hf.model.tokens_multihead import encode_texts
+from multihead_hf.model.truncation_multihead import encode_texts
 
 WORDS = [f"w{index}" for index in range(10)]
 TEXTS = [" ".join(WORDS), "w1", "w2 w3 w4 w5", ""]

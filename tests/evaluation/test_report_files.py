@@ -18,8 +18,8 @@ from training_runs import trainer_for
 from multihead_hf import MultiHeadTrainer, linear_baseline, prepare_dataset, write_report
 from multihead_hf.evaluation import baseline_rows as baseline_module
 from multihead_hf.evaluation.predictions import targets_of
+from multihead_hf.evaluation.report_files import saved_history
 from multihead_hf.evaluation.report_page import files_of_report
-from multihead_hf.evaluation.reporting import saved_history
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -15,7 +15,7 @@ _SEPARATORS = ("|", ";", ",")
 _SHOWN = 5
 
 
-def say_doubts(name: str, counts: Mapping[str, int], labelled: int, may_be_joined: bool) -> None:
+def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, may_be_joined: bool) -> None:
     """Warn of labels that are likely a mistake.
 
     Args:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.tokens_multihead import encode_texts, text_settings
+from ..model.truncation_multihead import encode_texts, text_settings
 
 
 class Encoded(NamedTuple):
