@@ -75,7 +75,7 @@ def test_quality(tmp_path: Path) -> None:
     ]
     assert all(len(line) == 6 for line in lines)
     assert all(
-        re.fullmatch(r"0\.\d{3} ± 0\.\d{3} / 0\.\d{3} ± 0\.\d{3}( \|)?", cell)
+        re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3} / [01]\.\d{3} ± 0\.\d{3}( \|)?", cell)
         for line in lines[:2]
         for cell in line[2:]
     )
