@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import logging
 
 from .configuration_multihead import MultiHeadConfig
 from .modes_multihead import evaluating
+from .values_multihead import near_names, of_kind
 from .weights_multihead import tensors_only, without_bars
 
 logger = logging.get_logger(__name__)
@@ -78,10 +79,12 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike
     missing: dict[int, str] = {}  # id of a parameter → its name
 
     def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
-        arguments = {"config": config, "output_loading_info": True, **options, **arguments}
+        own = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        arguments = {**own, **options, **arguments}
         with tensors_only(name_or_path):
             model, info = without_bars(_without_report, model_class.from_pretrained, name_or_path, **arguments)
-        missing.update((id(own), name) for name, own in model.named_parameters() if name in info["missing_keys"])
+        random = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+        missing.update((id(own), name) for name, own in model.named_parameters() if name in random)
         return model
 
     encoder = encoder_alone(config, load)
@@ -90,7 +93,8 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike
     if names:
         more = f" and {len(names) - _MISSING_SHOWN:,} more" if len(names) > _MISSING_SHOWN else ""
         raise ValueError(
-            f"{name_or_path} lacks weights of the encoder, which would start at random: {len(names):,} parameters, "
+            f"{name_or_path} lacks weights of the encoder, or has them in other sizes, and they would start at random: "
+            f"{len(names):,} parameters, "
             f"{', '.join(names[:_MISSING_SHOWN])}{more}. Is it a checkpoint of this architecture "
             f"({config.model_type}), or are its weights under other names? An encoder without pretrained weights is "
             "MultiHeadModel(MultiHeadConfig(encoder=config, heads=heads))"
@@ -292,11 +296,23 @@ def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, T
     return {name: nn.functional.pad(tensor, (0, missing)) for name, tensor in inputs.items()}
 
 
-def refuse_remote_code(name_or_path: str | os.PathLike, trust_remote_code: bool | None, hub: Mapping[str, Any]) -> None:
-    """Refuse an encoder whose repository brings code; no such code is run.
+def pretrained_config(
+    name_or_path: str | os.PathLike,
+    changes: Mapping[str, Any] | None,
+    trust_remote_code: bool | None,
+    hub: Mapping[str, Any],
+) -> PreTrainedConfig:
+    """Return the configuration of a pretrained encoder. No code of its repository is run.
+
+    Args:
+        name_or_path: Name on the Hub or folder of the encoder.
+        changes: Settings of the configuration that are changed.
+        trust_remote_code: Whether the user asked for the code of the repository.
+        hub: Options of the Hub, such as `revision`.
 
     Raises:
-        ValueError: The encoder would run code from its repository.
+        ValueError: The encoder would run code from its repository, it is a multi-head model, or its configuration does
+            not have a setting.
     """
     settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
     has_own_code = "AutoModel" in settings.get("auto_map", {}) or "AutoConfig" in settings.get("auto_map", {})
@@ -308,3 +324,13 @@ def refuse_remote_code(name_or_path: str | os.PathLike, trust_remote_code: bool 
             "multi-head model could not load it again, so it is refused: use an encoder whose architecture is part "
             f"of transformers ({advice})"
         )
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
+    if config.model_type == MultiHeadConfig.model_type:
+        raise ValueError(f"{name_or_path} is already a multi-head model: use MultiHeadModel.from_pretrained(...)")
+    of_kind("encoder_settings", changes, Mapping)
+    for name in changes or ():
+        known = list(config.to_dict())
+        if name not in known:
+            raise ValueError(f"encoder_settings: a {type(config).__name__} has no {name!r}.{near_names(name, known)}")
+    config.update(dict(changes or {}))
+    return config

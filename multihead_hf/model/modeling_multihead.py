@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, logging
@@ -22,8 +22,8 @@ from .encoder_multihead import (
     RightPadding,
     build_encoder,
     lengthen,
+    pretrained_config,
     pretrained_encoder,
-    refuse_remote_code,
     try_encoder,
 )
 from .head_multihead import HeadConfig, is_a, near_names
@@ -118,6 +118,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         *,
         dtype: torch.dtype | str | None = torch.float32,
         attn_implementation: str | None = None,
+        encoder_settings: Mapping[str, Any] | None = None,
         revision: str = "main",
         token: str | bool | None = None,
         trust_remote_code: bool | None = None,
@@ -139,6 +140,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 else the default for its architecture.
             dtype: Precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` means the encoder's best.
+            encoder_settings: Settings of the encoder's config to change, such as `{"attention_probs_dropout_prob": 0}`.
             revision: Branch, tag or commit on the Hub.
             token: Hub token for a private encoder.
             trust_remote_code: Whether to use code of the encoder's repository in place of transformers' classes. Such
@@ -160,10 +162,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         for name in settings:
             if name not in ours:
                 raise ValueError(f"unknown setting {name!r}.{near_names(name, ours)} Known: {', '.join(ours)}")
-        refuse_remote_code(name_or_path, trust_remote_code, hub)
-        encoder_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
-        if encoder_config.model_type == MultiHeadConfig.model_type:
-            raise ValueError(f"{name_or_path} is already a multi-head model: use MultiHeadModel.from_pretrained(...)")
+        encoder_config = pretrained_config(name_or_path, encoder_settings, trust_remote_code, hub)
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):

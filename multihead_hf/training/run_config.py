@@ -32,10 +32,7 @@ class ModelSection:
         metadata={"help": "A saved multi-head model to start from instead of an encoder; missing heads are added."},
     )
     pooling: str | None = field(
-        default=None,
-        metadata={
-            "help": "cls, mean, max or last. Default: the encoder's pooling, else one that suits its architecture."
-        },
+        default=None, metadata={"help": "cls, mean, max or last. Default: the encoder's, else its architecture's."}
     )
     text_prefix: str | None = field(
         default=None, metadata={"help": "Prefix of every text. Default: the prompt of the encoder, if it has one."}
@@ -45,6 +42,9 @@ class ModelSection:
     )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "sdpa, eager, flash_attention_2, … Default: the best available."}
+    )
+    encoder_settings: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Settings of the encoder's configuration to change, by name."}
     )
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the encoder on the Hub."})
 

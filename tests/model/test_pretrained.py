@@ -175,6 +175,29 @@ def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
         MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
 
 
+def test_settings_of_the_encoder_are_changed_and_saved(tmp_path: Path) -> None:
+    encoder = tiny.save_encoder(tmp_path / "encoder")
+    made = MultiHeadModel.from_encoder(
+        encoder, {"mood": HeadConfig(tiny.MOODS)}, encoder_settings={"attention_probs_dropout_prob": 0.0}
+    )
+    rates = {name: own.p for name, own in made.encoder.named_modules() if isinstance(own, torch.nn.Dropout)}
+    assert {rate for name, rate in rates.items() if "attention.self" in name} == {0.0}
+    assert {rate for name, rate in rates.items() if "attention.self" not in name} == {0.1}
+    made.save_pretrained(tmp_path / "model")
+    assert MultiHeadConfig.from_pretrained(tmp_path / "model").encoder.attention_probs_dropout_prob == 0.0
+
+    def refused(settings: object, match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            MultiHeadModel.from_encoder(encoder, {"mood": HeadConfig(tiny.MOODS)}, encoder_settings=settings)
+
+    refused(
+        {"attention_dropout_prob": 0.0}, "a BertConfig has no 'attention_dropout_prob'.*'attention_probs_dropout_prob'"
+    )
+    refused(["hidden_size"], "encoder_settings")
+    refused({"num_hidden_layers": 9}, "lacks weights of the encoder")
+    refused({"hidden_size": 8}, "lacks weights of the encoder, or has them in other sizes")
+
+
 def test_wrong_heads_are_found_before_anything_is_loaded() -> None:
     with pytest.raises(ValueError, match=r"head 'a': a head needs labels"):
         MultiHeadModel.from_encoder("no/such-encoder", heads={"a": {"labels": []}})
