@@ -22,7 +22,8 @@ FILES = {
 }
 ROOMS = ("data", "model", "training", "evaluation", "prediction", "explanation", "publishing")
 CONFIGURATION = ("model.configuration_multihead", "model.head_multihead")
-PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
+# (on GitHub the line after the comment says what is missing there)
+PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->(?:\n\*.*\*)?")
 
 
 def _printed(*words: str) -> str:
@@ -100,5 +101,6 @@ def on_files(files: "Files", config: Any) -> "Files":
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the generated parts in their places."""
+    """Put the generated parts in their places, and link the benchmarks as the page that they are here."""
+    markdown = markdown.replace("](../../benchmarks/README.md", "](../benchmarks.md")
     return PLACE.sub(lambda match: PARTS[match[1]](), markdown)

@@ -254,6 +254,11 @@ def separators(options: list[str], heads: list[str]) -> str | dict[str, str] | N
     Raises:
         BadParameter: If a name before `=` is not that of a head, or several separators are for all heads.
     """
+    for option in options:
+        if option.endswith("=") and option[:-1] in heads:
+            raise typer.BadParameter(
+                f'{option!r}: there is no separator after the =. Some need quotes: "{option};"', param_hint="--sep"
+            )
     named = {name: sep for name, equals, sep in (option.partition("=") for option in options) if equals and sep}
     for name in named:
         if name.isidentifier() or near_names(name, heads):

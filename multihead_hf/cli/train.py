@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +107,9 @@ def command(
         print(as_text(done.metrics))
     else:
         print("\n\n".join(done.said))
-        _say_next(str(done.trainer.args.output_dir))
+        if not is_file and not configuration.after_training.report and find_spec("matplotlib") is None:
+            print('\nNo report was made, as it needs matplotlib: pip install "multihead-hf[plots]"')
+        _say_next(str(done.trainer.args.output_dir), list(done.trainer.config.heads))
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
@@ -188,9 +191,13 @@ def _folder_of(source: str) -> str:
     return f"runs/{name or 'model'}"
 
 
-def _say_next(folder: str) -> None:
-    model = shlex.quote(folder)
+def _say_next(folder: str, heads: list[str]) -> None:
+    model, head = shlex.quote(folder), f" --head {shlex.quote(heads[0])}" if len(heads) > 1 else ""
     print(f"\nThe model is {folder}. What you can do with it:")
     print(f"  {NAME} predict {model} new_rows.csv -o predictions.csv")
-    print(f"  {NAME} explain {model} 'a text'")
-    print(f"  {NAME} demo {model}")
+    for command, package, extra in (
+        (f"explain {model} 'a text'{head}", "captum", "explain"),
+        (f"demo {model}", "gradio", "demo"),
+    ):
+        needs = "" if find_spec(package) else f'    (first: pip install "multihead-hf[{extra}]")'
+        print(f"  {NAME} {command}{needs}")

@@ -213,8 +213,9 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
     for name in names:
         if name not in features:
             raise ValueError(
-                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}; columns "
-                f"of text: {strings}. Choose the text column with text_columns=[...]"
+                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}"
+                f"{'' if strings == list(features) else f'; columns of text: {strings}'}. Choose the text column with "
+                "text_columns=[...]"
             )
         if name not in strings:
             raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")

@@ -124,7 +124,14 @@ def heads_off(
         if isinstance(rows, IterableDataset) and rows.features is None:
             with in_part(part):
                 parts[part] = _label_table(rows, wanted)
-    return {name: _infer(name, reading, parts, first, name in for_all) for name, reading in readings.items()}
+    found = {name: _infer(name, reading, parts, first, name in for_all) for name, reading in readings.items()}
+    said = {name: reading.empty for name, reading in readings.items() if reading.empty is not None}
+    if said and all((found[name].reading or _NOTHING).empty is None for name in said):
+        logger.warning(
+            f"empty={next(iter(said.values()))!r} changes nothing: it is for columns of joined labels, and for "
+            f"{', '.join(map(repr, said))} no separator is set (sep), or none occurs. Empty cells count as not labelled"
+        )
+    return found
 
 
 def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: str, for_all: bool) -> HeadConfig:
@@ -158,7 +165,12 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
                 "them: split the rows again, or name the head's labels yourself"
             )
     logger.info(f"head {name!r}: {found.describe()}")
-    warn_of_labels(name, found.counts, found.rows - found.missing, found.may_be_joined)
+    said = warn_of_labels(name, found.counts, found.rows - found.missing, found.are_texts)
+    if found.unused is not None and not said:
+        logger.warning(
+            f"{what}: the separator {found.unused!r} occurs in none of {found.rows:,} rows, so no row has several "
+            "labels. If that is wrong, set the separator that the column has"
+        )
     problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
     mattered = replace(found.reading, column=None if column == name else column)
     return HeadConfig(labels=found.labels, problem_type=problem_type, reading=mattered)
@@ -199,7 +211,8 @@ class _Column:
     missing: int
     rows: int
     reading: LabelReading = _NOTHING  # as far as it mattered
-    may_be_joined: bool = False  # plain strings, for which no separator was said
+    are_texts: bool = False  # strings, which may hold separators that were not said
+    unused: str | None = None  # separator that was said and occurs in no cell
 
     def describe(self) -> str:
         task = "multi-label" if self.multi_label else "single-label"
@@ -261,7 +274,7 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Clas
     else:
         labels = [class_name(value) for value in sorted(counts)]
     by_name = Counter({class_name(label): count for label, count in counts.items()})
-    return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, may_be_joined=is_text(feature))
+    return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, are_texts=is_text(feature))
 
 
 def _read_joined(
@@ -275,17 +288,19 @@ def _read_joined(
     assert reading.sep is not None
     counts: Counter[str] = Counter()
     empty: list[int] = []
-    rows = 0
+    rows, is_used = 0, False
     for row, value in enumerate(_cells(dataset, column)):
         rows += 1
         text = joined_text(value, feature, reading.sep)
+        is_used = is_used or reading.sep in text
         empty += [] if text else [row]
         counts.update(set(split_joined(text, reading.sep)))
     if empty and reading.empty is None:
         raise ask_about_empty_cells(what, empty_cells(len(empty), rows, empty[0]))
     missing = len(empty) if reading.empty == "missing" else 0
     mattered = LabelReading(sep=reading.sep, empty=reading.empty)
-    return _Column(f"strings joined with {reading.sep!r}", sorted(counts), True, counts, missing, rows, mattered)
+    kind, unused = f"strings joined with {reading.sep!r}", None if is_used else reading.sep
+    return _Column(kind, sorted(counts), True, counts, missing, rows, mattered, is_text(feature), unused)
 
 
 # of lists of label ids so many labels may never occur

@@ -15,14 +15,17 @@ _SEPARATORS = ("|", ";", ",")
 _SHOWN = 5
 
 
-def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, may_be_joined: bool) -> None:
+def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, are_texts: bool) -> bool:
     """Warn of labels that are likely a mistake.
 
     Args:
         name: name of the head.
         counts: label → number of rows that have it.
         labelled: number of labelled rows.
-        may_be_joined: whether the labels are strings for which no separator was given.
+        are_texts: whether the labels are strings, of which some may hold several labels.
+
+    Returns:
+        Whether some of the labels look like several in one.
     """
     present = [label for label, count in counts.items() if count]
     if len(present) == 1 and counts[present[0]] == labelled:
@@ -37,7 +40,7 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, may_be_j
             f"{shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, give them one spelling in the "
             "data"
         )
-    lists = [label for label in present if may_be_joined and label.startswith("[") and label.endswith("]")]
+    lists = [label for label in present if are_texts and label.startswith("[") and label.endswith("]")]
     if lists:
         logger.warning(
             f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as "
@@ -45,8 +48,8 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, may_be_j
             'them with a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep '
             "lists"
         )
-        return
-    for sep in _SEPARATORS if may_be_joined else ():
+        return True
+    for sep in _SEPARATORS if are_texts else ():
         joined = [label for label in present if sep in label]
         parts = _known_parts(joined, present, sep)
         if parts:
@@ -57,7 +60,8 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, may_be_j
                 f"also labels of other rows ({shown}). If a row may have several labels, set sep={{{name!r}: "
                 f'{sep!r}}} (--sep "{name}={sep}")'
             )
-            return
+            return True
+    return False
 
 
 def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:

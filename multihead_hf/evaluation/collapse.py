@@ -53,4 +53,5 @@ def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
     thresholds = metrics.heads[name].thresholds or [0.5]
     least, most = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
     limits = f"threshold {least}" if least == most else f"thresholds {least} to {most}"
-    return f"its {'highest' if highest else 'lowest'} probability is {value:.2g} ({limits})"
+    shown = f"{value:.2g}" if f"{value:.2g}" not in (least, most) else f"{value:.4g}"
+    return f"its {'highest' if highest else 'lowest'} probability is {shown} ({limits})"

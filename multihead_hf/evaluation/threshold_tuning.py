@@ -52,7 +52,7 @@ class ThresholdReport:
         return {name: asdict(found) for name, found in self.heads.items()}
 
     def __str__(self) -> str:
-        lines = [f"{'':24}{'F1 before':>16}{'after*':>16}{'on these rows':>16}   (micro / macro)"]
+        lines = [f"{'':24}{'F1 before':>16}{'after*':>16}{'on these rows':>16}   (micro / macro of labels that occur)"]
         for name, found in self.heads.items():
             stages = (found.before, found.after, found.fitted)
             cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in stages]

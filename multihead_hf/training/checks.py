@@ -30,7 +30,8 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
     """Check arguments of a run that do not depend on the model or the data.
 
     Raises:
-        ValueError: Arguments that do not work with several heads, DataParallel, or pushing without a token.
+        ValueError: Arguments that do not work with several heads, DataParallel, processes that would each train alone,
+            or pushing without a token.
     """
     if not isinstance(args, MultiHeadTrainingArguments):
         raise ValueError(f"args must be a MultiHeadTrainingArguments, not {type(args).__name__}")
@@ -46,6 +47,12 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel averages losses wrongly: start one "
             f"process for each, `accelerate launch --num_processes {args.n_gpu} script.py`, or make only one GPU "
             "visible"
+        )
+    started = int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
+    if started > 1 and args.world_size == 1:
+        raise ValueError(
+            f"{started} processes were started (by torchrun or accelerate launch), but each would train a model of its "
+            "own and write it to the same folder. To train on CPUs together: use_cpu=True (--use_cpu)"
         )
     if args.cache_features:
         _check_cache_arguments(args)

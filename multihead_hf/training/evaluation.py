@@ -225,8 +225,8 @@ class EvaluationHooks(DataHooks):
                 f"{metric_key_prefix}: no row has a label of the heads {list(self.config.heads)}, so there are no "
                 "metrics of them"
             )
-        elif not self.is_in_train or self.state.global_step:
-            # (before the first step, `eval_on_start`, no head has learned anything)
+        elif not self.is_in_train or 4 * self.state.global_step > self.state.max_steps:
+            # (in the first quarter of a training a head need not have learned anything)
             first = self.is_world_process_zero()
             self._evaluation.warn_of_collapsed_heads(self.config.heads, metric_key_prefix, first)
         if metric_key_prefix == "eval":

@@ -313,6 +313,17 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
         return f"The thresholds were not tuned: {error}"
 
 
+def _kept(trainer: MultiHeadTrainer) -> list[str]:
+    """Which model of the run is kept, if it is not the last one."""
+    state, metric = trainer.state, str(trainer.args.metric_for_best_model)
+    if state.best_model_checkpoint is None or not trainer.args.load_best_model_at_end:
+        return []
+    metric = f"eval_{metric.removeprefix('eval_')}"
+    found = [log for log in state.log_history if log["step"] == state.best_global_step and metric in log]
+    epoch = f"epoch {found[0]['epoch']:g} (step {state.best_global_step:,})" if found else state.best_model_checkpoint
+    return [f"The model of {epoch} is kept: {metric} {state.best_metric:.4f} is the best of {state.epoch:g} epochs."]
+
+
 def _finished(
     run: RunConfig,
     trainer: MultiHeadTrainer,
@@ -321,17 +332,19 @@ def _finished(
 ) -> TrainingReport:
     said = []
     validation = parts.get("validation")
-    if run.after_training.calibrate or run.after_training.tune_thresholds:
+    chosen = run.after_training.calibrate or run.after_training.tune_thresholds
+    if chosen:
         found = predicted(trainer, validation)
         said += [str(calibrate(trainer, found))] if run.after_training.calibrate else []
         said += [_tuned(trainer, found)] if run.after_training.tune_thresholds else []
+    said += _kept(trainer)
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     tables: list[str] = []
     if test is not None or validation is not None:
         with collected_tables(trainer) as tables:  # they are shown at the end
             metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
-        tuned = " (which the thresholds or temperatures were chosen on)" if test is None and said else ""
+        tuned = " (which the thresholds or temperatures were chosen on)" if test is None and chosen else ""
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"

@@ -27,6 +27,7 @@ from multihead_hf.publishing.export import FORMATS, QUANTIZE
         (["--sep", "topc=|"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
         (["--empty", "topc=none"], "there is no head 'topc'. Did you mean 'topic'? Heads: ['topic', 'mood']"),
         (["--empty", "topic=nothing"], "'topic=nothing': give missing or none, or NAME=none. Did you mean 'none'?"),
+        (["--sep", "topic="], "'topic=': there is no separator after the =. Some need quotes: \"topic=;\""),
         (["--sep", "colour=|"], "there is no head 'colour'. Heads: ['topic', 'mood']"),
         (["--sep", "topic=|", "--sep", "mod=,"], "there is no head 'mod'. Did you mean 'mood'?"),
     ],

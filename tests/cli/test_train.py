@@ -1,6 +1,7 @@
 """`multihead-hf train` with a table: the run of its YAML file, which is kept beside the model."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ def test_a_table_becomes_a_model(folder: Path) -> None:
     done = cli(*TRAIN)
     assert done.returncode == 0, done.stderr
     assert "On the test rows:" in done.stdout
+    assert re.search(
+        r"^The model of epoch [12] \(step \d+\) is kept: eval_f1 0\.\d{4} is the best of 2 epochs\.$", done.stdout, re.M
+    )
     assert "  multihead-hf predict runs/rows new_rows.csv -o predictions.csv\n" in done.stdout
+    assert "  multihead-hf explain runs/rows 'a text' --head topic" in done.stdout
     config = MultiHeadModel.from_pretrained("runs/rows").config
     assert {name: head.multi_label for name, head in config.heads.items()} == {"topic": True, "mood": False}
     assert config.heads["topic"].reading.column == "topics"

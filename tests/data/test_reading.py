@@ -309,6 +309,33 @@ def test_a_misspelt_argument_of_the_function_itself() -> None:
 # ---- what infer_heads says ----
 
 
+def test_a_separator_that_the_column_does_not_have(caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"topics": ["a;b", "a", "b", ""], "single": ["a", "b", "c", "a"]})
+    for_head = {"topics": "|"}
+    heads = infer_heads(rows, ["topics"], sep=for_head, empty="none")
+    assert heads["topics"].labels == ["a", "a;b", "b"]  # taken at its word
+    assert "1 of its 3 labels holds ';', and their parts are also labels of other rows ('a', 'b')" in caplog.text
+    assert '--sep "topics=;"' in caplog.text
+    caplog.clear()
+    infer_heads(rows, ["single"], sep={"single": "|"})
+    assert "column 'single': the separator '|' occurs in none of 4 rows, so no row has several labels." in caplog.text
+    caplog.clear()
+    infer_heads(rows, ["topics"], sep=";", empty="none")
+    assert not caplog.records
+
+
+def test_empty_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"topics": ["a|b", "a", ""], "mood": ["calm", "angry", None]})
+    infer_heads(rows, ["mood"], empty="none")
+    assert (
+        "empty='none' changes nothing: it is for columns of joined labels, and for 'mood' no separator" in caplog.text
+    )
+    caplog.clear()
+    infer_heads(rows, COLUMNS, sep={"topics": "|"}, empty={"mood": "none", "topics": "none"})
+    infer_heads(rows, COLUMNS, sep={"topics": "|"}, empty="none")
+    assert "changes nothing" not in caplog.text
+
+
 def test_one_separator_for_several_columns(caplog: pytest.LogCaptureFixture) -> None:
     rows = Dataset.from_dict(
         {"topics": ["a|b", "a"], "mood": ["calm", "angry"], "lists": [["x|y"], ["y"]], "age": [1, 2]}

@@ -604,6 +604,16 @@ def test_a_search_over_several_sets_goes_by_their_mean(tmp_path: Path) -> None:
 # ---- what it refuses ----
 
 
+def test_processes_that_would_each_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, args = still(), arguments(tmp_path / "never")
+    assert args.world_size == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun sets it
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ValueError, match=r"2 processes were started .* use_cpu=True"):
+        MultiHeadTrainer(model, args, train_dataset=tiny.table(8), processing_class=tiny.tokenizer())
+    assert not (tmp_path / "never").exists()
+
+
 def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "never"
     rows, tokenizer = tiny.table(8), tiny.tokenizer()
