@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
 from .frames import table_of
-from .label_warnings import warn_of_labels
+from .label_warnings import SEPARATORS, warn_of_labels
 from .reading import (
     ReadingOptions,
     ask_about_empty_cells,
@@ -165,7 +165,7 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
                 "them: split the rows again, or name the head's labels yourself"
             )
     logger.info(f"head {name!r}: {found.describe()}")
-    said = warn_of_labels(name, found.counts, found.rows - found.missing, found.are_texts)
+    said = warn_of_labels(name, found.counts, found.rows - found.missing, found.separators)
     if found.unused is not None and not said:
         logger.warning(
             f"{what}: the separator {found.unused!r} occurs in none of {found.rows:,} rows, so no row has several "
@@ -211,7 +211,7 @@ class _Column:
     missing: int
     rows: int
     reading: LabelReading = _NOTHING  # as far as it mattered
-    are_texts: bool = False  # strings, which may hold separators that were not said
+    separators: str = ""  # that strings may hold and that were not said
     unused: str | None = None  # separator that was said and occurs in no cell
 
     def describe(self) -> str:
@@ -274,7 +274,8 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Clas
     else:
         labels = [class_name(value) for value in sorted(counts)]
     by_name = Counter({class_name(label): count for label, count in counts.items()})
-    return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, are_texts=is_text(feature))
+    separators = SEPARATORS if is_text(feature) else ""
+    return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, separators=separators)
 
 
 def _read_joined(
@@ -300,7 +301,8 @@ def _read_joined(
     missing = len(empty) if reading.empty == "missing" else 0
     mattered = LabelReading(sep=reading.sep, empty=reading.empty)
     kind, unused = f"strings joined with {reading.sep!r}", None if is_used else reading.sep
-    return _Column(kind, sorted(counts), True, counts, missing, rows, mattered, is_text(feature), unused)
+    separators = SEPARATORS.replace(",", "") if is_used else SEPARATORS
+    return _Column(kind, sorted(counts), True, counts, missing, rows, mattered, separators, unused)
 
 
 # of lists of label ids so many labels may never occur

@@ -10,19 +10,19 @@ from .reading import split_joined
 
 logger = logging.get_logger(__name__)
 
-# a comma is part of many a name
-_SEPARATORS = ("|", ";", ",")
+# separators that are tried where none is known; a comma is part of many a name
+SEPARATORS = "|;,"
 _SHOWN = 5
 
 
-def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, are_texts: bool) -> bool:
+def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separators: str) -> bool:
     """Warn of labels that are likely a mistake.
 
     Args:
         name: name of the head.
         counts: label → number of rows that have it.
         labelled: number of labelled rows.
-        are_texts: whether the labels are strings, of which some may hold several labels.
+        separators: those that may stand between several labels in one string; empty where labels are no strings.
 
     Returns:
         Whether some of the labels look like several in one.
@@ -40,7 +40,7 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, are_text
             f"{shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, give them one spelling in the "
             "data"
         )
-    lists = [label for label in present if are_texts and label.startswith("[") and label.endswith("]")]
+    lists = [label for label in present if separators and label.startswith("[") and label.endswith("]")]
     if lists:
         logger.warning(
             f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as "
@@ -49,7 +49,7 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, are_text
             "lists"
         )
         return True
-    for sep in _SEPARATORS if are_texts else ():
+    for sep in separators:
         joined = [label for label in present if sep in label]
         parts = _known_parts(joined, present, sep)
         if parts:

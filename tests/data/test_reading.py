@@ -322,6 +322,10 @@ def test_a_separator_that_the_column_does_not_have(caplog: pytest.LogCaptureFixt
     caplog.clear()
     infer_heads(rows, ["topics"], sep=";", empty="none")
     assert not caplog.records
+    mixed = Dataset.from_dict({"topics": ["a;b", "a|c", "b", "c, d", "d"]})
+    infer_heads(mixed, ["topics"], sep={"topics": "|"})
+    assert "1 of its 6 labels holds ';'" in caplog.text
+    assert "','" not in caplog.text
 
 
 def test_empty_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
