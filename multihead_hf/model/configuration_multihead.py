@@ -184,9 +184,9 @@ class MultiHeadConfig(PreTrainedConfig):
         # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
         attention = self.encoder._attn_implementation
         asked = kwargs.get("attn_implementation") is not None
-        given = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
+        has_labels = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
-        if not given:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
+        if not has_labels:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
             self.id2label, self.label2id = None, None
         if not asked:
             self.encoder._attn_implementation = attention

@@ -105,8 +105,8 @@ def decide(
         logits: (rows, labels), the calibrated logits that the scores come from. Where labels are ranked they tell apart
             what probabilities in float32 do not (all above a logit of 17 are 1.0).
     """
-    own = head.thresholds if threshold is None else threshold
-    values = None if own is None else head.per_label_thresholds(own)
+    thresholds = head.thresholds if threshold is None else threshold
+    values = None if thresholds is None else head.per_label_thresholds(thresholds)
     if not head.multi_label:
         return nn.functional.one_hot((scores if logits is None else logits).argmax(-1), head.num_labels).bool()
     limits = torch.tensor(values if values is not None else 0.5, dtype=scores.dtype, device=scores.device)
@@ -125,8 +125,8 @@ def limited(
     precise = torch.logit(scores.double(), eps=1e-15) if logits is None else logits.double()
     margins = precise - torch.logit(thresholds.double(), eps=1e-15)
     ranks = margins.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    most = head.num_labels if head.max_labels is None else head.max_labels
-    return (decisions | (ranks < (head.min_labels or 0))) & (ranks < most)
+    max_labels = head.num_labels if head.max_labels is None else head.max_labels
+    return (decisions | (ranks < (head.min_labels or 0))) & (ranks < max_labels)
 
 
 @dataclass
@@ -157,7 +157,8 @@ class HeadPrediction:
     def __repr__(self) -> str:
         """Return how many rows and labels there are, and the labels of the first rows."""
         rows = [
-            f"[{', '.join([*map(repr, own[:_SHOWN]), *['...'][: len(own) > _SHOWN]])}]" for own in self.labels[:_SHOWN]
+            f"[{', '.join([*map(repr, labels[:_SHOWN]), *['...'][: len(labels) > _SHOWN]])}]"
+            for labels in self.labels[:_SHOWN]
         ]
         more = ["..."] if len(self.labels) > _SHOWN else []
         size = f"{len(self.labels):,} rows, {self.probabilities.shape[-1]:,} labels"
@@ -183,9 +184,9 @@ def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Thre
     decisions = decide(head, scores, threshold, logits)
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = scores.gather(-1, order)
-    wanted = decisions.gather(-1, order) if top_k is None else torch.arange(head.num_labels) < top_k
-    wanted = wanted.to(order.device).expand_as(order)
-    rows = list(zip(order.tolist(), ranked.tolist(), wanted.tolist(), strict=True))
-    labels = [[head.labels[i] for i, keep in zip(ids, kept, strict=True) if keep] for ids, _, kept in rows]
-    values = [[value for value, keep in zip(best, kept, strict=True) if keep] for _, best, kept in rows]
+    mask = decisions.gather(-1, order) if top_k is None else torch.arange(head.num_labels) < top_k
+    mask = mask.to(order.device).expand_as(order)
+    rows = list(zip(order.tolist(), ranked.tolist(), mask.tolist(), strict=True))
+    labels = [[head.labels[i] for i, keep in zip(ids, row_mask, strict=True) if keep] for ids, _, row_mask in rows]
+    values = [[value for value, keep in zip(best, row_mask, strict=True) if keep] for _, best, row_mask in rows]
     return HeadPrediction(scores, decisions, labels, values)

@@ -20,18 +20,18 @@ def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
 
 def module_digest(module: nn.Module, about: object) -> str:
     """Return a digest of a module's weights and buffers, bit by bit, and of the plain values in `about`."""
-    found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps(about, sort_keys=True, default=str).encode())
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for name, tensor in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def files_digest(paths: Iterable[Path], about: object) -> str:
     """Return a digest of the content of files, and of the plain values in `about`."""
-    found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps(about, sort_keys=True, default=str).encode())
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for path in paths:
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

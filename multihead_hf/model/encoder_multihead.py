@@ -79,16 +79,16 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike
     missing: dict[int, str] = {}  # id of a parameter → its name
 
     def load(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
-        own = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
-        arguments = {**own, **options, **arguments}
+        defaults = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        arguments = {**defaults, **options, **arguments}
         with tensors_only(name_or_path):
             model, info = without_bars(_without_report, model_class.from_pretrained, name_or_path, **arguments)
         random = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
-        missing.update((id(own), name) for name, own in model.named_parameters() if name in random)
+        missing.update((id(weights), name) for name, weights in model.named_parameters() if name in random)
         return model
 
     encoder = encoder_alone(config, load)
-    used = {id(own) for name, own in encoder.named_parameters() if not name.startswith("pooler.")}
+    used = {id(weights) for name, weights in encoder.named_parameters() if not name.startswith("pooler.")}
     names = sorted(name for key, name in missing.items() if key in used)
     if names:
         more = f" and {len(names) - _MISSING_SHOWN:,} more" if len(names) > _MISSING_SHOWN else ""
@@ -153,7 +153,9 @@ def position_table(config: PreTrainedConfig) -> float:
     if key not in _TABLES:
         with torch.device("meta"):
             encoder = build_encoder(copy.deepcopy(config))
-        rows = min((_usable_rows(own) for name, own in encoder.named_modules() if _is_table(name, own)), default=0)
+        rows = min(
+            (_usable_rows(module) for name, module in encoder.named_modules() if _is_table(name, module)), default=0
+        )
         # (Longformer and LED fill texts up to whole windows of attention, which must have positions too)
         windows = getattr(config, "attention_window", 1)
         rows -= rows % (max(windows) if isinstance(windows, (list, tuple)) else windows or 1)
@@ -162,10 +164,10 @@ def position_table(config: PreTrainedConfig) -> float:
 
 
 def _is_table(name: str, module: nn.Module) -> bool:
-    own = name.rpartition(".")[2]
+    attribute = name.rpartition(".")[2]
     weight = getattr(module, "weight", None)
     # (CANINE's `char_position_embeddings` have a row for each hash bucket)
-    is_named_so = ("position" in own and not own.startswith("char_")) or own == "wpe"
+    is_named_so = ("position" in attribute and not attribute.startswith("char_")) or attribute == "wpe"
     return is_named_so and isinstance(weight, Tensor) and weight.dim() == 2
 
 
@@ -195,7 +197,7 @@ def try_encoder(model: PreTrainedModel) -> None:
     """
     config = model.config.encoder
     kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
-    if kind in _TRIED or any(own.device.type != "cpu" for own in model.parameters()):
+    if kind in _TRIED or any(parameter.device.type != "cpu" for parameter in model.parameters()):
         return
     size = min(getattr(config, "vocab_size", None) or 100, 1000)
     tokens = torch.arange(24).remainder(max(size - 5, 1)).add(min(5, size - 1)).view(1, 24)

@@ -91,7 +91,7 @@ class LabelReading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that are not `None`."""
-        values = {each.name: getattr(self, each.name) for each in fields(LabelReading)}
+        values = {field.name: getattr(self, field.name) for field in fields(LabelReading)}
         return {name: copy.copy(value) for name, value in values.items() if value is not None}
 
     @classmethod
@@ -105,7 +105,7 @@ class LabelReading:
             ValueError: `value` is neither, or a key of the dict is not a setting.
         """
         settings = value.to_dict() if is_a(value, LabelReading) else value
-        known = [each.name for each in fields(cls)]
+        known = [field.name for field in fields(cls)]
         if not isinstance(settings, Mapping):
             raise ValueError(f"reading {value!r}: give a LabelReading, or a dict with {', '.join(known)}")
         for name in settings:
@@ -223,8 +223,8 @@ class HeadConfig:
         self.calibration_temperature = self.temperatures(calibration_temperature)
         self.positive_label = positive_label
         self.min_labels, self.max_labels = min_labels, max_labels
-        said = None if reading is None else LabelReading.of(reading)
-        self.reading = said if said is not None and said.to_dict() else None
+        label_reading = None if reading is None else LabelReading.of(reading)
+        self.reading = label_reading if label_reading is not None and label_reading.to_dict() else None
         self._check_loss()
         self._check_rest()
 
@@ -361,8 +361,8 @@ class HeadConfig:
             elif name == "epsilon":
                 self.loss_kwargs[name] = number(f"loss_kwargs {name!r}", value, above=0.0)
             else:
-                most = 1.0 if name in _LOSS_SHARES else math.inf
-                self.loss_kwargs[name] = number(f"loss_kwargs {name!r}", value, low=0.0, high=most)
+                high = 1.0 if name in _LOSS_SHARES else math.inf
+                self.loss_kwargs[name] = number(f"loss_kwargs {name!r}", value, low=0.0, high=high)
         if self.learn_thresholds is not None:
             self.learn_thresholds = number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
             if self.loss in BUILT_IN_LOSSES and "temperature" not in settings:

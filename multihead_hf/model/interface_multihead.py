@@ -118,9 +118,11 @@ class HeadInterface:
                 raise ValueError(f"head {name!r}: logits must be a tensor (rows, labels), as model(...).logits has it")
             check_finite(name, head_logits)
             head = self.config.heads[name]
-            own = threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
+            head_threshold = (
+                threshold.get(name) if isinstance(threshold, Mapping) else threshold if head.multi_label else None
+            )
             try:
-                predictions[name] = predict(head, head_logits.detach(), top_k, own)
+                predictions[name] = predict(head, head_logits.detach(), top_k, head_threshold)
             except ValueError as error:
                 raise ValueError(f"head {name!r}: {error}") from None
         return predictions

@@ -167,11 +167,11 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):
             encoder.config.name_or_path = ""  # a path of this machine is nothing to publish
-        given = settings if pooling is None else {"pooling": pooling, **settings}
-        taken = sentence_transformers_settings(name_or_path, encoder.config, hub, given)
+        arguments = settings if pooling is None else {"pooling": pooling, **settings}
+        taken = sentence_transformers_settings(name_or_path, encoder.config, hub, arguments)
         half = encoder.dtype in (torch.float16, torch.bfloat16)
         config = MultiHeadConfig(
-            encoder=encoder.config, heads=heads, heads_dtype="float32" if half else None, **taken, **given
+            encoder=encoder.config, heads=heads, heads_dtype="float32" if half else None, **taken, **arguments
         )
         return cls(config, encoder=encoder).eval()
 
@@ -238,16 +238,18 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         logits, thresholds = self.heads(features, names)
 
         if windows is not None:
-            logits = {name: windows.pool(own, self.config.window_pooling) for name, own in logits.items()}
+            logits = {
+                name: windows.pool(head_logits, self.config.window_pooling) for name, head_logits in logits.items()
+            }
         losses: dict[str, Any] = {}
         if labels is not None:
             rows = next(iter(logits.values())).shape[0]
             if sample_weight is not None and tuple(sample_weight.shape) != (rows,):
                 raise ValueError(f"sample_weight must be a tensor ({rows},), not {tuple(sample_weight.shape)}")
-            found = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
-            self._keep_in_graph(found.losses, thresholds)
-            losses = {"loss": self.combine(found.losses), "losses": found.losses, "loss_terms": found.terms}
-            losses["loss_statistics"] = found.statistics or None
+            results = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
+            self._keep_in_graph(results.losses, thresholds)
+            losses = {"loss": self.combine(results.losses), "losses": results.losses, "loss_terms": results.terms}
+            losses["loss_statistics"] = results.statistics or None
         output = MultiHeadOutput(
             logits=logits,
             hidden_states=encoded.get("hidden_states"),
@@ -264,23 +266,23 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         attention_mask, padding = tokens["attention_mask"], None
         if attention_mask is not None and attention_mask.dim() == 2 and tokens["position_ids"] is None:
             padding = RightPadding(attention_mask)
-            tokens = {name: None if own is None else padding.moved(own) for name, own in tokens.items()}
+            tokens = {name: None if tensor is None else padding.moved(tensor) for name, tensor in tokens.items()}
             inputs_embeds = None if inputs_embeds is None else padding.moved(inputs_embeds)
             attention_mask = tokens["attention_mask"]
         if "token_type_ids" not in self._encoder_arguments:
             tokens["token_type_ids"] = None
-        given: dict[str, Any] = {name: value for name, value in tokens.items() if value is not None}
+        inputs: dict[str, Any] = {name: value for name, value in tokens.items() if value is not None}
         if tokens["input_ids"] is not None:
             mask = torch.ones_like(tokens["input_ids"])
-            given = lengthen(self.config.encoder, {"attention_mask": mask, **given})
-            attention_mask = given["attention_mask"]
+            inputs = lengthen(self.config.encoder, {"attention_mask": mask, **inputs})
+            attention_mask = inputs["attention_mask"]
         if "global_attention_mask" in self._encoder_arguments:
             # (Longformer, LED: without it a token sees its window only; their own classifiers do the same)
-            shape = next(own.shape[:2] for own in (*given.values(), inputs_embeds) if own is not None)
-            given["global_attention_mask"] = torch.zeros(shape, dtype=torch.long, device=self.device)
-            given["global_attention_mask"][:, 0] = 1
+            shape = next(tensor.shape[:2] for tensor in (*inputs.values(), inputs_embeds) if tensor is not None)
+            inputs["global_attention_mask"] = torch.zeros(shape, dtype=torch.long, device=self.device)
+            inputs["global_attention_mask"][:, 0] = 1
         arguments: dict[str, Any] = {
-            **given,
+            **inputs,
             "inputs_embeds": inputs_embeds,
             "use_cache": False if "use_cache" in self._encoder_arguments else None,
             "output_hidden_states": self._asked("output_hidden_states", options),
@@ -376,12 +378,12 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
 
 def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
     """Return the encoder's hidden states and attentions, with the padding where it was in the batch."""
-    found: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
+    outputs: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
     if padding is not None:
         for name, dims in (("hidden_states", (1,)), ("attentions", (2, 3))):
-            if found[name] is not None:
-                found[name] = tuple(padding.back(own, dims) for own in found[name])
-    return found
+            if outputs[name] is not None:
+                outputs[name] = tuple(padding.back(tensor, dims) for tensor in outputs[name])
+    return outputs
 
 
 def config_of(source: object) -> MultiHeadConfig | None:

@@ -74,21 +74,21 @@ def head_losses(
         step: totals of the optimizer step; `None` when this batch is all of it.
         sample_weight: (batch,), multiplies each row's units in numerator and denominator.
     """
-    found = HeadLosses()
+    result = HeadLosses()
     thresholds = thresholds or {}
     with_labels = [name for name in logits if labels.get(name) is not None]
     for names in _alike(heads, with_labels, thresholds):
         terms = loss_terms(names[0], heads[names[0]], thresholds.get(names[0]))
         stacked = torch.stack([in_float32(logits[name]) for name in names])  # (heads, batch, labels)
         targets = torch.stack([labels[name] for name in names]).to(stacked.device)  # type: ignore[misc]
-        _add_group(found, names, terms, stacked, targets, step, sample_weight)
+        _add_group(result, names, terms, stacked, targets, step, sample_weight)
     for name in logits:
-        if name not in found.losses:
-            found.losses[name], found.terms[name] = in_float32(logits[name]).sum() * 0.0, {}
+        if name not in result.losses:
+            result.losses[name], result.terms[name] = in_float32(logits[name]).sum() * 0.0, {}
     # in the order of the heads, whatever the groups
-    found.losses = {name: found.losses[name] for name in logits}
-    found.terms = {name: found.terms[name] for name in logits}
-    return found
+    result.losses = {name: result.losses[name] for name in logits}
+    result.terms = {name: result.terms[name] for name in logits}
+    return result
 
 
 def batch_units(
@@ -101,9 +101,11 @@ def batch_units(
     units: dict[str, dict[str, Tensor]] = {}
     for names in _alike(heads, [name for name in heads if labels.get(name) is not None], {}):
         targets = torch.stack([labels[name] for name in names])  # type: ignore[misc]
-        found = {term.name: _units(term, targets, sample_weight) for term in loss_terms(names[0], heads[names[0]])}
+        group_units = {
+            term.name: _units(term, targets, sample_weight) for term in loss_terms(names[0], heads[names[0]])
+        }
         for index, name in enumerate(names):
-            units[name] = {term: values[index] for term, values in found.items()}
+            units[name] = {term: values[index] for term, values in group_units.items()}
     return units
 
 
@@ -146,7 +148,7 @@ def _alike(
 
 
 def _add_group(
-    found: HeadLosses,
+    result: HeadLosses,
     names: list[str],
     terms: list[Term],
     logits: Tensor,
@@ -172,16 +174,16 @@ def _add_group(
             sums = _sum_rows(term.statistics(rows, row_targets), len(names), sample_weight)  # (heads, …)
             if step is not None and term.scope == "step":
                 for name, head_sums in zip(names, sums, strict=True):
-                    found.statistics.setdefault(name, {})[term.name] = head_sums.detach()
+                    result.statistics.setdefault(name, {})[term.name] = head_sums.detach()
                 part = _shares_of_ratios(sums, names, term.name, step)
             else:
                 present = _units(term, targets, sample_weight) > 0
-                part = torch.stack([_value(term, *own) for own in zip(sums, present, strict=True)]) / divisor
+                part = torch.stack([_value(term, *pair) for pair in zip(sums, present, strict=True)]) / divisor
         parts[term.name] = part
         totals = totals + term.weight * part
     for index, name in enumerate(names):
-        found.losses[name] = totals[index]
-        found.terms[name] = {term: values[index] for term, values in parts.items()}
+        result.losses[name] = totals[index]
+        result.terms[name] = {term: values[index] for term, values in parts.items()}
 
 
 def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotals) -> Tensor:

@@ -28,8 +28,8 @@ _FUNCTIONS = {"sigmoid": torch.sigmoid, "softmax": lambda logits: logits.softmax
 def _by_length(texts: Sequence[Any]) -> list[int]:
     """Return the indices of texts, the shortest (in characters) first, to make batches of similar lengths."""
 
-    def length(place: int) -> int:
-        parts = texts[place].values() if isinstance(texts[place], Mapping) else [texts[place]]
+    def length(row: int) -> int:
+        parts = texts[row].values() if isinstance(texts[row], Mapping) else [texts[row]]
         return sum(len(part) for part in parts if isinstance(part, str))
 
     return sorted(range(len(texts)), key=length)
@@ -37,8 +37,8 @@ def _by_length(texts: Sequence[Any]) -> list[int]:
 
 def _back(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
     """Return values that were sorted by `order` in their original order."""
-    places = sorted(range(len(order)), key=lambda place: order[place])
-    return [values[place] for place in places]
+    positions = sorted(range(len(order)), key=lambda position: order[position])
+    return [values[position] for position in positions]
 
 
 class _InOrder:
@@ -118,13 +118,13 @@ class MultiHeadPipeline(Pipeline):
         # (left out, and not None: transformers' own pipelines have it so)
         if top_k is None:
             return_all_scores = True
-        given = {
+        parameters = {
             "top_k": None if top_k == "" else top_k,
             "threshold": threshold,
             "return_all_scores": return_all_scores,
             "function_to_apply": function_to_apply,
         }
-        return {}, forward, {name: value for name, value in given.items() if value is not None}
+        return {}, forward, {name: value for name, value in parameters.items() if value is not None}
 
     def __call__(self, inputs: Iterable[Any] | Dataset, **kwargs: Any) -> Any:  # noqa: ANN401 (a list or an iterable)
         """Predict the labels of one text or many; with a `batch_size`, texts of similar lengths share a batch.
@@ -165,8 +165,8 @@ class MultiHeadPipeline(Pipeline):
         workers = kwargs.get("num_workers") or self._num_workers or 0
         if isinstance(inputs, list) and batch_size > 1:
             order = _by_length(inputs)
-            found = super().__call__([inputs[row] for row in order], **kwargs)
-            return _back(found, order)
+            results = super().__call__([inputs[row] for row in order], **kwargs)
+            return _back(results, order)
         if isinstance(inputs, (Dataset, GeneratorType)) and batch_size > 1 and not workers:
             return _InOrder(super().__call__, inputs, _SORTED_BATCHES * batch_size, kwargs)
         return super().__call__(inputs, **kwargs)
@@ -206,9 +206,9 @@ class MultiHeadPipeline(Pipeline):
             begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
             inputs = {key: value[..., begin:end] for key, value in inputs.items()}
         with evaluating(self.model):  # a model that was just trained is in training mode
-            found = self.model(**inputs, heads=heads, return_dict=True).logits
+            logits = self.model(**inputs, heads=heads, return_dict=True).logits
         # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
-        return {f"logits {name}": logits for name, logits in found.items()}
+        return {f"logits {name}": head_logits for name, head_logits in logits.items()}
 
     def postprocess(
         self,
@@ -234,11 +234,11 @@ class MultiHeadPipeline(Pipeline):
         if return_all_scores:
             top_k = max(value.shape[-1] for value in logits.values())
         predictions = self.model.decode(logits, top_k=top_k, threshold=threshold)
-        found = {name: prediction.entries(0) for name, prediction in predictions.items()}
+        results = {name: prediction.entries(0) for name, prediction in predictions.items()}
         if function_to_apply is not None:
-            for name, entries in found.items():
+            for name, entries in results.items():
                 values = _FUNCTIONS[function_to_apply](logits[name][0].float()).tolist()
-                own = dict(zip(self.model.config.heads[name].labels, values, strict=True))
+                scores = dict(zip(self.model.config.heads[name].labels, values, strict=True))
                 for entry in entries:
-                    entry["score"] = own[entry["label"]]
-        return found
+                    entry["score"] = scores[entry["label"]]
+        return results

@@ -33,7 +33,7 @@ _NOT_MISSED = ("Transformer", "Pooling", "Normalize", "Dropout")
 
 
 def sentence_transformers_settings(
-    name_or_path: str | os.PathLike, encoder: PreTrainedConfig, hub: Mapping[str, Any], given: Collection[str]
+    name_or_path: str | os.PathLike, encoder: PreTrainedConfig, hub: Mapping[str, Any], arguments: Collection[str]
 ) -> dict[str, Any]:
     """Return settings of `MultiHeadConfig` as the sentence-transformers files of an encoder have them.
 
@@ -41,17 +41,17 @@ def sentence_transformers_settings(
         name_or_path: Hub id or folder of the encoder.
         encoder: its config.
         hub: `revision` and `token`.
-        given: names of settings that are given already and are not looked for.
+        arguments: names of settings that are given already and are not looked for.
 
     Returns:
         `pooling`, `max_length` and `text_prefix`, as far as the files have them and they are not given; empty for an
         encoder without such files. A damaged file is warned about and ignored.
     """
-    wanted = [name for name in SETTINGS if name not in given]
-    if not wanted:
+    names = [name for name in SETTINGS if name not in arguments]
+    if not names:
         return {}
-    found = _read(name_or_path, "modules.json", list, hub)
-    modules = _modules(name_or_path, found or [])
+    entries = _read(name_or_path, "modules.json", list, hub)
+    modules = _modules(name_or_path, entries or [])
     if "Transformer" not in modules:
         logger.info(f"{name_or_path}: no modules.json of sentence-transformers with a Transformer was found")
         return {}
@@ -62,12 +62,12 @@ def sentence_transformers_settings(
             f"them: {', '.join(missed)}"
         )
     settings: dict[str, Any] = {}
-    if "pooling" in wanted and "Pooling" in modules:
+    if "pooling" in names and "Pooling" in modules:
         pooling = _read(name_or_path, _within(modules["Pooling"], "config.json"), dict, hub)
         settings["pooling"] = None if pooling is None else _pooling(name_or_path, pooling, encoder)
-    if "max_length" in wanted:
+    if "max_length" in names:
         settings["max_length"] = _max_length(name_or_path, modules["Transformer"], encoder, hub)
-    if "text_prefix" in wanted:
+    if "text_prefix" in names:
         prompts = _read(name_or_path, "config_sentence_transformers.json", dict, hub)
         settings["text_prefix"] = _prompt(name_or_path, prompts or {})
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -89,13 +89,13 @@ def _read(name_or_path: str | os.PathLike, filename: str, kind: type[_Kind], hub
     if path is None:
         return None
     try:
-        found = PreTrainedConfig._dict_from_json_file(path)
+        content = PreTrainedConfig._dict_from_json_file(path)
     except ValueError as error:  # no JSON, or not in UTF-8
         problem = str(error)
     else:
-        if isinstance(found, kind):
-            return found
-        problem = f"it holds a {type(found).__name__}, but a {kind.__name__} was expected"
+        if isinstance(content, kind):
+            return content
+        problem = f"it holds a {type(content).__name__}, but a {kind.__name__} was expected"
     logger.warning(f"{name_or_path}: {filename} cannot be read and is ignored: {problem}")
     return None
 
@@ -104,10 +104,10 @@ def _within(folder: str, filename: str) -> str:
     return f"{folder}/{filename}" if folder else filename
 
 
-def _modules(name_or_path: str | os.PathLike, found: list[Any]) -> dict[str, str]:
+def _modules(name_or_path: str | os.PathLike, entries: list[Any]) -> dict[str, str]:
     """Return kind → path of the modules in their order, such as `Pooling` → `1_Pooling`."""
     modules: dict[str, str] = {}
-    for module in found:
+    for module in entries:
         if not isinstance(module, dict) or {type(module.get("type")), type(module.get("path"))} != {str}:
             logger.warning(f"{name_or_path}: modules.json is ignored: no 'type' and 'path' in {module!r}")
             return {}
@@ -115,9 +115,9 @@ def _modules(name_or_path: str | os.PathLike, found: list[Any]) -> dict[str, str
     return modules
 
 
-def _pooling(name_or_path: str | os.PathLike, found: dict[str, Any], encoder: PreTrainedConfig) -> str | None:
-    old = [mode for key, mode in _OLD_POOLING_KEYS.items() if found.get(key)]
-    modes = found.get("pooling_mode", old or "mean")
+def _pooling(name_or_path: str | os.PathLike, settings: dict[str, Any], encoder: PreTrainedConfig) -> str | None:
+    old = [mode for key, mode in _OLD_POOLING_KEYS.items() if settings.get(key)]
+    modes = settings.get("pooling_mode", old or "mean")
     modes = modes if isinstance(modes, list) else [modes]
     if len(modes) == 1 and str(modes[0]) in _POOLING_NAMES:
         return _POOLING_NAMES[str(modes[0])]
@@ -133,19 +133,19 @@ def _max_length(
 ) -> int | None:
     # older files have the encoder's kind in their name; newer ones leave the length to the tokenizer, as is done here
     for kind in dict.fromkeys(("bert", encoder.model_type)):
-        found = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
-        if found is not None:
-            length = found.get("max_seq_length")
+        settings = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
+        if settings is not None:
+            length = settings.get("max_seq_length")
             return int(min(length, max_positions(encoder))) if type(length) is int and length > 0 else None
     return None
 
 
-def _prompt(name_or_path: str | os.PathLike, found: dict[str, Any]) -> str | None:
+def _prompt(name_or_path: str | os.PathLike, settings: dict[str, Any]) -> str | None:
     """Return the prompt for classification, else the default one; other prompts may not suit."""
-    prompts = found.get("prompts")
+    prompts = settings.get("prompts")
     prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}
     names = [name for name in prompts if name.lower() == "classification"]
-    for name in [*names, found.get("default_prompt_name")]:
+    for name in [*names, settings.get("default_prompt_name")]:
         if name in prompts and isinstance(prompts[name], str):
             return prompts[name]
     if prompts:

@@ -214,7 +214,7 @@ class HeadStorage:
 
 def encoder_problems(info: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the encoder's weights, by what transformers says of the keys of a checkpoint."""
-    found = []
+    problems = []
     for kind, problem in (
         ("missing_keys", "the checkpoint lacks weights of the encoder, which are random"),
         ("unexpected_keys", "the checkpoint has weights of the encoder that its configuration has no place for"),
@@ -222,8 +222,8 @@ def encoder_problems(info: Mapping[str, Any]) -> list[str]:
         keys = sorted(key for key in info[kind] if key.startswith("encoder."))
         if keys:
             more = ", …" if len(keys) > _SHOWN else ""
-            found.append(f"{problem}: {len(keys):,} parameters ({', '.join(keys[:_SHOWN])}{more})")
-    return found
+            problems.append(f"{problem}: {len(keys):,} parameters ({', '.join(keys[:_SHOWN])}{more})")
+    return problems
 
 
 def without_heads(quantization: QuantizationConfigMixin | Mapping[str, Any]) -> QuantizationConfigMixin:

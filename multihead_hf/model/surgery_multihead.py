@@ -89,7 +89,7 @@ class HeadSurgery:
             raise ValueError(f"head {new_name!r}: the model has a head of this name already")
         head = copy.copy(self.config.heads[name])
         head.reading = LabelReading(**{"column": name, **(head.reading.to_dict() if head.reading is not None else {})})
-        renamed = {(new_name if other == name else other): own for other, own in self.config.heads.items()}
+        renamed = {(new_name if other == name else other): config for other, config in self.config.heads.items()}
         renamed[new_name] = head
         read_heads(renamed)
         self._change(
@@ -196,9 +196,9 @@ class HeadSurgery:
             return source
         if not isinstance(source, (str, os.PathLike)):
             raise ValueError(f"source is a {type(source).__name__}: give a multi-head model, its folder or Hub name")
-        own: Any = type(self)
+        model_class: Any = type(self)
         try:
-            return own.from_pretrained(source)
+            return model_class.from_pretrained(source)
         except OSError as error:
             # (of these errors the first line says what is wrong, and the others what to do about the Hub)
             reason = str(error).strip().partition("\n")[0]
@@ -251,8 +251,11 @@ class HeadSurgery:
         settings, others = (config.encoder.to_dict() for config in (self.config, other.config))
         for setting in sorted(settings.keys() | others.keys()):
             if _of_vectors(setting) and settings.get(setting) != others.get(setting):
-                there, here = others.get(setting), settings.get(setting)
-                raise ValueError(f"{what} has another encoder: {setting} is {there!r} there and {here!r} in this model")
+                their_setting, our_setting = others.get(setting), settings.get(setting)
+                raise ValueError(
+                    f"{what} has another encoder: {setting} is {their_setting!r} there and {our_setting!r} in this "
+                    "model"
+                )
 
     def _fresh_head(self, head: HeadConfig) -> ClassificationHead:
         weight: Any = self.heads[next(iter(self.config.heads))].layers[-1].weight
@@ -286,9 +289,9 @@ class HeadSurgery:
                 self._set_heads(before, old_modules)
 
     def _check_logits(self, expected: Mapping[str, Tensor]) -> None:
-        found = _logits(self, list(expected)) if expected else {}
+        head_logits = _logits(self, list(expected)) if expected else {}
         for name, logits in expected.items():
-            if not torch.equal(found[name], logits.to(found[name].device)):
+            if not torch.equal(head_logits[name], logits.to(head_logits[name].device)):
                 raise RuntimeError(f"head {name!r}: its logits would have changed; the model is as it was")
 
     def _set_heads(self, heads: dict[str, HeadConfig], modules: Mapping[str, ClassificationHead]) -> None:

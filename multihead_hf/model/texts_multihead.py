@@ -86,9 +86,9 @@ def text_parts(text: object, columns: Sequence[str] | None) -> list[str]:
     return parts
 
 
-def shortened(given: object) -> str:
+def shortened(value: object) -> str:
     """Return the beginning of a value in one line, for messages."""
-    shown = " ".join(repr(given).split())
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 

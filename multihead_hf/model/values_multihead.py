@@ -52,11 +52,11 @@ def of_kind(setting: str, value: _Value, kind: type, several: bool = False) -> _
     """
     values = value if several else [value]
     fits = isinstance(values, (list, tuple)) and all(
-        isinstance(each, kind) and (kind is bool or not isinstance(each, bool)) for each in values
+        isinstance(item, kind) and (kind is bool or not isinstance(item, bool)) for item in values
     )
     if value is not None and not fits:
-        said = f"a list in which each item is {_KINDS[kind]}" if several else _KINDS[kind]
-        raise ValueError(f"{setting} {value!r}: give {said}, not a {type(value).__name__}")
+        expected = f"a list in which each item is {_KINDS[kind]}" if several else _KINDS[kind]
+        raise ValueError(f"{setting} {value!r}: give {expected}, not a {type(value).__name__}")
     return value
 
 
@@ -75,8 +75,8 @@ def whole_number(setting: str, value: object, low: int, high: int | None = None)
     """
     plain = plain_number(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < low or (high is not None and plain > high):
-        said = f"of {low} or more" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{setting} {value!r}: give a whole number {said}")
+        limits = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{setting} {value!r}: give a whole number {limits}")
     return plain
 
 
