@@ -70,10 +70,10 @@ class MultiHeadDataCollator:
             inputs = [{key: row[key] for key in self.tokenizer.model_input_names if key in row} for row in rows]
             batch = pad_tokens(self.tokenizer, inputs, self.pad_to_multiple_of)
         labels = [row.get("labels") or {} for row in rows]
-        for row, given in enumerate(labels):
-            if not isinstance(given, Mapping):
-                raise ValueError(f"row {row} of the batch: labels must be a dict head → target, not {given!r}")
-            for name in given:
+        for row, row_targets in enumerate(labels):
+            if not isinstance(row_targets, Mapping):
+                raise ValueError(f"row {row} of the batch: labels must be a dict head → target, not {row_targets!r}")
+            for name in row_targets:
                 if name not in self._heads:
                     near = near_names(name, self._heads)
                     raise ValueError(
@@ -81,7 +81,8 @@ class MultiHeadDataCollator:
                     )
         # every head, labelled here or not, so that all processes have the same tensors
         batch["labels"] = {
-            name: stack_targets(name, head, [given.get(name) for given in labels]) for name, head in self._heads.items()
+            name: stack_targets(name, head, [targets.get(name) for targets in labels])
+            for name, head in self._heads.items()
         }
         if any("sample_weight" in row for row in rows):
             weights = [1.0 if row.get("sample_weight") is None else row["sample_weight"] for row in rows]
@@ -121,7 +122,9 @@ def _stack_features(features: list[Tensor]) -> dict[str, Any]:
     """Stack features to (batch, hidden), or those of windows to (batch, windows, hidden) with a `window_mask`."""
     if features[0].dim() == 1:
         return {"features": torch.stack(features)}
-    mask = nn.utils.rnn.pad_sequence([torch.ones(len(own), dtype=torch.long) for own in features], batch_first=True)
+    mask = nn.utils.rnn.pad_sequence(
+        [torch.ones(len(windows), dtype=torch.long) for windows in features], batch_first=True
+    )
     return {"features": nn.utils.rnn.pad_sequence(features, batch_first=True), "window_mask": mask}
 
 

@@ -102,7 +102,7 @@ def check_ids(what: str, labels: Sequence[str]) -> None:
     Raises:
         ValueError: If the head's labels are integers too, and other ones than their positions.
     """
-    numbers = [label for place, label in enumerate(labels) if label != str(place) and label.isdecimal()]
+    numbers = [label for position, label in enumerate(labels) if label != str(position) and label.isdecimal()]
     if len(numbers) == len(labels) or (numbers and all(label.isdecimal() for label in labels)):
         raise ValueError(
             f"{what}: integers in lists are positions in the list of labels (0 to {len(labels) - 1}), but the labels "

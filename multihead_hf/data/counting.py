@@ -85,8 +85,8 @@ def head_counts(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> dict[str
         zeros = np.zeros(head.num_labels, np.int64)
         counts[name] = HeadCounts(zeros, sums=zeros.astype(np.float64), known=zeros.copy(), labels=[*head.labels])
     for targets in target_chunks(rows, heads):
-        for name, own in targets.heads.items():
-            _count(counts[name], own)
+        for name, head_targets in targets.heads.items():
+            _count(counts[name], head_targets)
             counts[name].weight += float(targets.weights.sum())
     return counts
 
@@ -126,24 +126,26 @@ def _of_columns(batch: pa.Table, heads: Mapping[str, HeadConfig]) -> Targets:
     labels = batch.column("labels").combine_chunks()  # a struct with a field for each head
     # (a column without any value has the type null)
     known = {field.name for field in labels.type if not pa.types.is_null(field.type)}
-    found = {}
+    targets = {}
     for name, head in heads.items():
         if name not in known:
-            found[name] = _unlabelled(len(labels), head)
+            targets[name] = _unlabelled(len(labels), head)
         else:
             read = _cells if head.multi_label else _ids
-            found[name] = read(pc.struct_field(labels, [name]), name, head)
+            targets[name] = read(pc.struct_field(labels, [name]), name, head)
     weights = np.ones(len(labels))
     if WEIGHT in batch.column_names:
         weights = batch.column(WEIGHT).fill_null(1.0).to_numpy().astype(np.float64)
-    return Targets(found, weights)
+    return Targets(targets, weights)
 
 
 def _of_rows(rows: list[Mapping[str, Any]], heads: Mapping[str, HeadConfig]) -> Targets:
     weights = np.array([1.0 if row.get(WEIGHT) is None else float(row[WEIGHT]) for row in rows])
-    given = [row.get("labels") or {} for row in rows]
-    found = {name: stack_targets(name, head, [own.get(name) for own in given]) for name, head in heads.items()}
-    return Targets({name: own.numpy() for name, own in found.items()}, weights)
+    labels = [row.get("labels") or {} for row in rows]
+    tensors = {
+        name: stack_targets(name, head, [row_labels.get(name) for row_labels in labels]) for name, head in heads.items()
+    }
+    return Targets({name: tensor.numpy() for name, tensor in tensors.items()}, weights)
 
 
 def _unlabelled(rows: int, head: HeadConfig) -> npt.NDArray[Any]:
@@ -172,17 +174,19 @@ def _cells(column: pa.Array, name: str, head: HeadConfig) -> npt.NDArray[np.floa
             "prepare the rows for this model (prepare_dataset), or pass the raw rows"
         )
     cells = _unlabelled(len(column), head)
-    own = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, head.num_labels)  # what is null is NaN
-    cells[column.is_valid().to_numpy(zero_copy_only=False)] = np.where(np.isnan(own.astype(np.float32)), MISSING, own)
+    values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, head.num_labels)  # what is null is NaN
+    cells[column.is_valid().to_numpy(zero_copy_only=False)] = np.where(
+        np.isnan(values.astype(np.float32)), MISSING, values
+    )
     return cells
 
 
 def _count(counts: HeadCounts, targets: npt.NDArray[Any]) -> None:
     if targets.ndim == 1:
         ids = targets[targets != MISSING]
-        found = np.bincount(ids, minlength=len(counts.positives))
-        counts.positives += found
-        counts.sums += found
+        positives = np.bincount(ids, minlength=len(counts.positives))
+        counts.positives += positives
+        counts.sums += positives
         counts.known += len(ids)
         labelled = len(ids)
     else:

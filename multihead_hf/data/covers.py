@@ -23,12 +23,12 @@ def find_cover(
         Indices of the units; `None` where no cover was found.
     """
     having: dict[Hashable, list[int]] = {}
-    for place, labels in enumerate(units):
+    for index, labels in enumerate(units):
         for label in labels:
-            having.setdefault(label, []).append(place)
-    found = _greedy(units, sizes, having)
-    if len(found) <= most_units and sum(sizes[place] for place in found) <= most_rows:
-        return found
+            having.setdefault(label, []).append(index)
+    cover = _greedy(units, sizes, having)
+    if len(cover) <= most_units and sum(sizes[index] for index in cover) <= most_rows:
+        return cover
     return _Search(units, sizes, having).within(most_rows, most_units)
 
 
@@ -37,7 +37,7 @@ def _greedy(units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[H
     missing, chosen = set(having), []
     while missing:
         rarest = min(missing, key=lambda label: (len(having[label]), str(label)))
-        best = max(having[rarest], key=lambda place: len(units[place] & missing) / sizes[place])
+        best = max(having[rarest], key=lambda index: len(units[index] & missing) / sizes[index])
         chosen.append(best)
         missing -= units[best]
     return chosen
@@ -62,9 +62,9 @@ class _Search:
         if self._steps > _STEPS or more == 0:
             return None
         rarest = min(missing, key=lambda label: (len(self._having[label]), str(label)))
-        places = [place for place in self._having[rarest] if self._sizes[place] <= room]
-        for place in sorted(places, key=lambda place: -len(self._units[place] & missing)):
-            rest = self._rest(missing - self._units[place], room - self._sizes[place], more - 1)
+        indices = [index for index in self._having[rarest] if self._sizes[index] <= room]
+        for index in sorted(indices, key=lambda index: -len(self._units[index] & missing)):
+            rest = self._rest(missing - self._units[index], room - self._sizes[index], more - 1)
             if rest is not None:
-                return [place, *rest]
+                return [index, *rest]
         return None

@@ -108,9 +108,9 @@ def prepare_dataset(
     head_row = list(source.with_format(None).take(1))
     if not head_row:
         raise ValueError("the dataset is empty: there is no row to prepare")
-    given = features_of(source)
-    texts = find_text_columns(given, text_columns or (config and config.text_columns))
-    encoders = label_encoders(source, by_name, options, require_labels, given)
+    features = features_of(source)
+    texts = find_text_columns(features, text_columns or (config and config.text_columns))
+    encoders = label_encoders(source, by_name, options, require_labels, features)
     if config is not None:
         check_vocabulary(config, tokenizer)
     if max_length is None:
@@ -129,12 +129,12 @@ def prepare_dataset(
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
         prepared = {**encoded, "length": lengths, "labels": labels, _CUT: cut}
-        if WEIGHT in given:
+        if WEIGHT in features:
             prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
         return prepared
 
     try:
-        done = _prepared(source, prepare, head_row[0], given, by_name, truncation, num_proc, max_length, name)
+        done = _prepared(source, prepare, head_row[0], features, by_name, truncation, num_proc, max_length, name)
         keep_record(done, by_name, tokenizer, texts, settings)
         return done
     except UnknownLabel as error:
@@ -147,15 +147,15 @@ def _prepared(
     source: Dataset | IterableDataset,
     prepare: Callable[[dict[str, list], list[int]], dict[str, list]],
     row: Mapping[str, Any],
-    given: Features,
+    columns: Features,
     heads: Mapping[str, HeadConfig],
     truncation: str,
     num_proc: int | None,
     max_length: int | None,
     name: str | None,
 ) -> Dataset | IterableDataset:
-    """Map `prepare` over `source`, of which `row` is the first row and `given` are the columns."""
-    first = prepare({column: [row.get(column)] for column in given}, [0])
+    """Map `prepare` over `source`, of which `row` is the first row and `columns` are the columns."""
+    first = prepare({column: [row.get(column)] for column in columns}, [0])
     tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
     features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
     features[_CUT] = Value("bool")
@@ -167,7 +167,7 @@ def _prepared(
     }
     table_options = {} if isinstance(source, IterableDataset) else {"num_proc": num_proc, "desc": "Preparing"}
     done = source.with_format(None).map(
-        prepare, batched=True, with_indices=True, remove_columns=list(given), features=features, **table_options
+        prepare, batched=True, with_indices=True, remove_columns=list(columns), features=features, **table_options
     )
     if isinstance(done, Dataset):
         _report_cut_texts(sum(done[_CUT]), len(done), max_length, truncation, name)

@@ -42,8 +42,8 @@ def _are_numbers(known: pd.Series) -> bool:
     cells = pd.Series(known.unique())
     if cells.astype("float64").nunique() < len(cells):
         return False  # "1" and "1.0", "0.5" and "0.50": one number, and perhaps two labels
-    kept = cells.map(_keeps_its_characters).all()
-    return bool(kept or cells.str.fullmatch(_WHOLE).all() or cells.str.fullmatch(_SHARE).all())
+    round_trip = cells.map(_keeps_its_characters).all()
+    return bool(round_trip or cells.str.fullmatch(_WHOLE).all() or cells.str.fullmatch(_SHARE).all())
 
 
 def _keeps_its_characters(cell: str) -> bool:
@@ -132,20 +132,20 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
     first: dict[bool, tuple[int, Any]] = {}
     known: dict[bool, set[type]] = {False: {type(None)}, True: {type(None)}}
     for row, value in enumerate(values):
-        for in_list, own in ((False, [value]), (True, value if _kind(value) == "list" else [])):
-            if known[in_list].issuperset(map(type, own)):  # millions of cells are of types that were looked at
+        for in_list, items in ((False, [value]), (True, value if _kind(value) == "list" else [])):
+            if known[in_list].issuperset(map(type, items)):  # millions of cells are of types that were looked at
                 continue
-            for each in own:
-                if pd.api.types.is_scalar(each) and pd.isna(each):
+            for item in items:
+                if pd.api.types.is_scalar(item) and pd.isna(item):
                     continue
-                at, one = first.setdefault(in_list, (row, each))
-                if _kind(each) != _kind(one):
+                at, one = first.setdefault(in_list, (row, item))
+                if _kind(item) != _kind(one):
                     raise ValueError(
                         f"{what}, column {column!r}: mixed types{' in its lists' * in_list}, {one!r} in row {at} is "
-                        f"a {_kind(one)} and {each!r} in row {row} is a {_kind(each)}; make all of them one type, "
+                        f"a {_kind(one)} and {item!r} in row {row} is a {_kind(item)}; make all of them one type, "
                         "such as strings"
                     )
-                known[in_list].add(type(each))
+                known[in_list].add(type(item))
 
 
 def _kind(value: object) -> str:

@@ -92,12 +92,12 @@ def infer_heads(
         ('multi_label_classification', 'single_label_classification')
     """
     check_keywords(options, infer_heads)
-    given = columns if isinstance(columns, Mapping) else dict.fromkeys(column_names(columns))
-    names = dict.fromkeys(given)
+    columns_by_head = columns if isinstance(columns, Mapping) else dict.fromkeys(column_names(columns))
+    names = dict.fromkeys(columns_by_head)
     readings = {}
-    for name, said in said_readings(names, options).items():
-        column: Any = given[name] or said.column or name
-        readings[name] = replace(said, column=column)
+    for name, reading in said_readings(names, options).items():
+        column: Any = columns_by_head[name] or reading.column or name
+        readings[name] = replace(reading, column=column)
     for_all = separator_for_all(names, options)
     strings = string_columns(names, {"reading": {name: readings[name] for name in names if name not in for_all}})
     return heads_off(read_dataset(dataset, strings=strings), readings, for_all)
@@ -119,19 +119,22 @@ def heads_off(
     if not parts:
         raise ValueError("the dataset has no splits, so it has no rows")
     first = training_part(parts)
-    wanted = list(dict.fromkeys(column for each in readings.values() for column in column_names(each.column or [])))
+    label_columns = list(
+        dict.fromkeys(column for reading in readings.values() for column in column_names(reading.column or []))
+    )
     for part, rows in parts.items():
         if isinstance(rows, IterableDataset) and rows.features is None:
             with in_part(part):
-                parts[part] = _label_table(rows, wanted)
-    found = {name: _infer(name, reading, parts, first, name in for_all) for name, reading in readings.items()}
-    said = {name: reading.empty for name, reading in readings.items() if reading.empty is not None}
-    if said and all((found[name].reading or _NOTHING).empty is None for name in said):
+                parts[part] = _label_table(rows, label_columns)
+    heads = {name: _infer(name, reading, parts, first, name in for_all) for name, reading in readings.items()}
+    empty_settings = {name: reading.empty for name, reading in readings.items() if reading.empty is not None}
+    if empty_settings and all((heads[name].reading or _NOTHING).empty is None for name in empty_settings):
         logger.warning(
-            f"empty={next(iter(said.values()))!r} changes nothing: it is for columns of joined labels, and for "
-            f"{', '.join(map(repr, said))} no separator is set (sep), or none occurs. Empty cells count as not labelled"
+            f"empty={next(iter(empty_settings.values()))!r} changes nothing: it is for columns of joined labels, and "
+            f"for {', '.join(map(repr, empty_settings))} no separator is set (sep), or none occurs. Empty cells count "
+            "as not labelled"
         )
-    return found
+    return heads
 
 
 def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: str, for_all: bool) -> HeadConfig:
@@ -150,30 +153,30 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
     if for_all and not _holds_separator(name, reading, labelled):
         reading = replace(reading, sep=None)
     with in_part(first):
-        found = _read_column(parts[first], name, reading)
-    if not found.labels or found.missing == found.rows:
+        content = _read_column(parts[first], name, reading)
+    if not content.labels or content.missing == content.rows:
         raise ValueError(f"{what}: no row has a label, so there is nothing to learn")
     for part, rows in labelled.items():
         if part == first:
             continue
         with in_part(part):
             counts = _read_column(rows, name, reading).counts
-        strange = sorted(label for label, count in counts.items() if count and not found.counts[label])
-        if strange:
+        new_labels = sorted(label for label, count in counts.items() if count and not content.counts[label])
+        if new_labels:
             raise ValueError(
-                f"{what}: labels that occur in {part!r} but not in {first!r}: {strange}. The model could not learn "
+                f"{what}: labels that occur in {part!r} but not in {first!r}: {new_labels}. The model could not learn "
                 "them: split the rows again, or name the head's labels yourself"
             )
-    logger.info(f"head {name!r}: {found.describe()}")
-    said = warn_of_labels(name, found.counts, found.rows - found.missing, found.separators)
-    if found.unused is not None and not said:
+    logger.info(f"head {name!r}: {content.describe()}")
+    warned = warn_of_labels(name, content.counts, content.rows - content.missing, content.separators)
+    if content.unused is not None and not warned:
         logger.warning(
-            f"{what}: the separator {found.unused!r} occurs in none of {found.rows:,} rows, so no row has several "
+            f"{what}: the separator {content.unused!r} occurs in none of {content.rows:,} rows, so no row has several "
             "labels. If that is wrong, set the separator that the column has"
         )
-    problem_type = "multi_label_classification" if found.multi_label else "single_label_classification"
-    mattered = replace(found.reading, column=None if column == name else column)
-    return HeadConfig(labels=found.labels, problem_type=problem_type, reading=mattered)
+    problem_type = "multi_label_classification" if content.multi_label else "single_label_classification"
+    mattered = replace(content.reading, column=None if column == name else column)
+    return HeadConfig(labels=content.labels, problem_type=problem_type, reading=mattered)
 
 
 def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any]) -> bool:
@@ -226,8 +229,8 @@ class _Column:
 
 def _label_table(rows: IterableDataset, columns: list[str]) -> Dataset:
     """Return the label columns of a stream without types as a table; the types are known once all rows are read."""
-    found = [{column: row[column] for column in columns if column in row} for row in rows.with_format(None)]
-    return table_of(found, "the stream")
+    records = [{column: row[column] for column in columns if column in row} for row in rows.with_format(None)]
+    return table_of(records, "the stream")
 
 
 def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelReading) -> _Column:
@@ -238,8 +241,8 @@ def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelRe
     """
     column: Any = reading.column
     features = features_of(dataset)
-    for each in column_names(column):
-        check_column(features, each, f"head {name!r}")
+    for column_name in column_names(column):
+        check_column(features, column_name, f"head {name!r}")
     if not isinstance(column, str):
         return _read_label_columns(dataset, features, f"head {name!r}", column)
     inner = feature_of(features, column, f"head {name!r}")
@@ -331,11 +334,11 @@ def _read_lists(
             width = max(width, len(value))
             counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
         else:
-            own = Counter(label for label in value if not is_missing(label))
-            check_named(f"{what}, row {row}", own)
-            if integers and own and max(own.values()) > 1:
-                raise ValueError(f"{what}, row {row}: {said_twice(max(own, key=own.__getitem__), value)}")
-            counts.update(own.keys())
+            row_counts = Counter(label for label in value if not is_missing(label))
+            check_named(f"{what}, row {row}", row_counts)
+            if integers and row_counts and max(row_counts.values()) > 1:
+                raise ValueError(f"{what}, row {row}: {said_twice(max(row_counts, key=row_counts.__getitem__), value)}")
+            counts.update(row_counts.keys())
     kind = f"{'multi-hot ' if cells else ''}lists of {_kind(inner)}"
     if cells:
         labels = [str(index) for index in range(width)]

@@ -89,13 +89,13 @@ class DatasetReport:
         def line(title: str, cells: list[str]) -> None:
             lines.append(f"{title:24}" + "".join(f"{cell:>14}" for cell in cells))
 
-        line("rows", [f"{own['rows']:,}" for own in self.parts.values()])
-        line("empty texts", [f"{len(own['empty_texts']):,}" for own in self.parts.values()])
+        line("rows", [f"{facts['rows']:,}" for facts in self.parts.values()])
+        line("empty texts", [f"{len(facts['empty_texts']):,}" for facts in self.parts.values()])
         for percentile in PERCENTILES:
             title = "longest" if percentile == 100 else f"{percentile} % up to"
-            line(f"{self.unit}: {title}", [f"{own['lengths'][percentile]:,}" for own in self.parts.values()])
+            line(f"{self.unit}: {title}", [f"{facts['lengths'][percentile]:,}" for facts in self.parts.values()])
         if self.max_length is not None:
-            line(f"longer than {self.max_length}", [f"{own['longer']:.1%}" for own in self.parts.values()])
+            line(f"longer than {self.max_length}", [f"{facts['longer']:.1%}" for facts in self.parts.values()])
         lines += ["", *_head_lines(self.heads), "", str(self.labels), ""]
         for part, names in self.no_column.items():
             where = f" in {part}" if part else ""
@@ -171,7 +171,7 @@ def inspect_dataset(
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
     figures: dict[str, dict[str, Any]] = {}
-    found: dict[str, list[list[Label]]] = {}
+    ids: dict[str, list[list[Label]]] = {}
     places: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     encoders: dict[str, dict[str, LabelEncoder]] = {}
     for part, rows in parts.items():
@@ -189,14 +189,14 @@ def inspect_dataset(
         }
         with in_part(part):
             encoders[part] = label_encoders(rows, by_name, options, False)
-            found[part] = label_ids(rows, by_name, options, require_labels=False)
+            ids[part] = label_ids(rows, by_name, options, require_labels=False)
         for row, text in enumerate(texts):
             if any(map(str.strip, text)):
-                key = tuple(" ".join(own.split()).casefold() for own in text)
+                key = tuple(" ".join(cell.split()).casefold() for cell in text)
                 places.setdefault(key, []).append((part, row))
-    labels = report_of(found, by_name)
+    labels = report_of(ids, by_name)
     first = training_part(parts)
-    counts = {name: {label: own[first] for label, own in labels.counts[name].items()} for name in by_name}
+    counts = {name: {label: by_part[first] for label, by_part in labels.counts[name].items()} for name in by_name}
     repeated = {text: rows for text, rows in places.items() if len(rows) > 1}
     several = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
     return DatasetReport(
@@ -204,46 +204,55 @@ def inspect_dataset(
         unit="words" if tokenizer is None else "tokens",
         max_length=max_length,
         labels=labels,
-        never={name: [label for label, count in own.items() if not count] for name, own in counts.items()},
-        rare={name: [label for label, count in own.items() if 0 < count < rare_below] for name, own in counts.items()},
+        never={
+            name: [label for label, count in label_counts.items() if not count] for name, label_counts in counts.items()
+        },
+        rare={
+            name: [label for label, count in label_counts.items() if 0 < count < rare_below]
+            for name, label_counts in counts.items()
+        },
         rare_below=rare_below,
         absent_in_a_batch={
-            name: float(np.mean([_absent(count, figures[first]["rows"], batch_size) for count in own.values()]))
-            for name, own in counts.items()
+            name: float(
+                np.mean([_absent(count, figures[first]["rows"], batch_size) for count in label_counts.values()])
+            )
+            for name, label_counts in counts.items()
         },
         batch_size=batch_size,
         contradictions=[
             {"text": " ".join(text), "heads": differing, "rows": rows}
             for text, rows in repeated.items()
-            if (differing := _differing([found[part][row] for part, row in rows], list(by_name)))
+            if (differing := _differing([ids[part][row] for part, row in rows], list(by_name)))
         ],
         in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in several],
-        heads={name: _head_facts(name, found, encoders, head) for name, head in by_name.items()},
+        heads={name: _head_facts(name, ids, encoders, head) for name, head in by_name.items()},
         no_column={
-            part: names for part, own in encoders.items() if (names := [name for name in by_name if name not in own])
+            part: names
+            for part, part_encoders in encoders.items()
+            if (names := [name for name in by_name if name not in part_encoders])
         },
     )
 
 
 def _head_facts(
     name: str,
-    found: Mapping[str, list[list[Label]]],
+    ids: Mapping[str, list[list[Label]]],
     encoders: Mapping[str, Mapping[str, LabelEncoder]],
     head: HeadConfig,
 ) -> dict[str, Any]:
     """Return what the report shows about a head, with the reading of the first split that has a column for it."""
-    own = {
-        part: [{label for head_name, label in row if head_name == name} for row in rows] for part, rows in found.items()
+    labels = {
+        part: [{label for head_name, label in row if head_name == name} for row in rows] for part, rows in ids.items()
     }
     facts: dict[str, Any] = {
         "task": "multi-label" if head.multi_label else "single-label",
         "labels": head.num_labels,
-        "labelled": {part: sum(LABELLED in row for row in rows) for part, rows in own.items()},
+        "labelled": {part: sum(LABELLED in row for row in rows) for part, rows in labels.items()},
     }
     if head.multi_label:
         no_label = {LABELLED}  # and none of the labels, and no cell that is not known
-        facts["no_label"] = {part: sum(row == no_label for row in rows) for part, rows in own.items()}
-    encoder = next((each[name] for each in encoders.values() if name in each), None)
+        facts["no_label"] = {part: sum(row == no_label for row in rows) for part, rows in labels.items()}
+    encoder = next((part_encoders[name] for part_encoders in encoders.values() if name in part_encoders), None)
     if encoder is not None:
         facts["column"] = encoder.column
         facts.update(encoder.read_with())
@@ -287,7 +296,7 @@ def _differing(labels: list[list[Label]], heads: list[str]) -> list[str]:
     """Return the heads whose labels differ between rows; a row partly unlabelled for a head is ignored for it."""
     different = []
     for name in heads:
-        own = [frozenset(label for head, label in row if head == name) for row in labels]
-        if len({each for each in own if each and IN_PART not in each}) > 1:
+        label_sets = [frozenset(label for head, label in row if head == name) for row in labels]
+        if len({label_set for label_set in label_sets if label_set and IN_PART not in label_set}) > 1:
             different.append(name)
     return different

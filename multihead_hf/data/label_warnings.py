@@ -69,7 +69,7 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
         # (marks of format, such as a space of no width, are not seen)
-        seen = "".join(each for each in unicodedata.normalize("NFKC", label) if unicodedata.category(each) != "Cf")
+        seen = "".join(char for char in unicodedata.normalize("NFKC", label) if unicodedata.category(char) != "Cf")
         groups.setdefault(" ".join(seen.split()).casefold(), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -62,7 +62,7 @@ class LabelEncoder(NamedTuple):
         """
         if not isinstance(self.column, str):
             cells = zip(*(batch[label] for label in self.head.labels), strict=True)
-            return [self._label_columns(own, row) for own, row in zip(cells, rows, strict=True)]
+            return [self._label_columns(row_cells, row) for row_cells, row in zip(cells, rows, strict=True)]
         values = batch[self.column]
         if self.joined:
             return [self._joined(value, row) for value, row in zip(values, rows, strict=True)]
@@ -272,20 +272,20 @@ def further_unknown(rows: Dataset, encoder: LabelEncoder, first: str) -> str:
     """Return the part of the message about all labels that the head does not have."""
     counts: dict[str, int] = {}
     columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
-    for place, row in enumerate(rows.select_columns(columns).with_format(None)):
+    for index, row in enumerate(rows.select_columns(columns).with_format(None)):
         ids = _AnyLabel(encoder.ids)
         try:
-            encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [place])
+            encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [index])
         except ValueError:
             continue  # of another kind: the first error is the one that is told
         for label in ids.unknown:
             counts[label] = counts.get(label, 0) + 1
     others = sorted((label for label in counts if label != first), key=lambda label: (-counts[label], label))
-    found = f". {counts.get(first, 0):,} of {len(rows):,} rows have it"
+    message = f". {counts.get(first, 0):,} of {len(rows):,} rows have it"
     if not others:
-        return f"{found}."
+        return f"{message}."
     shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
-    return f"{found}; {len(others):,} other labels are not labels of the head either: {shown}."
+    return f"{message}; {len(others):,} other labels are not labels of the head either: {shown}."
 
 
 def label_encoders(
@@ -374,24 +374,24 @@ def _encoder(
 
 
 def _label_column(
-    features: Features, name: str, heads: Mapping[str, HeadConfig], given: str | list[str] | None
+    features: Features, name: str, heads: Mapping[str, HeadConfig], label_columns: str | list[str] | None
 ) -> str | list[str] | None:
     """Return the column of a head's labels, or a column for each label in the order given."""
     head = heads[name]
-    if given is None:
+    if label_columns is None:
         named = [name, *(column for column in usual_columns(name) if column not in heads)]
         present = [column for column in named if column in features]
         if present or not head.multi_label or not set(head.labels) <= set(features):
             return present[0] if present else None
-        given = head.labels
+        label_columns = head.labels
     what = f"head {name!r}"
-    for column in column_names(given):
+    for column in column_names(label_columns):
         check_column(features, column, what)
-        if not isinstance(given, str):
+        if not isinstance(label_columns, str):
             check_label_column(features, column, what)
-    if not isinstance(given, str) and (set(given) != set(head.labels) or not head.multi_label):
+    if not isinstance(label_columns, str) and (set(label_columns) != set(head.labels) or not head.multi_label):
         raise ValueError(
             f"{what}: a list of columns must have one column for each label of a multi-label head; the labels of the "
-            f"head are {head.labels}, but the columns are {given}"
+            f"head are {head.labels}, but the columns are {label_columns}"
         )
-    return given
+    return label_columns

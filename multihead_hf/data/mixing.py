@@ -55,13 +55,13 @@ def mix_datasets(
     if not _is_number(temperature) or not temperature > 0:
         raise ValueError(f"temperature {temperature!r}: give a number above 0")
     rows: Any = list(datasets.values())
-    streams = [name for name, each in datasets.items() if isinstance(each, IterableDataset)]
+    streams = [name for name, dataset in datasets.items() if isinstance(dataset, IterableDataset)]
     if streams and len(streams) < len(rows):
         raise ValueError(
             f"{streams} are streams and the other datasets are not: make all of them the same kind "
             "(to_iterable_dataset)"
         )
-    empty = [name for name, each in datasets.items() if isinstance(each, Dataset) and not len(each)]
+    empty = [name for name, dataset in datasets.items() if isinstance(dataset, Dataset) and not len(dataset)]
     if empty:
         raise ValueError(f"the datasets {empty} are empty: leave them out")
     if probabilities is None and temperature == 1.0 and not streams:
@@ -69,8 +69,8 @@ def mix_datasets(
     if probabilities is None:
         if streams:
             raise ValueError(f"the lengths of the streams {streams} are unknown: give probabilities")
-        largest = max(len(each) for each in datasets.values())  # relative to it no power overflows
-        sizes = {name: (len(each) / largest) ** (1 / temperature) for name, each in datasets.items()}
+        largest = max(len(dataset) for dataset in datasets.values())  # relative to it no power overflows
+        sizes = {name: (len(dataset) / largest) ** (1 / temperature) for name, dataset in datasets.items()}
         probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
         never = [name for name, probability in probabilities.items() if not probability]
         if never:

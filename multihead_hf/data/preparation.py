@@ -73,8 +73,12 @@ def read_and_prepare(
     if tokenizer is None:
         raise ValueError(f"{what} holds raw texts: pass the encoder's tokenizer as processing_class")
     if with_column is not None:
-        said = {head: own.column for head, own in said_readings(config.heads, options).items()}
-        named = {head: own for head, own in said.items() if own and {*column_names(own)} & {*columns}}
+        label_columns = {
+            head: head_reading.column for head, head_reading in said_readings(config.heads, options).items()
+        }
+        named = {
+            head: column for head, column in label_columns.items() if column and {*column_names(column)} & {*columns}
+        }
         with_column.update(named)
         options["label_columns"] = named
     try:

@@ -152,13 +152,13 @@ class TextFile:
             line = 1 + content[: wrong[1]].count("\n")
             raise ValueError(self.not_decoded(line))
         try:
-            found = json.loads(content) if content.strip() else []
+            data = json.loads(content) if content.strip() else []
         except (ValueError, RecursionError) as error:
             try:
                 return [json.loads(line) for line in content.split("\n") if line.strip()]
             except (ValueError, RecursionError):
                 raise ValueError(f"{self.name} cannot be read: {error}") from None
-        return [] if found is None else found if isinstance(found, list) else [found]
+        return [] if data is None else data if isinstance(data, list) else [data]
 
     def not_decoded(self, line: int) -> str:
         """Return the message about bytes of another encoding."""
@@ -172,10 +172,10 @@ class TextFile:
     def _found_delimiter(self) -> str:
         with self._open() as (text, _):
             first, second = text.readline(), text.readline()
-        said = re.fullmatch(r'"?sep=(.)"?\s*', first)
-        if said:
+        declaration = re.fullmatch(r'"?sep=(.)"?\s*', first)
+        if declaration:
             self._skipped = 1
-            return self.delimiter or said[1]
+            return self.delimiter or declaration[1]
         usual = "\t" if self.suffix == ".tsv" else ","
         if self.delimiter is not None or self.suffix == ".tsv":
             return self.delimiter or usual
@@ -285,17 +285,21 @@ class TextFile:
                     continue
                 values, error = self._object(line)
                 written = None if error is None else as_it_stands([line])
-                place = f"{self.name}, line {number}"
-                yield Row(values if error is None else printable(values), place, error, written), share()
+                location = f"{self.name}, line {number}"
+                yield Row(values if error is None else printable(values), location, error, written), share()
 
     def _document_rows(self) -> Iterator[tuple[Row, float]]:
-        found = self.document()
-        for number, given in enumerate(found):
-            line = json.dumps(given)
+        items = self.document()
+        for number, item in enumerate(items):
+            line = json.dumps(item)
             values, error = self._object(line)
-            place = f"{self.name}, row {number}"
-            row = Row(values, place) if error is None else Row(printable(values), place, error, as_it_stands([line]))
-            yield row, (number + 1) / len(found)
+            location = f"{self.name}, row {number}"
+            row = (
+                Row(values, location)
+                if error is None
+                else Row(printable(values), location, error, as_it_stands([line]))
+            )
+            yield row, (number + 1) / len(items)
 
     def _object(self, line: str) -> tuple[dict[str, Any], str | None]:
         try:

@@ -48,8 +48,8 @@ def found_encoding(path: str, encoding: str | None, name: str) -> str:
         return known_encoding(encoding)
     # as UTF-16, each ASCII character (of any language: commas, ends of lines) has a zero byte at its side; a stray one
     # belongs to its row
-    zeros = [place for place, byte in enumerate(start) if not byte]
-    if len(zeros) > 2 and len({place % 2 for place in zeros}) == 1:
+    zeros = [position for position, byte in enumerate(start) if not byte]
+    if len(zeros) > 2 and len({position % 2 for position in zeros}) == 1:
         order = "le" if zeros[0] % 2 else "be"
         raise ValueError(
             f"{name} holds zero bytes, as UTF-16 does: name its encoding, encoding='utf-16-{order}' "

@@ -69,9 +69,9 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):
-        for place in range(batch.num_rows):
+        for index in range(batch.num_rows):
             try:
-                yield batch.slice(place, 1).to_pylist()[0]
+                yield batch.slice(index, 1).to_pylist()[0]
             except (ValueError, OverflowError) as error:
                 yield str(error)
 
@@ -143,8 +143,8 @@ _NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"([^>]*)>\s*<f(?:[^>]*/>|[^>]*>[^
 def _formulas_without_result(path: str, sheet: "ReadOnlyWorksheet") -> set[str]:
     """Return the cells of a sheet that hold a formula and no result, such as "B2"; openpyxl reads them as empty."""
     with ZipFile(path) as file:
-        found = _NO_RESULT.findall(file.read(sheet._worksheet_path))
-    return {name.decode() for name, about in found if b't="str"' not in about}
+        cells = _NO_RESULT.findall(file.read(sheet._worksheet_path))
+    return {name.decode() for name, about in cells if b't="str"' not in about}
 
 
 def _plain(cell: object) -> object:

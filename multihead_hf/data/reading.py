@@ -41,13 +41,17 @@ def check_keywords(options: Mapping[str, Any], function: Callable) -> None:
     Raises:
         ValueError: If the function does not have a keyword argument; the message suggests similar names.
     """
-    own = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
+    names = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind != parameter.VAR_KEYWORD
+    ]
     for name in options:
         if name not in ReadingOptions.__annotations__:
-            near = near_names(name, [*own, *ReadingOptions.__annotations__], 0.5)
+            near = near_names(name, [*names, *ReadingOptions.__annotations__], 0.5)
             raise ValueError(
-                f"Unexpected keyword argument {name!r}.{near} {function.__name__} takes {', '.join(own)}, and for the "
-                f"labels {', '.join(ReadingOptions.__annotations__)}"
+                f"Unexpected keyword argument {name!r}.{near} {function.__name__} takes {', '.join(names)}, and for "
+                f"the labels {', '.join(ReadingOptions.__annotations__)}"
             )
 
 
@@ -59,9 +63,9 @@ def check_values(options: Mapping[str, Any]) -> None:
     """
     for option, setting in OPTIONS.items():
         value = options.get(option)
-        for each in value.values() if isinstance(value, Mapping) else [value]:
+        for head_value in value.values() if isinstance(value, Mapping) else [value]:
             try:
-                LabelReading(**{setting: each})
+                LabelReading(**{setting: head_value})
             except ValueError as error:
                 raise ValueError(f"{option}: {error}" if option != setting else str(error)) from None
 
@@ -79,17 +83,17 @@ def said_readings(heads: Iterable[str], options: Mapping[str, Any]) -> dict[str,
         value = options.get(option)
         by_head = value if isinstance(value, Mapping) else dict.fromkeys(known, value)
         _check_heads(option, by_head, known)
-        for name, each in by_head.items():
-            if each is not None:
-                settings[name][setting] = each
+        for name, head_value in by_head.items():
+            if head_value is not None:
+                settings[name][setting] = head_value
     ready = options.get("reading") or {}
     _check_heads("reading", ready, known)
-    for name, each in ready.items():
+    for name, head_reading in ready.items():
         try:
-            settings[name].update(LabelReading.of(each).to_dict())
+            settings[name].update(LabelReading.of(head_reading).to_dict())
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None
-    return {name: LabelReading(**each) for name, each in settings.items()}
+    return {name: LabelReading(**head_settings) for name, head_settings in settings.items()}
 
 
 def label_readings(
@@ -107,17 +111,17 @@ def label_readings(
         ValueError: If `said_readings` raises it, or several heads would read one column and no option decides between
             them.
     """
-    said = said_readings(heads, options)
-    taken = {column for own in said.values() for column in column_names(own.column or [])}
+    option_readings = said_readings(heads, options)
+    taken = {column for reading in option_readings.values() for column in column_names(reading.column or [])}
     known = None if columns is None else set(columns) - taken
-    found = {}
+    readings = {}
     claimed: dict[str, str] = {}
     for name, head in heads.items():
         remembered = {} if head is None or head.reading is None else head.reading.to_dict()
         column = remembered.get("column", name)
         if known is not None and "column" in remembered and not known.issuperset(column_names(column)):
             del remembered["column"]
-        elif known is not None and isinstance(column, str) and column in known and said[name].column is None:
+        elif known is not None and isinstance(column, str) and column in known and option_readings[name].column is None:
             other = claimed.setdefault(column, name)
             if other != name:
                 raise ValueError(
@@ -125,15 +129,15 @@ def label_readings(
                     f"choose the head of this column, label_columns={{{name!r}: {column!r}}} (--label-column "
                     f"{name}={column})"
                 )
-        found[name] = LabelReading(**{**remembered, **said[name].to_dict()})
-    return found
+        readings[name] = LabelReading(**{**remembered, **option_readings[name].to_dict()})
+    return readings
 
 
 def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any]) -> None:
     """Store the options in the heads; for a single-label head only the column matters."""
-    for name, said in said_readings(heads, options).items():
+    for name, reading in said_readings(heads, options).items():
         head = heads[name]
-        new = {key: value for key, value in said.to_dict().items() if head.multi_label or key == "column"}
+        new = {key: value for key, value in reading.to_dict().items() if head.multi_label or key == "column"}
         if new:
             head.reading = LabelReading(**{**(head.reading.to_dict() if head.reading is not None else {}), **new})
 
@@ -145,7 +149,7 @@ def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[s
     """
     if not isinstance(options.get("sep"), str) or len(heads) == 1:
         return set()
-    ready = {name: LabelReading.of(each) for name, each in (options.get("reading") or {}).items()}
+    ready = {name: LabelReading.of(reading) for name, reading in (options.get("reading") or {}).items()}
     return {name for name, head in heads.items() if head is None and (name not in ready or ready[name].sep is None)}
 
 
@@ -161,8 +165,8 @@ def string_columns(heads: Mapping[str, HeadConfig | None], options: Mapping[str,
         joined = reading.sep is not None and name not in for_all and (head is None or head.multi_label)
         alike = head is not None and not head.multi_label and len(set(map(meaning, head.labels))) < head.num_labels
         if joined or alike:
-            given = [reading.column] if isinstance(reading.column, str) else []
-            columns.update([*given, name, *usual_columns(name)])
+            label_columns = [reading.column] if isinstance(reading.column, str) else []
+            columns.update([*label_columns, name, *usual_columns(name)])
     return columns
 
 
@@ -176,8 +180,8 @@ def column_names(column: str | Sequence[str]) -> list[str]:
     return [column] if isinstance(column, str) else list(column)
 
 
-def _check_heads(option: str, given: Mapping[str, Any], known: list[str]) -> None:
-    for name in given:
+def _check_heads(option: str, values: Mapping[str, Any], known: list[str]) -> None:
+    for name in values:
         if name not in known:
             raise ValueError(f"{option}: there is no head {name!r}.{near_names(name, known)} Heads: {known}")
 
@@ -226,10 +230,10 @@ def meaning(label: str | bool | int | float) -> tuple[type, Any]:
 
 def spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
     """Return meaning → labels that have it."""
-    found: dict[Any, list[str]] = {}
+    groups: dict[Any, list[str]] = {}
     for label in labels:
-        found.setdefault(meaning(label), []).append(label)
-    return found
+        groups.setdefault(meaning(label), []).append(label)
+    return groups
 
 
 def joined_text(value: object, feature: ClassLabel | Value | None, sep: str) -> str:
@@ -248,15 +252,15 @@ def split_joined(text: str, sep: str) -> list[str]:
     return [part.strip() for part in text.split(sep) if part.strip()]
 
 
-def ask_about_empty_cells(what: str, found: str) -> ValueError:
+def ask_about_empty_cells(what: str, cells: str) -> ValueError:
     """Return the error that asks what an empty cell of joined labels means.
 
     Args:
         what: head and column.
-        found: which cells are empty.
+        cells: which cells are empty.
     """
     return ValueError(
-        f'{what}: {found}. Say what an empty cell means: empty="none" if none of the labels applies, empty="missing" '
+        f'{what}: {cells}. Say what an empty cell means: empty="none" if none of the labels applies, empty="missing" '
         "if the row is not labelled (on the command line --empty none or --empty missing)."
     )
 

@@ -91,17 +91,17 @@ def check_record(
             )
 
 
-def _check_labels(name: str, head: HeadConfig, given: Sequence[str] | None, what: str) -> None:
+def _check_labels(name: str, head: HeadConfig, labels: Sequence[str] | None, what: str) -> None:
     # (a single-label head that got further labels at its end reads the ids of before)
-    if given is None or given == head.labels or (not head.multi_label and given == head.labels[: len(given)]):
+    if labels is None or labels == head.labels or (not head.multi_label and labels == head.labels[: len(labels)]):
         return
-    if sorted(given) == sorted(head.labels):
-        place = next(place for place, (one, other) in enumerate(zip(given, head.labels, strict=True)) if one != other)
-        told = f"label {place} was {given[place]!r}, but is {head.labels[place]!r} in the model"
+    if sorted(labels) == sorted(head.labels):
+        index = next(index for index, (one, other) in enumerate(zip(labels, head.labels, strict=True)) if one != other)
+        difference = f"label {index} was {labels[index]!r}, but is {head.labels[index]!r} in the model"
     else:
-        told = f"the labels were {_shown(given)}, but the model has {_shown(head.labels)}"
+        difference = f"the labels were {_shown(labels)}, but the model has {_shown(head.labels)}"
     raise ValueError(
-        f"head {name!r}: {what} was prepared for other labels, or for the same labels in another order: {told}. "
+        f"head {name!r}: {what} was prepared for other labels, or for the same labels in another order: {difference}. "
         "Prepare the raw rows for this model (prepare_dataset), or pass the raw rows"
     )
 

@@ -112,9 +112,9 @@ def read_dataset(
         return _from_folder(path, written)
     if os.path.isfile(path):
         return _from_files([path], written)
-    found = sorted(glob.glob(path, recursive=True))
-    if found:
-        return _from_files(found, written)
+    paths = sorted(glob.glob(path, recursive=True))
+    if paths:
+        return _from_files(paths, written)
     if HUB_NAME.fullmatch(path) and not is_rows(path):
         try:
             return load_dataset(path, **hub)
@@ -146,7 +146,7 @@ def is_polars(source: object) -> "TypeGuard[pl.DataFrame | pl.LazyFrame]":
 
 def is_read(source: object) -> bool:
     """Return whether rows have to be read from it first: files, a folder, a name on the Hub, or a data frame."""
-    files = isinstance(source, list) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
+    files = isinstance(source, list) and source and all(isinstance(item, (str, os.PathLike)) for item in source)
     return bool(files) or isinstance(source, (str, os.PathLike, pd.DataFrame)) or is_polars(source)
 
 
@@ -227,9 +227,9 @@ def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
         _read(path, written) if all_csv else _as_dataset(_read(path, written), path, strings) for path in paths
     ]
     columns = [list(table.columns) if all_csv else table.column_names for table in tables]
-    for path, own in zip(paths[1:], columns[1:], strict=True):
-        only_first = [column for column in columns[0] if column not in own]
-        only_here = [column for column in own if column not in columns[0]]
+    for path, names in zip(paths[1:], columns[1:], strict=True):
+        only_first = [column for column in columns[0] if column not in names]
+        only_here = [column for column in names if column not in columns[0]]
         if only_first or only_here:
             raise ValueError(f"{path} has other columns than {paths[0]}: missing {only_first}, additional {only_here}")
     if all_csv:  # as one table before types are settled: a column may be empty in one file
@@ -273,7 +273,7 @@ def _common(one: "FeatureType", other: "FeatureType") -> "FeatureType | None":
             return another
     if not (isinstance(one, Value) and isinstance(other, Value)):
         return None
-    fields = [pa.schema({"": each.pa_type}) for each in (one, other)]
+    fields = [pa.schema({"": value.pa_type}) for value in (one, other)]
     try:
         schema = pa.unify_schemas(fields, promote_options="permissive")
     except ArrowException:
@@ -382,11 +382,11 @@ def _read_csv(text: TextFile) -> pd.DataFrame:
             f"are read as empty; the first is line {short[0]}"
         )
     cells = zip(columns, zip(*rows, strict=True), strict=True)
-    return pd.DataFrame({name: pd.Series([cell or None for cell in own], dtype="string") for name, own in cells})
+    return pd.DataFrame({name: pd.Series([cell or None for cell in column], dtype="string") for name, column in cells})
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str, strings: Collection[str]) -> Dataset:
     """Return a table that was read as a dataset; the cells of a CSV file get their types here."""
     if isinstance(table, Dataset):
         return table
-    return from_frame(table.apply(lambda own: own.fillna("") if own.name in strings else typed(own)), what)
+    return from_frame(table.apply(lambda column: column.fillna("") if column.name in strings else typed(column)), what)

@@ -80,9 +80,9 @@ def stratified_split(
             together.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
         units = list(together.values())
     training = training_part(shares)
-    place = list(shares).index(training)
-    parts = split_units(units, labels, list(shares.values()), seed, place)
-    _check_training_part(by_name, labels, parts[place], training)
+    index = list(shares).index(training)
+    parts = split_units(units, labels, list(shares.values()), seed, index)
+    _check_training_part(by_name, labels, parts[index], training)
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
             raise ValueError(
@@ -120,16 +120,16 @@ def label_ids(
     require_labels: bool = True,
 ) -> list[list[Label]]:
     """Return the labels of each row; soft labels count from 0.5."""
-    found: list[list[Label]] = [[] for _ in range(len(dataset))]
+    labels: list[list[Label]] = [[] for _ in range(len(dataset))]
     for name, targets in _targets(dataset, heads, options, require_labels):
         for row, target in targets:
             if isinstance(target, (list, tuple)):
-                found[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
+                labels[row] += [(name, label) for label, cell in enumerate(target) if cell is not None and cell >= 0.5]
                 known = len(target) - target.count(MISSING) - target.count(None)
-                found[row] += [(name, LABELLED)] * (known > 0) + [(name, IN_PART)] * (0 < known < len(target))
+                labels[row] += [(name, LABELLED)] * (known > 0) + [(name, IN_PART)] * (0 < known < len(target))
             elif target is not None and target != MISSING:
-                found[row] += [(name, target), (name, LABELLED)]
-    return found
+                labels[row] += [(name, target), (name, LABELLED)]
+    return labels
 
 
 def _targets(
@@ -195,15 +195,15 @@ def _assign(
     left: dict[Label, int] = {}
     having: dict[Label, list[int]] = {}
     for index, rows in enumerate(units):
-        own: dict[Label, int] = {}
+        unit_counts: dict[Label, int] = {}
         for row in rows:
             for label in labels[row]:
-                own[label] = own.get(label, 0) + 1
-        counts.append(own)
-        for label, count in own.items():
+                unit_counts[label] = unit_counts.get(label, 0) + 1
+        counts.append(unit_counts)
+        for label, count in unit_counts.items():
             left[label] = left.get(label, 0) + count
             having.setdefault(label, []).append(index)
-    wanted = {label: [count * share for share in shares] for label, count in left.items()}
+    quotas = {label: [count * share for share in shares] for label, count in left.items()}
     room = [sum(map(len, units)) * share for share in shares]
     parts: list[list[int]] = [[] for _ in shares]
     taken = [False] * len(units)
@@ -214,7 +214,7 @@ def _assign(
         room[part] -= len(units[index])
         for label, count in counts[index].items():
             left[label] -= count
-            wanted[label][part] -= count
+            quotas[label][part] -= count
 
     def with_room(index: int) -> list[int]:
         fitting = [part for part in range(len(shares)) if room[part] >= len(units[index]) - 0.5]
@@ -233,7 +233,7 @@ def _assign(
             continue
         for index in having[label]:
             if not taken[index]:
-                put(index, max(with_room(index), key=lambda part: (wanted[label][part], part == training, room[part])))
+                put(index, max(with_room(index), key=lambda part: (quotas[label][part], part == training, room[part])))
     for index in range(len(units)):
         if not taken[index]:
             put(index, max(with_room(index), key=room.__getitem__))
@@ -256,10 +256,10 @@ def _cover(
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
     held = [_labels_of(labels, unit) for unit in units]
-    found = find_cover(held, sizes, math.ceil(rows * shares[training] - 1e-9), len(units) - others)
-    if found is None and max(sizes) > 1:
-        found = find_cover(held, sizes, rows - others, len(units) - others)
-    return None if found is None else {units[place][0] for place in found}
+    cover = find_cover(held, sizes, math.ceil(rows * shares[training] - 1e-9), len(units) - others)
+    if cover is None and max(sizes) > 1:
+        cover = find_cover(held, sizes, rows - others, len(units) - others)
+    return None if cover is None else {units[index][0] for index in cover}
 
 
 def _filled(
@@ -269,10 +269,10 @@ def _filled(
     for part in parts:
         if part or _lacking(labels, parts[training]):
             continue
-        for giving in sorted(range(len(parts)), key=lambda place: -len(parts[place])):
+        for giving in sorted(range(len(parts)), key=lambda index: -len(parts[index])):
             rows = set(parts[giving])
-            own = sorted((unit for unit in units if unit[0] in rows and len(unit) < len(rows)), key=len)
-            for unit in own:
+            candidates = sorted((unit for unit in units if unit[0] in rows and len(unit) < len(rows)), key=len)
+            for unit in candidates:
                 rest = [row for row in parts[giving] if row not in unit]
                 if giving != training or not _lacking(labels, rest):
                     parts[giving][:], part[:] = rest, unit
@@ -335,7 +335,7 @@ class SplitReport:
         return {"rows": self.rows, "counts": self.counts, "labelled": self.labelled}
 
     def __str__(self) -> str:
-        width = max([len(f"  {label}") for own in self.counts.values() for label in own] + [10])
+        width = max([len(f"  {label}") for label_counts in self.counts.values() for label in label_counts] + [10])
         lines = [f"{'':{width}}" + "".join(f"{part:>18}" for part in self.rows)]
         lines.append(f"{'rows':{width}}" + "".join(f"{count:>18,}" for count in self.rows.values()))
         for head, labels in self.counts.items():
@@ -372,24 +372,24 @@ def split_report(
     check_keywords(options, split_report)
     by_name = heads_of(heads)
     strings = string_columns(by_name, options)
-    found = {}
+    ids = {}
     for part, rows in parts.items():
         with in_part(part):
-            found[part] = label_ids(read_dataset(rows, strings=strings), by_name, options, False)
-    return report_of(found, by_name)
+            ids[part] = label_ids(read_dataset(rows, strings=strings), by_name, options, False)
+    return report_of(ids, by_name)
 
 
-def report_of(found: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadConfig]) -> SplitReport:
+def report_of(ids: Mapping[str, list[list[Label]]], heads: Mapping[str, HeadConfig]) -> SplitReport:
     """Return the report from the `label_ids` of each split."""
     counts: dict[str, dict[str, dict[str, int]]] = {
-        name: {label: dict.fromkeys(found, 0) for label in head.labels} for name, head in heads.items()
+        name: {label: dict.fromkeys(ids, 0) for label in head.labels} for name, head in heads.items()
     }
-    labelled = {name: dict.fromkeys(found, 0) for name in heads}
-    for part, rows in found.items():
-        for own in rows:
-            for name, label in own:
+    labelled = {name: dict.fromkeys(ids, 0) for name in heads}
+    for part, rows in ids.items():
+        for row in rows:
+            for name, label in row:
                 if label == LABELLED:
                     labelled[name][part] += 1
                 elif label >= 0:
                     counts[name][heads[name].labels[label]][part] += 1
-    return SplitReport({part: len(rows) for part, rows in found.items()}, counts, labelled)
+    return SplitReport({part: len(rows) for part, rows in ids.items()}, counts, labelled)
