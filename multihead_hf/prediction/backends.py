@@ -104,7 +104,9 @@ class CompiledGraph:
         Returns:
             For each batch head → logits (rows, labels).
         """
-        padded = ({name: own.numpy() for name, own in pad_tokens(tokenizer, list(rows)).items()} for rows in batches)
+        padded = (
+            {name: tensor.numpy() for name, tensor in pad_tokens(tokenizer, list(rows)).items()} for rows in batches
+        )
         names = [self.outputs[head] for head in heads]
         return [dict(zip(heads, values, strict=True)) for values in self._compute(padded, names)]
 
@@ -135,9 +137,9 @@ class SavedGraph:
         """
         if backend not in (AUTO, self.backend):
             raise ValueError(f"{self.folder} holds a graph for {self.backend}, not for {backend!r}: leave backend out")
-        own = self.quantize or EXACT
-        if precision not in (AUTO, own) and (self.backend, own, precision) != (OPENVINO, EXACT, BF16):
-            raise ValueError(f"{self.folder} holds a graph in {own}, not in {precision!r}: leave precision out")
+        saved = self.quantize or EXACT
+        if precision not in (AUTO, saved) and (self.backend, saved, precision) != (OPENVINO, EXACT, BF16):
+            raise ValueError(f"{self.folder} holds a graph in {saved}, not in {precision!r}: leave precision out")
 
     def check_text(self, config: MultiHeadConfig) -> None:
         """Check that the settings that are part of the graph are as they were.
@@ -146,8 +148,10 @@ class SavedGraph:
             ValueError: one of them was changed.
         """
         for name in ("truncation", "window_pooling"):
-            if (own := self.text[name]) != (now := getattr(config, name)):
-                raise ValueError(f"{self.folder}: {name}={own!r} is part of the graph and cannot be changed to {now!r}")
+            if (saved := self.text[name]) != (now := getattr(config, name)):
+                raise ValueError(
+                    f"{self.folder}: {name}={saved!r} is part of the graph and cannot be changed to {now!r}"
+                )
 
     def compiled(self, precision: str) -> CompiledGraph:
         """Return the graph, ready to compute.
@@ -194,7 +198,7 @@ def make_graph(
 
 def output_names(model: MultiHeadModel) -> dict[str, str]:
     """Return head → name of the output in a graph that is only used here."""
-    return {head: f"logits_{place:04}" for place, head in enumerate(model.config.heads)}
+    return {head: f"logits_{index:04}" for index, head in enumerate(model.config.heads)}
 
 
 def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> Path:
@@ -257,22 +261,22 @@ class ModelGraph:
         return self._compiled[precision]
 
 
-def _copied(made: Path, place: Path) -> bool:
+def _copied(source: Path, target: Path) -> bool:
     """Copy a graph into the cache atomically, and return whether that was possible."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            for path in made.iterdir():
-                shutil.copyfile(path, beside / path.name)
-            (beside / _DIGEST).write_text(_digest_of(beside))
-            beside.chmod(0o755)
-            if place.exists():  # a damaged one, or that of another process that was faster
-                shutil.rmtree(place)
-            os.rename(beside, place)
+            for path in source.iterdir():
+                shutil.copyfile(path, temporary / path.name)
+            (temporary / _DIGEST).write_text(_digest_of(temporary))
+            temporary.chmod(0o755)
+            if target.exists():  # a damaged one, or that of another process that was faster
+                shutil.rmtree(target)
+            os.rename(temporary, target)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        logger.warning(f"The graph is not cached: {place.parent} cannot be written ({error.strerror})")
+        logger.warning(f"The graph is not cached: {target.parent} cannot be written ({error.strerror})")
         return False
     return True

@@ -195,9 +195,9 @@ class FileRun:
         parts = self.parts
         # (an earlier run may have been ended between the output and the removal of its parts)
         goes_on = resume and parts.can_go_on()
-        for place in (self.output, self.errors):
-            if place.exists() and not overwrite and not goes_on:
-                raise ValueError(f"{place} exists already: give another output, or --overwrite")
+        for path in (self.output, self.errors):
+            if path.exists() and not overwrite and not goes_on:
+                raise ValueError(f"{path} exists already: give another output, or --overwrite")
         if parts.can_go_on() and not resume and not overwrite:
             raise ValueError(
                 f"{parts.folder} was left by an earlier run: --resume continues it, --overwrite deletes it"
@@ -300,8 +300,8 @@ class FileRun:
             elif self.strict:
                 raise ValueError(f"row {number} ({row.place}): {problem}")
             else:
-                said = {"row": number, "place": row.place, "error": problem, "values": row.values}
-                bad.append(said if row.line is None else {**said, "line": row.line})
+                entry = {"row": number, "place": row.place, "error": problem, "values": row.values}
+                bad.append(entry if row.line is None else {**entry, "line": row.line})
         return numbers, good, places, bad
 
     def _problem(self, row: Row) -> str | None:
@@ -322,7 +322,7 @@ class FileRun:
         logits = self._without_bad(window, self.predictor.compute(window.encoded))
         rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
         if window.bad:  # before the part, which says that the window is done
-            lines = [json.dumps(each, ensure_ascii=True, default=str) for each in window.bad]
+            lines = [json.dumps(entry, ensure_ascii=True, default=str) for entry in window.bad]
             write_whole(self.parts.errors(window.index), "".join(f"{line}\n" for line in lines).encode())
         self.parts.write(window.index, len(rows), lambda path: self.table.write_part(path, rows))
 
@@ -333,21 +333,21 @@ class FileRun:
             ValueError: a bad row where none is allowed.
         """
         wrong: dict[int, str] = {}
-        for name, own in logits.items():
-            for row in rows_not_finite(torch.from_numpy(own)):
+        for name, values in logits.items():
+            for row in rows_not_finite(torch.from_numpy(values)):
                 wrong.setdefault(row, f"the logits of head {name!r} are not finite (NaN or infinity)")
         if not wrong:
             return logits
         for row in sorted(wrong):
             if self.strict:
                 raise ValueError(f"row {window.numbers[row]} ({window.places[row]}): {wrong[row]}")
-            said = {"row": window.numbers[row], "place": window.places[row], "error": wrong[row]}
-            window.bad.append({**said, "values": window.rows[row]})
-        window.bad.sort(key=lambda each: each["row"])
+            entry = {"row": window.numbers[row], "place": window.places[row], "error": wrong[row]}
+            window.bad.append({**entry, "values": window.rows[row]})
+        window.bad.sort(key=lambda entry: entry["row"])
         good = [row for row in range(len(window.rows)) if row not in wrong]
         window.numbers = [window.numbers[row] for row in good]
         window.rows = [window.rows[row] for row in good]
-        return {name: own[good] for name, own in logits.items()}
+        return {name: values[good] for name, values in logits.items()}
 
     def _join(self, windows: int, rows: int) -> tuple[int, int]:
         """Put the parts together; how many bad rows there are, and how many of them could not be decoded.
@@ -380,7 +380,7 @@ class FileRun:
         return bad, undecoded
 
 
-def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
+def _refuse_other(folder: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:
     """Refuse to resume a run that had other settings.
 
     Raises:
@@ -388,7 +388,7 @@ def _refuse_other(place: Path, about: dict[str, Any], before: dict[str, Any], ad
     """
     changed = [name for name in about if before.get(name) != about[name]]
     if changed:
-        raise ValueError(f"{place} belongs to a run with another {', '.join(changed)}: {advice}")
+        raise ValueError(f"{folder} belongs to a run with another {', '.join(changed)}: {advice}")
 
 
 def _ahead(windows: Iterator[_Window]) -> Iterator[_Window]:

@@ -90,14 +90,14 @@ def predict_files(
         >>> report.output, report.rows, report.bad_rows
         ('predictions.csv', 40, 0)
     """
-    given = [text_columns] if isinstance(text_columns, str) else text_columns
-    texts = list(given or predictor.model.config.text_columns or ["text"])
-    place = Path(output)
-    errors, parts = place.with_name(f"{place.name}.errors.jsonl"), place.with_name(f"{place.name}.parts")
+    chosen_columns = [text_columns] if isinstance(text_columns, str) else text_columns
+    texts = list(chosen_columns or predictor.model.config.text_columns or ["text"])
+    path = Path(output)
+    errors, parts = path.with_name(f"{path.name}.errors.jsonl"), path.with_name(f"{path.name}.parts")
     names: Any = os.fspath(source) if isinstance(source, os.PathLike) else source
     if isinstance(names, (list, tuple)):
-        names = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in names]
-    rows = open_rows(names, delimiter, split, config, (place, errors, parts), encoding)
+        names = [os.fspath(name) if isinstance(name, os.PathLike) else name for name in names]
+    rows = open_rows(names, delimiter, split, config, (path, errors, parts), encoding)
     check_columns(rows.columns, texts, "the text")
     keep = [keep] if isinstance(keep, str) else keep
     check_columns(rows.columns, list(keep or ()), "--keep")
@@ -105,7 +105,7 @@ def predict_files(
     kept = None if keep is None else list(dict.fromkeys(keep))
     columns = Columns(heads, kept, prefix, top_k is not None, all_scores)
     columns.check(rows.columns)
-    table = Table(place, columns, rows.schema, sep)
+    table = Table(path, columns, rows.schema, sep)
     if kept is not None:
         rows.wanted = list(dict.fromkeys([*texts, *kept]))
     if top_k is not None or threshold is not None:
@@ -123,7 +123,7 @@ def predict_files(
         "keep": kept,
         "window_rows": predictor.window_rows,
     }
-    run = FileRun(predictor, rows, table, (place, errors), texts, strict)
+    run = FileRun(predictor, rows, table, (path, errors), texts, strict)
     before = predictor.chosen
     try:
         ended = run.begin(settings, names, resume, overwrite)

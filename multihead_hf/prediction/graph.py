@@ -52,28 +52,28 @@ class LogitsGraph(nn.Module):
             logits = self.model(**tokens).logits
         else:
             logits = self._of_windows(tokens)
-        return {f"logits_{place:04}": own.float() for place, own in enumerate(logits.values())}
+        return {f"logits_{index:04}": head_logits.float() for index, head_logits in enumerate(logits.values())}
 
     def _of_windows(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         mask = tokens["attention_mask"]  # (batch, windows, length)
         real = mask.sum(-1) > 0  # (batch, windows)
         # a row without any token has no softmax: let those of padding windows be seen
         seen = {**tokens, "attention_mask": torch.where(real.unsqueeze(-1), mask, torch.ones_like(mask))}
-        found = self.model(**{name: values.flatten(0, 1) for name, values in seen.items()}).logits
+        logits = self.model(**{name: values.flatten(0, 1) for name, values in seen.items()}).logits
         keep = real.unsqueeze(-1)  # (batch, windows, 1)
         pooled = {}
-        for name, own in found.items():
-            every = own.unflatten(0, mask.shape[:2])  # (batch, windows, labels)
+        for name, head_logits in logits.items():
+            window_logits = head_logits.unflatten(0, mask.shape[:2])  # (batch, windows, labels)
             if self.model.config.window_pooling == "max":
-                pooled[name] = every.masked_fill(~keep, float("-inf")).amax(1)
+                pooled[name] = window_logits.masked_fill(~keep, float("-inf")).amax(1)
             else:
-                pooled[name] = every.masked_fill(~keep, 0.0).sum(1) / keep.sum(1).clamp(min=1)
+                pooled[name] = window_logits.masked_fill(~keep, 0.0).sum(1) / keep.sum(1).clamp(min=1)
         return pooled
 
 
 def float32_copy(model: MultiHeadModel) -> MultiHeadModel:
     """Return the model if it is in float32 on the CPU, else a copy that is."""
-    if all(each.dtype == torch.float32 and each.device.type == "cpu" for each in model.parameters()):
+    if all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in model.parameters()):
         return model
     return copy.deepcopy(model).cpu().float()
 
@@ -82,8 +82,8 @@ def token_inputs(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> l
     """Return the names of the graph's inputs: those that the tokenizer returns and the encoder takes."""
     takes = inspect.signature(type(model.encoder).forward).parameters
     known = ["input_ids", "attention_mask", "token_type_ids"]
-    given, _ = encode_texts(tokenizer, [""])
-    return [name for name in known if name in given and (name != "token_type_ids" or name in takes)]
+    encoded, _ = encode_texts(tokenizer, [""])
+    return [name for name in known if name in encoded and (name != "token_type_ids" or name in takes)]
 
 
 def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:

@@ -43,9 +43,9 @@ def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[st
         for value in node.outputs:
             value.metadata_props.clear()
     NameFixPass()(program)  # a node's value may have had a head's name
-    found = [value.name for value in graph.outputs]
-    if found != outputs:
-        raise RuntimeError(f"the outputs are called {found}, not {outputs}")
+    names = [value.name for value in graph.outputs]
+    if names != outputs:
+        raise RuntimeError(f"the outputs are called {names}, not {outputs}")
     for value in graph.inputs:
         axes = ["batch", "length"] if len(value.shape) == 2 else ["batch", "windows", "length"]
         if any(isinstance(size, int) for size in value.shape):
@@ -82,8 +82,8 @@ def quantize(program: "Model", sample: dict[str, Any]) -> "Model":
 def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Return a function that runs the saved graph on the CPU, one batch at a time."""
     session = _session(folder, 0)
-    takes = [each.name for each in session.get_inputs()]
-    names = [each.name for each in session.get_outputs()]
+    takes = [value.name for value in session.get_inputs()]
+    names = [value.name for value in session.get_outputs()]
 
     def run(tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, {name: tokens[name] for name in takes}), strict=True))
@@ -102,7 +102,7 @@ def compiled(
         threads: CPU threads.
     """
     session = _session(folder, 1)  # threads are for batches side by side
-    takes = [each.name for each in session.get_inputs()]
+    takes = [value.name for value in session.get_inputs()]
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
         def one(tokens: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -126,5 +126,5 @@ def _session(folder: Path, threads: int) -> "InferenceSession":
 
 def metadata(folder: Path) -> dict[str, Any]:
     """Return what a saved graph says of itself."""
-    found = _session(folder, 1).get_modelmeta().custom_metadata_map
-    return {key: json.loads(found[f"{METADATA}.{key}"]) for key in ("heads", "text", "quantize")}
+    entries = _session(folder, 1).get_modelmeta().custom_metadata_map
+    return {key: json.loads(entries[f"{METADATA}.{key}"]) for key in ("heads", "text", "quantize")}

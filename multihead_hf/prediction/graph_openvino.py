@@ -71,8 +71,8 @@ def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.nd
     names = [port.any_name for port in model.outputs]
 
     def run(tokens: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = model({name: tokens[name] for name in takes})
-        return {name: found[place] for place, name in enumerate(names)}
+        outputs = model({name: tokens[name] for name in takes})
+        return {name: outputs[index] for index, name in enumerate(names)}
 
     return run
 
@@ -112,13 +112,13 @@ def _computed(
     takes = [port.any_name for port in model.inputs]
     # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
     # threads, and whoever frees it while such a call ends waits for ever.)
-    found: list[list[np.ndarray]] = []
+    results: list[list[np.ndarray]] = []
     running: deque[Any] = deque()
 
     def collect() -> "InferRequest":
         request = running.popleft()
         request.wait()
-        found.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
+        results.append([np.array(request.get_tensor(name).data, dtype=np.float32) for name in names])
         return request
 
     free = [model.create_infer_request() for _ in range(at_a_time)]
@@ -128,7 +128,7 @@ def _computed(
         running.append(request)
     while running:
         collect()
-    return found
+    return results
 
 
 @functools.cache

@@ -148,8 +148,8 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
     check_place(name_or_path)
     here = os.path.isdir(name_or_path)
     if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
-        place = Path(name_or_path)
-        cut = any(place.glob("*.safetensors")) or any(place.glob("_saving-*"))
+        folder = Path(name_or_path)
+        cut = any(folder.glob("*.safetensors")) or any(folder.glob("_saving-*"))
         raise ValueError(
             f"{name_or_path} is not a saved model: it has no {CONFIG_NAME}"
             + (" (a save into it was interrupted: save the model again)" if cut else "")

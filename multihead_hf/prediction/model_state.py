@@ -35,11 +35,11 @@ class ModelState:
         tensors: list[torch.Tensor] = []
         adapters: list[Any] = []
         _collect(self._model, tensors, adapters)
-        places = [(id(own), own.data_ptr()) for own in tensors]
+        places = [(id(tensor), tensor.data_ptr()) for tensor in tensors]
         if places != self._places:
             self._places, self._samples = places, _views(tensors)
-        numbers = [torch.cat(own).view(torch.uint8).cpu().numpy().tobytes() for own in self._samples]
-        versions = [None if own.is_inference() else own._version for own in tensors]
+        numbers = [torch.cat(samples).view(torch.uint8).cpu().numpy().tobytes() for samples in self._samples]
+        versions = [None if tensor.is_inference() else tensor._version for tensor in tensors]
         config = self._model.config
         heads = [(name, head.num_labels) for name, head in config.heads.items()]
         text = (config.pooling, config.window_pooling, config.max_length, *text_settings(config).values())
@@ -48,7 +48,7 @@ class ModelState:
 
 def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:
     """Add weights of a module and its parts, and what PEFT has set in them; `modules()` takes ten times as long."""
-    tensors.extend(own for own in (*module._parameters.values(), *module._buffers.values()) if own is not None)
+    tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
     if hasattr(module, "_disable_adapters"):
         adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
     for part in module._modules.values():
@@ -58,12 +58,12 @@ def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]
 
 def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
     """Return views of some numbers of each tensor, evenly spread, by data type and device."""
-    found: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
-    for own in tensors:
-        if own.device.type == "meta" or not own.numel():
+    views: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        if tensor.device.type == "meta" or not tensor.numel():
             continue
-        flat = own.detach()
+        flat = tensor.detach()
         # (of a tensor with holes the numbers along its first dimension)
         flat = flat.view(-1) if flat.is_contiguous() else flat[(slice(None), *[0] * (flat.dim() - 1))]  # type: ignore[index]
-        found.setdefault((own.dtype, own.device), []).append(flat[:: max(len(flat) // _SAMPLED, 1)])
-    return list(found.values())
+        views.setdefault((tensor.dtype, tensor.device), []).append(flat[:: max(len(flat) // _SAMPLED, 1)])
+    return list(views.values())

@@ -91,8 +91,8 @@ class Parts:
         """What the run was of that wrote the output, if it is there as it was written, and known."""
         if not self.output.is_file() or not self._record.is_file():
             return None
-        found = self._read(self._record)
-        return found if found.get("output") == self._seen() else None
+        record = self._read(self._record)
+        return record if record.get("output") == self._seen() else None
 
     def _seen(self) -> list[int]:
         return [self.output.stat().st_size, self.output.stat().st_mtime_ns]
@@ -104,12 +104,12 @@ class Parts:
             ValueError: The file is damaged.
         """
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): --overwrite starts again") from None
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise ValueError(f"{path} is damaged (not a JSON object): --overwrite starts again")
-        return found
+        return content
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """Begin a new run, and remove the parts of an earlier one."""
@@ -121,12 +121,12 @@ class Parts:
 
     def done(self) -> dict[int, Part]:
         """Return window → part, of the complete parts of this run."""
-        found = {}
+        parts = {}
         for path in self.folder.glob(f"part-*.{self.run}.*"):
             name = _NAME.fullmatch(path.name)
             if name is not None and path.stat().st_size == int(name[4]):
-                found[int(name[1])] = Part(path, int(name[3]))
-        return found
+                parts[int(name[1])] = Part(path, int(name[3]))
+        return parts
 
     def write(self, index: int, rows: int, write: Callable[[Path], None]) -> None:
         """Let `write` write a part into a file, which then gets its name."""

@@ -101,11 +101,11 @@ def choose(
     for one, other in zip(exact, lower, strict=True):
         count = len(next(iter(one.values())).decisions)
         differs, beyond = np.zeros(count, bool), np.zeros(count, bool)
-        for name, own in one.items():
-            difference = max(difference, float((own.probabilities - other[name].probabilities).abs().max()))
-            changes = own.decisions != other[name].decisions  # (rows, labels)
+        for name, prediction in one.items():
+            difference = max(difference, float((prediction.probabilities - other[name].probabilities).abs().max()))
+            changes = prediction.decisions != other[name].decisions  # (rows, labels)
             differs |= changes.any(1).numpy()
-            beyond |= (changes & ~_near_ties(heads[name], own, changes)).any(1).numpy()
+            beyond |= (changes & ~_near_ties(heads[name], prediction, changes)).any(1).numpy()
         rows, changed = rows + count, changed + int(differs.sum())
         ties += int((differs & ~beyond).sum())
     chosen = precision if changed == ties else EXACT

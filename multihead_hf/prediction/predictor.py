@@ -189,9 +189,9 @@ class MultiHeadPredictor:
             top_k: As for `predict`.
             threshold: As for `predict`.
         """
-        found = self.model.decode({name: torch.from_numpy(own) for name, own in logits.items()}, top_k, threshold)
+        result = self.model.decode({name: torch.from_numpy(array) for name, array in logits.items()}, top_k, threshold)
         heads = self.model.config.heads
-        return MultiHeadPredictions(found, [name for name in found if top_k is None and not heads[name].multi_label])
+        return MultiHeadPredictions(result, [name for name in result if top_k is None and not heads[name].multi_label])
 
     def stream(
         self,
@@ -215,9 +215,9 @@ class MultiHeadPredictor:
             top_k = max(self.model.config.heads[name].num_labels for name in self.heads)
         rest = several(listed(texts, self.model.config.text_columns))
         while window := list(itertools.islice(rest, self.window_rows)):
-            found = self.predict(window, top_k, threshold)
+            predictions = self.predict(window, top_k, threshold)
             for row in range(len(window)):
-                yield {name: own.entries(row) for name, own in found.items()}
+                yield {name: prediction.entries(row) for name, prediction in predictions.items()}
 
     def logits(self, texts: Iterable[Any]) -> Logits:
         """Compute the logits of texts.
@@ -267,21 +267,21 @@ class MultiHeadPredictor:
             Head → logits (texts, labels), float32.
         """
         self._forget_another_model()
-        found = self._empty(len(encoded.rows))
+        logits = self._empty(len(encoded.rows))
         new = []
         for row, key in enumerate(encoded.keys):
             if key in self._known:
-                for name, own in self._known[key].items():
-                    found[name][row] = own
+                for name, values in self._known[key].items():
+                    logits[name][row] = values
             else:
                 new.append(row)
         self.computed += len(new)
         self.cut += sum(encoded.cut[row] for row in new)
         self._runtime.prepare(len(new), self._known_of)
         if new:
-            self._fill(found, encoded.rows, new)
-            self._remember(encoded.keys, new, found)
-        return {name: own[encoded.of] for name, own in found.items()}
+            self._fill(logits, encoded.rows, new)
+            self._remember(encoded.keys, new, logits)
+        return {name: values[encoded.of] for name, values in logits.items()}
 
     def logits_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Logits:
         """Compute the logits of prepared rows.
@@ -295,25 +295,25 @@ class MultiHeadPredictor:
         names = self.tokenizer.model_input_names
         tokens = [{name: row[name] for name in names if name in row} for row in rows]
         self._forget_another_model()
-        found = self._empty(len(tokens))
+        logits = self._empty(len(tokens))
         self._runtime.prepare(len(tokens), self._known_of)
         if tokens:
-            self._fill(found, tokens, range(len(tokens)))
-        return found
+            self._fill(logits, tokens, range(len(tokens)))
+        return logits
 
     def _empty(self, rows: int) -> Logits:
         widths = {name: self.model.config.heads[name].num_labels for name in self.heads}
         return {name: np.empty((rows, width), dtype=np.float32) for name, width in widths.items()}
 
-    def _fill(self, found: Logits, rows: list[dict[str, Any]], which: Sequence[int]) -> None:
+    def _fill(self, results: Logits, rows: list[dict[str, Any]], which: Sequence[int]) -> None:
         """Compute the logits of some of the rows, into their places."""
         batches = self._batches(rows, which)
         if self.chosen is None and len(which) >= WORTH_MEASURING:
             self._choose(rows, batches)
         tokens = [[rows[row] for row in batch] for batch in batches]
         for batch, logits in zip(batches, self._runtime.run(tokens, self.chosen or EXACT, self.heads), strict=True):
-            for name, own in logits.items():
-                found[name][batch] = own
+            for name, values in logits.items():
+                results[name][batch] = values
 
     @property
     def backend(self) -> str:
@@ -360,10 +360,10 @@ class MultiHeadPredictor:
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
         if self._runtime.backend != "onnx" and computes_in_bf16(self.device.type == "cpu"):
             # of short and long texts
-            places = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
-            sample = [[rows[row] for row in batches[place]] for place in places]
+            indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
+            sample = [[rows[row] for row in batches[index]] for index in indices]
             runs = (self._runtime.run(sample, name, self.heads) for name in (EXACT, BF16))
-            exact, lower = ([self.decode(own) for own in run] for run in runs)
+            exact, lower = ([self.decode(logits) for logits in run] for run in runs)
             self.choice = choose(self.model.config.heads, exact, lower, BF16)
         else:
             self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} does not compute in bf16")
@@ -390,9 +390,9 @@ class MultiHeadPredictor:
             self._known.clear()
         self._known_of = now
 
-    def _remember(self, keys: list[tuple[str, ...]], rows: list[int], found: Logits) -> None:
+    def _remember(self, keys: list[tuple[str, ...]], rows: list[int], logits: Logits) -> None:
         for row in rows[-self.window_rows :]:
-            self._known[keys[row]] = {name: own[row].copy() for name, own in found.items()}
+            self._known[keys[row]] = {name: values[row].copy() for name, values in logits.items()}
         while len(self._known) > self.window_rows:
             self._known.popitem(last=False)
 

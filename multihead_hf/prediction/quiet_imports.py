@@ -35,11 +35,11 @@ def nncf() -> ModuleType:
 
 @contextlib.contextmanager
 def _without_telemetry() -> Iterator[None]:
-    there = _TELEMETRY in sys.modules
-    if not there:
+    loaded = _TELEMETRY in sys.modules
+    if not loaded:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # importing it raises ImportError
     try:
         yield
     finally:
-        if not there:
+        if not loaded:
             del sys.modules[_TELEMETRY]

@@ -37,10 +37,10 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
             ValueError: Two columns would have the same name; the message gives it.
         """
         columns: dict[str, list[Any]] = {}
-        for name, own in self.items():
-            cells: tuple[list[Any], list[Any]] = (own.labels, own.scores)
+        for name, prediction in self.items():
+            cells: tuple[list[Any], list[Any]] = (prediction.labels, prediction.scores)
             if name in self.one_label:
-                cells = ([row[0] for row in own.labels], [row[0] for row in own.scores])
+                cells = ([row[0] for row in prediction.labels], [row[0] for row in prediction.scores])
             for column, values in zip((name, f"{name}_score"), cells, strict=True):
                 if column in columns:
                     raise ValueError(
@@ -52,7 +52,10 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
     def __repr__(self) -> str:
         rows = len(next(iter(self.values())).labels) if self else 0
         return "\n".join(
-            [f"{type(self).__name__} of {rows:,} texts", *(f"  {name}: {own}" for name, own in self.items())]
+            [
+                f"{type(self).__name__} of {rows:,} texts",
+                *(f"  {name}: {prediction}" for name, prediction in self.items()),
+            ]
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -84,18 +84,18 @@ def open_rows(
         ValueError: A file does not exist, has an unknown type, is empty or cannot be read, or files have different
             columns.
     """
-    given = [source] if isinstance(source, str) else source
-    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
+    sources = [source] if isinstance(source, str) else source
+    if not isinstance(sources, (list, tuple)) or not all(isinstance(item, str) for item in sources):
         raise ValueError(
             f"files of rows or the name of a dataset on the Hub are expected, not a {type(source).__name__} "
             "(MultiHeadPredictor.predict takes rows themselves)"
         )
-    if len(given) == 1 and _is_hub_name(given[0]):
-        return _from_hub(given[0], split, config)
+    if len(sources) == 1 and _is_hub_name(sources[0]):
+        return _from_hub(sources[0], split, config)
     if split is not None or config is not None:
         raise ValueError("split and config are for datasets on the Hub; name the files")
     delimiter = None if delimiter is None else one_character(delimiter)
-    files = [path for each in given for path in _files(each, without)]
+    files = [path for item in sources for path in _files(item, without)]
     texts = {
         path: TextFile(path, delimiter, encoding)
         for path in files
@@ -103,18 +103,18 @@ def open_rows(
     }
     for recognised in filter(None, (text.recognised for text in texts.values())):
         logger.warning(recognised)
-    schemas = {path: own for path in files if (own := _schema(path, texts.get(path))) is not None}
+    schemas = {path: file_schema for path in files if (file_schema := _schema(path, texts.get(path))) is not None}
     if not schemas:
-        raise ValueError(f"{given[0] if len(given) == 1 else given} has no rows")
+        raise ValueError(f"{sources[0] if len(sources) == 1 else sources} has no rows")
     files = list(schemas)
     first = schemas[files[0]]
     columns = list(first.names)
-    for path, own in schemas.items():
+    for path, file_schema in schemas.items():
         if suffix_of(path) in (*LINES, JSON, EXCEL):
-            columns += [name for name in own.names if name not in columns]
-        elif set(own.names) != set(first.names):
-            only = [name for name in own.names if name not in first.names]
-            missing = [name for name in first.names if name not in own.names]
+            columns += [name for name in file_schema.names if name not in columns]
+        elif set(file_schema.names) != set(first.names):
+            only = [name for name in file_schema.names if name not in first.names]
+            missing = [name for name in first.names if name not in file_schema.names]
             raise ValueError(f"{path} has other columns than {files[0]}: missing {missing}, additional {only}")
     schema = _common_schema(schemas) if all(suffix_of(path) in TYPED for path in files) else None
     total = None
@@ -129,10 +129,10 @@ def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
         common = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"the files {list(schemas)} have columns of different types: {error}") from None
-    for place, column in enumerate(common):
-        others = [path for path, own in schemas.items() if own.field(column.name).type != column.type]
+    for index, column in enumerate(common):
+        others = [path for path, schema in schemas.items() if schema.field(column.name).type != column.type]
         if not all(_holds(column, path) for path in others):
-            common = common.set(place, column.with_type(pa.string()))
+            common = common.set(index, column.with_type(pa.string()))
     return common
 
 
@@ -147,15 +147,15 @@ def _holds(column: pa.Field, path: str) -> bool:
 
 def is_within(path: str | Path, places: Sequence[Path]) -> bool:
     """Return whether a path is one of these, or is inside one."""
-    own = Path(os.path.abspath(path))
-    return any(own.is_relative_to(os.path.abspath(place)) for place in places)
+    absolute = Path(os.path.abspath(path))
+    return any(absolute.is_relative_to(os.path.abspath(parent)) for parent in places)
 
 
 def is_read_by(source: Files, path: Path) -> bool:
     """Return whether a folder or glob of the source has this file."""
-    given = [source] if isinstance(source, str) else source
-    folders = [os.path.join(each, "*") if os.path.isdir(each) else each for each in given]
-    return any(is_within(found, [path]) for each in folders for found in glob.glob(each, recursive=True))
+    sources = [source] if isinstance(source, str) else source
+    folders = [os.path.join(item, "*") if os.path.isdir(item) else item for item in sources]
+    return any(is_within(file, [path]) for item in folders for file in glob.glob(item, recursive=True))
 
 
 def columns_of(path: Path) -> list[str]:
@@ -169,13 +169,13 @@ def columns_of(path: Path) -> list[str]:
     return [] if schema is None else list(schema.names)
 
 
-def check_columns(columns: list[str], wanted: list[str], what: str) -> None:
+def check_columns(columns: list[str], names: list[str], what: str) -> None:
     """Check that columns exist.
 
     Raises:
         ValueError: A wanted column does not exist; the message gives near names.
     """
-    for name in wanted:
+    for name in names:
         if name not in columns:
             raise ValueError(f"there is no column {name!r} for {what}.{near_names(name, columns)} Columns: {columns}")
 
@@ -192,19 +192,21 @@ def _from_hub(name: str, split: str | None, config: str | None) -> RowSource:
 
     try:
         builder = load_dataset_builder(name, config)
-        found = builder.as_streaming_dataset(split=split)
+        dataset = builder.as_streaming_dataset(split=split)
     except (DatasetNotFoundError, ConnectionError) as error:
         raise ValueError(f"{name!r} is neither a local file nor a dataset on the Hub: {error}") from None
-    if isinstance(found, IterableDatasetDict):
-        if len(found) > 1:
-            raise ValueError(f"{name!r} has the splits {list(found)}: choose one of them as split")
-        found = next(iter(found.values()))
-    if found.features is None:
-        found = found._resolve_features()
-    sizes = found.info.splits or {}
-    total = sizes[str(found.split)].num_examples if str(found.split) in sizes else None
+    if isinstance(dataset, IterableDatasetDict):
+        if len(dataset) > 1:
+            raise ValueError(f"{name!r} has the splits {list(dataset)}: choose one of them as split")
+        dataset = next(iter(dataset.values()))
+    if dataset.features is None:
+        dataset = dataset._resolve_features()
+    sizes = dataset.info.splits or {}
+    total = sizes[str(dataset.split)].num_examples if str(dataset.split) in sizes else None
     # lists of these values are what datasets makes of them; types are those of Arrow
-    return RowSource([], list(found.features), found.features.arrow_schema, total, stream=found, version=builder.hash)
+    return RowSource(
+        [], list(dataset.features), dataset.features.arrow_schema, total, stream=dataset, version=builder.hash
+    )
 
 
 def _files(source: str, without: Sequence[Path]) -> list[str]:
@@ -215,20 +217,20 @@ def _files(source: str, without: Sequence[Path]) -> list[str]:
     """
     if os.path.isdir(source):
         inside = [path for path in Path(source).iterdir() if not is_within(path, without)]
-        found = sorted(str(path) for path in inside if is_rows(path))
-        if not found:
+        paths = sorted(str(path) for path in inside if is_rows(path))
+        if not paths:
             raise ValueError(f"{source}: no file in this folder ends in {', '.join(SUFFIXES)}")
-        return found
+        return paths
     if os.path.isfile(source):
-        found = [source]
+        paths = [source]
     else:
-        found = sorted(path for path in glob.glob(source, recursive=True) if not is_within(path, without))
-    if not found:
+        paths = sorted(path for path in glob.glob(source, recursive=True) if not is_within(path, without))
+    if not paths:
         raise ValueError(no_such_file(source))
-    for path in found:
+    for path in paths:
         if not is_rows(path):
             raise ValueError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
-    return found
+    return paths
 
 
 def _schema(path: str, text: TextFile | None) -> pa.Schema | None:

@@ -107,12 +107,12 @@ class Runtime:
         name = self._candidate(texts)
         if name == TORCH:
             return
-        kept = _GRAPHS.setdefault(self.model, {})
-        if name not in kept or kept[name].state != state:
+        graphs = _GRAPHS.setdefault(self.model, {})
+        if name not in graphs or graphs[name].state != state:
             if self._asked == AUTO and texts < WORTH_A_GRAPH and not self._is_cached(name):
                 return
-            kept[name] = _Kept(state, self._made(name))
-        self._graph = kept[name].graph
+            graphs[name] = _Kept(state, self._made(name))
+        self._graph = graphs[name].graph
         self.backend = TORCH if self._graph is None else name
 
     def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
@@ -156,17 +156,17 @@ class Runtime:
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
         """Compare a graph with PyTorch on its first use; PyTorch replaces one that is wrong."""
-        kept = _GRAPHS[self.model][self.backend]
-        graph = kept.graph
-        if kept.is_checked or graph is None:
+        entry = _GRAPHS[self.model][self.backend]
+        graph = entry.graph
+        if entry.is_checked or graph is None:
             return graph is not None
         some = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
         expected = self._run_torch(some, EXACT, heads)
         problem = self._problem(graph, some, expected, heads)
-        kept.is_checked = True
+        entry.is_checked = True
         if problem is not None:
             logger.warning(f"{self.backend} cannot be used for this model, so PyTorch is used: {problem}")
-            kept.graph = self._graph = None
+            entry.graph = self._graph = None
             self.backend = TORCH
         return problem is None
 
@@ -174,10 +174,10 @@ class Runtime:
         self, graph: ModelGraph, batches: Batches, expected: Sequence[Logits], heads: Sequence[str]
     ) -> str | None:
         try:
-            found = self._tried(graph, batches, heads)
+            results = self._tried(graph, batches, heads)
         except ValueError as error:
             return str(error)
-        for one, other in zip(expected, found, strict=True):
+        for one, other in zip(expected, results, strict=True):
             for name, values in one.items():
                 difference = float(np.abs(values - other[name]).max())
                 if not difference <= TOLERANCE * max(1.0, float(np.abs(values).max())):
@@ -198,16 +198,16 @@ class Runtime:
     def _forward(self, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
         """Return the logits of a batch; it is halved if it does not fit into memory."""
         try:
-            batch = {name: own.to(self.device) for name, own in pad_tokens(self.tokenizer, rows).items()}
+            batch = {name: tensor.to(self.device) for name, tensor in pad_tokens(self.tokenizer, rows).items()}
             logits = self.model(**batch, heads=heads, return_dict=True).logits
-            return {name: own.float().cpu().numpy() for name, own in logits.items()}
+            return {name: values.float().cpu().numpy() for name, values in logits.items()}
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not should_reduce_batch_size(error):
                 raise
         clear_device_cache(garbage_collection=True)
         middle = len(rows) // 2
         halves = [self._forward(part, heads) for part in (rows[:middle], rows[middle:])]
-        return {name: np.concatenate([own[name] for own in halves]) for name in heads}
+        return {name: np.concatenate([half[name] for half in halves]) for name in heads}
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -49,14 +49,14 @@ class Columns:
 
     def ours(self) -> list[tuple[str, pa.DataType]]:
         """Return name and type of the added columns, the number of the row first."""
-        found: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
+        columns: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
         for name in self.heads:
             several = self.is_list(name)
-            found.append((f"{self.prefix}{name}", pa.list_(pa.string()) if several else pa.string()))
-            found.append((f"{self.prefix}{name}_score", pa.list_(pa.float32()) if several else pa.float32()))
+            columns.append((f"{self.prefix}{name}", pa.list_(pa.string()) if several else pa.string()))
+            columns.append((f"{self.prefix}{name}_score", pa.list_(pa.float32()) if several else pa.float32()))
             if self.all_scores:
-                found.append((f"{self.prefix}{name}_scores", pa.list_(pa.float32())))
-        return found
+                columns.append((f"{self.prefix}{name}_scores", pa.list_(pa.float32())))
+        return columns
 
     def check(self, known: Sequence[str]) -> None:
         """Check that the names of the columns differ.
@@ -79,26 +79,26 @@ class Columns:
                 )
 
     def rows(
-        self, numbers: Sequence[int], given: Sequence[Mapping[str, Any]], found: Mapping[str, HeadPrediction]
+        self, numbers: Sequence[int], input_rows: Sequence[Mapping[str, Any]], predictions: Mapping[str, HeadPrediction]
     ) -> list[dict[str, Any]]:
         """Return rows of the table.
 
         Args:
             numbers: of the rows in the input.
-            given: their values there.
-            found: what each head says of them.
+            input_rows: their values there.
+            predictions: what each head says of them.
         """
         rows = []
-        for place, (number, values) in enumerate(zip(numbers, given, strict=True)):
+        for index, (number, values) in enumerate(zip(numbers, input_rows, strict=True)):
             row: dict[str, Any] = {ROW: number}
             row |= values if self.kept is None else {name: values.get(name) for name in self.kept}
-            for name, own in found.items():
-                labels, scores = own.labels[place], own.scores[place]
+            for name, prediction in predictions.items():
+                labels, scores = prediction.labels[index], prediction.scores[index]
                 several = self.is_list(name)
                 row[f"{self.prefix}{name}"] = labels if several else labels[0]
                 row[f"{self.prefix}{name}_score"] = scores if several else scores[0]
                 if self.all_scores:
-                    row[f"{self.prefix}{name}_scores"] = own.probabilities[place].tolist()
+                    row[f"{self.prefix}{name}_scores"] = prediction.probabilities[index].tolist()
             rows.append(row)
         return rows
 
@@ -171,15 +171,15 @@ class Table:
         with part.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
-    def _settled(self, given: pa.Schema) -> pa.Schema:
+    def _settled(self, schema: pa.Schema) -> pa.Schema:
         """Return the input's columns with the types that parts have when they are read."""
-        names = given.names if self.columns.kept is None else self.columns.kept
-        return pa.schema([_stored(given.field(name)) for name in names])
+        names = schema.names if self.columns.kept is None else self.columns.kept
+        return pa.schema([_stored(schema.field(name)) for name in names])
 
-    def _typed(self, given: pa.Schema) -> pa.Schema:
-        """Return all columns in their order, the input's with the types of `given`."""
-        kept = given.names if self.columns.kept is None else self.columns.kept
-        fields = [pa.field(ROW, self._ours[ROW]), *(given.field(name) for name in kept)]
+    def _typed(self, schema: pa.Schema) -> pa.Schema:
+        """Return all columns in their order, the input's with the types of `schema`."""
+        names = schema.names if self.columns.kept is None else self.columns.kept
+        fields = [pa.field(ROW, self._ours[ROW]), *(schema.field(name) for name in names)]
         fields += [pa.field(name, kind) for name, kind in self._ours.items() if name != ROW]
         labels = {name: head.labels for name, head in self.columns.heads.items()}
         return pa.schema(fields, metadata={"multihead_hf.labels": json.dumps(labels)})
@@ -206,9 +206,9 @@ class Table:
         for part in parts:
             rows = self._read(part)
             for name in dict.fromkeys(name for row in rows for name in row if name not in self._ours):
-                own = _type_of([row.get(name) for row in rows])
-                types[name] = _common(types.get(name, pa.null()), own)
-                seen[name].add(own)
+                column_type = _type_of([row.get(name) for row in rows])
+                types[name] = _common(types.get(name, pa.null()), column_type)
+                seen[name].add(column_type)
         mixed = [name for name, kinds in seen.items() if len(kinds - {pa.null()}) > 1]
         for part in parts if mixed else ():
             rows = self._read(part)
@@ -221,8 +221,8 @@ class Table:
     def _join_csv(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
         names = list(known if self.columns.kept is None else self.columns.kept)
         if self.columns.kept is None and self.schema is None:
-            found = (name for part in parts for row in self._read(part) for name in row if name not in self._ours)
-            names = list(dict.fromkeys([*names, *found]))
+            other_names = (name for part in parts for row in self._read(part) for name in row if name not in self._ours)
+            names = list(dict.fromkeys([*names, *other_names]))
         header = [ROW, *names, *(name for name in self._ours if name != ROW)]
         with path.open("w", encoding="utf-8", newline="") as file:
             plain = csv.writer(file, lineterminator="\n")
@@ -253,7 +253,7 @@ class Table:
 
         def rounded(value: object) -> object:
             if isinstance(value, list):
-                return [rounded(each) for each in value]
+                return [rounded(item) for item in value]
             return round(value, _DIGITS) if isinstance(value, float) else value
 
         return {name: rounded(value) if name in self._ours else value for name, value in row.items()}
@@ -266,9 +266,9 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 def _plain(value: object) -> object:
     """A value as JSON has it: what is no number is null, bytes are base64, times are ISO 8601."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(own) for name, own in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(own) for own in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, bytes):
@@ -327,7 +327,7 @@ def _stored(column: pa.Field) -> pa.Field:
 def _has_empty_struct(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind) and not kind.num_fields:
         return True
-    return any(_has_empty_struct(kind.field(place).type) for place in range(kind.num_fields))
+    return any(_has_empty_struct(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:

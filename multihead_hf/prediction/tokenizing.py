@@ -36,7 +36,7 @@ def encode_different(
 ) -> Encoded:
     """Return tokens of texts (text,) or pairs (text, text); equal texts are tokenized once."""
     index: dict[tuple[str, ...], int] = {}
-    of = np.array([index.setdefault(each, len(index)) for each in parts], dtype=np.int64)
+    of = np.array([index.setdefault(part, len(index)) for part in parts], dtype=np.int64)
     keys = list(index)
     if not keys:
         return Encoded([], [], of, [])
@@ -63,7 +63,7 @@ def batches_of(rows: list[dict[str, Any]], which: Iterable[int], limit: int) -> 
     """
     sizes = {row: size_of(rows[row]) for row in which}
     batches: list[list[int]] = []
-    for row in sorted(sizes, key=lambda each: sizes[each], reverse=True):
+    for row in sorted(sizes, key=lambda row: sizes[row], reverse=True):
         # a batch is as wide as its first row
         if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > limit:
             batches.append([])
