@@ -184,13 +184,21 @@ def explain(
     scores = label_scores(model, tokenizer, head, [plain], batch_size=1)[0]
     number = int(scores.argmax()) if number is None else number
     label = model.config.heads[head].labels[number]
-    found = METHODS[method](Question(model, tokenizer, texts, reading, head, label), **settings)
+    attribution = METHODS[method](Question(model, tokenizer, texts, reading, head, label), **settings)
     words = [
-        WordScore(texts[word.part][word.start : word.end], word.start, word.end, own, word.part, kept is not None)
-        for word, own, kept in zip(reading.words, found.scores, read, strict=True)
+        WordScore(texts[word.part][word.start : word.end], word.start, word.end, score, word.part, span is not None)
+        for word, score, span in zip(reading.words, attribution.scores, read, strict=True)
     ]
     return Explanation(
-        plain, head, label, method, float(scores[number]), words, found.additivity_error, found.quantity, found.details
+        plain,
+        head,
+        label,
+        method,
+        float(scores[number]),
+        words,
+        attribution.additivity_error,
+        attribution.quantity,
+        attribution.details,
     )
 
 

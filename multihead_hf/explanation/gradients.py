@@ -76,9 +76,9 @@ def integrated_gradients(
         )
     scores = [0.0] * len(question.reading.words)
     for row, shares_of_row in enumerate(question.reading.token_shares()):
-        for place, shares in enumerate(shares_of_row):
+        for position, shares in enumerate(shares_of_row):
             for word, share in shares:
-                scores[word] += share * float(tokens[row, place])
+                scores[word] += share * float(tokens[row, position])
     details = {"steps": steps, "tolerance": tolerance, "baseline": baseline}
     details |= {"logit": path.end, "baseline_logit": path.begin}
     return Attribution(scores, "logit", error, details)
@@ -90,7 +90,7 @@ def _copied(model: MultiHeadModel) -> MultiHeadModel:
     It shares the weights; for a model in half precision it has separate weights, in float32.
     """
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters())
-    shared: dict[int, Any] = {} if half else {id(own): own for own in (*model.parameters(), *model.buffers())}
+    shared: dict[int, Any] = {} if half else {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)
     return (copied.float() if half else copied).eval()
 
@@ -124,7 +124,7 @@ class _Path:
         self._names, self._rest = tuple(inputs), tuple(inputs.values())
         text = torch.zeros_like(self._ids, dtype=torch.bool)
         for row, places in enumerate(question.reading.places or []):
-            text[row, : len(places)] = torch.tensor([place is not None for place in places])
+            text[row, : len(places)] = torch.tensor([span is not None for span in places])
         self._baseline = torch.where(text, baseline, self._ids)
         with torch.no_grad():
             self._layer = self._called(token_embeddings(model))
@@ -147,14 +147,14 @@ class _Path:
             raise ImportError(f"integrated gradients need captum: {EXTRA}") from error
         # The layer's output alone is moved along the path. The ids that the model sees stay those of the text: RoBERTa
         # and others take positions from them, and padding has none.
-        found = LayerIntegratedGradients(self._logits, self._layer).attribute(
+        attributions = LayerIntegratedGradients(self._logits, self._layer).attribute(
             self._ids,
             baselines=self._baseline,
             additional_forward_args=self._rest,
             n_steps=steps,
             internal_batch_size=max(batch_size, len(self._ids)),
         )
-        return found.detach().double().sum(-1)[:, : self._ids.shape[1]].cpu()
+        return attributions.detach().double().sum(-1)[:, : self._ids.shape[1]].cpu()
 
     def _logits(self, ids: Tensor, *rest: Tensor) -> Tensor:
         """Return the label's logit (steps,) of the text's rows of tokens, which are repeated for each step."""

@@ -44,21 +44,21 @@ def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_si
     read = [index for index, piece in enumerate(pieces) if piece is not None]
 
     def classify(samples: Sequence[str]) -> npt.NDArray[np.float64]:
-        kept = [set(map(int, sample.split())) for sample in samples]
-        return probability([question.without(pieces, set(read) - own) for own in kept])
+        subsets = [set(map(int, sample.split())) for sample in samples]
+        return probability([question.without(pieces, set(read) - subset) for subset in subsets])
 
     # LIME sees the numbers of the words instead of the text: so words are ours, and one that occurs twice is two
     explainer = LimeTextExplainer(
         split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=seed
     )
     names = " ".join(map(str, read))
-    found = explainer.explain_instance(
+    explanation = explainer.explain_instance(
         names, classify, labels=(column,), num_features=len(read), num_samples=num_samples
     )
     scores = [0.0] * len(pieces)
-    for feature, weight in found.local_exp[column]:
+    for feature, weight in explanation.local_exp[column]:
         scores[read[feature]] = float(weight)
-    details = {"num_samples": num_samples, "seed": seed, "r2": float(found.score)}
+    details = {"num_samples": num_samples, "seed": seed, "r2": float(explanation.score)}
     return Attribution(scores, "probability", None, details)
 
 
@@ -91,7 +91,7 @@ def occlusion(
     for group, value in zip(groups, values[1:], strict=True):
         for index in group:
             drops[index].append(values[0] - value)
-    scores = [math.fsum(own) / len(own) if own else 0.0 for own in drops]
+    scores = [math.fsum(word_drops) / len(word_drops) if word_drops else 0.0 for word_drops in drops]
     return Attribution(scores, quantity, None, {"window": window})
 
 
@@ -99,6 +99,8 @@ def _windows(read: list[int], question: Question, size: int) -> list[set[int]]:
     """Return all runs of `size` words of one text; for a shorter text one run of all words."""
     groups = []
     for part in range(len(question.texts)):
-        own = [index for index in read if question.reading.words[index].part == part]
-        groups += [set(own[begin : begin + size]) for begin in range(max(len(own) - size, 0) + 1)] if own else []
+        indices = [index for index in read if question.reading.words[index].part == part]
+        groups += (
+            [set(indices[begin : begin + size]) for begin in range(max(len(indices) - size, 0) + 1)] if indices else []
+        )
     return groups

@@ -115,10 +115,10 @@ def read_texts(texts: Iterable[object]) -> list[Text]:
     """
     if isinstance(texts, str):
         raise ValueError("give a list of texts: [text]")
-    found = [read_text_or_pair(text, f"text {row}: ") for row, text in enumerate(texts)]
-    if len({type(text) for text in found}) > 1:
+    plain_texts = [read_text_or_pair(text, f"text {row}: ") for row, text in enumerate(texts)]
+    if len({type(text) for text in plain_texts}) > 1:
         raise ValueError("some of the inputs are texts and some are pairs of texts: give one kind at a time")
-    return found
+    return plain_texts
 
 
 def read_text_or_pair(text: object, where: str = "") -> Text:

@@ -46,12 +46,12 @@ class Question:
         """
         words, read = self.reading.words, self.reading.read()
         pieces: list[str | None] = []
-        for index, (word, kept) in enumerate(zip(words, read, strict=True)):
+        for index, (word, span) in enumerate(zip(words, read, strict=True)):
             text = self.texts[word.part]
             first = index == 0 or words[index - 1].part != word.part
             last = index + 1 == len(words) or words[index + 1].part != word.part
             space = text[0 if first else words[index - 1].end : word.start]
-            pieces.append(None if kept is None else space + text[slice(*kept)] + (text[word.end :] if last else ""))
+            pieces.append(None if span is None else space + text[slice(*span)] + (text[word.end :] if last else ""))
         return pieces
 
     def without(self, pieces: Sequence[str | None], left_out: set[int]) -> Text:
@@ -59,11 +59,11 @@ class Question:
 
         Truncated words stay truncated: otherwise leaving a word out would let another one in.
         """
-        kept = [""] * len(self.texts)
+        texts = [""] * len(self.texts)
         for index, (word, piece) in enumerate(zip(self.reading.words, pieces, strict=True)):
             if piece is not None and index not in left_out:
-                kept[word.part] += piece
-        return kept[0] if len(kept) == 1 else (kept[0], kept[1])
+                texts[word.part] += piece
+        return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
 class Attribution(NamedTuple):

@@ -19,64 +19,64 @@ _BLUE, _ORANGE = "38, 110, 220", "225, 110, 0"  # told apart by colour-blind rea
 _FAINT = 0.1  # words that count for less than this part of the strongest one stay without a colour in the terminal
 
 
-def headline(found: "Explanation") -> str:
+def headline(explanation: "Explanation") -> str:
     """Return which label is explained, and its probability."""
-    return f"{_visible(found.head)}: {_visible(found.label)}, probability {found.score:.4f}"
+    return f"{_visible(explanation.head)}: {_visible(explanation.label)}, probability {explanation.score:.4f}"
 
 
-def caption(found: "Explanation") -> str:
+def caption(explanation: "Explanation") -> str:
     """Return a description of the scores and of their reliability."""
-    name, details = _NAMES[found.method], found.details
-    if found.method == "integrated_gradients":
+    name, details = _NAMES[explanation.method], explanation.details
+    if explanation.method == "integrated_gradients":
         return (
             f"{name}: shares of the logit {details['logit']:.3f}, {details['baseline_logit']:.3f} without the words "
-            f"(additivity error {found.additivity_error:.2g} after {details['steps']} steps)"
+            f"(additivity error {explanation.additivity_error:.2g} after {details['steps']} steps)"
         )
-    if found.method == "lime":
-        return f"{name}: weights in a linear model of the {found.quantity} (R² {details['r2']:.2f})"
+    if explanation.method == "lime":
+        return f"{name}: weights in a linear model of the {explanation.quantity} (R² {details['r2']:.2f})"
     window = "" if details["window"] == 1 else f", {details['window']} words at a time"
-    return f"{name}: how much the {found.quantity} falls without the word{window}"
+    return f"{name}: how much the {explanation.quantity} falls without the word{window}"
 
 
-def as_text(found: "Explanation") -> str:
+def as_text(explanation: "Explanation") -> str:
     """Return the words with the strongest scores; a word that occurs several times has its position in the text."""
-    return "\n".join([headline(found), caption(found), "", *(line for line, _ in _table(found))])
+    return "\n".join([headline(explanation), caption(explanation), "", *(line for line, _ in _table(explanation))])
 
 
-def as_rich(found: "Explanation") -> "Group":
+def as_rich(explanation: "Explanation") -> "Group":
     """Return the same table for rich, after the whole text in colours."""
     from rich.console import Group
     from rich.text import Text
 
-    strongest = _strongest(found)
-    parts = [Text(headline(found), style="bold"), Text(caption(found)), Text()]
-    for number in range(len(_texts(found))):
+    strongest = _strongest(explanation)
+    parts = [Text(headline(explanation), style="bold"), Text(caption(explanation)), Text()]
+    for number in range(len(_texts(explanation))):
         shown = Text()
-        for piece, word in _pieces(found, number):
+        for piece, word in _pieces(explanation, number):
             shown.append(_visible(piece), style="" if word is None else _style(word, strongest))
         parts += [shown, Text()]
-    parts += [Text(line, style="" if word is None else _style(word, strongest)) for line, word in _table(found)]
+    parts += [Text(line, style="" if word is None else _style(word, strongest)) for line, word in _table(explanation)]
     return Group(*parts)
 
 
-def as_html(found: "Explanation", page: bool) -> str:
+def as_html(explanation: "Explanation", page: bool) -> str:
     """Return the text with marked words, as a `<figure>` or as a page with it."""
-    strongest = _strongest(found)
+    strongest = _strongest(explanation)
     texts = [
         "".join(
             html.escape(piece) if word is None else _mark(piece, word, strongest)
-            for piece, word in _pieces(found, number)
+            for piece, word in _pieces(explanation, number)
         )
-        for number in range(len(_texts(found)))
+        for number in range(len(_texts(explanation)))
     ]
     blocks = "".join(
         f'<p dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9">{text}</p>\n'
         for text in texts
     )
-    title = html.escape(headline(found))
+    title = html.escape(headline(explanation))
     figure = (
         f'<figure style="margin: 1em; font-family: sans-serif">\n<figcaption><strong>{title}</strong><br>'
-        f"{html.escape(caption(found))}. Underlined: for the label; dotted: against it.</figcaption>\n"
+        f"{html.escape(caption(explanation))}. Underlined: for the label; dotted: against it.</figcaption>\n"
         f"{blocks}</figure>\n"
     )
     if not page:
@@ -109,39 +109,39 @@ def _style(word: "WordScore", strongest: float) -> str:
     return f"bold {colour} reverse" if strength > 0.5 else f"bold {colour}"
 
 
-def _table(found: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
+def _table(explanation: "Explanation") -> Iterator[tuple[str, "WordScore | None"]]:
     """Return the lines of the table with their words, and a last line on the words that are not in it."""
-    read = [word for word in found.words if word.read]
+    read = [word for word in explanation.words if word.read]
     ranked = sorted(read, key=lambda word: -abs(word.score))
-    strongest, times = _strongest(found), Counter(word.word for word in found.words)
+    strongest, times = _strongest(explanation), Counter(word.word for word in explanation.words)
     width = max(len(_number(word.score, strongest)) for word in ranked)
     for word in ranked[:_ROWS]:
         bar = ("+" if word.score > 0 else "-") * round(_BAR * abs(word.score) / strongest)
-        place = f" @{word.start}" if times[word.word] > 1 else ""
-        place += f" (text {word.part + 1})" if not isinstance(found.text, str) else ""
-        yield f"{_number(word.score, strongest):>{width}}  {bar:{_BAR}}  {_visible(word.word)}{place}", word
+        position = f" @{word.start}" if times[word.word] > 1 else ""
+        position += f" (text {word.part + 1})" if not isinstance(explanation.text, str) else ""
+        yield f"{_number(word.score, strongest):>{width}}  {bar:{_BAR}}  {_visible(word.word)}{position}", word
     more = [f"{len(read) - _ROWS} more words have lower scores"] if len(read) > _ROWS else []
-    more += [f"{len(found.words) - len(read)} words are not read"] if len(read) < len(found.words) else []
+    more += [f"{len(explanation.words) - len(read)} words are not read"] if len(read) < len(explanation.words) else []
     if more:
         yield "; ".join(more), None
 
 
-def _pieces(found: "Explanation", number: int) -> Iterator[tuple[str, "WordScore | None"]]:
+def _pieces(explanation: "Explanation", number: int) -> Iterator[tuple[str, "WordScore | None"]]:
     """Return all of a text in its order, words and what is between them."""
-    text, at = _texts(found)[number], 0
-    for word in (word for word in found.words if word.part == number):
+    text, at = _texts(explanation)[number], 0
+    for word in (word for word in explanation.words if word.part == number):
         yield text[at : word.start], None
         yield text[word.start : word.end], word
         at = word.end
     yield text[at:], None
 
 
-def _texts(found: "Explanation") -> tuple[str, ...]:
-    return (found.text,) if isinstance(found.text, str) else found.text
+def _texts(explanation: "Explanation") -> tuple[str, ...]:
+    return (explanation.text,) if isinstance(explanation.text, str) else explanation.text
 
 
-def _strongest(found: "Explanation") -> float:
-    return max(abs(word.score) for word in found.words) or 1.0
+def _strongest(explanation: "Explanation") -> float:
+    return max(abs(word.score) for word in explanation.words) or 1.0
 
 
 def _number(score: float, strongest: float) -> str:

@@ -55,7 +55,7 @@ def find_words(text: str, part: int = 0) -> list[Word]:
     punctuation is a word too. Chinese, Japanese, Thai and other texts without spaces are split into characters.
     """
     kinds = "".join(map(_kind, text))
-    return [Word(part, *found.span()) for found in _WORD.finditer(kinds)]
+    return [Word(part, *match.span()) for match in _WORD.finditer(kinds)]
 
 
 def _kind(character: str) -> str:
@@ -112,13 +112,13 @@ class Reading:
         """Return for each word the characters that are read, from and to; `None` for a truncated word."""
         if self.places is None:
             return [(word.start, word.end) for word in self.words]
-        found: list[tuple[int, int] | None] = [None] * len(self.words)
-        for place in (place for row in self.places for place in row if place is not None):
-            for index, _ in self._overlaps(place):
-                word, known = self.words[index], found[index]
-                start, end = max(word.start, place.start), min(word.end, place.end)
-                found[index] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
-        return found
+        read_spans: list[tuple[int, int] | None] = [None] * len(self.words)
+        for span in (span for row in self.places for span in row if span is not None):
+            for index, _ in self._overlaps(span):
+                word, known = self.words[index], read_spans[index]
+                start, end = max(word.start, span.start), min(word.end, span.end)
+                read_spans[index] = (start, end) if known is None else (min(known[0], start), max(known[1], end))
+        return read_spans
 
     def token_shares(self) -> list[list[list[tuple[int, float]]]]:
         """Return for each token of each row the words that it belongs to, each with its share of the characters.
@@ -126,28 +126,28 @@ class Reading:
         A token without a character of a word (white space) belongs to the next word, at the end of the text to the last
         one. Special tokens, and those of the prefix, belong to no word.
         """
-        read = [word for word, found in enumerate(self.read()) if found is not None]
-        return [[self._shares(place, read) for place in row] for row in self.places or []]
+        read = [word for word, span in enumerate(self.read()) if span is not None]
+        return [[self._shares(span, read) for span in row] for row in self.places or []]
 
-    def _shares(self, place: Place | None, read: list[int]) -> list[tuple[int, float]]:
-        if place is None or not read:
+    def _shares(self, span: Place | None, read: list[int]) -> list[tuple[int, float]]:
+        if span is None or not read:
             return []
-        overlaps = self._overlaps(place)
+        overlaps = self._overlaps(span)
         if overlaps:
             total = sum(length for _, length in overlaps)
             return [(word, length / total) for word, length in overlaps]
-        own = [word for word in read if self.words[word].part == place.part] or read
-        return [(next((word for word in own if self.words[word].start >= place.end), own[-1]), 1.0)]
+        candidates = [word for word in read if self.words[word].part == span.part] or read
+        return [(next((word for word in candidates if self.words[word].start >= span.end), candidates[-1]), 1.0)]
 
-    def _overlaps(self, place: Place) -> list[tuple[int, int]]:
+    def _overlaps(self, span: Place) -> list[tuple[int, int]]:
         """Return the words with characters of a token, and the number of these characters."""
-        found = []
-        first = bisect.bisect_right(self.words, (place.part, place.start), key=lambda word: (word.part, word.end))
+        overlaps = []
+        first = bisect.bisect_right(self.words, (span.part, span.start), key=lambda word: (word.part, word.end))
         for index, word in enumerate(itertools.islice(self.words, first, None), first):
-            if word.part != place.part or word.start >= place.end:
+            if word.part != span.part or word.start >= span.end:
                 break
-            found.append((index, min(word.end, place.end) - max(word.start, place.start)))
-        return found
+            overlaps.append((index, min(word.end, span.end) - max(word.start, span.start)))
+        return overlaps
 
 
 def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts: Sequence[str]) -> Reading:
@@ -175,14 +175,14 @@ def read_text(tokenizer: PreTrainedTokenizerBase, config: MultiHeadConfig, texts
     if not placing.knows_places:
         return Reading(words, rows, None, cut[0])
     before = len(config.text_prefix or "")
-    places = [[_without_prefix(place or None, before) for place in row] for row in places]
+    places = [[_without_prefix(span or None, before) for span in row] for row in places]
     return Reading(words, rows, places, cut[0])
 
 
-def _without_prefix(place: Place | None, before: int) -> Place | None:
-    if place is None or place.part > 0 or not before:
-        return place
-    return None if place.end <= before else Place(0, max(place.start - before, 0), place.end - before)
+def _without_prefix(span: Place | None, before: int) -> Place | None:
+    if span is None or span.part > 0 or not before:
+        return span
+    return None if span.end <= before else Place(0, max(span.start - before, 0), span.end - before)
 
 
 _PLACES = "places"
@@ -207,15 +207,15 @@ class _PlacingTokenizer:
         for row, ids in enumerate(encoded["input_ids"]):
             if encoded.encodings:
                 parts, offsets = encoded.sequence_ids(row), encoded.encodings[row].offsets
-                found = [
+                row_places = [
                     None if part is None else Place(part, *offset) for part, offset in zip(parts, offsets, strict=True)
                 ]
             else:
-                own = [texts[row]] if pairs is None else [texts[row], pairs[row]]
-                placed = place_tokens(self._tokenizer, ids, own)
+                row_texts = [texts[row]] if pairs is None else [texts[row], pairs[row]]
+                placed = place_tokens(self._tokenizer, ids, row_texts)
                 self.knows_places &= placed is not None
-                found = placed or [None] * len(ids)
-            rows.append(found)
+                row_places = placed or [None] * len(ids)
+            rows.append(row_places)
         encoded[_PLACES] = rows
         return encoded
 
