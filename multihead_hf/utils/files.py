@@ -14,8 +14,8 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
     Raises:
         ValueError: If the folder is not empty and is not to be overwritten.
     """
-    place = Path(folder)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())) and not overwrite:
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
         raise ValueError(f"{folder} exists and is not empty: use another folder, or overwrite it (--overwrite)")
 
 
@@ -61,8 +61,8 @@ def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = 
     killed in between leaves a folder that is refused because it has no configuration, and never the weights of one
     model under the labels of another. After an error the folder is as it was before.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix="_saving-") as place:
-        fresh, old = Path(place, "new"), Path(place, "old")
+    with tempfile.TemporaryDirectory(dir=folder, prefix="_saving-") as temporary:
+        fresh, old = Path(temporary, "new"), Path(temporary, "old")
         fresh.mkdir()
         save(str(fresh))
         names = [str(path.relative_to(fresh)) for path in sorted(fresh.rglob(pattern)) if path.is_file()]

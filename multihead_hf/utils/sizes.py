@@ -27,7 +27,7 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
     files = _weight_files(name_or_path, **hub)
     saved = [math.prod(shape) for path in files for shape in _shapes(path)]
     # what a model has beside its file: weights that are tied, and an unused pooler
-    most, most_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
+    max_tensors, max_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
     made, cells, thread = 0, 0, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -35,7 +35,7 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
         if parameter is None or threading.get_ident() != thread:
             return
         made, cells = made + 1, cells + parameter.numel()
-        if made > most or cells > most_cells:
+        if made > max_tensors or cells > max_cells:
             raise ValueError(
                 f"{name_or_path}: {CONFIG_NAME} asks for a model with more weights than the {len(saved):,} (of "
                 f"{sum(saved):,} numbers) in its file: it belongs to another model, or was changed"
