@@ -22,22 +22,24 @@ def find_cover(
     Returns:
         Indices of the units; `None` where no cover was found.
     """
-    having: dict[Hashable, list[int]] = {}
+    units_by_label: dict[Hashable, list[int]] = {}
     for index, labels in enumerate(units):
         for label in labels:
-            having.setdefault(label, []).append(index)
-    cover = _greedy(units, sizes, having)
+            units_by_label.setdefault(label, []).append(index)
+    cover = _greedy(units, sizes, units_by_label)
     if len(cover) <= most_units and sum(sizes[index] for index in cover) <= most_rows:
         return cover
-    return _Search(units, sizes, having).within(most_rows, most_units)
+    return _Search(units, sizes, units_by_label).within(most_rows, most_units)
 
 
-def _greedy(units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[Hashable, list[int]]) -> list[int]:
+def _greedy(
+    units: Sequence[Set[Hashable]], sizes: Sequence[int], units_by_label: dict[Hashable, list[int]]
+) -> list[int]:
     """Choose for the rarest label first, each time the unit that holds most missing labels per row."""
-    missing, chosen = set(having), []
+    missing, chosen = set(units_by_label), []
     while missing:
-        rarest = min(missing, key=lambda label: (len(having[label]), str(label)))
-        best = max(having[rarest], key=lambda index: len(units[index] & missing) / sizes[index])
+        rarest = min(missing, key=lambda label: (len(units_by_label[label]), str(label)))
+        best = max(units_by_label[rarest], key=lambda index: len(units[index] & missing) / sizes[index])
         chosen.append(best)
         missing -= units[best]
     return chosen
@@ -46,13 +48,15 @@ def _greedy(units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[H
 class _Search:
     """Depth-first search over the units of the label that fewest units hold."""
 
-    def __init__(self, units: Sequence[Set[Hashable]], sizes: Sequence[int], having: dict[Hashable, list[int]]) -> None:
-        self._units, self._sizes, self._having = units, sizes, having
+    def __init__(
+        self, units: Sequence[Set[Hashable]], sizes: Sequence[int], units_by_label: dict[Hashable, list[int]]
+    ) -> None:
+        self._units, self._sizes, self._units_by_label = units, sizes, units_by_label
         self._steps = 0
 
     def within(self, most_rows: int, most_units: int) -> list[int] | None:
         """Return units with all labels within these limits, `None` where no cover was found."""
-        return self._rest(set(self._having), most_rows, most_units)
+        return self._rest(set(self._units_by_label), most_rows, most_units)
 
     def _rest(self, missing: set[Hashable], room: int, more: int) -> list[int] | None:
         """Return units for the missing labels in so many rows."""
@@ -61,8 +65,8 @@ class _Search:
         self._steps += 1
         if self._steps > _STEPS or more == 0:
             return None
-        rarest = min(missing, key=lambda label: (len(self._having[label]), str(label)))
-        indices = [index for index in self._having[rarest] if self._sizes[index] <= room]
+        rarest = min(missing, key=lambda label: (len(self._units_by_label[label]), str(label)))
+        indices = [index for index in self._units_by_label[rarest] if self._sizes[index] <= room]
         for index in sorted(indices, key=lambda index: -len(self._units[index] & missing)):
             rest = self._rest(missing - self._units[index], room - self._sizes[index], more - 1)
             if rest is not None:

@@ -175,8 +175,8 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
             "labels. If that is wrong, set the separator that the column has"
         )
     problem_type = "multi_label_classification" if content.multi_label else "single_label_classification"
-    mattered = replace(content.reading, column=None if column == name else column)
-    return HeadConfig(labels=content.labels, problem_type=problem_type, reading=mattered)
+    head_reading = replace(content.reading, column=None if column == name else column)
+    return HeadConfig(labels=content.labels, problem_type=problem_type, reading=head_reading)
 
 
 def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any]) -> bool:
@@ -302,10 +302,10 @@ def _read_joined(
     if empty and reading.empty is None:
         raise ask_about_empty_cells(what, empty_cells(len(empty), rows, empty[0]))
     missing = len(empty) if reading.empty == "missing" else 0
-    mattered = LabelReading(sep=reading.sep, empty=reading.empty)
+    column_reading = LabelReading(sep=reading.sep, empty=reading.empty)
     kind, unused = f"strings joined with {reading.sep!r}", None if is_used else reading.sep
     separators = SEPARATORS.replace(",", "") if is_used else SEPARATORS
-    return _Column(kind, sorted(counts), True, counts, missing, rows, mattered, separators, unused)
+    return _Column(kind, sorted(counts), True, counts, missing, rows, column_reading, separators, unused)
 
 
 # of lists of label ids so many labels may never occur
@@ -357,8 +357,8 @@ def _read_lists(
             )
         labels = [str(label) for label in range(width)]
     by_name = Counter({str(label): count for label, count in counts.items()})
-    mattered = LabelReading(multi_hot=cells) if integers else _NOTHING
-    return _Column(kind, labels, True, by_name, missing, rows, mattered)
+    column_reading = LabelReading(multi_hot=cells) if integers else _NOTHING
+    return _Column(kind, labels, True, by_name, missing, rows, column_reading)
 
 
 def _read_label_columns(

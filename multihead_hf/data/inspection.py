@@ -102,9 +102,9 @@ class DatasetReport:
             lines.append(
                 f"no column{where} for the heads {names}: if another column holds their labels, name that column"
             )
-        silent = self.no_column.get(training_part(self.parts), [])
+        unlabelled_heads = self.no_column.get(training_part(self.parts), [])
         for name, share in self.absent_in_a_batch.items():
-            if name in silent:
+            if name in unlabelled_heads:
                 continue
             lines.append(
                 f"{name}: a batch of {self.batch_size} rows has no positive of {share:.0%} of the labels on average"
@@ -170,7 +170,7 @@ def inspect_dataset(
         max_length = token_limit(config, tokenizer)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
-    figures: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     ids: dict[str, list[list[Label]]] = {}
     places: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     encoders: dict[str, dict[str, LabelEncoder]] = {}
@@ -181,7 +181,7 @@ def inspect_dataset(
         values = [[text or "" for text in rows.with_format(None)[column]] for column in columns]
         texts = list(zip(*values, strict=True))
         lengths = _lengths(values, tokenizer, config.text_prefix if config is not None else None)
-        figures[part] = {
+        facts[part] = {
             "rows": len(texts),
             "empty_texts": [row for row, text in enumerate(texts) if not any(map(str.strip, text))],
             "lengths": {p: int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
@@ -198,9 +198,9 @@ def inspect_dataset(
     first = training_part(parts)
     counts = {name: {label: by_part[first] for label, by_part in labels.counts[name].items()} for name in by_name}
     repeated = {text: rows for text, rows in places.items() if len(rows) > 1}
-    several = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
+    shared_texts = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
     return DatasetReport(
-        parts=figures,
+        parts=facts,
         unit="words" if tokenizer is None else "tokens",
         max_length=max_length,
         labels=labels,
@@ -213,9 +213,7 @@ def inspect_dataset(
         },
         rare_below=rare_below,
         absent_in_a_batch={
-            name: float(
-                np.mean([_absent(count, figures[first]["rows"], batch_size) for count in label_counts.values()])
-            )
+            name: float(np.mean([_absent(count, facts[first]["rows"], batch_size) for count in label_counts.values()]))
             for name, label_counts in counts.items()
         },
         batch_size=batch_size,
@@ -224,7 +222,7 @@ def inspect_dataset(
             for text, rows in repeated.items()
             if (differing := _differing([ids[part][row] for part, row in rows], list(by_name)))
         ],
-        in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in several],
+        in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in shared_texts],
         heads={name: _head_facts(name, ids, encoders, head) for name, head in by_name.items()},
         no_column={
             part: names
@@ -262,10 +260,10 @@ def _head_facts(
 def _head_lines(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [f"{'head':24}{'task':>14}{'labels':>9}{'labelled rows':>15}{'without label':>15}  read from"]
     for name, facts in heads.items():
-        without = f"{sum(facts['no_label'].values()):,}" if "no_label" in facts else ""
+        no_label = f"{sum(facts['no_label'].values()):,}" if "no_label" in facts else ""
         reading = [f"{key} {facts[key]!r}" for key in ("column", "sep", "empty", "multi_hot") if key in facts]
         lines.append(
-            f"{name:24}{facts['task']:>14}{facts['labels']:>9,}{sum(facts['labelled'].values()):>15,}{without:>15}  "
+            f"{name:24}{facts['task']:>14}{facts['labels']:>9,}{sum(facts['labelled'].values()):>15,}{no_label:>15}  "
             f"{', '.join(reading) or 'no column'}"
         )
     return lines

@@ -97,14 +97,14 @@ def excel_rows(path: str) -> Iterator[dict[str, Any] | str]:
             if not book.worksheets:
                 raise ValueError("it has no sheet")
             sheet = book.worksheets[0]
-            lacking = _formulas_without_result(path, sheet)
-            yield from _sheet_rows(sheet, lacking, path)
+            formulas = _formulas_without_result(path, sheet)
+            yield from _sheet_rows(sheet, formulas, path)
     except (OSError, EOFError, KeyError, ValueError, SyntaxError, BadZipFile) as error:  # SyntaxError is that of XML
         problem = str(error)
         raise ValueError(problem if problem.startswith(path) else f"{path} cannot be read: {problem}") from None
 
 
-def _sheet_rows(sheet: "ReadOnlyWorksheet", lacking: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
+def _sheet_rows(sheet: "ReadOnlyWorksheet", formulas: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
     """Return the rows of a sheet below its header; `lacking` are the cells with a formula and no result."""
     cells = sheet.iter_rows()
     header = [cell.value for cell in next(cells, ())]
@@ -113,19 +113,19 @@ def _sheet_rows(sheet: "ReadOnlyWorksheet", lacking: Set[str], path: str) -> Ite
     columns = ["" if name is None else str(name) for name in header]
     check_names(columns, path)
     for row in cells:
-        if all(cell.value is None for cell in row) and not lacking:
+        if all(cell.value is None for cell in row) and not formulas:
             continue
-        wrong = next((reason for cell in row if (reason := _wrong_cell(cell, len(columns), lacking))), None)
-        if wrong is not None:
-            yield wrong
+        problem = next((reason for cell in row if (reason := _wrong_cell(cell, len(columns), formulas))), None)
+        if problem is not None:
+            yield problem
         elif any(cell.value is not None for cell in row):
             yield {name: _plain(cell.value) for name, cell in zip(columns, row, strict=False)}
 
 
-def _wrong_cell(cell: "ReadOnlyCell | EmptyCell", columns: int, lacking: Set[str]) -> str | None:
+def _wrong_cell(cell: "ReadOnlyCell | EmptyCell", columns: int, formulas: Set[str]) -> str | None:
     """Return why a cell cannot be read; `None` if it can."""
     name = getattr(cell, "coordinate", "")  # (an empty cell has none)
-    if name in lacking:
+    if name in formulas:
         return f"cell {name} holds a formula without a stored result: open the file in a spreadsheet and save it again"
     if cell.value is None:
         return None

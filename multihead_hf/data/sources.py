@@ -199,8 +199,8 @@ def column_batches(dataset: Dataset | IterableDataset, columns: list[str]) -> It
 def no_such_file(path: str) -> str:
     """Return the message that a file does not exist, with similar names."""
     folder = os.path.dirname(path) or "."
-    beside = os.listdir(folder) if os.path.isdir(folder) else []
-    return f"{path}: there is no such file, and no file matches it.{near_names(os.path.basename(path), beside)}"
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return f"{path}: there is no such file, and no file matches it.{near_names(os.path.basename(path), names)}"
 
 
 def _from_folder(folder: str, written: _Written) -> DatasetDict:

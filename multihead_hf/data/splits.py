@@ -73,12 +73,12 @@ def stratified_split(
     units = [[row] for row in range(len(source))]
     if groups is not None:
         check_column(source.column_names, groups, "groups")
-        together: dict[Any, list[int]] = {}
+        units_by_group: dict[Any, list[int]] = {}
         for row, group in enumerate(source.with_format(None)[groups]):
             if isinstance(group, (list, dict)):
                 raise ValueError(f"groups: column {groups!r} holds {type(group).__name__}s; a group must be one value")
-            together.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
-        units = list(together.values())
+            units_by_group.setdefault(("row", row) if is_missing(group) or group == "" else group, []).append(row)
+        units = list(units_by_group.values())
     training = training_part(shares)
     index = list(shares).index(training)
     parts = split_units(units, labels, list(shares.values()), seed, index)
@@ -173,8 +173,8 @@ def split_units(
     if _lacking(labels, parts[training]) or not all(parts):
         cover = _cover(units, labels, shares, training)
         if cover is not None:
-            spare = [unit for unit in units if unit[0] not in cover]
-            return _filled(_assign(units, labels, shares, seed, training, cover), spare, labels, training)
+            free_units = [unit for unit in units if unit[0] not in cover]
+            return _filled(_assign(units, labels, shares, seed, training, cover), free_units, labels, training)
     return parts
 
 
@@ -193,7 +193,7 @@ def _assign(
     units.sort(key=len, reverse=True)  # large groups while there is room everywhere
     counts: list[dict[Label, int]] = []
     left: dict[Label, int] = {}
-    having: dict[Label, list[int]] = {}
+    units_by_label: dict[Label, list[int]] = {}
     for index, rows in enumerate(units):
         unit_counts: dict[Label, int] = {}
         for row in rows:
@@ -202,7 +202,7 @@ def _assign(
         counts.append(unit_counts)
         for label, count in unit_counts.items():
             left[label] = left.get(label, 0) + count
-            having.setdefault(label, []).append(index)
+            units_by_label.setdefault(label, []).append(index)
     quotas = {label: [count * share for share in shares] for label, count in left.items()}
     room = [sum(map(len, units)) * share for share in shares]
     parts: list[list[int]] = [[] for _ in shares]
@@ -231,7 +231,7 @@ def _assign(
             if left[label]:
                 heapq.heappush(heap, (left[label], label))
             continue
-        for index in having[label]:
+        for index in units_by_label[label]:
             if not taken[index]:
                 put(index, max(with_room(index), key=lambda part: (quotas[label][part], part == training, room[part])))
     for index in range(len(units)):
@@ -255,10 +255,10 @@ def _cover(
     """Return the first rows of units that hold every label and leave rows for the other splits, if they were found."""
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
-    held = [_labels_of(labels, unit) for unit in units]
-    cover = find_cover(held, sizes, math.ceil(rows * shares[training] - 1e-9), len(units) - others)
+    unit_labels = [_labels_of(labels, unit) for unit in units]
+    cover = find_cover(unit_labels, sizes, math.ceil(rows * shares[training] - 1e-9), len(units) - others)
     if cover is None and max(sizes) > 1:
-        cover = find_cover(held, sizes, rows - others, len(units) - others)
+        cover = find_cover(unit_labels, sizes, rows - others, len(units) - others)
     return None if cover is None else {units[index][0] for index in cover}
 
 
@@ -269,13 +269,13 @@ def _filled(
     for part in parts:
         if part or _lacking(labels, parts[training]):
             continue
-        for giving in sorted(range(len(parts)), key=lambda index: -len(parts[index])):
-            rows = set(parts[giving])
+        for donor in sorted(range(len(parts)), key=lambda index: -len(parts[index])):
+            rows = set(parts[donor])
             candidates = sorted((unit for unit in units if unit[0] in rows and len(unit) < len(rows)), key=len)
             for unit in candidates:
-                rest = [row for row in parts[giving] if row not in unit]
-                if giving != training or not _lacking(labels, rest):
-                    parts[giving][:], part[:] = rest, unit
+                rest = [row for row in parts[donor] if row not in unit]
+                if donor != training or not _lacking(labels, rest):
+                    parts[donor][:], part[:] = rest, unit
                     break
             if part:
                 break

@@ -219,15 +219,15 @@ class MultiHeadConfig(PreTrainedConfig):
         Transformers keeps any keyword as an attribute. In a config that somebody writes, an unknown keyword is a
         mistake; in a saved config, it may come from a newer version of transformers.
         """
-        ours = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
-        of_a_head = [field.name for field in fields(HeadConfig)]
+        model_settings = [*MultiHeadConfig.__annotations__, *_ENCODER_SETTINGS]
+        head_settings = [field.name for field in fields(HeadConfig)]
         if self.problem_type is not None:
             unknown = {**unknown, "problem_type": self.problem_type}
         for name in unknown:
-            if name in of_a_head and name not in _ENCODER_SETTINGS:
+            if name in head_settings and name not in _ENCODER_SETTINGS:
                 raise ValueError(f"{name!r} is a setting of a head: heads={{'name': HeadConfig(..., {name}=...)}}")
-            if name not in (*ours, *_KEYWORDS) and not hasattr(type(self), name) and not name.startswith("_"):
-                near = near_names(name, ours + of_a_head)
+            if name not in (*model_settings, *_KEYWORDS) and not hasattr(type(self), name) and not name.startswith("_"):
+                near = near_names(name, model_settings + head_settings)
                 raise ValueError(f"unknown setting {name!r}.{near} Known: {', '.join(MultiHeadConfig.__annotations__)}")
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
@@ -242,10 +242,10 @@ class MultiHeadConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, with the heads as a list of dicts in their order."""
         # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
-        shadow = copy.copy(self)
+        clone = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
-        shadow.__dict__.update(heads=entries)
-        settings = super(MultiHeadConfig, shadow).to_dict()
+        clone.__dict__.update(heads=entries)
+        settings = super(MultiHeadConfig, clone).to_dict()
         unset = [name for name in ("id2label", "label2id") if settings.get(name) is None]
         return {name: value for name, value in settings.items() if name not in unset}
 

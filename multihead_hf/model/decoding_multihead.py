@@ -63,9 +63,9 @@ def check_finite(name: str, logits: Tensor) -> None:
     Raises:
         ValueError: Some rows hold NaN or infinity; the message gives their number and the first one.
     """
-    wrong = rows_not_finite(logits)
-    if len(wrong):
-        raise ValueError(not_finite(name, len(wrong), len(logits), wrong[0]))
+    rows = rows_not_finite(logits)
+    if len(rows):
+        raise ValueError(not_finite(name, len(rows), len(logits), rows[0]))
 
 
 def rows_not_finite(logits: Tensor) -> list[int]:

@@ -74,11 +74,11 @@ class Windows:
     def pool(self, logits: Tensor, pooling: str) -> Tensor:
         """Pool (real windows, labels) to (batch, labels): the mean or the highest over a text's windows."""
         one_of("window_pooling", pooling, WINDOW_POOLINGS)
-        every = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
-        every = every.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
+        window_logits = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
+        window_logits = window_logits.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
         if pooling == "max":
-            return torch.where(self._mask.any(1, keepdim=True), every.amax(1), 0.0)
-        return every.sum(1) / self._mask.sum(1, keepdim=True).clamp(min=1)
+            return torch.where(self._mask.any(1, keepdim=True), window_logits.amax(1), 0.0)
+        return window_logits.sum(1) / self._mask.sum(1, keepdim=True).clamp(min=1)
 
 
 # ---- heads: (batch, hidden) → (batch, labels) ----

@@ -158,10 +158,10 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         hub = {"revision": revision, "token": token}
         # before anything is downloaded
         read_heads(heads)
-        ours = [name for name in MultiHeadConfig.__annotations__ if name not in ("encoder", "heads", "format_version")]
+        known = [name for name in MultiHeadConfig.__annotations__ if name not in ("encoder", "heads", "format_version")]
         for name in settings:
-            if name not in ours:
-                raise ValueError(f"unknown setting {name!r}.{near_names(name, ours)} Known: {', '.join(ours)}")
+            if name not in known:
+                raise ValueError(f"unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}")
         encoder_config = pretrained_config(name_or_path, encoder_settings, trust_remote_code, hub)
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)

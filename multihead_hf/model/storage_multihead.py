@@ -97,11 +97,11 @@ class HeadStorage:
         known = {module_key(name) for name in self.config.heads}
         # (thresholds that were learned, and then replaced in the configuration)
         keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
-        strange = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
-        if strange:
+        unknown_heads = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
+        if unknown_heads:
             raise ValueError(
                 f"{source}: the checkpoint has heads that are not in its configuration "
-                f"({', '.join(dict.fromkeys(strange))}); the configuration has {list(self.config.heads)}"
+                f"({', '.join(dict.fromkeys(unknown_heads))}); the configuration has {list(self.config.heads)}"
             )
         for problem in encoder_problems(info):
             logger.warning(f"{source}: {problem}")
@@ -115,10 +115,10 @@ class HeadStorage:
                 )
         fresh = dict.fromkeys(head_of_key(key, self.config.heads) for key in sorted(info["missing_keys"]))
         fresh.pop(None, None)
-        made = {module_key(name) for name in fresh if name is not None}
+        fresh_keys = {module_key(name) for name in fresh if name is not None}
         for key, module in self.heads.named_modules():
             if isinstance(module, ClassificationHead):
-                module.is_fresh = key.split(".")[-1] in made
+                module.is_fresh = key.split(".")[-1] in fresh_keys
         if fresh:
             logger.warning(f"{source}: no weights for the heads {list(fresh)}; they were initialised and need training")
 
@@ -190,11 +190,11 @@ class HeadStorage:
                 "an adapter is wrapped around parts of this model (PEFT), and the saved model could not be loaded "
                 "again: save the PEFT model, or peft_model.merge_and_unload().save_pretrained(...)"
             )
-        made = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
+        keys = {key for key, _ in self.heads.named_children() if key.startswith("head_")}
         expected = {module_key(name) for name in self.config.heads}
-        if made and made != expected:
+        if keys and keys != expected:
             raise ValueError(
-                f"config.heads are {list(self.config.heads)}, but the model was made with the heads {sorted(made)}: "
+                f"config.heads are {list(self.config.heads)}, but the model was made with the heads {sorted(keys)}: "
                 "the saved model could not be loaded again"
             )
         self.check_labels()

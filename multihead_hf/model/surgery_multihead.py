@@ -50,8 +50,10 @@ class HeadSurgery:
             raise ValueError(
                 f"head {name!r}: the model has a head of this name already; see extend_head and rename_head"
             )
-        (made,) = read_heads({name: head}).values()
-        self._change({**self.config.heads, name: made}, {name: self._fresh_head(made)}, list(self.config.heads), verify)
+        (config,) = read_heads({name: head}).values()
+        self._change(
+            {**self.config.heads, name: config}, {name: self._fresh_head(config)}, list(self.config.heads), verify
+        )
 
     def remove_head(self, name: str, *, verify: bool = False) -> None:
         """Remove a head.
@@ -65,10 +67,10 @@ class HeadSurgery:
         """
         self._check_unwrapped()
         self.check_head(name, "remove_head")
-        rest = {other: head for other, head in self.config.heads.items() if other != name}
-        if not rest:
+        heads = {other: head for other, head in self.config.heads.items() if other != name}
+        if not heads:
             raise ValueError(f"head {name!r} is the only head; a multi-head model needs at least one")
-        self._change(rest, {}, list(rest), verify)
+        self._change(heads, {}, list(heads), verify)
 
     def rename_head(self, name: str, new_name: str, *, verify: bool = False) -> None:
         """Rename a head without changing its position.
@@ -259,9 +261,9 @@ class HeadSurgery:
 
     def _fresh_head(self, head: HeadConfig) -> ClassificationHead:
         weight: Any = self.heads[next(iter(self.config.heads))].layers[-1].weight
-        made = ClassificationHead(head, self.config.hidden_size, weight.dtype)
-        made.apply(self._init_weights)
-        return made.to(weight.device).train(self.heads.training)
+        module = ClassificationHead(head, self.config.hidden_size, weight.dtype)
+        module.apply(self._init_weights)
+        return module.to(weight.device).train(self.heads.training)
 
     def _change(
         self,

@@ -95,9 +95,9 @@ def shortened(value: object) -> str:
 def several(texts: Iterable[Any]) -> Iterator[Any]:
     """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
     try:  # also what has `__getitem__` only, such as a KeyDataset
-        several = None if isinstance(texts, (str, Mapping)) else iter(texts)
+        iterator = None if isinstance(texts, (str, Mapping)) else iter(texts)
     except TypeError:
-        several = None
-    if several is None:
+        iterator = None
+    if iterator is None:
         raise ValueError("give a list of texts: [text]")
-    return several
+    return iterator

@@ -179,9 +179,9 @@ def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_w
         return False
     before, after = special.index(0), special[::-1].index(0)
     room, text = max_length - before - after, len(special) - before - after
-    begins = [0, *range(room - stride, text - stride, room - stride)]
+    starts = [0, *range(room - stride, text - stride, room - stride)]
     for key in encoded:
         values = encoded[key][row]
         first, tokens, last = values[:before], values[before : before + text], values[before + text :]
-        encoded[key][row] = [[*first, *tokens[begin : begin + room], *last] for begin in begins[:max_windows]]
-    return len(begins) > max_windows
+        encoded[key][row] = [[*first, *tokens[start : start + room], *last] for start in starts[:max_windows]]
+    return len(starts) > max_windows

@@ -247,12 +247,12 @@ class ModelGraph:
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Export the model, over what the cache has."""
         self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-", ignore_cleanup_errors=True)
-        made = Path(self._temporary.name)
-        make_graph(model, tokenizer, self._backend, made)
-        if self._keep and _copied(made, self.folder):
+        folder = Path(self._temporary.name)
+        make_graph(model, tokenizer, self._backend, folder)
+        if self._keep and _copied(folder, self.folder):
             self._temporary = None
         else:
-            self.folder = made
+            self.folder = folder
 
     def compiled(self, precision: str) -> CompiledGraph:
         """Return the graph in a precision; compiled once."""

@@ -194,15 +194,15 @@ class FileRun:
         """
         parts = self.parts
         # (an earlier run may have been ended between the output and the removal of its parts)
-        goes_on = resume and parts.can_go_on()
+        resumes = resume and parts.can_go_on()
         for path in (self.output, self.errors):
-            if path.exists() and not overwrite and not goes_on:
+            if path.exists() and not overwrite and not resumes:
                 raise ValueError(f"{path} exists already: give another output, or --overwrite")
         if parts.can_go_on() and not resume and not overwrite:
             raise ValueError(
                 f"{parts.folder} was left by an earlier run: --resume continues it, --overwrite deletes it"
             )
-        if goes_on:
+        if resumes:
             before = parts.state()
             if not overwrite:
                 _refuse_other(parts.folder, about, before, "repeat that run's settings, or delete it with --overwrite")
@@ -231,7 +231,7 @@ class FileRun:
 
     def go(self, top_k: int | None, threshold: ThresholdsOfHeads | None, progress: bool) -> PredictionReport:
         """Predict and write all windows, and join them."""
-        begun = time.perf_counter()
+        start = time.perf_counter()
         windows = end = 0
         bar = tqdm(total=self.rows.total, unit=" rows", disable=not (progress and self.processes.is_main_process))
         with bar:
@@ -254,7 +254,7 @@ class FileRun:
             self.resumed,
             sum(texts for texts, _ in read),
             sum(cut for _, cut in read),
-            time.perf_counter() - begun,
+            time.perf_counter() - start,
             self.predictor.chosen or self.predictor.precision,
             self.predictor.backend,
             undecoded,
@@ -274,8 +274,8 @@ class FileRun:
             end = rows[-1][0] + 1
             done = index in self.done
             self.resumed += len(rows) if done else 0
-            mine = index % processes.num_processes == processes.process_index
-            if done or not mine:
+            is_own = index % processes.num_processes == processes.process_index
+            if done or not is_own:
                 yield _Window(index, end, [], [], [], [], None, self.rows.share)
                 continue
             numbers, values, places, bad = self._sorted_out(rows)

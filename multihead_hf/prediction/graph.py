@@ -107,17 +107,17 @@ def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, in
     heads = []
     for name, head in config.heads.items():
         temperature = head.calibration_temperature
-        several = head.multi_label
+        multi_label = head.multi_label
         heads.append(
             {
                 "name": name,
                 "output": outputs[name],
                 "labels": head.labels,
                 "problem_type": head.problem_type,
-                "thresholds": (head.thresholds or [0.5] * head.num_labels) if several else None,
+                "thresholds": (head.thresholds or [0.5] * head.num_labels) if multi_label else None,
                 "calibration_temperature": temperature if isinstance(temperature, list) else [temperature or 1.0],
-                "min_labels": (head.min_labels or 0) if several else None,
-                "max_labels": (head.max_labels or head.num_labels) if several else None,
+                "min_labels": (head.min_labels or 0) if multi_label else None,
+                "max_labels": (head.max_labels or head.num_labels) if multi_label else None,
                 "positive_label": head.positive_label,
             }
         )

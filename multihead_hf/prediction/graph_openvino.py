@@ -91,8 +91,8 @@ def compiled(
     model: dict[bool, Any] = {}  # for one batch after the other, and for many at a time; compiled when needed
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
-        waiting = iter(batches)
-        first = list(itertools.islice(waiting, threads))
+        remaining = iter(batches)
+        first = list(itertools.islice(remaining, threads))
         side_by_side = len(first) == threads
         if side_by_side not in model:
             # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after
@@ -100,7 +100,7 @@ def compiled(
             streams = threads if side_by_side else 1
             settings = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
             model[side_by_side] = _compile(network, precision, settings)
-        return _computed(model[side_by_side], itertools.chain(first, waiting), names, threads if side_by_side else 1)
+        return _computed(model[side_by_side], itertools.chain(first, remaining), names, threads if side_by_side else 1)
 
     return run
 

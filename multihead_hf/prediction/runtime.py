@@ -160,9 +160,9 @@ class Runtime:
         graph = entry.graph
         if entry.is_checked or graph is None:
             return graph is not None
-        some = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
-        expected = self._run_torch(some, EXACT, heads)
-        problem = self._problem(graph, some, expected, heads)
+        sample = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
+        expected = self._run_torch(sample, EXACT, heads)
+        problem = self._problem(graph, sample, expected, heads)
         entry.is_checked = True
         if problem is not None:
             logger.warning(f"{self.backend} cannot be used for this model, so PyTorch is used: {problem}")

@@ -51,9 +51,9 @@ class Columns:
         """Return name and type of the added columns, the number of the row first."""
         columns: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
         for name in self.heads:
-            several = self.is_list(name)
-            columns.append((f"{self.prefix}{name}", pa.list_(pa.string()) if several else pa.string()))
-            columns.append((f"{self.prefix}{name}_score", pa.list_(pa.float32()) if several else pa.float32()))
+            is_list = self.is_list(name)
+            columns.append((f"{self.prefix}{name}", pa.list_(pa.string()) if is_list else pa.string()))
+            columns.append((f"{self.prefix}{name}_score", pa.list_(pa.float32()) if is_list else pa.float32()))
             if self.all_scores:
                 columns.append((f"{self.prefix}{name}_scores", pa.list_(pa.float32())))
         return columns
@@ -94,9 +94,9 @@ class Columns:
             row |= values if self.kept is None else {name: values.get(name) for name in self.kept}
             for name, prediction in predictions.items():
                 labels, scores = prediction.labels[index], prediction.scores[index]
-                several = self.is_list(name)
-                row[f"{self.prefix}{name}"] = labels if several else labels[0]
-                row[f"{self.prefix}{name}_score"] = scores if several else scores[0]
+                is_list = self.is_list(name)
+                row[f"{self.prefix}{name}"] = labels if is_list else labels[0]
+                row[f"{self.prefix}{name}_score"] = scores if is_list else scores[0]
                 if self.all_scores:
                     row[f"{self.prefix}{name}_scores"] = prediction.probabilities[index].tolist()
             rows.append(row)

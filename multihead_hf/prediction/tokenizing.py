@@ -36,15 +36,15 @@ def encode_different(
 ) -> Encoded:
     """Return tokens of texts (text,) or pairs (text, text); equal texts are tokenized once."""
     index: dict[tuple[str, ...], int] = {}
-    of = np.array([index.setdefault(part, len(index)) for part in parts], dtype=np.int64)
+    indices = np.array([index.setdefault(part, len(index)) for part in parts], dtype=np.int64)
     keys = list(index)
     if not keys:
-        return Encoded([], [], of, [])
+        return Encoded([], [], indices, [])
     columns: Any = [list(column) for column in zip(*keys, strict=True)]
     tokens, cut = encode_texts(tokenizer, *columns, max_length=max_length, **text_settings(config))
     names = [name for name in tokenizer.model_input_names if name in tokens]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
-    return Encoded(rows, keys, of, cut)
+    return Encoded(rows, keys, indices, cut)
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int]:

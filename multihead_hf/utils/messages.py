@@ -22,5 +22,5 @@ def unknown_key(name: str, known: Sequence[str], where: str, sections_with: Iter
         sections_with: sections that have such a key.
     """
     hint = near_names(name, known) or "".join(f" {name!r} is a key of {section}." for section in sections_with)
-    every = f" Known: {', '.join(known)}" if len(known) < _MANY else " multihead-hf train --keys lists all keys"
-    return f"Unknown key {f'{where}{name}'!r}.{hint}{every}"
+    advice = f" Known: {', '.join(known)}" if len(known) < _MANY else " multihead-hf train --keys lists all keys"
+    return f"Unknown key {f'{where}{name}'!r}.{hint}{advice}"

@@ -28,14 +28,14 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
     saved = [math.prod(shape) for path in files for shape in _shapes(path)]
     # what a model has beside its file: weights that are tied, and an unused pooler
     max_tensors, max_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
-    made, cells, thread = 0, 0, threading.get_ident()
+    tensors, cells, thread = 0, 0, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal made, cells
+        nonlocal tensors, cells
         if parameter is None or threading.get_ident() != thread:
             return
-        made, cells = made + 1, cells + parameter.numel()
-        if made > max_tensors or cells > max_cells:
+        tensors, cells = tensors + 1, cells + parameter.numel()
+        if tensors > max_tensors or cells > max_cells:
             raise ValueError(
                 f"{name_or_path}: {CONFIG_NAME} asks for a model with more weights than the {len(saved):,} (of "
                 f"{sum(saved):,} numbers) in its file: it belongs to another model, or was changed"
