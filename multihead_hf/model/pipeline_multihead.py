@@ -137,15 +137,12 @@ class MultiHeadPipeline(Pipeline):
 
                 - `heads`: names of the heads to compute; all by default.
                 - `top_k`: return the `top_k` best labels of each head instead of the predicted ones; `top_k=None`
-                    returns
-                  all of them, as in the pipelines of transformers.
+                  returns all of them, as in the pipelines of transformers.
                 - `threshold`: a number for all multi-label heads, or a dict head → number, list in label order or dict
-                    by
-                  label name, instead of the saved thresholds.
+                  by label name, instead of the saved thresholds.
                 - `return_all_scores`: return every label with its score, best first.
                 - `function_to_apply`: function that turns logits into scores: `"sigmoid"`, `"softmax"`, `"none"`
-                    (logits
-                  before calibration) or `"default"` (the head's). The predicted labels stay the same.
+                  (logits before calibration) or `"default"` (the head's). The predicted labels stay the same.
 
         Returns:
             For one text a list with one dict head → list of `{"label": …, "score": …}`, for a list of texts a list of
