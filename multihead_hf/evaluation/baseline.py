@@ -90,14 +90,16 @@ class BaselineReport:
         Returns:
             A dict with `name`, `heads`, `left_out` and `reason`.
         """
-        heads = {name: own.to_dict() for name, own in self.heads.items()}
+        heads = {name: baseline.to_dict() for name, baseline in self.heads.items()}
         return {"name": self.name, "heads": heads, "left_out": self.left_out, "reason": self.reason}
 
     def __str__(self) -> str:
         lines = [f"Linear baseline ({self.name})", f"{'head':24}{'main score':12}{'value':>7}  trained on"]
-        for name, own in self.heads.items():
-            lines.append(f"{name:24}{own.main_score:12}{own.figures[own.main_score]:7.3f}  {own.trained_on}")
-        lines += [f"{name:24}no baseline: {why}" for name, why in self.left_out.items()]
+        for name, baseline in self.heads.items():
+            lines.append(
+                f"{name:24}{baseline.main_score:12}{baseline.figures[baseline.main_score]:7.3f}  {baseline.trained_on}"
+            )
+        lines += [f"{name:24}no baseline: {reason}" for name, reason in self.left_out.items()]
         return "\n".join(lines if self.reason is None else [f"There is no linear baseline: {self.reason}."])
 
 
@@ -145,28 +147,28 @@ def linear_baseline(
     """
     if max_rows < 1:
         raise ValueError(f"max_rows {max_rows}: give a whole number of 1 or more")
-    targets = {name: np.asarray(own) for name, own in train_targets.items()}
+    targets = {name: np.asarray(target) for name, target in train_targets.items()}
     for argument, arrays, rows in (("train_targets", targets, train_texts), ("references", references, texts)):
-        for name, own in arrays.items():
-            if len(np.asarray(own)) != len(rows):
+        for name, array in arrays.items():
+            if len(np.asarray(array)) != len(rows):
                 raise ValueError(
-                    f"head {name!r}: {argument} have {len(np.asarray(own))} rows, but there are {len(rows)} texts"
+                    f"head {name!r}: {argument} have {len(np.asarray(array))} rows, but there are {len(rows)} texts"
                 )
     report = BaselineReport()
     order = np.random.default_rng(seed).permutation(len(train_texts))
-    drawn: dict[str, Any] = {}
+    labelled_rows: dict[str, Any] = {}
     for name in heads:
         if name in references and np.not_equal(references[name], MISSING).any():
-            why = _nothing_to_learn(heads[name], targets.get(name))
-            if why is None:
-                drawn[name] = order[_labelled(targets[name])[order]]
+            reason = _nothing_to_learn(heads[name], targets.get(name))
+            if reason is None:
+                labelled_rows[name] = order[_labelled(targets[name])[order]]
             else:
-                report.left_out[name] = why
-    if not drawn:
+                report.left_out[name] = reason
+    if not labelled_rows:
         return report
-    used = np.unique(np.concatenate([own[:max_rows] for own in drawn.values()]))
+    used = np.unique(np.concatenate([indices[:max_rows] for indices in labelled_rows.values()]))
     vectors = _vectors([train_texts[int(row)] for row in used], texts)
-    for name, labelled in drawn.items():
+    for name, labelled in labelled_rows.items():
         if vectors is None:
             report.left_out[name] = "the training texts have no words or characters that can be counted"
             continue
@@ -221,12 +223,12 @@ def _baseline(
 ) -> HeadBaseline:
     """Train on rows in random order, and evaluate."""
     main = main_score_of(head)
-    judged = min(len(targets), _CHOICE_ROWS) // 5
-    fitted = slice(judged, min(len(targets), _CHOICE_ROWS))
+    held_out = min(len(targets), _CHOICE_ROWS) // 5
+    fitted = slice(held_out, min(len(targets), _CHOICE_ROWS))
     weights = dict.fromkeys((None, "balanced"), 0.0)
-    for weight in weights if judged else ():
-        scores = _scores(head, train[fitted], targets[fitted], train[:judged], weight, seed)
-        weights[weight] = _evaluated(head, scores, targets[:judged])[1][main]
+    for weight in weights if held_out else ():
+        scores = _scores(head, train[fitted], targets[fitted], train[:held_out], weight, seed)
+        weights[weight] = _evaluated(head, scores, targets[:held_out])[1][main]
     best = max(weights, key=lambda weight: weights[weight])  # of equals the first, without weights
     decisions, figures = _evaluated(head, _scores(head, train, targets, vectors, best, seed), references)
     return HeadBaseline(main, len(targets), len(targets), best, figures, decisions)
@@ -242,10 +244,10 @@ def _evaluated(head: HeadConfig, scores: Floats, references: npt.NDArray[Any]) -
         max_labels=head.max_labels,
     )
     logits = torch.from_numpy(scores)
-    chosen = logits.sigmoid() if head.multi_label else logits
-    decisions: Bools = decide(plain, chosen).numpy()
-    own = decisions if head.multi_label else decisions.argmax(1)
-    figures = compute_metrics({"": plain}, {"": chosen.numpy()}, {"": own}, {"": references})
+    head_scores = logits.sigmoid() if head.multi_label else logits
+    decisions: Bools = decide(plain, head_scores).numpy()
+    predictions = decisions if head.multi_label else decisions.argmax(1)
+    figures = compute_metrics({"": plain}, {"": head_scores.numpy()}, {"": predictions}, {"": references})
     return decisions, {key.removeprefix("_"): value for key, value in figures.items() if key.startswith("_")}
 
 
@@ -259,10 +261,12 @@ def _scores(
 ) -> Floats:
     """Return the scores (rows, labels) of a logistic regression for each label, on the scale of logits."""
     known, true = known_and_true(targets, head.num_labels)
-    two = not head.multi_label and head.num_labels == 2  # one regression is both
-    labels = [1] if two else range(head.num_labels)
-    found = np.stack([_label_scores(train, known[:, own], true[:, own], vectors, weight, seed) for own in labels], 1)
-    return np.concatenate([-found, found], 1) if two else found
+    is_binary = not head.multi_label and head.num_labels == 2  # one regression is both
+    labels = [1] if is_binary else range(head.num_labels)
+    scores = np.stack(
+        [_label_scores(train, known[:, label], true[:, label], vectors, weight, seed) for label in labels], 1
+    )
+    return np.concatenate([-scores, scores], 1) if is_binary else scores
 
 
 def _label_scores(

@@ -66,17 +66,17 @@ def training_rows(
         ValueError: If `train_dataset` cannot be read.
     """
     if train_dataset is None and is_trainer(model) and model.train_dataset is not None:
-        own = (model.train_dataset, getattr(model, "raw_train_dataset", None))
-        if any(each is rows or each is data for each in own):
+        train_datasets = (model.train_dataset, getattr(model, "raw_train_dataset", None))
+        if any(train_rows is rows or train_rows is data for train_rows in train_datasets):
             return _TRAINED_ON
         return _rows_of_trainer(model)
     if train_dataset is not None:
-        found = read_dataset(train_dataset, strings=strings)
-        if isinstance(found, Mapping) and "train" not in found:
+        dataset = read_dataset(train_dataset, strings=strings)
+        if isinstance(dataset, Mapping) and "train" not in dataset:
             raise ValueError(
-                f"train_dataset: the splits are {list(found)}, without one named 'train': pass one of them"
+                f"train_dataset: the splits are {list(dataset)}, without one named 'train': pass one of them"
             )
-        return _prepared(model, one_part(found, None, ("train",)), tokenizer, reading, seed)
+        return _prepared(model, one_part(dataset, None, ("train",)), tokenizer, reading, seed)
     if not isinstance(data, Mapping) or "train" not in data:
         return _NOT_KNOWN
     if data["train"] is rows:
@@ -116,16 +116,16 @@ def baseline_of(
         seed=seed,
     )
     if training.is_sample:
-        for own in report.heads.values():
-            own.labelled_rows = None
+        for baseline in report.heads.values():
+            baseline.labelled_rows = None
     return report
 
 
 def _rows_of_trainer(trainer: "Trainer") -> TrainingRows | str:
-    train, given = trainer.train_dataset, trainer.raw_train_dataset
+    train, raw_dataset = trainer.train_dataset, trainer.raw_train_dataset
     if not isinstance(train, Dataset):
         return _not_read_again(train)
-    raw = read_dataset(given) if isinstance(given, (Dataset, pd.DataFrame)) else None
+    raw = read_dataset(raw_dataset) if isinstance(raw_dataset, (Dataset, pd.DataFrame)) else None
     return TrainingRows(train, raw if raw is not None and len(raw) == len(train) else None)
 
 

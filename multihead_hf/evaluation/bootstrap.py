@@ -48,16 +48,16 @@ class RowCounts:
     """
 
     def __init__(self, decisions: npt.ArrayLike, references: npt.ArrayLike, positive: int | None = None) -> None:
-        chosen = np.asarray(decisions, dtype=bool)
-        known, true = known_and_true(references, chosen.shape[1])
+        predicted = np.asarray(decisions, dtype=bool)
+        known, true = known_and_true(references, predicted.shape[1])
         self._multi_label = np.ndim(references) == 2
         self._positive = positive
-        chosen = np.logical_and(chosen, known)
+        predicted = np.logical_and(predicted, known)
         self.labelled: Bools = np.logical_or.reduce(known, axis=1)
-        cells = (chosen & true, chosen, true)
-        self._cells = [own[self.labelled].astype(np.float32) for own in cells]
-        self._whole = precision_recall_f1(*(own.sum(axis=0) for own in cells))  # by label, over all rows
-        self._right = (chosen == true).all(axis=1)[self.labelled].astype(np.float32)
+        cells = (predicted & true, predicted, true)
+        self._cells = [values[self.labelled].astype(np.float32) for values in cells]
+        self._whole = precision_recall_f1(*(values.sum(axis=0) for values in cells))  # by label, over all rows
+        self._right = (predicted == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
         """Return the metrics (n_resamples,) of bootstrap samples, given as weights (n_resamples, labelled rows).
@@ -69,19 +69,19 @@ class RowCounts:
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (n_resamples, labels)
         by_label = precision_recall_f1(*counts)
-        found = {"accuracy": ratio(weights @ self._right, weights.sum(axis=1))}
+        metrics = {"accuracy": ratio(weights @ self._right, weights.sum(axis=1))}
         if self._multi_label:
-            overall = precision_recall_f1(*(own.sum(axis=1) for own in counts))
-            found |= dict(zip(("precision_micro", "recall_micro", "f1_micro"), overall, strict=True))
+            overall = precision_recall_f1(*(count.sum(axis=1) for count in counts))
+            metrics |= dict(zip(("precision_micro", "recall_micro", "f1_micro"), overall, strict=True))
         names = ("precision", "recall", "f1")
         _, predicted, support = counts
         defined = (predicted > 0, support > 0, predicted + support > 0)
-        for name, values, here, whole in zip(names, by_label, defined, self._whole, strict=True):
-            values = np.where(here, values, whole)
-            found[f"{name}_macro"] = values.mean(axis=1)
+        for name, values, is_defined, whole in zip(names, by_label, defined, self._whole, strict=True):
+            values = np.where(is_defined, values, whole)
+            metrics[f"{name}_macro"] = values.mean(axis=1)
             if self._positive is not None:
-                found[name] = values[:, self._positive]
-        return found
+                metrics[name] = values[:, self._positive]
+        return metrics
 
 
 def intervals(
@@ -90,8 +90,8 @@ def intervals(
     """Return each metric of a head, by name, with its interval; empty without labelled rows."""
     if not counts.labelled.any():
         return {}
-    (drawn,), (values,) = _drawn([counts], n_resamples, seed)
-    return {name: _interval(values[name], drawn[name], confidence_level) for name in values}
+    (samples,), (values,) = _drawn([counts], n_resamples, seed)
+    return {name: _interval(values[name], samples[name], confidence_level) for name in values}
 
 
 @dataclass
@@ -130,12 +130,12 @@ def differences(
         raise ValueError("the two models were not evaluated on the same rows")
     if not one.labelled.any():
         return {}
-    (drawn, other_drawn), (values, other_values) = _drawn([one, other], n_resamples, seed)
+    (samples, other_samples), (values, other_values) = _drawn([one, other], n_resamples, seed)
     return {
         name: Difference(
             float(values[name][0]),
             float(other_values[name][0]),
-            _interval(values[name] - other_values[name], drawn[name] - other_drawn[name], confidence_level),
+            _interval(values[name] - other_values[name], samples[name] - other_samples[name], confidence_level),
         )
         for name in values
         if name in other_values
@@ -143,20 +143,20 @@ def differences(
 
 
 def _drawn(
-    each: Sequence[RowCounts], n_resamples: int, seed: int
+    all_counts: Sequence[RowCounts], n_resamples: int, seed: int
 ) -> tuple[list[dict[str, Floats]], list[dict[str, Floats]]]:
     """Return the metrics of every bootstrap sample, the same samples for all counts, and those of all rows."""
     rng = np.random.default_rng(seed)
-    rows = int(each[0].labelled.sum())
-    parts: list[list[dict[str, Any]]] = [[] for _ in each]
+    rows = int(all_counts[0].labelled.sum())
+    parts: list[list[dict[str, Any]]] = [[] for _ in all_counts]
     for begin in range(0, n_resamples, _BLOCK):
         weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(_BLOCK, n_resamples - begin))
-        for own, counts in zip(parts, each, strict=True):
-            own.append(counts.figures(weights.astype(np.float64)))
-    drawn = [{name: np.concatenate([part[name] for part in own]) for name in own[0]} for own in parts]
-    return drawn, [counts.figures(np.ones((1, rows))) for counts in each]
+        for part, counts in zip(parts, all_counts, strict=True):
+            part.append(counts.figures(weights.astype(np.float64)))
+    samples = [{name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} for blocks in parts]
+    return samples, [counts.figures(np.ones((1, rows))) for counts in all_counts]
 
 
-def _interval(value: Floats, drawn: Floats, confidence_level: float) -> Interval:
-    low, high = np.quantile(drawn, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+def _interval(value: Floats, samples: Floats, confidence_level: float) -> Interval:
+    low, high = np.quantile(samples, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return Interval(float(value[0]), float(low), float(high))

@@ -48,9 +48,9 @@ class HeadCalibration:
 
 def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = BINS) -> list[tuple[float, float, int]]:
     """Return mean probability, share that is right and count of each non-empty bin; bins are equally wide."""
-    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    bin_ids = np.minimum((probabilities * bins).astype(int), bins - 1)
     counts, sums, hits = (
-        np.bincount(which, weights=weights, minlength=bins) for weights in (None, probabilities, right.astype(float))
+        np.bincount(bin_ids, weights=weights, minlength=bins) for weights in (None, probabilities, right.astype(float))
     )
     return [(float(sums[i] / counts[i]), float(hits[i] / counts[i]), int(counts[i])) for i in np.flatnonzero(counts)]
 
@@ -79,9 +79,9 @@ def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets
 
     The loss has one minimum in the temperature.
     """
-    found = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
+    minimum = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
     low, high = _BOUNDS
-    return float(np.exp(found.x)) if low + _NEAR_BOUND < found.x < high - _NEAR_BOUND else math.nan
+    return float(np.exp(minimum.x)) if low + _NEAR_BOUND < minimum.x < high - _NEAR_BOUND else math.nan
 
 
 def calibrate_head(
@@ -111,44 +111,48 @@ def calibrate_head(
     """
     whole_number("folds", folds, 2)
     whole_number("min_support", min_support, 0)
-    given, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
-    labelled = (given != MISSING).any(1) if multi_label else given != MISSING
-    given, cells = given[labelled], cells[labelled]
-    if len(given) < folds:
-        raise ValueError(f"{len(given)} labelled rows: calibration needs at least {folds}, one per fold")
+    all_targets, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
+    labelled = (all_targets != MISSING).any(1) if multi_label else all_targets != MISSING
+    all_targets, cells = all_targets[labelled], cells[labelled]
+    if len(all_targets) < folds:
+        raise ValueError(f"{len(all_targets)} labelled rows: calibration needs at least {folds}, one per fold")
 
-    as_it_was = np.ones(()) if before is None else np.asarray(before, dtype=np.float64)
+    previous = np.ones(()) if before is None else np.asarray(before, dtype=np.float64)
 
     def fit(rows: npt.NDArray[np.bool_]) -> Array:
         """A temperature, or one for each label; NaN where the rows do not determine it."""
         if not multi_label:
-            return np.array(best_temperature(softmax_nll, cells[rows], given[rows]))
-        own, targets = cells[rows], given[rows].astype(np.float64)
+            return np.array(best_temperature(softmax_nll, cells[rows], all_targets[rows]))
+        fit_logits, targets = cells[rows], all_targets[rows].astype(np.float64)
         known = targets != MISSING
-        temperatures = np.full(cells.shape[1], best_temperature(sigmoid_nll, own[known], targets[known]))
+        temperatures = np.full(cells.shape[1], best_temperature(sigmoid_nll, fit_logits[known], targets[known]))
         if granularity == "label":
             for label in range(cells.shape[1]):
-                seen = known[:, label]
-                positives = (targets[seen, label] >= 0.5).sum()
-                if min(positives, seen.sum() - positives) >= min_support:
-                    found = best_temperature(sigmoid_nll, own[seen, label], targets[seen, label])
-                    temperatures[label] = temperatures[label] if math.isnan(found) else found
+                known_rows = known[:, label]
+                positives = (targets[known_rows, label] >= 0.5).sum()
+                if min(positives, known_rows.sum() - positives) >= min_support:
+                    label_temperature = best_temperature(
+                        sigmoid_nll, fit_logits[known_rows, label], targets[known_rows, label]
+                    )
+                    temperatures[label] = temperatures[label] if math.isnan(label_temperature) else label_temperature
         return temperatures
 
     def usable(temperatures: Array) -> Array:
-        return np.where(np.isnan(temperatures), as_it_was, temperatures)
+        return np.where(np.isnan(temperatures), previous, temperatures)
 
-    fold = np.random.default_rng(seed).permutation(len(given)) % folds
+    fold = np.random.default_rng(seed).permutation(len(all_targets)) % folds
     scaled = cells.copy()
     for part in range(folds):
         scaled[fold == part] /= usable(fit(fold != part))
-    every = fit(np.ones(len(given), dtype=bool))
-    as_before, curve_before = _worth(cells / as_it_was, given, multi_label)
-    after, curve_after = _worth(scaled, given, multi_label)
-    one = (not multi_label or granularity == "head") and not (np.isnan(every).any() and as_it_was.ndim)
-    temperature = float(usable(every).flat[0]) if one else usable(every).tolist()
-    determined = not bool(np.isnan(every).any())
-    return HeadCalibration(temperature, determined, len(given), as_before, after, curve_before, curve_after)
+    fitted = fit(np.ones(len(all_targets), dtype=bool))
+    metrics_before, curve_before = _worth(cells / previous, all_targets, multi_label)
+    metrics_after, curve_after = _worth(scaled, all_targets, multi_label)
+    is_single = (not multi_label or granularity == "head") and not (np.isnan(fitted).any() and previous.ndim)
+    temperature = float(usable(fitted).flat[0]) if is_single else usable(fitted).tolist()
+    determined = not bool(np.isnan(fitted).any())
+    return HeadCalibration(
+        temperature, determined, len(all_targets), metrics_before, metrics_after, curve_before, curve_after
+    )
 
 
 def _worth(

@@ -22,7 +22,7 @@ def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     Returns:
         Head → `"nothing"` or `"everything"`, and a sentence that says so and what to do.
     """
-    return {name: found for name in metrics.heads for found in _collapse(metrics, name)}
+    return {name: collapse for name in metrics.heads for collapse in _collapse(metrics, name)}
 
 
 def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:
@@ -30,28 +30,31 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
     if counts is None or counts.rows < ENOUGH_ROWS:
         return
     hits, predicted, support, known = (
-        int(own.sum()) for own in (counts.hits, counts.predicted, counts.support, counts.known)
+        int(values.sum()) for values in (counts.hits, counts.predicted, counts.support, counts.known)
     )
     on_rows = f"on {counts.rows:,} labelled rows"
     if support >= ENOUGH_LABELS and hits < ALMOST_NOTHING * support:
         if not predicted:
-            what = f"reached no threshold {on_rows}:"
+            description = f"reached no threshold {on_rows}:"
         else:
-            what = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
-        yield "nothing", f"head {name!r} {what} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
+            description = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
+        yield "nothing", f"head {name!r} {description} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
     elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
-        what = (
+        description = (
             f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, but only "
             f"{support / known:.0%}"
         )
-        yield "everything", f"head {name!r} {what} apply; {_extreme(metrics, name, highest=False)}. {_LESS_WEIGHT}"
+        yield (
+            "everything",
+            f"head {name!r} {description} apply; {_extreme(metrics, name, highest=False)}. {_LESS_WEIGHT}",
+        )
 
 
 def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
     """Return the highest or lowest probability and the thresholds, in words."""
     value = metrics.probability_range(name)[1 if highest else 0]
     thresholds = metrics.heads[name].thresholds or [0.5]
-    least, most = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
-    limits = f"threshold {least}" if least == most else f"thresholds {least} to {most}"
-    shown = f"{value:.2g}" if f"{value:.2g}" not in (least, most) else f"{value:.4g}"
+    low, high = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
+    limits = f"threshold {low}" if low == high else f"thresholds {low} to {high}"
+    shown = f"{value:.2g}" if f"{value:.2g}" not in (low, high) else f"{value:.4g}"
     return f"its {'highest' if highest else 'lowest'} probability is {shown} ({limits})"

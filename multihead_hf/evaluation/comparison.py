@@ -49,8 +49,8 @@ class IntervalReport:
 
     def __str__(self) -> str:
         lines = [f"{'head':24}{'rows':>8}  {'metric':18}value ({100 * self.confidence_level:g}% interval)"]
-        for name, found in self.heads.items():
-            lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{each}" for metric, each in found.items()]
+        for name, metrics in self.heads.items():
+            lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{interval}" for metric, interval in metrics.items()]
         return "\n".join(lines)
 
 
@@ -85,23 +85,23 @@ class ComparisonReport:
         Returns:
             A dict with `heads` (each difference also with its `verdict`), `rows`, `others` and `confidence_level`.
         """
-        found = asdict(self)
+        values = asdict(self)
         for name, metrics in self.heads.items():
-            for metric, each in metrics.items():
-                found["heads"][name][metric]["verdict"] = each.verdict
-        return found
+            for metric, difference in metrics.items():
+                values["heads"][name][metric]["verdict"] = difference.verdict
+        return values
 
     def __str__(self) -> str:
         lines = [
             f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'model':>7}{'other':>7}  "
             f"{f'difference ({100 * self.confidence_level:g}% interval)':32}verdict"
         ]
-        for name, found in self.heads.items():
-            for metric, each in found.items():
-                gap = each.difference
-                shown = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
-                which = f"{name:20}{self.others[name]:16}{self.rows[name]:8,}  {metric:18}"
-                lines.append(f"{which}{each.one:7.3f}{each.other:7.3f}  {shown:32}{each.verdict}")
+        for name, metrics in self.heads.items():
+            for metric, difference in metrics.items():
+                interval = difference.difference
+                shown = f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+                prefix = f"{name:20}{self.others[name]:16}{self.rows[name]:8,}  {metric:18}"
+                lines.append(f"{prefix}{difference.one:7.3f}{difference.other:7.3f}  {shown:32}{difference.verdict}")
         return "\n".join(lines)
 
 
@@ -150,8 +150,14 @@ def confidence_intervals(
     if not names:
         raise ValueError(f"no row of the dataset is labelled; the heads are {list(predictions.model.config.heads)}")
     counts = {name: row_counts(predictions, name, predictions.heads[name].positive_id) for name in names}
-    found = {name: intervals(own, n_resamples, confidence_level, seed) for name, own in counts.items()}
-    return IntervalReport(found, {name: int(own.labelled.sum()) for name, own in counts.items()}, confidence_level)
+    head_intervals = {
+        name: intervals(head_counts, n_resamples, confidence_level, seed) for name, head_counts in counts.items()
+    }
+    return IntervalReport(
+        head_intervals,
+        {name: int(head_counts.labelled.sum()) for name, head_counts in counts.items()},
+        confidence_level,
+    )
 
 
 def compare(
@@ -198,21 +204,24 @@ def compare(
         (['mood', 'topics'], 0.0)
     """
     check_resampling(n_resamples, confidence_level)
-    given = dict(baselines) if isinstance(baselines, Mapping) else _named(baselines)
-    _check_one_vocabulary([each for each in (model, *given.values()) if not is_trainer(each)])
-    against = _opponents(_config(model).heads, {name: _config(other).heads for name, other in given.items()})
-    mine = predicted(model, dataset, tokenizer, **reading)
-    names = [name for name in mine.labelled() if name in against]
+    models = dict(baselines) if isinstance(baselines, Mapping) else _named(baselines)
+    _check_one_vocabulary([candidate for candidate in (model, *models.values()) if not is_trainer(candidate)])
+    against = _opponents(_config(model).heads, {name: _config(other).heads for name, other in models.items()})
+    model_predictions = predicted(model, dataset, tokenizer, **reading)
+    names = [name for name in model_predictions.labelled() if name in against]
     if not names:
         raise ValueError(f"nothing to compare: no row of the dataset is labelled for {list(against)}")
-    wanted = dict.fromkeys(against[name] for name in names)
-    theirs = {name: predicted(given[name], dataset, tokenizer, **reading) for name in wanted}
+    baseline_names = dict.fromkeys(against[name] for name in names)
+    baseline_predictions = {name: predicted(models[name], dataset, tokenizer, **reading) for name in baseline_names}
     heads, rows = {}, {}
     for name in names:
-        positive = mine.heads[name].positive_id  # of both: the figures are of one label
-        own, other = (row_counts(each, name, positive) for each in (mine, theirs[against[name]]))
-        heads[name] = differences(own, other, n_resamples, confidence_level, seed)
-        rows[name] = int(own.labelled.sum())
+        positive = model_predictions.heads[name].positive_id  # of both: the figures are of one label
+        counts, baseline_counts = (
+            row_counts(predictions, name, positive)
+            for predictions in (model_predictions, baseline_predictions[against[name]])
+        )
+        heads[name] = differences(counts, baseline_counts, n_resamples, confidence_level, seed)
+        rows[name] = int(counts.labelled.sum())
     return ComparisonReport(heads, rows, {name: against[name] for name in names}, confidence_level)
 
 
@@ -225,24 +234,24 @@ def _check_one_vocabulary(models: list[Any]) -> None:
         )
 
 
-def _opponents(own: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, HeadConfig]]) -> dict[str, str]:
+def _opponents(heads: Mapping[str, HeadConfig], others: Mapping[str, Mapping[str, HeadConfig]]) -> dict[str, str]:
     """Return head → name of the other model that has it.
 
     Raises:
         ValueError: If no head is in another model, a head is in two of them, or its labels differ.
     """
     against: dict[str, str] = {}
-    for name, head in own.items():
-        having = [other for other, heads in others.items() if name in heads]
-        if len(having) > 1:
+    for name, head in heads.items():
+        matches = [other for other, other_heads in others.items() if name in other_heads]
+        if len(matches) > 1:
             raise ValueError(
-                f"head {name!r} is in {having[0]!r} and in {having[1]!r}: compare it with only one of them"
+                f"head {name!r} is in {matches[0]!r} and in {matches[1]!r}: compare it with only one of them"
             )
-        if having:
-            check_same_labels(name, head, others[having[0]][name])
-            against[name] = having[0]
+        if matches:
+            check_same_labels(name, head, others[matches[0]][name])
+            against[name] = matches[0]
     if not against:
-        raise ValueError(f"nothing to compare: none of the heads {list(own)} is in the other models")
+        raise ValueError(f"nothing to compare: none of the heads {list(heads)} is in the other models")
     return against
 
 
@@ -287,4 +296,4 @@ def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
 def _named(others: "ModelOrTrainer | Sequence[ModelOrTrainer]") -> dict[str, ModelOrTrainer]:
     if not isinstance(others, (list, tuple)):
         return {"other": others}
-    return {f"other {place}": other for place, other in enumerate(others, start=1)}
+    return {f"other {number}": other for number, other in enumerate(others, start=1)}

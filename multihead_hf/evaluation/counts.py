@@ -70,7 +70,7 @@ class ConfusionCounts:
         if not support.sum():
             return {}
         precision, recall, f1 = precision_recall_f1(hits, predicted, support)
-        found = {
+        metrics = {
             "accuracy": hits.sum() / support.sum(),
             "f1_macro": f1.mean(),
             "f1_weighted": np.average(f1, weights=support),
@@ -79,8 +79,8 @@ class ConfusionCounts:
             "mcc": matthews(hits, predicted, support),
         }
         if positive is not None:
-            found |= {"precision": precision[positive], "recall": recall[positive], "f1": f1[positive]}
-        return {name: float(value) for name, value in found.items()}
+            metrics |= {"precision": precision[positive], "recall": recall[positive], "f1": f1[positive]}
+        return {name: float(value) for name, value in metrics.items()}
 
 
 class MultiLabelCounts:
@@ -100,9 +100,9 @@ class MultiLabelCounts:
         """Add labelled rows: (rows, labels) each; unknown cells are False in the first two."""
         hit = decided & positive
         cells = (hit, decided, positive)
-        for total, own in zip((self.hits, self.predicted, self.support, self.known), (*cells, known), strict=True):
-            total += np.count_nonzero(own, axis=0)
-        by_row = precision_recall_f1(*(np.count_nonzero(own, axis=1) for own in cells))
+        for total, flags in zip((self.hits, self.predicted, self.support, self.known), (*cells, known), strict=True):
+            total += np.count_nonzero(flags, axis=0)
+        by_row = precision_recall_f1(*(np.count_nonzero(values, axis=1) for values in cells))
         self._row_sums += [values.sum() for values in by_row]
         wrong = np.count_nonzero(decided != positive, axis=1)
         self.rows += len(decided)
@@ -124,17 +124,17 @@ class MultiLabelCounts:
         counts = (self.hits, self.predicted, self.support)
         overall = precision_recall_f1(*(np.asarray(count.sum()) for count in counts))
         present = self.support > 0
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for name, micro, by_label, row_sum in zip(
             ("precision", "recall", "f1"), overall, precision_recall_f1(*counts), self._row_sums, strict=True
         ):
-            found |= {f"{name}_micro": float(micro), f"{name}_macro": float(by_label.mean())}
-            found[f"{name}_samples"] = float(row_sum / self.rows)
+            metrics |= {f"{name}_micro": float(micro), f"{name}_macro": float(by_label.mean())}
+            metrics[f"{name}_samples"] = float(row_sum / self.rows)
             if present.any():
-                found[f"{name}_macro_present"] = float(by_label[present].mean())
-        found["accuracy"] = self.right_rows / self.rows
-        found["accuracy_cells"] = float(1 - self.wrong_cells / self.known.sum())
-        return found
+                metrics[f"{name}_macro_present"] = float(by_label[present].mean())
+        metrics["accuracy"] = self.right_rows / self.rows
+        metrics["accuracy_cells"] = float(1 - self.wrong_cells / self.known.sum())
+        return metrics
 
 
 class ScoreCounts:
@@ -150,26 +150,26 @@ class ScoreCounts:
     def add(self, logits: npt.NDArray[np.floating], positive: Bools, known: Bools) -> None:
         """Add rows: (rows, labels) each."""
         _, labels, bins = self._counts.shape
-        place = ((np.clip(logits, -_LOGIT_RANGE, _LOGIT_RANGE) / _LOGIT_RANGE + 1) * (bins / 2)).astype(np.int64)
-        place = np.minimum(place, bins - 1) + np.arange(labels) * bins
-        for which, cells in enumerate((known & ~positive, positive & known)):
-            self._counts[which] += np.bincount(place[cells], minlength=labels * bins).reshape(labels, bins)
+        bin_ids = ((np.clip(logits, -_LOGIT_RANGE, _LOGIT_RANGE) / _LOGIT_RANGE + 1) * (bins / 2)).astype(np.int64)
+        bin_ids = np.minimum(bin_ids, bins - 1) + np.arange(labels) * bins
+        for index, cells in enumerate((known & ~positive, positive & known)):
+            self._counts[index] += np.bincount(bin_ids[cells], minlength=labels * bins).reshape(labels, bins)
 
     def figures(self) -> tuple[dict[str, float], float]:
         """Return `roc_auc_*` and `average_precision_*`, without undefined ones, and their largest possible error."""
         negative, positive = self._counts
-        both = (negative.sum(1) > 0) & (positive.sum(1) > 0)
-        found: dict[str, float] = {}
+        is_defined = (negative.sum(1) > 0) & (positive.sum(1) > 0)
+        metrics: dict[str, float] = {}
         errors = [0.0]
         if negative.any() and positive.any():
             micro = binned_areas(negative.sum(0), positive.sum(0))
-            found["roc_auc_micro"], found["average_precision_micro"] = micro[:2]
+            metrics["roc_auc_micro"], metrics["average_precision_micro"] = micro[:2]
             errors += micro[2:]
-        if both.any():
-            each = np.array([binned_areas(negative[label], positive[label]) for label in np.flatnonzero(both)])
-            found["roc_auc_macro"], found["average_precision_macro"] = map(float, each[:, :2].mean(0))
-            errors += each[:, 2:].mean(0).tolist()
-        return found, max(errors)
+        if is_defined.any():
+            areas = np.array([binned_areas(negative[label], positive[label]) for label in np.flatnonzero(is_defined)])
+            metrics["roc_auc_macro"], metrics["average_precision_macro"] = map(float, areas[:, :2].mean(0))
+            errors += areas[:, 2:].mean(0).tolist()
+        return metrics, max(errors)
 
 
 def binned_areas(negative: Counts, positive: Counts) -> tuple[float, float, float, float]:

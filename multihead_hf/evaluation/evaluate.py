@@ -87,7 +87,7 @@ def evaluated(
         rows = reader.prepared(dataset, "dataset")
         for batch, logits in batches_with_logits(reader, rows, by_length=True, compute=compute):
             evaluation.add(logits, batch["labels"], batch.get("sample_weight"))
-        found = evaluation.figures(base.combine, base.config.heads)
-    if evaluation.metrics is None or "f1" not in found:
+        metrics = evaluation.figures(base.combine, base.config.heads)
+    if evaluation.metrics is None or "f1" not in metrics:
         raise ValueError(f"no row of the dataset is labelled; the heads are {list(base.config.heads)}")
-    return found, evaluation.metrics
+    return metrics, evaluation.metrics

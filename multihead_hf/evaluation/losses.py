@@ -59,10 +59,10 @@ class EvaluationLoss:
 
     def losses(self) -> tuple[dict[str, Tensor], set[str]]:
         """Return head → loss over all rows added, an exact 0 without labels; and the heads that have a label."""
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         labelled: set[str] = set()
         if self._sums is None:
-            return found, labelled
+            return losses, labelled
         pieces = self._sums.split([shape.numel() for shape in self._shapes])
         values = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
         for (name, term), units, above in zip(self._terms, values[::2], values[1::2], strict=True):
@@ -70,5 +70,5 @@ class EvaluationLoss:
             if units > 0:
                 labelled.add(name)
                 value = above / units if isinstance(term, AdditiveTerm) else term.value(above)
-            found[name] = found.get(name, 0.0) + term.weight * value
-        return found, labelled
+            losses[name] = losses.get(name, 0.0) + term.weight * value
+        return losses, labelled

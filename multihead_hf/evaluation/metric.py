@@ -101,17 +101,17 @@ class MultiHeadMetric(evaluate.Metric):
         check_known_heads(self.heads, references, "references")
         score_cells: dict[str, list[Any]] = {}
         reference_cells: dict[str, list[Any]] = {}
-        for name, wanted in references.items():
+        for name, targets in references.items():
             if name not in predictions:
                 raise ValueError(f"head {name!r}: has references but no predictions")
             labels = len(self.heads[name].labels)
             scores = check_scores(predictions[name], ("rows", labels), name)
-            given: np.ndarray
+            values: np.ndarray
             if self.heads[name].problem_type == MULTI_LABEL:
-                given = check_cell_references(wanted, scores.shape, name).astype(np.float64)
+                values = check_cell_references(targets, scores.shape, name).astype(np.float64)
             else:
-                given = check_id_references(wanted, scores.shape[:1], labels, name)
-            score_cells[name], reference_cells[name] = scores.tolist(), given.tolist()
+                values = check_id_references(targets, scores.shape[:1], labels, name)
+            score_cells[name], reference_cells[name] = scores.tolist(), values.tolist()
         rows = _row_count(score_cells)
         score_rows, reference_rows = (_by_row(cells, self.heads, rows) for cells in (score_cells, reference_cells))
         super().add_batch(predictions=score_rows, references=reference_rows)
@@ -178,16 +178,16 @@ class MultiHeadMetric(evaluate.Metric):
         )
 
     def _compute(self, *, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, float]:
-        scores, decisions, given = {}, {}, {}
+        scores, decisions, targets = {}, {}, {}
         for name, head in self.heads.items():
             rows = [row for row, cells in enumerate(references) if cells[name] is not None]
             if rows:
                 scores[name] = np.array([predictions[row][name] for row in rows])
                 # in float32, as a model computes them: a score equal to its threshold stays so if it came widened
-                chosen = decide(head, torch.from_numpy(scores[name].astype(np.float32))).numpy()  # (rows, labels)
-                decisions[name] = chosen if head.problem_type == MULTI_LABEL else chosen.argmax(axis=1)
-                given[name] = np.array([references[row][name] for row in rows])
-        return compute_metrics(self.heads, scores, decisions, given)
+                decided = decide(head, torch.from_numpy(scores[name].astype(np.float32))).numpy()  # (rows, labels)
+                decisions[name] = decided if head.problem_type == MULTI_LABEL else decided.argmax(axis=1)
+                targets[name] = np.array([references[row][name] for row in rows])
+        return compute_metrics(self.heads, scores, decisions, targets)
 
 
 def _row_count(cells: Mapping[str, list[Any]]) -> int:

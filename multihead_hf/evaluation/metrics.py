@@ -44,11 +44,11 @@ def known_and_true(references: npt.ArrayLike, labels: int) -> tuple[Bools, Bools
         references: label ids (rows,), or cells (rows, labels) that are positive from 0.5; −100 where unlabelled.
         labels: number of labels of the head.
     """
-    given = np.asarray(references)
-    known: Bools = np.not_equal(given, MISSING)
-    if given.ndim == 2:
-        return known, (given >= 0.5) & known
-    return np.broadcast_to(known[:, None], (len(given), labels)), np.arange(labels) == given[:, None]
+    targets = np.asarray(references)
+    known: Bools = np.not_equal(targets, MISSING)
+    if targets.ndim == 2:
+        return known, (targets >= 0.5) & known
+    return np.broadcast_to(known[:, None], (len(targets), labels)), np.arange(labels) == targets[:, None]
 
 
 def compute_metrics(
@@ -87,9 +87,9 @@ def compute_metrics(
 
 def with_mean(heads: Mapping[str, MetricHead], figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Return `<head>_<metric>` from head → metric → value, then `f1`, the mean main score of heads that have values."""
-    found = {f"{name}_{metric}": value for name, own in figures.items() for metric, value in own.items()}
-    main = [own[main_score_of(heads[name])] for name, own in figures.items() if own]
-    return found | ({"f1": sum(main) / len(main)} if main else {})
+    metrics = {f"{name}_{metric}": value for name, values in figures.items() for metric, value in values.items()}
+    main = [values[main_score_of(heads[name])] for name, values in figures.items() if values]
+    return metrics | ({"f1": sum(main) / len(main)} if main else {})
 
 
 def multi_label_metrics(
@@ -115,17 +115,17 @@ def multi_label_metrics(
     Raises:
         ValueError: If shapes differ, or a value is invalid; the message contains the first such row.
     """
-    given = check_cell_references(references, ("rows", "labels"), head)
-    score_array = check_scores(scores, given.shape, head)
-    chosen = _array(decisions, "decisions", "buif", given.shape, head)
-    _check_cells((chosen != 0) & (chosen != 1), chosen, "decision", "0 or 1", head)
-    known = _known(given)
+    target_array = check_cell_references(references, ("rows", "labels"), head)
+    score_array = check_scores(scores, target_array.shape, head)
+    decision_array = _array(decisions, "decisions", "buif", target_array.shape, head)
+    _check_cells((decision_array != 0) & (decision_array != 1), decision_array, "decision", "0 or 1", head)
+    known = _known(target_array)
     labelled = known.any(axis=1)  # (rows,)
     if not labelled.any():
         _leave_out(head, MULTI_LABEL_METRICS, "no row is labelled")
         return {}
     known = known[labelled]  # (labelled rows, labels), as the next two
-    decided, positive = (chosen[labelled] == 1) & known, (given[labelled] >= 0.5) & known
+    decided, positive = (decision_array[labelled] == 1) & known, (target_array[labelled] >= 0.5) & known
     figures = multi_label_figures(_counted(decided, positive, known), head)
     figures |= ranking_figures(score_array[labelled], positive, known, head)
     return {name: figures[name] for name in MULTI_LABEL_METRICS if name in figures}
@@ -252,12 +252,12 @@ def _check_cells(bad: Bools, values: np.ndarray, noun: str, expected: str, head:
     """Raise a ValueError for the first row with an invalid cell; both arrays are (rows,) or (rows, labels)."""
     if bad.any():
         cell = np.unravel_index(bad.argmax(), bad.shape)
-        place = ", ".join(f"{axis} {position}" for axis, position in zip(("row", "label"), cell, strict=False))
-        raise ValueError(_message(head, f"{noun} {values[cell]} is not {expected}", place))
+        location = ", ".join(f"{axis} {position}" for axis, position in zip(("row", "label"), cell, strict=False))
+        raise ValueError(_message(head, f"{noun} {values[cell]} is not {expected}", location))
 
 
-def _message(head: str | None, text: str, place: str = "") -> str:
-    where = ", ".join(filter(None, (f"head {head!r}" if head is not None else "", place)))
+def _message(head: str | None, text: str, location: str = "") -> str:
+    where = ", ".join(filter(None, (f"head {head!r}" if head is not None else "", location)))
     return f"{where}: {text}" if where else text
 
 

@@ -41,8 +41,8 @@ def label_bars(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 0.9 + 0.24 * max(len(table), 2)))
     axes = figure.subplots()
     axes.barh(range(len(table)), table["f1"], color=COLOURS[0], height=0.7)
-    for place, (f1, support) in enumerate(zip(table["f1"], table["support"], strict=True)):
-        axes.text(f1 + 0.01, place, f"{f1:.2f}  (n = {support:,})", va="center", fontsize=8)
+    for position, (f1, support) in enumerate(zip(table["f1"], table["support"], strict=True)):
+        axes.text(f1 + 0.01, position, f"{f1:.2f}  (n = {support:,})", va="center", fontsize=8)
     axes.set_yticks(range(len(table)), [short(label) for label in table.index], fontsize=8)
     axes.set(xlim=(0, 1.22), ylim=(-0.6, len(table) - 0.4), xlabel="F1 (n: rows that have the label)")
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -110,11 +110,11 @@ def curves(
     axes = figure.subplots()
     bases = list(dict.fromkeys(name.removeprefix("eval_") for name in lines))
     for name, (x, y) in lines.items():
-        place = bases.index(name.removeprefix("eval_"))
+        index = bases.index(name.removeprefix("eval_"))
         # what was evaluated is dashed, in the colour of what was trained
-        dashed = (name.startswith("eval_") and name.removeprefix("eval_") in lines) or place >= len(COLOURS)
+        dashed = (name.startswith("eval_") and name.removeprefix("eval_") in lines) or index >= len(COLOURS)
         few = "o" if np.size(x) < 25 else None
-        colour, style = COLOURS[place % len(COLOURS)], "--" if dashed else "-"
+        colour, style = COLOURS[index % len(COLOURS)], "--" if dashed else "-"
         axes.plot(x, y, style, color=colour, label=short(name), marker=few, markersize=3, linewidth=1.6)
     for name, (x, y) in (marks or {}).items():
         axes.plot(x, y, "o", color="black", label=name, markersize=6)

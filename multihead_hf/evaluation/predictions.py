@@ -64,7 +64,7 @@ class Predictions(NamedTuple):
 
     def labelled(self) -> list[str]:
         """Return the heads with labelled rows."""
-        return [name for name, own in self.references.items() if (np.asarray(own) != MISSING).any()]
+        return [name for name, targets in self.references.items() if (np.asarray(targets) != MISSING).any()]
 
     def scores(self, name: str) -> np.ndarray:
         """Return the calibrated probabilities (rows, labels) of a head."""
@@ -81,8 +81,8 @@ class Predictions(NamedTuple):
         Raises:
             ValueError: If logits are not finite.
         """
-        for name, own in self.logits.items():
-            check_finite(name, torch.from_numpy(np.asarray(own)))
+        for name, logits in self.logits.items():
+            check_finite(name, torch.from_numpy(np.asarray(logits)))
         return self
 
 
@@ -142,18 +142,18 @@ def predicted(
     if isinstance(dataset, Predictions):
         return dataset
     if is_trainer(model):
-        found = model.predict(dataset)
+        output = model.predict(dataset)
         base = multi_head_model(model.model)
-        return Predictions(base, found.predictions, found.label_ids, model.is_world_process_zero()).checked()
+        return Predictions(base, output.predictions, output.label_ids, model.is_world_process_zero()).checked()
     base = multi_head_model(model)
     metric_keys(base.config.heads)
     logits: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
     references: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in base.config.heads}
     with model_reader(model, tokenizer, reading) as reader:
         rows = reader.prepared(dataset, "dataset", require_labels=False)
-        for batch, found in batches_with_logits(reader, rows, compute=compute):
+        for batch, batch_logits in batches_with_logits(reader, rows, compute=compute):
             for name in base.config.heads:
-                logits[name].append(found[name].cpu().numpy())
+                logits[name].append(batch_logits[name].cpu().numpy())
                 references[name].append(batch["labels"][name].cpu().numpy())
     return Predictions(base, _joined(logits), _joined(references), PartialState().is_main_process).checked()
 
@@ -279,15 +279,15 @@ def batches_with_logits(
     base = multi_head_model(reader.model)
     collate = MultiHeadDataCollator(reader.tokenizer, base.config)
     size = reader.batch_size if compute is None else _WINDOW_ROWS
-    for some in _batches(rows, size, by_length and compute is None):
-        batch = collate(some)
+    for batch_rows in _batches(rows, size, by_length and compute is None):
+        batch = collate(batch_rows)
         if compute is not None:
-            yield batch, {name: torch.from_numpy(own) for name, own in compute(some).items()}
+            yield batch, {name: torch.from_numpy(values) for name, values in compute(batch_rows).items()}
             continue
         batch = _moved(batch, base.device)
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "sample_weight")}
         logits = reader.model(**inputs, return_dict=True).logits
-        yield batch, {name: in_float32(own) for name, own in logits.items()}
+        yield batch, {name: in_float32(values) for name, values in logits.items()}
 
 
 def _batches(rows: PreparedRows, size: int, by_length: bool) -> Iterator[list[Any]]:
@@ -296,16 +296,16 @@ def _batches(rows: PreparedRows, size: int, by_length: bool) -> Iterator[list[An
         for start in range(0, len(order), size):
             yield rows.__getitems__(order[start : start + size].tolist())
         return
-    in_order = iter(rows if isinstance(rows, Iterable) else (rows[place] for place in range(len(rows))))
-    while some := list(islice(in_order, size)):
-        yield some
+    in_order = iter(rows if isinstance(rows, Iterable) else (rows[index] for index in range(len(rows))))
+    while batch_rows := list(islice(in_order, size)):
+        yield batch_rows
 
 
 def _joined(batches: Mapping[str, list[npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
-    return {name: np.concatenate(own) for name, own in batches.items()}
+    return {name: np.concatenate(arrays) for name, arrays in batches.items()}
 
 
 def _moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Return a batch with its tensors, also those in dicts, on a device."""
-    own = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-    return {name: _moved(value, device) if isinstance(value, Mapping) else value for name, value in own.items()}
+    tensors = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return {name: _moved(value, device) if isinstance(value, Mapping) else value for name, value in tensors.items()}

@@ -132,7 +132,7 @@ class EvaluationReport:
     @property
     def pictures(self) -> list[Picture]:
         """Return all plots; they contain no text of the dataset."""
-        return [*(each for own in self.heads.values() for each in own.pictures), *self.training]
+        return [*(picture for head in self.heads.values() for picture in head.pictures), *self.training]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as JSON values, without plots and mistakes.
@@ -146,32 +146,34 @@ class EvaluationReport:
             "confidence_level": self.confidence_level,
             "unlabelled": self.unlabelled,
             "baseline": self._baseline_dict(),
-            "pictures": [{"name": each.name, "title": each.title, "alt": each.alt} for each in self.pictures],
+            "pictures": [
+                {"name": picture.name, "title": picture.title, "alt": picture.alt} for picture in self.pictures
+            ],
             "heads": {
                 name: {
-                    "rows": own.rows,
-                    "mistakes": len(own.mistakes),
-                    "main_score": own.main_score,
-                    "figures": own.figures,
-                    "intervals": {metric: asdict(each) for metric, each in own.intervals.items()},
-                    "calibration_error": own.calibration_error,
-                    "baseline": own.baseline_dict(),
-                    "labels": json.loads(own.labels.to_json(orient="index")),
-                    "confused": own.confused.to_dict(orient="records"),
+                    "rows": head.rows,
+                    "mistakes": len(head.mistakes),
+                    "main_score": head.main_score,
+                    "figures": head.figures,
+                    "intervals": {metric: asdict(interval) for metric, interval in head.intervals.items()},
+                    "calibration_error": head.calibration_error,
+                    "baseline": head.baseline_dict(),
+                    "labels": json.loads(head.labels.to_json(orient="index")),
+                    "confused": head.confused.to_dict(orient="records"),
                 }
-                for name, own in self.heads.items()
+                for name, head in self.heads.items()
             },
         }
 
     @property
     def has_baselines(self) -> bool:
         """Return whether any head has a linear baseline."""
-        return any(own.baseline is not None for own in self.heads.values())
+        return any(head.baseline is not None for head in self.heads.values())
 
     def _baseline_dict(self) -> dict[str, Any] | None:
         if self.baseline is None:
             return None
-        return {**self.baseline.to_dict(), "heads": [name for name, own in self.heads.items() if own.baseline]}
+        return {**self.baseline.to_dict(), "heads": [name for name, head in self.heads.items() if head.baseline]}
 
     @property
     def baseline_notes(self) -> list[str]:
@@ -180,17 +182,17 @@ class EvaluationReport:
             return []
         if self.baseline.reason is not None:
             return [f"There is no linear baseline: {self.baseline.reason}."]
-        warnings = {name: own.baseline_warning for name, own in self.heads.items()}
+        warnings = {name: head.baseline_warning for name, head in self.heads.items()}
         ahead = [f"{name}: {warning}" for name, warning in warnings.items() if warning is not None]
-        return ahead + [f"{name} has no linear baseline: {why}." for name, why in self.baseline.left_out.items()]
+        return ahead + [f"{name} has no linear baseline: {reason}." for name, reason in self.baseline.left_out.items()]
 
     def __str__(self) -> str:
         compared = self.has_baselines
         title = f"{'main score':12}{f'({100 * self.confidence_level:g}% interval)':26}"
         lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {title}{'linear baseline (difference)' * compared}".rstrip()]
-        for name, own in self.heads.items():
-            line = f"{name:24}{own.rows:8,}{len(own.mistakes):8,}  {own.main_score:12}{own.main_interval:26}"
-            lines.append(f"{line}{own.main_baseline * compared}".rstrip())
+        for name, head in self.heads.items():
+            line = f"{name:24}{head.rows:8,}{len(head.mistakes):8,}  {head.main_score:12}{head.main_interval:26}"
+            lines.append(f"{line}{head.main_baseline * compared}".rstrip())
         lines += [f"{name:24}{0:8}{'':8}  no row has a label for this head" for name in self.unlabelled]
         lines += self.baseline_notes
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
@@ -245,17 +247,17 @@ def make_report(
     metrics.add(logit_tensors, {name: torch.as_tensor(np.asarray(references[name])) for name in names})
     figures = metrics.figures()
     files: dict[str, str] = {}
-    found = {}
+    head_reports = {}
     for name in names:
-        head, given = heads[name], np.asarray(references[name])
+        head, targets = heads[name], np.asarray(references[name])
         kinds = metric_names(head.problem_type, head.positive_label)
         scores = probabilities(head, logit_tensors[name])
         decided = decide(head, scores, logits=calibrated(head, logit_tensors[name])).numpy()
         raw = torch.sigmoid(logit_tensors[name]) if head.multi_label else torch.softmax(logit_tensors[name], -1)
-        counts = RowCounts(decided, given, head.positive_id)
+        counts = RowCounts(decided, targets, head.positive_id)
         confusion = metrics.confused_matrix(name) if head.multi_label else metrics.confusion_matrix(name)
-        view = HeadArrays(name, head, scores.numpy(), raw.numpy(), decided, given)
-        own = HeadReport(
+        view = HeadArrays(name, head, scores.numpy(), raw.numpy(), decided, targets)
+        head_report = HeadReport(
             name,
             head,
             int(counts.labelled.sum()),
@@ -266,15 +268,23 @@ def make_report(
             find_mistakes(view, texts),
             expected_calibration_error(view.reliability(view.scores)),
         )
-        if baseline is not None and name in baseline.heads and own.labels["support"].any():
-            own.baseline = baseline.heads[name]
-            others = RowCounts(own.baseline.decisions, given, head.positive_id)
-            own.difference = differences(counts, others, n_resamples, confidence_level, seed)[own.main_score]
-        own.pictures = head_pictures(plots, view, own, confusion, file_name(name, files))
-        found[name] = own
-    unlabelled = [name for name in heads if name not in found]
+        if baseline is not None and name in baseline.heads and head_report.labels["support"].any():
+            head_report.baseline = baseline.heads[name]
+            baseline_counts = RowCounts(head_report.baseline.decisions, targets, head.positive_id)
+            head_report.difference = differences(counts, baseline_counts, n_resamples, confidence_level, seed)[
+                head_report.main_score
+            ]
+        head_report.pictures = head_pictures(plots, view, head_report, confusion, file_name(name, files))
+        head_reports[name] = head_report
+    unlabelled = [name for name in heads if name not in head_reports]
     return EvaluationReport(
-        title, found, unlabelled, len(texts), confidence_level, training_pictures(plots, heads, history), baseline
+        title,
+        head_reports,
+        unlabelled,
+        len(texts),
+        confidence_level,
+        training_pictures(plots, heads, history),
+        baseline,
     )
 
 
@@ -289,14 +299,14 @@ def find_mistakes(view: HeadArrays, texts: Sequence[str]) -> pd.DataFrame:
     wrong = decided != true
     rows: Any = np.flatnonzero(wrong.any(1))
     if view.head.multi_label:
-        sure = np.where(wrong, np.where(decided, scores, 1 - scores), 0.0).max(1)
+        confidence = np.where(wrong, np.where(decided, scores, 1 - scores), 0.0).max(1)
     else:
-        sure = scores.max(1)
-    rows = rows[np.argsort(-sure[rows], kind="stable")].tolist()
+        confidence = scores.max(1)
+    rows = rows[np.argsort(-confidence[rows], kind="stable")].tolist()
     labels = np.array(view.head.labels, dtype=object)
 
     def names(cells: npt.NDArray[np.bool_]) -> list[list[str]]:
-        return [labels[own].tolist() for own in cells[rows]]
+        return [labels[mask].tolist() for mask in cells[rows]]
 
     def values(cells: npt.NDArray[np.bool_]) -> list[list[float]]:
         return [scores[row][cells[row]].astype(float).tolist() for row in rows]
@@ -308,7 +318,7 @@ def find_mistakes(view: HeadArrays, texts: Sequence[str]) -> pd.DataFrame:
             "text": [texts[row] for row in rows],
             "true": names(true),
             "predicted": names(decided),
-            "score": sure[rows].astype(float),
+            "score": confidence[rows].astype(float),
             "true_scores": values(true),
             "predicted_scores": values(decided),
         }

@@ -106,18 +106,18 @@ def write_report(
     columns = (trainer.args.text_columns if trainer is not None else reading.get("text_columns")) or config.text_columns
     columns = [columns] if isinstance(columns, str) else list(columns or ["text"])
     tokenizer = trainer.processing_class if trainer is not None else tokenizer
-    read = rows
+    evaluation_rows = rows
     training: TrainingRows | str | None = None
     if baseline:
         training = training_rows(model, data, rows, train_dataset, tokenizer, reading, seed, strings)
         if isinstance(training, TrainingRows) and not training.has_texts(columns):
-            read = prepared_rows(model, rows, tokenizer, "dataset", reading)
-    predictions = predicted(model, read, tokenizer, **reading)
-    found: BaselineReport | None = None
+            evaluation_rows = prepared_rows(model, rows, tokenizer, "dataset", reading)
+    predictions = predicted(model, evaluation_rows, tokenizer, **reading)
+    baseline_report: BaselineReport | None = None
     if isinstance(training, TrainingRows):
-        found = baseline_of(predictions, training, read, columns, tokenizer, seed)
+        baseline_report = baseline_of(predictions, training, evaluation_rows, columns, tokenizer, seed)
     elif training is not None:
-        found = BaselineReport(reason=training)
+        baseline_report = BaselineReport(reason=training)
     report = make_report(
         config.heads,
         predictions.logits,
@@ -125,7 +125,7 @@ def write_report(
         texts_of(rows, columns, tokenizer),
         title=title or _title(model, config),
         history=(trainer.state.log_history if trainer is not None else ()) if history is None else history,
-        baseline=found,
+        baseline=baseline_report,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
         seed=seed,
@@ -146,11 +146,11 @@ def check_not_pushed(folder: str | os.PathLike, models: Iterable[str | None]) ->
     Raises:
         ValueError: If the report lies in a model's folder and would be pushed with it, texts included.
     """
-    place = Path(os.path.abspath(folder))
+    report_path = Path(os.path.abspath(folder))
     parents = {Path(os.path.abspath(model)) for model in models if model is not None}
-    parents |= {parent for parent in [place, *place.parents] if (parent / CONFIG_NAME).is_file()}
-    for parent in parents & {place, *place.parents}:
-        below = place.relative_to(parent).parts
+    parents |= {parent for parent in [report_path, *report_path.parents] if (parent / CONFIG_NAME).is_file()}
+    for parent in parents & {report_path, *report_path.parents}:
+        below = report_path.relative_to(parent).parts
         if not below or not below[0].startswith("_"):
             raise ValueError(
                 f"{folder} is inside the model's folder and would be pushed with it, including the texts: use a "
@@ -166,9 +166,12 @@ def saved_history(folder: str | os.PathLike) -> list[dict[str, Any]]:
     """
     if not os.path.isdir(folder):
         return []
-    places = [Path(folder), *(Path(each) for each in [get_last_checkpoint(str(folder))] if each is not None)]
-    for place in places:
-        path = place / TRAINER_STATE_NAME
+    folders = [
+        Path(folder),
+        *(Path(checkpoint) for checkpoint in [get_last_checkpoint(str(folder))] if checkpoint is not None),
+    ]
+    for run_folder in folders:
+        path = run_folder / TRAINER_STATE_NAME
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))["log_history"]
     return []

@@ -28,17 +28,17 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
         folder: folder of the files, created if it does not exist; other files in it stay.
         max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
     """
-    place = Path(folder)
+    directory = Path(folder)
     page = _template().render(report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, help=_HELP)
     # everything is made before the first file is written
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
-    mistakes = pd.concat([own.mistakes for own in report.heads.values()], ignore_index=True)
-    place.mkdir(parents=True, exist_ok=True)
+    mistakes = pd.concat([head.mistakes for head in report.heads.values()], ignore_index=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for picture in report.pictures:
-        write_whole(place / f"{picture.name}.png", picture.data)
+        write_whole(directory / f"{picture.name}.png", picture.data)
     buffer = io.BytesIO()
     mistakes.to_parquet(buffer, index=False)
-    write_whole(place / "mistakes.parquet", buffer.getvalue())
+    write_whole(directory / "mistakes.parquet", buffer.getvalue())
     flat = mistakes.copy()
     for column in ("true", "predicted"):
         flat[column] = [" | ".join(labels) for labels in flat[column]]
@@ -46,10 +46,10 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
         flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
     for column in flat.select_dtypes(exclude="number"):
         flat[column] = [no_formula(cell) if isinstance(cell, str) else cell for cell in flat[column]]
-    write_whole(place / "mistakes.csv", flat.to_csv(index=False).encode())
-    write_whole(place / "report.json", f"{content}\n".encode())
-    write_whole(place / PAGE, page.encode())
-    report.folder = place
+    write_whole(directory / "mistakes.csv", flat.to_csv(index=False).encode())
+    write_whole(directory / "report.json", f"{content}\n".encode())
+    write_whole(directory / PAGE, page.encode())
+    report.folder = directory
     return report
 
 

@@ -82,16 +82,16 @@ class HeadArrays:
 def file_name(name: str, taken: dict[str, str]) -> str:
     """Return a unique file name for a head, whose name may be any text, and add it to `taken`."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or "head"
-    found, number = plain, 1
-    while found in taken:
+    stem, number = plain, 1
+    while stem in taken:
         number += 1
-        found = f"{plain}_{number}"
-    taken[found] = name
-    return found
+        stem = f"{plain}_{number}"
+    taken[stem] = name
+    return stem
 
 
 def head_pictures(
-    plots: ModuleType, view: HeadArrays, own: "HeadReport", confusion: pd.DataFrame, file: str
+    plots: ModuleType, view: HeadArrays, report: "HeadReport", confusion: pd.DataFrame, file: str
 ) -> list[Picture]:
     """Return the plots of one head."""
     head, pictures = view.head, []
@@ -99,19 +99,19 @@ def head_pictures(
     def add(kind: str, title: str, figure: "Figure") -> None:
         pictures.append(Picture(f"{file}_{kind}", title, f"{title} of the head {view.name}", plots.png(figure)))
 
-    if own.labels["support"].any():
-        add("labels", "F1 by label", plots.label_bars(own.labels))
+    if report.labels["support"].any():
+        add("labels", "F1 by label", plots.label_bars(report.labels))
     lines, marks = _precision_recall(view)
     if lines:
         figure = plots.curves(lines, "recall", "precision", limits=(0, 1.02), marks=marks)
         add("precision_recall", "Precision and recall", figure)
     if head.multi_label or head.positive_label is not None:
         thresholds = head.thresholds or [0.5]
-        places = [min(thresholds), max(thresholds)] if head.multi_label else []
+        verticals = [min(thresholds), max(thresholds)] if head.multi_label else []
         lines = _threshold_lines(view)
         if lines:
             label = "threshold" if head.multi_label else f"threshold of {plots.short(head.positive_label)}"
-            figure = plots.curves(lines, label, "score", limits=(0, 1.02), verticals=sorted(set(places)))
+            figure = plots.curves(lines, label, "score", limits=(0, 1.02), verticals=sorted(set(verticals)))
             add("thresholds", "Precision, recall and F1 at a common threshold", figure)
     reliable = {"as decided": view.reliability(view.scores)}
     if head.calibration_temperature is not None:
@@ -122,10 +122,10 @@ def head_pictures(
     }
     figure = plots.curves(lines, "mean probability", "share that is right", limits=(0, 1.02), diagonal=True)
     add("reliability", "Reliability of the probabilities", figure)
-    support = own.labels["support"].to_numpy()
+    support = report.labels["support"].to_numpy()
     if not head.multi_label:
         add("confusion", "Confusion matrix", plots.confusion_matrix(confusion, support))
-    elif len(own.confused):
+    elif len(report.confused):
         figure = plots.confusion_matrix(confusion, support, "missed", "predicted instead")
         add("confusion", "Labels that were confused", figure)
     return pictures
@@ -140,7 +140,7 @@ def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]
     else:
         columns["all labels together"] = (slice(None), slice(None))
         if head.num_labels <= _OWN_LINES:
-            columns |= {label: (slice(None), [place]) for place, label in enumerate(head.labels)}
+            columns |= {label: (slice(None), [index]) for index, label in enumerate(head.labels)}
     lines: dict[str, Any] = {}
     for name, part in columns.items():
         cells = known[part]
@@ -152,7 +152,7 @@ def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]
     first = next(iter(columns.values()))
     decided, targets = (view.decided & known)[first], true[first]
     precision, recall, _ = precision_recall_f1(
-        *(np.asarray(each.sum()) for each in (decided & targets, decided, targets))
+        *(np.asarray(mask.sum()) for mask in (decided & targets, decided, targets))
     )
     return lines, {"at the saved thresholds": ([float(recall)], [float(precision)])} if lines else {}
 
@@ -167,12 +167,12 @@ def _threshold_lines(view: HeadArrays) -> dict[str, Any]:
     if not targets.any():
         return {}
     order = np.argsort(scores, kind="stable")
-    places = np.linspace(0, 1, 201)
-    first = np.searchsorted(scores[order], places)  # the first score that reaches the threshold
+    thresholds = np.linspace(0, 1, 201)
+    first = np.searchsorted(scores[order], thresholds)  # the first score that reaches the threshold
     above = np.append(np.cumsum(targets[order][::-1])[::-1], 0)
     hits, predicted = above[first], len(scores) - first
-    found = precision_recall_f1(hits, predicted, np.full(len(places), targets.sum()))
-    return {name: (places, values) for name, values in zip(("precision", "recall", "F1"), found, strict=True)}
+    curves = precision_recall_f1(hits, predicted, np.full(len(thresholds), targets.sum()))
+    return {name: (thresholds, values) for name, values in zip(("precision", "recall", "F1"), curves, strict=True)}
 
 
 def _thinned(points: int) -> npt.NDArray[np.int64]:
@@ -184,16 +184,16 @@ def training_pictures(
 ) -> list[Picture]:
     """Return plots of the losses, main scores and learning rates of the run, where they were logged."""
 
-    def lines(wanted: Callable[[str], bool]) -> dict[str, tuple[list[float], list[float]]]:
-        found: dict[str, tuple[list[float], list[float]]] = {}
+    def lines(matches: Callable[[str], bool]) -> dict[str, tuple[list[float], list[float]]]:
+        series: dict[str, tuple[list[float], list[float]]] = {}
         for entry in history:
             for key, value in entry.items():
-                if wanted(key) and isinstance(value, (int, float)) and math.isfinite(value) and "epoch" in entry:
-                    x, y = found.setdefault(key, ([], []))
+                if matches(key) and isinstance(value, (int, float)) and math.isfinite(value) and "epoch" in entry:
+                    x, y = series.setdefault(key, ([], []))
                     x.append(entry["epoch"])
                     y.append(value)
         # (in an order that does not depend on that of the keys, which a resumed run reads sorted)
-        return {key: found[key] for key in sorted(found) if len(found[key][0]) > 1}
+        return {key: series[key] for key in sorted(series) if len(series[key][0]) > 1}
 
     main = {f"{name}_{main_score_of(head)}" for name, head in heads.items()}
     losses = {"loss", *(f"{name}_loss" for name in heads)}
@@ -208,8 +208,8 @@ def training_pictures(
         ("rates", "Learning rates", "learning rate", lambda key: key.startswith("learning_rate")),
     )
     pictures = []
-    for kind, title, label, wanted in kinds:
-        points = lines(wanted)
+    for kind, title, label, is_shown in kinds:
+        points = lines(is_shown)
         if kind == "rates" and len(points) > 1:
             points.pop("learning_rate", None)  # that of the first group
         if points:

@@ -63,20 +63,20 @@ class StreamingMetrics:
             references: head → label ids (rows,) or cells (rows, labels), −100 where unlabelled.
         """
         self._figures = None
-        for name, given in references.items():
+        for name, targets in references.items():
             head = self.heads[name]
-            self._rows[name] += len(given)
-            own, true = logits[name].detach().cpu(), given.detach().cpu()
+            self._rows[name] += len(targets)
+            head_logits, true = logits[name].detach().cpu(), targets.detach().cpu()
             labelled = (true != MISSING) if not head.multi_label else (true != MISSING).any(1)
-            own, true = own[labelled], true[labelled]
+            head_logits, true = head_logits[labelled], true[labelled]
             self._labelled[name] += len(true)
-            if wrong := rows_not_finite(own):
+            if wrong := rows_not_finite(head_logits):
                 self._not_finite[name] += len(wrong)
                 continue
             if not len(true):
                 continue
-            scores = probabilities(head, own)
-            decided = decide(head, scores, logits=calibrated(head, own)).numpy()
+            scores = probabilities(head, head_logits)
+            decided = decide(head, scores, logits=calibrated(head, head_logits)).numpy()
             if not head.multi_label:
                 self._single[name].add(decided.argmax(1), true.numpy())
                 continue
@@ -86,7 +86,7 @@ class StreamingMetrics:
             self._multi[name].add(decided, positive, known)
             self._multi[name].add_confused(decided, positive)
             self._add_range(name, scores.numpy()[known])
-            self._add_scores(name, calibrated(head, own).numpy(), positive, known)
+            self._add_scores(name, calibrated(head, head_logits).numpy(), positive, known)
 
     def _add_range(self, name: str, scores: npt.NDArray[np.floating]) -> None:
         lowest, highest = self._ranges[name]  # (`fmin` and `fmax` pass over NaN)
@@ -122,7 +122,7 @@ class StreamingMetrics:
 
     def _counted_figures(self) -> dict[str, float]:
         self.binning_error = 0.0
-        found = with_mean(
+        metrics = with_mean(
             self.heads,
             {
                 name: self._single_label(name) if name in self._single else self._multi_label(name)
@@ -134,12 +134,12 @@ class StreamingMetrics:
                 f"areas under curves of the heads {list(self._binned)} are computed from binned probabilities, as "
                 f"they have more than {self._exact_rows:,} rows: the error is {self.binning_error:.2g} at most"
             )
-        return found
+        return metrics
 
     def rows(self) -> dict[str, tuple[int, int]]:
         """Return head → number of labelled rows, and of all rows."""
-        labelled = {name: int(own.support.sum()) for name, own in self._single.items()}
-        labelled |= {name: own.rows for name, own in self._multi.items()}
+        labelled = {name: int(counts.support.sum()) for name, counts in self._single.items()}
+        labelled |= {name: counts.rows for name, counts in self._multi.items()}
         return {name: (labelled[name], self._rows[name]) for name in self.heads}
 
     def multi_label_counts(self, name: str) -> MultiLabelCounts | None:
@@ -171,15 +171,15 @@ class StreamingMetrics:
         return self._single[name].figures(self.heads[name].positive_id)
 
     def _multi_label(self, name: str) -> dict[str, float]:
-        found = multi_label_figures(self._multi[name], name)
+        metrics = multi_label_figures(self._multi[name], name)
         if name in self._binned:
             areas, error = self._binned[name].figures()
             self.binning_error = max(self.binning_error, error)
-            found |= areas
+            metrics |= areas
         elif self._kept[name]:
-            logits, positive, known = (np.concatenate(each) for each in zip(*self._kept[name], strict=True))
-            found |= ranking_figures(logits, positive, known, name)
-        return {metric: found[metric] for metric in MULTI_LABEL_METRICS if metric in found}
+            logits, positive, known = (np.concatenate(arrays) for arrays in zip(*self._kept[name], strict=True))
+            metrics |= ranking_figures(logits, positive, known, name)
+        return {metric: metrics[metric] for metric in MULTI_LABEL_METRICS if metric in metrics}
 
     def label_table(self, name: str) -> pd.DataFrame:
         """Return a head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""

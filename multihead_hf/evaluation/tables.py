@@ -39,13 +39,17 @@ def evaluation_table(
     """
     summary = [title] if title else []
     summary += [
-        f"{what} {number(figures[key])}" for key, what in (("loss", "loss"), ("f1", "mean F1")) if key in figures
+        f"{caption} {number(figures[key])}" for key, caption in (("loss", "loss"), ("f1", "mean F1")) if key in figures
     ]
     columns = {name: _cells(name, head, figures, rows) for name, head in heads.items()}
     titles = ("labels", "rows", "unlabelled", *_COLUMNS)
-    shown = [each for each in titles if any(own.get(each, NO_NUMBER) != NO_NUMBER for own in columns.values())]
+    shown = [
+        column for column in titles if any(cells.get(column, NO_NUMBER) != NO_NUMBER for cells in columns.values())
+    ]
     lines = [["head", *shown]]
-    lines += [[short_name(name), *(own.get(each, NO_NUMBER) for each in shown)] for name, own in columns.items()]
+    lines += [
+        [short_name(name), *(cells.get(column, NO_NUMBER) for column in shown)] for name, cells in columns.items()
+    ]
     return "\n".join((["  ".join(summary)] if summary else []) + aligned(lines))
 
 

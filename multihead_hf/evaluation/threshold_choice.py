@@ -64,12 +64,12 @@ def metrics_of(counts: Counts, rows: int, target: Target) -> Metrics:
     totals = np.array([*counts.sum(1), rows])
     precision, recall, micro = precision_recall_f1(*totals[:3])
     occurs = support > 0
-    found = {"f1_micro": float(micro), "f1_macro": float(f1[occurs].mean()) if occurs.any() else 0.0}
+    metrics = {"f1_micro": float(micro), "f1_macro": float(f1[occurs].mean()) if occurs.any() else 0.0}
     if target.metric == "recall_at_precision":
-        found |= {"recall_micro": float(recall), "precision_micro": float(precision)}
+        metrics |= {"recall_micro": float(recall), "precision_micro": float(precision)}
     if target.metric == "cost":
-        found["cost"] = -float(scores_of(totals, target))
-    return found
+        metrics["cost"] = -float(scores_of(totals, target))
+    return metrics
 
 
 def scores_of(totals: npt.NDArray[np.integer], target: Target) -> Values:
@@ -102,11 +102,11 @@ def choose(totals: Counts, target: Target) -> int:
             thresholds.
         target: what thresholds are chosen for.
     """
-    found = scores_of(totals.sum(2), target).mean(1)  # (candidates,)
+    scores = scores_of(totals.sum(2), target).mean(1)  # (candidates,)
     by_fold = scores_of(totals, target)
     errors = (by_fold - by_fold[0]).std(2, ddof=1).mean(1) / np.sqrt(totals.shape[2])
-    better = found - found[0] > errors
-    return int(np.where(better, found, -np.inf).argmax()) if better.any() else 0
+    better = scores - scores[0] > errors
+    return int(np.where(better, scores, -np.inf).argmax()) if better.any() else 0
 
 
 class _Round(NamedTuple):
@@ -156,18 +156,18 @@ class _CrossFit(NamedTuple):
         def decided(fold: int, *out: int) -> list[Bools]:
             fit = fits[frozenset({fold, *out})]
             thresholds = (self.before, fit.head, fit.label)
-            return [self.decide(folds[fold].scores, each.astype(np.float32)) for each in thresholds]
+            return [self.decide(folds[fold].scores, values.astype(np.float32)) for values in thresholds]
 
-        counts, totals, chosen = [], [], []
+        counts, totals, choices = [], [], []
         for number, fold in enumerate(folds):
             decisions = decided(number)
-            counts.append([fold.counts(each) for each in decisions])
-            totals.append([fold.totals(each) for each in decisions])
+            counts.append([fold.counts(predicted) for predicted in decisions])
+            totals.append([fold.totals(predicted) for predicted in decisions])
         for outer in range(len(folds) if nested else 0):
             others = [number for number in range(len(folds)) if number != outer]
-            inner = [[folds[number].totals(each) for each in decided(number, outer)] for number in others]
-            chosen.append(choose(np.stack(inner, 1)[:, None], self.target))
-        return _Round(fits[frozenset()], np.stack(counts, 1), np.stack(totals, 1), chosen)
+            inner = [[folds[number].totals(predicted) for predicted in decided(number, outer)] for number in others]
+            choices.append(choose(np.stack(inner, 1)[:, None], self.target))
+        return _Round(fits[frozenset()], np.stack(counts, 1), np.stack(totals, 1), choices)
 
     def _fits(self, folds: Sequence[Rows], nested: bool) -> dict[frozenset[int], Fit]:
         """Return folds left out → thresholds from all other folds."""
@@ -211,11 +211,11 @@ def tune_head(
     """
     whole_number("folds", folds, 3)
     whole_number("min_support", min_support, 0)
-    given = np.asarray(references, dtype=np.float32)
-    labelled = (given != MISSING).any(1)
+    reference_cells = np.asarray(references, dtype=np.float32)
+    labelled = (reference_cells != MISSING).any(1)
     if (number := int(labelled.sum())) < folds:
         raise ValueError(f"{number} labelled rows: thresholds need at least {folds}, one per fold")
-    rows = Rows.of(np.asarray(scores, dtype=np.float32)[labelled], given[labelled])
+    rows = Rows.of(np.asarray(scores, dtype=np.float32)[labelled], reference_cells[labelled])
     before = np.full(len(labels), 0.5) if thresholds is None else np.array(thresholds, dtype=np.float64)
     cross_fit, rng = _CrossFit(rows, before, target, min_support, decide), np.random.default_rng(seed)
     rounds = [
@@ -223,23 +223,23 @@ def tune_head(
         for _ in range(max(1, min(_ROUNDS, _CELLS // rows.scores.size)))
     ]
     fit = rounds[0].whole
-    kept = {"unchanged": before, "head": fit.head, "label": fit.label}
-    totals = np.stack([each.totals for each in rounds], 1)
+    fitted = {"unchanged": before, "head": fit.head, "label": fit.label}
+    totals = np.stack([division.totals for division in rounds], 1)
     # without a common threshold the head keeps what it has, unless labels have thresholds of their own
     possible = not (math.isnan(fit.common) and (granularity == "head" or fit.fell_back.all()))
-    asked = CANDIDATES[choose(totals, target)] if granularity == "auto" else granularity
-    choice = asked if possible else "unchanged"
-    candidates = {name: _held_out(rounds, [place] * folds, target) for place, name in enumerate(CANDIDATES)}
+    requested = CANDIDATES[choose(totals, target)] if granularity == "auto" else granularity
+    choice = requested if possible else "unchanged"
+    candidates = {name: _held_out(rounds, [index] * folds, target) for index, name in enumerate(CANDIDATES)}
     support = rows.positive.sum(0)
     if not possible:
         reason, is_doubtful = _impossible(int(support.sum()), min_support, target), True
     else:
-        worth = dict(zip(CANDIDATES, scores_of(totals.sum(2), target).mean(1).tolist(), strict=True))
-        is_doubtful = worth[choice] < worth["unchanged"]
-        reason = _reason(choice, candidates, worth, target, forced=granularity != "auto")
-    decisions = decide(rows.scores, kept[choice].astype(np.float32))
+        mean_scores = dict(zip(CANDIDATES, scores_of(totals.sum(2), target).mean(1).tolist(), strict=True))
+        is_doubtful = mean_scores[choice] < mean_scores["unchanged"]
+        reason = _reason(choice, candidates, mean_scores, target, forced=granularity != "auto")
+    decisions = decide(rows.scores, fitted[choice].astype(np.float32))
     return HeadThresholds(
-        thresholds=kept[choice].tolist(),
+        thresholds=fitted[choice].tolist(),
         choice=choice,
         reason=reason,
         is_doubtful=is_doubtful,
@@ -258,12 +258,12 @@ def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Ta
 
     `candidates` has a candidate for each fold; `None` stands for the chosen ones.
     """
-    found = []
-    for each in rounds:
-        by_fold = each.chosen if candidates is None else candidates
-        counts = each.counts[by_fold, range(len(by_fold))].sum(0)
-        found.append(metrics_of(counts, int(each.totals[0, :, 3].sum()), target))
-    return {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+    metrics = []
+    for division in rounds:
+        by_fold = division.chosen if candidates is None else candidates
+        counts = division.counts[by_fold, range(len(by_fold))].sum(0)
+        metrics.append(metrics_of(counts, int(division.totals[0, :, 3].sum()), target))
+    return {name: sum(values[name] for values in metrics) / len(metrics) for name in metrics[0]}
 
 
 def _impossible(positives: int, min_support: int, target: Target) -> str:

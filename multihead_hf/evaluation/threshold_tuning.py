@@ -49,27 +49,27 @@ class ThresholdReport:
         Returns:
             A dict head → fields of its result.
         """
-        return {name: asdict(found) for name, found in self.heads.items()}
+        return {name: asdict(head) for name, head in self.heads.items()}
 
     def __str__(self) -> str:
         lines = [f"{'':24}{'F1 before':>16}{'after*':>16}{'on these rows':>16}   (micro / macro of labels that occur)"]
-        for name, found in self.heads.items():
-            stages = (found.before, found.after, found.fitted)
-            cells = [f"{each['f1_micro']:.3f} / {each['f1_macro']:.3f}" for each in stages]
+        for name, head in self.heads.items():
+            stages = (head.before, head.after, head.fitted)
+            cells = [f"{stage['f1_micro']:.3f} / {stage['f1_macro']:.3f}" for stage in stages]
             lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
         lines.append("* on held-out rows, used neither to fit the thresholds nor to choose between them")
-        for name, found in self.heads.items():
-            lines.append(f"{name}: {found.reason}")
-            if found.choice != "unchanged":
-                lines.append(f"  {_shown(found)}")
+        for name, head in self.heads.items():
+            lines.append(f"{name}: {head.reason}")
+            if head.choice != "unchanged":
+                lines.append(f"  {_shown(head)}")
         return "\n".join(lines)
 
 
-def _shown(found: HeadThresholds) -> str:
-    values, common = found.thresholds, found.common
-    if found.choice == "head":
+def _shown(tuned: HeadThresholds) -> str:
+    values, common = tuned.thresholds, tuned.common
+    if tuned.choice == "head":
         return f"threshold {values[0]:.3f}"
-    few = f"; {len(found.fallback)} of {len(values)} labels share {common:.3f}" if found.fallback and common else ""
+    few = f"; {len(tuned.fallback)} of {len(values)} labels share {common:.3f}" if tuned.fallback and common else ""
     return f"thresholds {min(values):.3f} to {max(values):.3f}{few}"
 
 
@@ -97,14 +97,18 @@ class CalibrationReport:
         Returns:
             A dict head → fields of its result.
         """
-        return {name: asdict(found) for name, found in self.heads.items()}
+        return {name: asdict(head) for name, head in self.heads.items()}
 
     def __str__(self) -> str:
         lines = [f"{'':24}{'temperature':>16}{'ECE before':>12}{'after*':>10}{'NLL before':>12}{'after*':>10}"]
-        for name, found in self.heads.items():
-            own = found.temperature
-            shown = f"{own:.3f}" if isinstance(own, float) else f"{min(own):.3f} to {max(own):.3f}"
-            before, after = found.before, found.after
+        for name, head in self.heads.items():
+            temperature = head.temperature
+            shown = (
+                f"{temperature:.3f}"
+                if isinstance(temperature, float)
+                else f"{min(temperature):.3f} to {max(temperature):.3f}"
+            )
+            before, after = head.before, head.after
             lines.append(
                 f"{name:24}{shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
             )
@@ -181,33 +185,33 @@ def tune_thresholds(
             f"no row of the dataset has a positive label of the heads {names}, so thresholds cannot be chosen, and "
             "the model keeps its current thresholds: pass rows to which labels apply"
         )
-    found: dict[str, HeadThresholds] = {}
+    head_thresholds: dict[str, HeadThresholds] = {}
     for name in names:
         head = base.config.heads[name]
         decide = functools.partial(_decided, head)
         settings = (head.labels, head.thresholds, target, granularity, min_support, folds, seed, decide)
         try:
-            found[name] = tune_head(predictions.scores(name), references[name], *settings)
+            head_thresholds[name] = tune_head(predictions.scores(name), references[name], *settings)
         except ValueError as error:
             if heads is not None or len(names) == 1:
                 raise ValueError(f"head {name!r}: {error}") from None
             logger.warning(f"head {name!r} keeps its thresholds: {error}")
-    if not found:
+    if not head_thresholds:
         raise ValueError(f"the heads {names} have too few labelled rows, and keep their thresholds")
-    for name, tuned in found.items():
+    for name, tuned in head_thresholds.items():
         (logger.warning if tuned.is_doubtful else logger.info)(f"head {name!r}: {tuned.reason}")
         head = base.config.heads[name]
         # an 0.5 that has been compared is a result, and stored like one
         confirmed = head.thresholds is None and head.learn_thresholds is None and not tuned.is_doubtful
         if tuned.choice != "unchanged" or confirmed:
             base.set_thresholds(name, tuned.thresholds)
-    return ThresholdReport(found)
+    return ThresholdReport(head_thresholds)
 
 
 def _decided(head: HeadConfig, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Return the decisions of the head with other thresholds, within its `min_labels` and `max_labels`."""
-    own, limits = torch.from_numpy(scores), torch.from_numpy(thresholds)
-    return limited(head, own, limits, own >= limits).numpy()
+    score_tensor, limits = torch.from_numpy(scores), torch.from_numpy(thresholds)
+    return limited(head, score_tensor, limits, score_tensor >= limits).numpy()
 
 
 def calibrate(
@@ -260,28 +264,28 @@ def calibrate(
     predictions = predicted(model, dataset, tokenizer, **reading)
     base, logits, references = predictions.model, predictions.logits, predictions.references
     names = _heads_to_tune(predictions, heads, multi_label_only=False)
-    found: dict[str, HeadCalibration] = {}
+    calibrations: dict[str, HeadCalibration] = {}
     for name in names:
         head = base.config.heads[name]
         before = head.calibration_temperature
         try:
-            found[name] = calibrate_head(
+            calibrations[name] = calibrate_head(
                 logits[name], references[name], head.multi_label, before, granularity, min_support, folds, seed
             )
         except ValueError as error:
             raise ValueError(f"head {name!r}: {error}") from None
-    for name, own in found.items():
+    for name, calibration in calibrations.items():
         head = base.config.heads[name]
-        if not own.is_determined:
+        if not calibration.is_determined:
             logger.warning(
-                f"head {name!r}: these {own.rows:,} rows do not determine a temperature (the likelihood rises to the "
-                "end of the search, as on rows of one label), and the head keeps its temperature"
+                f"head {name!r}: these {calibration.rows:,} rows do not determine a temperature (the likelihood rises "
+                "to the end of the search, as on rows of one label), and the head keeps its temperature"
             )
-        moved = _moved_thresholds(head, own.temperature)
-        head.calibration_temperature = own.temperature
+        moved = _moved_thresholds(head, calibration.temperature)
+        head.calibration_temperature = calibration.temperature
         if moved is not None:
             base.set_thresholds(name, moved)
-    return CalibrationReport(found)
+    return CalibrationReport(calibrations)
 
 
 def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:

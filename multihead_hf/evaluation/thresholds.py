@@ -93,7 +93,7 @@ class Rows(NamedTuple):
     def totals(self, decisions: Bools) -> Counts:
         """Return TP, TP + FP and TP + FN over all labels, and the number of rows, (4,)."""
         cells = (decisions & self.positive, decisions & self.known, self.positive)
-        return np.array([*(np.count_nonzero(each) for each in cells), len(self.scores)])
+        return np.array([*(np.count_nonzero(mask) for mask in cells), len(self.scores)])
 
 
 class Cuts:
@@ -131,7 +131,7 @@ class Cuts:
             Probabilities in (0, 1), half-way between the scores that they separate, NaN with fewer positives than
             `min_support` (or none) or if no cut is allowed; and the positives (subsets,).
         """
-        found, positives = np.full(len(subsets), np.nan), subsets.astype(np.int64) @ self.hits[:, 0]
+        thresholds, positives = np.full(len(subsets), np.nan), subsets.astype(np.int64) @ self.hits[:, 0]
         step = max(1, _AT_A_TIME // len(self.above))
         for begin in range(0, len(subsets), step):
             block = subsets[begin : begin + step]
@@ -141,14 +141,14 @@ class Cuts:
             for row, cut in enumerate(best.tolist()):
                 if worth[row, cut] > -np.inf and hits[row, 0] >= max(min_support, 1):
                     low = self.below[block[row], cut].max()
-                    found[begin + row] = _between(float(self.above[cut]), float(low))
-        return found, positives
+                    thresholds[begin + row] = _between(float(self.above[cut]), float(low))
+        return thresholds, positives
 
 
 def best_threshold(scores: Floats, positive: Bools, target: Target) -> float | None:
     """Return the exact optimum over all thresholds, as `Cuts.best` does, for cells (cells,); `None` without one."""
-    (found,), _ = Cuts([scores], [positive]).best(np.ones((1, 1), bool), target)
-    return None if math.isnan(found) else float(found)
+    (threshold,), _ = Cuts([scores], [positive]).best(np.ones((1, 1), bool), target)
+    return None if math.isnan(threshold) else float(threshold)
 
 
 def _sorted_keys(scores: Floats, positive: Bools) -> Keys:
@@ -213,7 +213,7 @@ def fit_thresholds(
     whole = Cuts([fold.scores[fold.known] for fold in folds], [fold.positive[fold.known] for fold in folds])
     common, _ = whole.best(subsets, target, min_support)
     del whole  # as large as the rows
-    own, support = np.empty((2, len(subsets), len(before)))
+    label_thresholds, support = np.empty((2, len(subsets), len(before)))
     for begin in range(0, len(before), _BLOCK):
         # the columns of a block lie together in memory
         block = [fold.transposed(slice(begin, begin + _BLOCK)) for fold in folds]
@@ -223,16 +223,18 @@ def fit_thresholds(
                 [fold.scores[label][rows] for fold, rows in zip(block, known, strict=True)],
                 [fold.positive[label][rows] for fold, rows in zip(block, known, strict=True)],
             )
-            own[:, begin + label], support[:, begin + label] = cuts.best(subsets, target, min_support)
-    return [_fit(*each, before) for each in zip(common, own, support, strict=True)]
+            label_thresholds[:, begin + label], support[:, begin + label] = cuts.best(subsets, target, min_support)
+    return [_fit(*values, before) for values in zip(common, label_thresholds, support, strict=True)]
 
 
-def _fit(common: float, own: Values, support: Values, before: Values) -> Fit:
+def _fit(common: float, label_thresholds: Values, support: Values, before: Values) -> Fit:
     none = math.isnan(common)
     weight = support / (support + SHRINKAGE)
-    drawn = _sigmoid(weight * _logit(own) + (1 - weight) * _logit(own if none else np.array(common)))
+    shrunk = _sigmoid(
+        weight * _logit(label_thresholds) + (1 - weight) * _logit(label_thresholds if none else np.array(common))
+    )
     head = before if none else np.full_like(before, common)
-    return Fit(float(common), head, np.where(np.isnan(own), head, drawn), np.isnan(own))
+    return Fit(float(common), head, np.where(np.isnan(label_thresholds), head, shrunk), np.isnan(label_thresholds))
 
 
 def _logit(probability: Values) -> Values:
