@@ -37,20 +37,20 @@ def write_card(
     Returns:
         whether it was written: a card without our mark in it is left as it is, and only the facts are kept.
     """
-    place = Path(folder)
+    directory = Path(folder)
     content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
     card = model_card(config, facts)
-    if not replace and not is_ours(place / CARD):
-        write_whole(place / FACTS, f"{content}\n".encode())
+    if not replace and not is_ours(directory / CARD):
+        write_whole(directory / FACTS, f"{content}\n".encode())
         return False
     for path, data in (pictures or {}).items():
-        (place / path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place / path, data)
-    named = {each["path"] for each in facts.pictures}
-    for path in _named_pictures(place) - named:
-        (place / path).unlink(missing_ok=True)  # of a card before
-    write_whole(place / FACTS, f"{content}\n".encode())
-    write_whole(place / CARD, card.encode())
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(directory / path, data)
+    named = {picture["path"] for picture in facts.pictures}
+    for path in _named_pictures(directory) - named:
+        (directory / path).unlink(missing_ok=True)  # of a card before
+    write_whole(directory / FACTS, f"{content}\n".encode())
+    write_whole(directory / CARD, card.encode())
     return True
 
 
@@ -62,7 +62,7 @@ def is_ours(card: Path) -> bool:
 def _named_pictures(folder: Path) -> set[str]:
     """Return the pictures that the card in a folder names."""
     try:
-        paths = {each["path"] for each in read_facts(folder).pictures}
+        paths = {picture["path"] for picture in read_facts(folder).pictures}
     except (ValueError, KeyError):
         return set()
     return {path for path in paths if is_picture(path)}
@@ -93,26 +93,29 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
         name: of its rows.
     """
     heads = report["heads"]
-    baselines = {head: own["baseline"] for head, own in heads.items() if own.get("baseline") is not None}
+    baselines = {head: entry["baseline"] for head, entry in heads.items() if entry.get("baseline") is not None}
     return {
         "name": name,
         "rows": report["rows"],
         "confidence_level": report["confidence_level"],
         "metrics": {
-            f"{head}_{metric}": value for head, own in heads.items() for metric, value in own["figures"].items()
+            f"{head}_{metric}": value for head, entry in heads.items() for metric, value in entry["figures"].items()
         },
         "intervals": {
-            head: {metric: [each["low"], each["high"]] for metric, each in own["intervals"].items()}
-            for head, own in heads.items()
+            head: {metric: [interval["low"], interval["high"]] for metric, interval in entry["intervals"].items()}
+            for head, entry in heads.items()
         },
-        "baseline": {head: {"rows": own["rows"], "figures": own["figures"]} for head, own in baselines.items()},
+        "baseline": {
+            head: {"rows": baseline["rows"], "figures": baseline["figures"]} for head, baseline in baselines.items()
+        },
     }
 
 
 def report_pictures(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the pictures of a report in the form of `CardFacts`."""
     return [
-        {"path": picture_path(each["name"]), "title": each["title"], "alt": each["alt"]} for each in report["pictures"]
+        {"path": picture_path(picture["name"]), "title": picture["title"], "alt": picture["alt"]}
+        for picture in report["pictures"]
     ]
 
 
@@ -133,30 +136,32 @@ def add_report_folder(
     Raises:
         ValueError: there is no report, it lacks a picture, or it is on other heads, labels or thresholds.
     """
-    place = Path(folder)
+    directory = Path(folder)
     try:
-        report = json.loads((place / "report.json").read_text(encoding="utf-8"))
-        for head, own in report["heads"].items():
-            _check_same_head(place, head, own["labels"], config.heads.get(head))
+        report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+        for head, entry in report["heads"].items():
+            _check_same_head(directory, head, entry["labels"], config.heads.get(head))
         evaluation, pictures = report_evaluation(report, name), report_pictures(report)
-        if not all(is_picture(each["path"]) for each in pictures):
+        if not all(is_picture(picture["path"]) for picture in pictures):
             raise ValueError("a picture must have a plain file name")
-        files = {each["path"]: (place / Path(each["path"]).name).read_bytes() for each in pictures}
+        files = {picture["path"]: (directory / Path(picture["path"]).name).read_bytes() for picture in pictures}
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{place} has no readable report ({error!r}): multihead-hf report MODEL DATA -o {place}"
+            f"{directory} has no readable report ({error!r}): multihead-hf report MODEL DATA -o {directory}"
         ) from None
     facts.evaluations, facts.pictures = [evaluation], pictures
     return files
 
 
-def _check_same_head(place: Path, name: str, labels: Mapping[str, Mapping[str, Any]], head: HeadConfig | None) -> None:
+def _check_same_head(
+    directory: Path, name: str, labels: Mapping[str, Mapping[str, Any]], head: HeadConfig | None
+) -> None:
     if head is None or list(labels) != head.labels:
         raise ValueError(
-            f"the report in {place} is about another model: its head {name!r} has the labels {list(labels)}"
+            f"the report in {directory} is about another model: its head {name!r} has the labels {list(labels)}"
         )
-    thresholds = [own["threshold"] for own in labels.values()]
+    thresholds = [row["threshold"] for row in labels.values()]
     if head.multi_label and not np.allclose(thresholds, head.thresholds or [0.5] * head.num_labels, atol=1e-6):
         raise ValueError(
-            f"the report in {place} was made with other thresholds of the head {name!r}: write the report again"
+            f"the report in {directory} was made with other thresholds of the head {name!r}: write the report again"
         )

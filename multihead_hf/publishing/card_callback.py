@@ -39,14 +39,14 @@ SETTINGS = (
 
 def changed_settings(args: TrainingArguments, processes: int) -> dict[str, Any]:
     """Return arguments of `SETTINGS` that differ from their defaults, and the number of processes above 1."""
-    found: dict[str, Any] = {"processes": processes} if processes > 1 else {}
-    for each in fields(args):
-        default = each.default if each.default_factory is MISSING else each.default_factory()
-        value = getattr(args, each.name)
+    settings: dict[str, Any] = {"processes": processes} if processes > 1 else {}
+    for argument in fields(args):
+        default = argument.default if argument.default_factory is MISSING else argument.default_factory()
+        value = getattr(args, argument.name)
         value = getattr(value, "value", value)  # of an enum
-        if each.name in SETTINGS and value != getattr(default, "value", default) and value not in (None, {}):
-            found[each.name] = value if isinstance(value, (int, float, str)) else str(value)
-    return {name: found[name] for name in ("processes", *SETTINGS) if name in found}
+        if argument.name in SETTINGS and value != getattr(default, "value", default) and value not in (None, {}):
+            settings[argument.name] = value if isinstance(value, (int, float, str)) else str(value)
+    return {name: settings[name] for name in ("processes", *SETTINGS) if name in settings}
 
 
 @dataclass
@@ -69,8 +69,12 @@ class EvaluationSnapshot:
 
     def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the evaluations, marked where the model has changed since."""
-        found = self.evaluations if self.settings == settings else [{**own, "stale": True} for own in self.evaluations]
-        return found if self.step == step else [{**own, "step": self.step} for own in found]
+        evaluations = (
+            self.evaluations
+            if self.settings == settings
+            else [{**evaluation, "stale": True} for evaluation in self.evaluations]
+        )
+        return evaluations if self.step == step else [{**evaluation, "step": self.step} for evaluation in evaluations]
 
 
 class ModelCardCallback(TrainerCallback):
@@ -78,12 +82,12 @@ class ModelCardCallback(TrainerCallback):
 
     Args:
         trainer: a `MultiHeadTrainer`.
-        given: what the user says for the card, as the argument `model_card`.
+        user_facts: what the user says for the card, as the argument `model_card`.
     """
 
-    def __init__(self, trainer: "Trainer", given: object) -> None:
+    def __init__(self, trainer: "Trainer", user_facts: object) -> None:
         self._trainer = trainer
-        self._given: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+        self._user_facts: dict[str, Any] = dict(user_facts) if isinstance(user_facts, dict) else {}
         self._evaluated: EvaluationSnapshot | None = None
         self._reported: EvaluationSnapshot | None = None
 
@@ -129,7 +133,7 @@ class ModelCardCallback(TrainerCallback):
         saved = report.to_dict()
         self._reported = self._snapshot([report_evaluation(saved)])
         self._reported.pictures = report_pictures(saved)
-        self._reported.files = {picture_path(each.name): each.data for each in report.pictures}
+        self._reported.files = {picture_path(picture.name): picture.data for picture in report.pictures}
 
     def _snapshot(self, evaluations: list[dict[str, Any]]) -> EvaluationSnapshot:
         return EvaluationSnapshot(evaluations, self._trainer.state.global_step, decision_settings(self._trainer.config))
@@ -137,10 +141,10 @@ class ModelCardCallback(TrainerCallback):
     def _newest(self) -> EvaluationSnapshot | None:
         """Return the report or else the evaluation of the current model, else the most recent older one."""
         settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
-        known = [each for each in (self._reported, self._evaluated) if each is not None]
-        current = [each for each in known if each.settings == settings and each.step == step]
+        snapshots = [snapshot for snapshot in (self._reported, self._evaluated) if snapshot is not None]
+        current = [snapshot for snapshot in snapshots if snapshot.settings == settings and snapshot.step == step]
         # (`max` takes the first of equals, the report)
-        return current[0] if current else max(known, key=lambda each: each.step, default=None)
+        return current[0] if current else max(snapshots, key=lambda snapshot: snapshot.step, default=None)
 
     def facts(self) -> CardFacts:
         """Return the facts for the card: arguments, training rows, the run, and its newest report or evaluation."""
@@ -151,7 +155,7 @@ class ModelCardCallback(TrainerCallback):
             base_model=hub_name(getattr(trainer.config.encoder, "_name_or_path", "")),
             versions=versions(),
         )
-        for key, value in self._given.items():
+        for key, value in self._user_facts.items():
             setattr(facts, key, value)
         if state.global_step:
             facts.training = {"epochs": state.epoch, "steps": state.global_step}
@@ -166,7 +170,7 @@ class ModelCardCallback(TrainerCallback):
                 facts.training["rows"] = len(rows)
             evaluated = trainer.eval_dataset
             sets = [*evaluated.values()] if isinstance(evaluated, dict) else [evaluated]
-            if all(each is not None and has_length(each) for each in sets):
+            if all(dataset is not None and has_length(dataset) for dataset in sets):
                 facts.training["validation_rows"] = sum(map(len, sets))
         newest = self._newest()
         if newest is not None:
@@ -174,14 +178,14 @@ class ModelCardCallback(TrainerCallback):
             facts.pictures = newest.pictures
         return facts
 
-    def write(self, folder: str, given: Mapping[str, Any] | None = None) -> None:
+    def write(self, folder: str, user_facts: Mapping[str, Any] | None = None) -> None:
         """Write the card into a folder, unless there is one that somebody else has written.
 
         Args:
             folder: the folder.
-            given: what is said for the card besides; it is remembered.
+            user_facts: what is said for the card besides; it is remembered.
         """
-        self._given |= check_given({key: value for key, value in (given or {}).items() if value is not None})
+        self._user_facts |= check_given({key: value for key, value in (user_facts or {}).items() if value is not None})
         facts, newest = self.facts(), self._newest()
         if facts.model_id is None:
             facts.model_id = os.path.basename(os.path.abspath(folder)) or None
@@ -204,12 +208,14 @@ def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: li
         for name, head in config.heads.items()
         for metric in (*metric_names(head.problem_type, head.positive_label), "loss")
     ]
-    found = []
+    evaluations = []
     for name in [None] if sets is None else sets:
         start = "eval_" if name is None else f"eval_{name}_"
         values = {key: float(metrics[start + key]) for key in keys if start + key in metrics}
-        found.append({"name": name, "metrics": {key: value for key, value in values.items() if math.isfinite(value)}})
-    return [each for each in found if each["metrics"]]
+        evaluations.append(
+            {"name": name, "metrics": {key: value for key, value in values.items() if math.isfinite(value)}}
+        )
+    return [evaluation for evaluation in evaluations if evaluation["metrics"]]
 
 
 def versions() -> dict[str, str]:

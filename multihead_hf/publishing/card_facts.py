@@ -53,22 +53,22 @@ class CardFacts:
 GIVEN = ("language", "license", "datasets", "tags", "widget_texts", "limits", "base_model")
 
 
-def check_given(given: object) -> dict[str, Any]:
+def check_given(user_facts: object) -> dict[str, Any]:
     """Return facts of `GIVEN` as they are stored: a single text becomes a list where several are allowed.
 
     Raises:
         ValueError: no mapping, one that does not exist, or of a wrong type.
     """
-    if not isinstance(given, Mapping):
-        raise ValueError(f'model_card is {given!r}: give a dict such as {{"language": "nl"}}, or it as JSON')
-    lists = {each.name for each in fields(CardFacts) if each.name in GIVEN and each.type == list[str]}
-    found: dict[str, Any] = {}
-    for name, value in given.items():
+    if not isinstance(user_facts, Mapping):
+        raise ValueError(f'model_card is {user_facts!r}: give a dict such as {{"language": "nl"}}, or it as JSON')
+    lists = {fact.name for fact in fields(CardFacts) if fact.name in GIVEN and fact.type == list[str]}
+    facts: dict[str, Any] = {}
+    for name, value in user_facts.items():
         if name not in GIVEN:
             raise ValueError(f"model_card has no field {name!r}.{near_names(name, GIVEN)} Fields: {', '.join(GIVEN)}")
-        own = [value] if name in lists and isinstance(value, str) else value
-        texts = own if name in lists else [own]
-        if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
+        entry = [value] if name in lists and isinstance(value, str) else value
+        texts = entry if name in lists else [entry]
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(item, str) for item in texts):
             raise ValueError(
                 f"model_card: {name!r} is {value!r}: give {'a list of strings' if name in lists else 'a string'}"
             )
@@ -79,8 +79,8 @@ def check_given(given: object) -> dict[str, Any]:
                 raise ValueError(
                     f"model_card: {name!r} names {text!r}, which is not a valid repository name on the Hub"
                 ) from None
-        found[name] = list(own) if name in lists else own
-    return found
+        facts[name] = list(entry) if name in lists else entry
+    return facts
 
 
 def picture_path(name: str) -> str:

@@ -77,7 +77,7 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
 
 
 def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData:
-    known = {key for own in facts.evaluations for key in own["metrics"]}
+    known = {key for evaluation in facts.evaluations for key in evaluation["metrics"]}
     main = {name: main_score_of(head) for name, head in config.heads.items()}
     mains = [_hub_metric(metric) for name, metric in main.items() if f"{name}_{metric}" in known]
     heads = config.heads.values()
@@ -121,13 +121,13 @@ def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: C
 
 
 def _hub_metric(metric: str) -> str | None:
-    return next((found for key, found in _HUB_METRICS.items() if metric == key or metric.startswith(f"{key}_")), None)
+    return next((name for key, name in _HUB_METRICS.items() if metric == key or metric.startswith(f"{key}_")), None)
 
 
 def _head_row(name: str, head: HeadConfig, facts: CardFacts) -> dict[str, Any]:
     """Return a line of the table of heads."""
     main = main_score_of(head)
-    values = [own["metrics"].get(f"{name}_{main}") for own in facts.evaluations]
+    values = [evaluation["metrics"].get(f"{name}_{main}") for evaluation in facts.evaluations]
     known = [value for value in values if value is not None]
     return {"name": name, "head": head, "main": main, "value": known[0] if known else None}
 
@@ -158,60 +158,62 @@ def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> di
 
 def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
     """What follows from what is known."""
-    found = []
+    sentences = []
     if config.truncation == "windows":
-        found.append(f"Texts are read in at most {config.max_windows} windows; the rest of longer texts is not read.")
+        sentences.append(
+            f"Texts are read in at most {config.max_windows} windows; the rest of longer texts is not read."
+        )
     elif config.max_length is not None:
         part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
-        found.append(f"Texts longer than {config.max_length} tokens are truncated to {part}.")
+        sentences.append(f"Texts longer than {config.max_length} tokens are truncated to {part}.")
     for name, labels in (facts.training.get("labels") or {}).items():
         rare = [label for label, rows in labels.items() if rows < RARE]
         if rare:
             shown = ", ".join(_markdown(label) for label in rare[:20])
             more = f" and {len(rare) - 20} more" if len(rare) > 20 else ""
-            found.append(
+            sentences.append(
                 f"{_markdown(name)}: fewer than {RARE} training rows for {shown}{more}; predictions of these "
                 "labels are unreliable."
             )
     for name, head in config.heads.items():
         if head.multi_label and head.thresholds is None and head.min_labels != head.num_labels:
-            found.append(f"{_markdown(name)}: the threshold of every label is 0.5; thresholds were not tuned.")
+            sentences.append(f"{_markdown(name)}: the threshold of every label is 0.5; thresholds were not tuned.")
     if not any(head.calibration_temperature is not None for head in config.heads.values()):
-        found.append(
+        sentences.append(
             "Probabilities are not calibrated: use them to rank labels, not as estimates of how often a label is right."
         )
     if not facts.evaluations:
-        found.append("No evaluation is recorded.")
-    for step in sorted({own["step"] for own in facts.evaluations if own.get("step") is not None}):
-        found.append(f"The metrics above were computed at step {step:,}, before training continued.")
-    found += [warning for own in facts.evaluations for warning in _behind(config.heads, own)]
-    if any(own.get("stale") for own in facts.evaluations):
-        found.append("Thresholds or temperatures were changed after the metrics above were computed.")
-    return found
+        sentences.append("No evaluation is recorded.")
+    for step in sorted({evaluation["step"] for evaluation in facts.evaluations if evaluation.get("step") is not None}):
+        sentences.append(f"The metrics above were computed at step {step:,}, before training continued.")
+    sentences += [warning for evaluation in facts.evaluations for warning in _behind(config.heads, evaluation)]
+    if any(evaluation.get("stale") for evaluation in facts.evaluations):
+        sentences.append("Thresholds or temperatures were changed after the metrics above were computed.")
+    return sentences
 
 
 def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> list[str]:
     """Return sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
-    found, baselines = [], evaluation.get("baseline") or {}
+    sentences, baselines = [], evaluation.get("baseline") or {}
     for name, head in heads.items():
         main = main_score_of(head)
         model = evaluation["metrics"].get(f"{name}_{main}")
         other = baselines.get(name, {"figures": {}})["figures"].get(main)
         if model is not None and other is not None and round(other - model, 3) > 0:
             score = f"in `{main}`, {other:.3f} to {model:.3f}"
-            found.append(f"{_markdown(name)}: the linear baseline is ahead of this model {score}.")
-    return found
+            sentences.append(f"{_markdown(name)}: the linear baseline is ahead of this model {score}.")
+    return sentences
 
 
 def _decides(head: HeadConfig) -> str:
     """Return a phrase on the number of labels of a row, and the thresholds."""
     if not head.multi_label:
         return "single-label"
-    least, most = head.min_labels or 0, head.max_labels
-    if most is None:
-        number = "multi-label" if not least else f"multi-label, at least {least} per row"
+    lower, upper = head.min_labels or 0, head.max_labels
+    if upper is None:
+        number = "multi-label" if not lower else f"multi-label, at least {lower} per row"
     else:
-        number = f"multi-label, {most if least == most else f'{least} to {most}'} per row"
+        number = f"multi-label, {upper if lower == upper else f'{lower} to {upper}'} per row"
     values = head.thresholds or [0.5]
     low, high = min(values), max(values)
     return f"{number}; threshold {low:.3g}" if low == high else f"{number}; thresholds {low:.3g} to {high:.3g}"
@@ -227,7 +229,7 @@ def _example(config: MultiHeadConfig, facts: CardFacts) -> str | dict[str, str]:
 def _markdown(text: object) -> str:
     """Text from outside in a line or cell of Markdown."""
     # an underscore inside a word means nothing
-    return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found.group()}", _html(text))
+    return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda match: f"\\{match.group()}", _html(text))
 
 
 def _html(text: object) -> str:

@@ -64,60 +64,60 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
         ValueError: A file or entry is missing or does not fit (also a head's labels, or its learned thresholds), the
             state cannot be read without running code, or the logits of the new model differ from the old ones.
     """
-    place = Path(folder)
-    check_files(place, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
-    labels = labels_of(place / WIMBERT_LABELS)
-    state = load_state(place / WIMBERT_STATE)
+    checkpoint = Path(folder)
+    check_files(checkpoint, (CONFIG_NAME, WIMBERT_LABELS, WIMBERT_STATE))
+    labels = labels_of(checkpoint / WIMBERT_LABELS)
+    state = load_state(checkpoint / WIMBERT_STATE)
     for name in (str(key).removesuffix("_head_state") for key in state if str(key).endswith("_head_state")):
         if name not in labels:
             raise ValueError(
-                f"head {name!r}: {place / WIMBERT_STATE} has its weights ({name}_head_state), but "
-                f"{place / WIMBERT_LABELS} has no {name!r} with its labels"
+                f"head {name!r}: {checkpoint / WIMBERT_STATE} has its weights ({name}_head_state), but "
+                f"{checkpoint / WIMBERT_LABELS} has no {name!r} with its labels"
             )
     heads, weights = {}, {}
     for name, names in labels.items():
-        own = state.get(f"{name}_head_state")
-        if not isinstance(own, Mapping):
-            found = [key for key in state if str(key).endswith("_head_state")]
+        head_state = state.get(f"{name}_head_state")
+        if not isinstance(head_state, Mapping):
+            keys = [key for key in state if str(key).endswith("_head_state")]
             raise ValueError(
-                f"{place / WIMBERT_STATE} has no {name}_head_state for the labels of {name!r}; it has {found}"
+                f"{checkpoint / WIMBERT_STATE} has no {name}_head_state for the labels of {name!r}; it has {keys}"
             )
-        own = {key.removeprefix("module."): value for key, value in own.items()}
-        check_shape(place / WIMBERT_STATE, name, own, "3.weight", names)
-        check_shape(place / WIMBERT_STATE, name, own, "0.weight")
+        head_state = {key.removeprefix("module."): value for key, value in head_state.items()}
+        check_shape(checkpoint / WIMBERT_STATE, name, head_state, "3.weight", names)
+        check_shape(checkpoint / WIMBERT_STATE, name, head_state, "0.weight")
         tau = state.get(f"{name}_tau_logit") if state.get("use_thresholds") else None
         if state.get("use_thresholds") and (not isinstance(tau, Tensor) or tau.shape != (len(names),)):
             raise ValueError(
-                f"head {name!r} of {place / WIMBERT_STATE}: use_thresholds is set, but {name}_tau_logit is not a "
+                f"head {name!r} of {checkpoint / WIMBERT_STATE}: use_thresholds is set, but {name}_tau_logit is not a "
                 f"tensor of {len(names)} thresholds"
             )
         heads[name] = HeadConfig(
             labels=names,
             problem_type="multi_label_classification",
             architecture="mlp",
-            hidden_size=len(own["0.weight"]),
+            hidden_size=len(head_state["0.weight"]),
             dropout=number_in(state, "dropout", 0.2),
             loss="soft_f1_bce",
             loss_kwargs={"alpha": number_in(state, "alpha", 0.15), "temperature": number_in(state, "temperature", 2.0)},
             thresholds=None if tau is None else torch.sigmoid(tau.double()).clamp(1e-7, 1 - 1e-9).tolist(),
         )
-        weights[name] = {f"layers.{key}": value.float() for key, value in own.items()}
+        weights[name] = {f"layers.{key}": value.float() for key, value in head_state.items()}
     length = state.get("max_length")
     model = MultiHeadModel.from_encoder(
-        place, heads, pooling="cls", max_length=length if isinstance(length, int) else None
+        checkpoint, heads, pooling="cls", max_length=length if isinstance(length, int) else None
     )
-    for name, own in weights.items():
-        load_into(place / WIMBERT_STATE, name, model.heads[name], own)
-    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    encoder = AutoModel.from_pretrained(place, dtype=torch.float32, trust_remote_code=False).eval()
+    for name, head_state in weights.items():
+        load_into(checkpoint / WIMBERT_STATE, name, model.heads[name], head_state)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=False).eval()
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first = encoder(**tokens).last_hidden_state[:, 0]
-        found = {}
-        for name, own in weights.items():
-            hidden = torch.relu(nn.functional.linear(first, own["layers.0.weight"], own["layers.0.bias"]))
-            found[name] = nn.functional.linear(hidden, own["layers.3.weight"], own["layers.3.bias"])
-        return found
+        logits = {}
+        for name, layers in weights.items():
+            hidden = torch.relu(nn.functional.linear(first, layers["layers.0.weight"], layers["layers.0.bias"]))
+            logits[name] = nn.functional.linear(hidden, layers["layers.3.weight"], layers["layers.3.bias"])
+        return logits
 
     return checked(model, tokenizer, old)
 
@@ -143,69 +143,71 @@ def convert_ggu(
     Raises:
         ValueError: As for `convert_wimbert`, or labels that do not fit the heads.
     """
-    place = Path(folder)
+    checkpoint = Path(folder)
     backbone = next(
         (
-            each
-            for each in (place / "pretrained" / "backbone", place / "backbone", place)
-            if (each / CONFIG_NAME).is_file()
+            candidate
+            for candidate in (checkpoint / "pretrained" / "backbone", checkpoint / "backbone", checkpoint)
+            if (candidate / CONFIG_NAME).is_file()
         ),
         None,
     )
     if backbone is None:
-        raise ValueError(f"{place} has no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}")
-    files = sorted(place.glob("*.pth")) or sorted(place.glob("pretrained/*.pth"))
+        raise ValueError(
+            f"{checkpoint} has no encoder: neither pretrained/backbone nor the folder itself has {CONFIG_NAME}"
+        )
+    files = sorted(checkpoint.glob("*.pth")) or sorted(checkpoint.glob("pretrained/*.pth"))
     if state_file is None and len(files) != 1:
-        held = [str(path.relative_to(place)) for path in files] or "no *.pth and no pretrained/*.pth"
-        raise ValueError(f"{place} holds {held}: name the file with the state dict, state_file= (--state-file)")
-    path = files[0] if state_file is None else place / state_file
+        held = [str(path.relative_to(checkpoint)) for path in files] or "no *.pth and no pretrained/*.pth"
+        raise ValueError(f"{checkpoint} holds {held}: name the file with the state dict, state_file= (--state-file)")
+    path = files[0] if state_file is None else checkpoint / state_file
     state = plain_keys(load_state(path))
-    found: dict[str, dict[str, Tensor]] = {}
-    rest: dict[str, Tensor] = {}
+    head_states: dict[str, dict[str, Tensor]] = {}
+    encoder_state: dict[str, Tensor] = {}
     for key, value in state.items():
         match = re.fullmatch(r"heads?\.(.+?)(?:\.\d+)?\.(weight|bias)", key)
         if match is None:
-            rest[key] = value.float()
+            encoder_state[key] = value.float()
             continue
-        own = found.setdefault(match[1], {})
-        if f"layers.1.{match[2]}" in own:
+        head_state = head_states.setdefault(match[1], {})
+        if f"layers.1.{match[2]}" in head_state:
             raise ValueError(f"head {match[1]!r} of {path} has several layers, but this layout has one linear layer")
-        own[f"layers.1.{match[2]}"] = value.float()
-    if not found:
+        head_state[f"layers.1.{match[2]}"] = value.float()
+    if not head_states:
         raise ValueError(f"{path} has no heads (heads.<name>.weight); it begins with {list(state)[:5]}")
-    for name, own in found.items():
+    for name, head_state in head_states.items():
         if name not in labels:
-            given = f" (labels were given for {list(labels)})" if labels else ""
-            example = ",".join(f"LABEL{number}" for number in range(1, len(own["layers.1.weight"]) + 1))
+            hint = f" (labels were given for {list(labels)})" if labels else ""
+            example = ",".join(f"LABEL{number}" for number in range(1, len(head_state["layers.1.weight"]) + 1))
             raise ValueError(
-                f"head {name!r} of {path} has {len(own['layers.1.weight'])} labels, whose names are unknown{given}: "
-                f"--labels {name}={example}"
+                f"head {name!r} of {path} has {len(head_state['layers.1.weight'])} labels, whose names are unknown"
+                f"{hint}: --labels {name}={example}"
             )
-        check_shape(path, name, own, "layers.1.weight", list(labels[name]))
-        check_shape(path, name, own, "layers.1.bias", list(labels[name]))
-    unknown = [name for name in labels if name not in found]
+        check_shape(path, name, head_state, "layers.1.weight", list(labels[name]))
+        check_shape(path, name, head_state, "layers.1.bias", list(labels[name]))
+    unknown = [name for name in labels if name not in head_states]
     if unknown:
-        raise ValueError(f"labels were given for {unknown}, but {path} has the heads {list(found)}")
-    heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in found}
+        raise ValueError(f"labels were given for {unknown}, but {path} has the heads {list(head_states)}")
+    heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in head_states}
     # as the old model read its texts, whatever the backbone's own files have
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
     encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32, trust_remote_code=False).eval()
-    if rest:
-        own = encoder_weights(path, rest, encoder)
-        model.encoder.load_state_dict(own, strict=False)  # it has no pooler
-        encoder.load_state_dict(own, strict=False)
-    for name, own in found.items():
-        load_into(path, name, model.heads[name], own)
+    if encoder_state:
+        weights = encoder_weights(path, encoder_state, encoder)
+        model.encoder.load_state_dict(weights, strict=False)  # it has no pooler
+        encoder.load_state_dict(weights, strict=False)
+    for name, head_state in head_states.items():
+        load_into(path, name, model.heads[name], head_state)
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = pool_tokens(encoder(**tokens).last_hidden_state, tokens["attention_mask"].bool(), pooling)
         return {
-            name: nn.functional.linear(pooled, own["layers.1.weight"], own["layers.1.bias"])
-            for name, own in found.items()
+            name: nn.functional.linear(pooled, layers["layers.1.weight"], layers["layers.1.bias"])
+            for name, layers in head_states.items()
         }
 
     return checked(
-        model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, place), trust_remote_code=False), old
+        model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, checkpoint), trust_remote_code=False), old
     )
 
 
@@ -249,21 +251,21 @@ def convert_sequence_classification(
         raise ValueError(f"{name_or_path} is not a trained classifier: it lacks {sorted(info['missing_keys'])[:3]}")
     layers = [source.get_submodule(path) for path in (first, last)]
     labels = _labels(config, name_or_path)
-    own = HeadConfig(
+    head_config = HeadConfig(
         labels=labels,
         problem_type=kind,
         architecture="mlp",
         hidden_size=layers[0].out_features,
         activation=activation,
     )
-    model = MultiHeadModel.from_encoder(name_or_path, {head: own}, pooling="cls")
+    model = MultiHeadModel.from_encoder(name_or_path, {head: head_config}, pooling="cls")
     # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
     encoder = model.config.encoder
     defaults = type(encoder)()
     encoder.id2label, encoder.label2id, encoder.problem_type = defaults.id2label, defaults.label2id, None
     state = {
-        f"layers.{place}.{key}": value
-        for place, layer in zip((0, 3), layers, strict=True)
+        f"layers.{index}.{key}": value
+        for index, layer in zip((0, 3), layers, strict=True)
         for key, value in layer.state_dict().items()
     }
     load_into(Path(name_or_path), head, model.heads[head], state)
@@ -278,13 +280,13 @@ def _labels(config: PreTrainedConfig, name_or_path: str | os.PathLike) -> list[s
         ValueError: `id2label` lacks one, or `label2id` says otherwise.
     """
     names, ids = config.id2label or {}, config.label2id or {}
-    missing = [place for place in range(config.num_labels) if place not in names]
+    missing = [index for index in range(config.num_labels) if index not in names]
     if missing:
         raise ValueError(
             f"{name_or_path}: id2label in config.json is {dict(names)}, without a label for {missing[:10]}"
         )
-    labels = [str(names[place]) for place in range(config.num_labels)]
-    other = [label for place, label in enumerate(labels) if label in ids and str(ids[label]) != str(place)]
+    labels = [str(names[index]) for index in range(config.num_labels)]
+    other = [label for index, label in enumerate(labels) if label in ids and str(ids[label]) != str(index)]
     if other:
         raise ValueError(
             f"{name_or_path}: id2label and label2id in config.json contradict each other about {other[:10]}: correct "
@@ -317,22 +319,22 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
     Raises:
         ValueError: The folder is not empty, or is one of the sources, or is in or above one.
     """
-    place = Path(output).resolve()
+    output_path = Path(output).resolve()
     for source in sources:
         old = Path(source).resolve()
-        if os.path.isdir(source) and (place == old or place in old.parents or old in place.parents):
+        if os.path.isdir(source) and (output_path == old or output_path in old.parents or old in output_path.parents):
             raise ValueError(f"{output} is {source} itself, or inside or above it: use another folder")
     check_free(output, overwrite)
 
 
 def save_converted(converted: Converted, output: str | os.PathLike) -> None:
     """Save model and tokenizer; the folder's files are put in place when all of them are written."""
-    place = Path(output)
-    converted.model.check_no_adapter(place)
-    place.mkdir(parents=True, exist_ok=True)
+    directory = Path(output)
+    converted.model.check_no_adapter(directory)
+    directory.mkdir(parents=True, exist_ok=True)
 
     def save(folder: str) -> None:
         converted.model.save_pretrained(folder)
         converted.tokenizer.save_pretrained(folder)
 
-    write_files_whole(place, save)
+    write_files_whole(directory, save)

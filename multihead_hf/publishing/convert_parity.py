@@ -94,16 +94,16 @@ def check_shape(path: Path, name: str, state: Mapping[str, Any], key: str, label
         raise ValueError(f"head {name!r} of {path} has {len(state[key])} labels, but there are {len(labels)} names")
 
 
-def tokenizer_folder(*places: Path) -> Path:
+def tokenizer_folder(*folders: Path) -> Path:
     """Return the first folder with a tokenizer.
 
     Raises:
         ValueError: there is none.
     """
-    for place in places:
-        if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
-            return place
-    raise ValueError(f"no tokenizer in {[str(place) for place in places]}: save the tokenizer of the encoder there")
+    for folder in folders:
+        if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
+            return folder
+    raise ValueError(f"no tokenizer in {[str(path) for path in folders]}: save the tokenizer of the encoder there")
 
 
 def checked(
@@ -141,14 +141,14 @@ def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state.get(key), Mapping):
             state = state[key]
-    found = {}
+    tensors = {}
     for key, value in state.items():
         if isinstance(value, Tensor):
             name = str(key)
             while name.startswith(("module.", "_orig_mod.")):
                 name = name.split(".", 1)[1]
-            found[name] = value
-    return found
+            tensors[name] = value
+    return tensors
 
 
 def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
@@ -162,11 +162,11 @@ def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module)
     best = max(
         prefixes, key=lambda prefix: sum(key.removeprefix(prefix) in known for key in state if key.startswith(prefix))
     )
-    own = {key.removeprefix(best): value for key, value in state.items()}
-    buffers = {key for key in own if key.endswith(("position_ids", "token_type_ids"))}
-    strange = [key for key in own if key not in known and key not in buffers]
-    missing = [key for key in known if key not in own and not key.startswith("pooler.")]
-    wrong = [key for key in own if key in known and own[key].shape != known[key].shape]
+    weights = {key.removeprefix(best): value for key, value in state.items()}
+    buffers = {key for key in weights if key.endswith(("position_ids", "token_type_ids"))}
+    strange = [key for key in weights if key not in known and key not in buffers]
+    missing = [key for key in known if key not in weights and not key.startswith("pooler.")]
+    wrong = [key for key in weights if key in known and weights[key].shape != known[key].shape]
     for keys, problem in (
         (strange, "has weights that belong neither to a head nor to the encoder"),
         (missing, "lacks weights of the encoder"),
@@ -174,7 +174,7 @@ def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module)
     ):
         if keys:
             raise ValueError(f"{path} {problem}: {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}")
-    return {key: value for key, value in own.items() if key in known}
+    return {key: value for key, value in weights.items() if key in known}
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -183,8 +183,8 @@ def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden[:, 0]
     if pooling == "last":
         return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
-    rows = [own[: int(real.sum())] for own, real in zip(hidden, mask, strict=True)]
-    return torch.stack([own.mean(0) if pooling == "mean" else own.amax(0) for own in rows])
+    rows = [vectors[: int(real.sum())] for vectors, real in zip(hidden, mask, strict=True)]
+    return torch.stack([vectors.mean(0) if pooling == "mean" else vectors.amax(0) for vectors in rows])
 
 
 def labels_of(path: Path) -> dict[str, list[str]]:
@@ -194,12 +194,12 @@ def labels_of(path: Path) -> dict[str, list[str]]:
         ValueError: The file is not a JSON object of head → list of labels.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        labels = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
+    if not isinstance(labels, dict) or not all(isinstance(names, list) for names in labels.values()):
         raise ValueError(f"{path} is not a JSON object of head → list of labels")
-    return found
+    return labels
 
 
 def load_into(path: Path, name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -105,12 +105,12 @@ class ExportReport:
 
 
 def _table(title: str, heads: Mapping[str, HeadComparison]) -> str:
-    judged = any(own.score is not None for own in heads.values())
-    lines = [f"{title + ' and PyTorch':30}  logits differ by  decisions that differ" + "   F1, PyTorch's" * judged]
-    for name, own in heads.items():
-        line = f"{name:30}  {own.difference:16.1e}  {f'{own.changed:,} of {own.decisions:,}':>21}"
-        if own.score is not None and own.model_score is not None:
-            line += f"   {own.score:.4f}, {own.model_score:.4f} ({own.score_name})"
+    has_scores = any(entry.score is not None for entry in heads.values())
+    lines = [f"{title + ' and PyTorch':30}  logits differ by  decisions that differ" + "   F1, PyTorch's" * has_scores]
+    for name, comparison in heads.items():
+        line = f"{name:30}  {comparison.difference:16.1e}  {f'{comparison.changed:,} of {comparison.decisions:,}':>21}"
+        if comparison.score is not None and comparison.model_score is not None:
+            line += f"   {comparison.score:.4f}, {comparison.model_score:.4f} ({comparison.score_name})"
         lines.append(line)
     return "\n".join(lines)
 
@@ -169,19 +169,19 @@ def export_model(
     check_packages(format)
     if calibration is not None:
         quantization.check_packages()
-    place = Path(output).resolve()
+    output_path = Path(output).resolve()
     beside = next(
-        parent for parent in place.parents if parent.is_dir()
+        parent for parent in output_path.parents if parent.is_dir()
     )  # no folder is made for a graph that is refused
     thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
     try:
-        with evaluating(model), tempfile.TemporaryDirectory(dir=beside, prefix=f".{place.name}.") as parent:
+        with evaluating(model), tempfile.TemporaryDirectory(dir=beside, prefix=f".{output_path.name}.") as parent:
             folder, report = _write(model, tokenizer, Path(parent), format, quantize, calibration, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
             _save_config(model, folder)
-            _put_in_place(folder, place, FORMATS[format].GRAPH_FILE)
+            _put_in_place(folder, output_path, FORMATS[format].GRAPH_FILE)
     finally:
         for name, values in thresholds.items():
             model.config.heads[name].thresholds = values
@@ -268,26 +268,26 @@ def _write(
                 lambda run, rows: mean_score(source.config.heads, run, outputs, rows),
             )
     runners = {}
-    for precision, own in programs.items():
+    for precision, graph in programs.items():
         (parent / precision).mkdir()
         with _in_one_line(f"the graph ({format}, {precision}) cannot be written and opened again"):
-            backend.save(own, parent / precision)
+            backend.save(graph, parent / precision)
             runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
-    every = itertools.chain(check_batches(source, tokenizer, inputs), labelled)
-    found = compare(source, runners, outputs, every)
+    all_batches = itertools.chain(check_batches(source, tokenizer, inputs), labelled)
+    comparisons = compare(source, runners, outputs, all_batches)
     sizes = {precision: _sizes(parent / precision) for precision in programs}
-    kept = quantize or "float32"
+    final_precision = quantize or "float32"
     report = ExportReport(
-        folder=str(parent / kept),
+        folder=str(parent / final_precision),
         graph=backend.GRAPH_FILE,
         format=format,
         quantize=quantize,
-        files=sizes[kept],
+        files=sizes[final_precision],
         float32_bytes=sum(sizes["float32"].values()),
-        heads=found["float32"],
-        quantized_heads=None if quantize is None else found[quantize],
+        heads=comparisons["float32"],
+        quantized_heads=None if quantize is None else comparisons[quantize],
     )
-    return parent / kept, report
+    return parent / final_precision, report
 
 
 def _quantized(
@@ -318,11 +318,11 @@ def _told(run: Runner, what: str) -> Runner:
 
 
 def _check_difference(heads: Mapping[str, HeadComparison], tolerance: float) -> None:
-    for name, own in heads.items():
-        if not own.difference <= tolerance:
+    for name, comparison in heads.items():
+        if not comparison.difference <= tolerance:
             raise ValueError(
-                f"head {name!r}: the graph's logits differ from PyTorch's by {own.difference:.1e} (tolerance "
-                f"{tolerance:.0e}) on tokens of shape {own.shape}. Nothing was written"
+                f"head {name!r}: the graph's logits differ from PyTorch's by {comparison.difference:.1e} (tolerance "
+                f"{tolerance:.0e}) on tokens of shape {comparison.shape}. Nothing was written"
             )
 
 
@@ -351,18 +351,18 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _put_in_place(folder: Path, place: Path, graph_file: str) -> None:
+def _put_in_place(folder: Path, target: Path, graph_file: str) -> None:
     """Move the folder to its place.
 
     An existing folder receives the files one by one, the graph last, so that a graph always has its weights beside it.
     """
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(folder, place)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, target)
         return
-    (place / graph_file).unlink(missing_ok=True)
+    (target / graph_file).unlink(missing_ok=True)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == graph_file):
-        os.replace(path, place / path.name)
+        os.replace(path, target / path.name)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -73,14 +73,20 @@ def check_batches(
     """Return random token batches of several shapes and paddings, and batches of `TEXTS`, alone and together."""
     limit = min(token_limit(model.config, tokenizer) or LONGEST, LONGEST)
     windows = model.config.truncation == WINDOWS
-    most = min(model.config.max_windows, 3) if windows else 1
+    max_windows = min(model.config.max_windows, 3) if windows else 1
     generator = np.random.default_rng(seed)
     for rows, longest in ((1, 1), (1, 2), (7, 5), (7, 48), (2, limit), (1, limit)):
         longest = min(longest, limit)
-        lengths = [[longest] * most, *(generator.integers(1, longest + 1, most).tolist() for _ in range(rows - 1))]
+        lengths = [
+            [longest] * max_windows,
+            *(generator.integers(1, longest + 1, max_windows).tolist() for _ in range(rows - 1)),
+        ]
         texts = [
-            [_random_tokens(generator, tokenizer, length, inputs) for length in own[: generator.integers(1, most + 1)]]
-            for own in lengths
+            [
+                _random_tokens(generator, tokenizer, length, inputs)
+                for length in text_lengths[: generator.integers(1, max_windows + 1)]
+            ]
+            for text_lengths in lengths
         ]
         yield Batch(_stacked(texts, tokenizer, windows))
     first, *second = zip(*check_texts(model, tokenizer), strict=True)
@@ -136,40 +142,45 @@ def compare(
         batches: those with labels are judged too.
     """
     heads = model.config.heads
-    found = {
-        name: {head: HeadComparison(score_name=main_score_of(own)) for head, own in heads.items()} for name in runners
+    comparisons = {
+        name: {head: HeadComparison(score_name=main_score_of(config)) for head, config in heads.items()}
+        for name in runners
     }
     metrics = {name: StreamingMetrics(heads) for name in ("", *runners)}
     for batch in batches:
         tokens = {name: torch.from_numpy(values) for name, values in batch.tokens.items()}
         with torch.no_grad():
-            expected = {name: own.float() for name, own in model(**tokens).logits.items()}
+            expected = {name: values.float() for name, values in model(**tokens).logits.items()}
         if batch.labels is not None:
             metrics[""].add(expected, batch.labels)
         for name, run in runners.items():
             ran = run(batch.tokens)
             logits = {head: torch.from_numpy(np.array(ran[output])) for head, output in outputs.items()}
-            for head, own in found[name].items():
-                _add(own, heads[head], expected[head], logits[head], batch.tokens["input_ids"].shape)
+            for head, comparison in comparisons[name].items():
+                _add(comparison, heads[head], expected[head], logits[head], batch.tokens["input_ids"].shape)
             if batch.labels is not None:
                 metrics[name].add(logits, batch.labels)
-    figures = {name: own.figures() for name, own in metrics.items()}
-    for name, by_head in found.items():
+    figures = {name: streaming.figures() for name, streaming in metrics.items()}
+    for name, by_head in comparisons.items():
         for head, comparison in by_head.items():
             key = f"{head}_{comparison.score_name}"
             comparison.score, comparison.model_score = figures[name].get(key), figures[""].get(key)
-    return found
+    return comparisons
 
 
-def _add(found: HeadComparison, head: HeadConfig, expected: Tensor, logits: Tensor, shape: tuple[int, ...]) -> None:
+def _add(
+    comparison: HeadComparison, head: HeadConfig, expected: Tensor, logits: Tensor, shape: tuple[int, ...]
+) -> None:
     if logits.shape != expected.shape:
         raise ValueError(f"logits of the shape {tuple(logits.shape)} where the model has {tuple(expected.shape)}")
     difference = float((logits - expected).abs().max())
-    if difference > found.difference or math.isnan(difference):
-        found.difference, found.shape = difference, tuple(shape)
-    decided = [decide(head, probabilities(head, own), logits=calibrated(head, own)) for own in (expected, logits)]
-    found.decisions += decided[0].numel()
-    found.changed += int((decided[0] != decided[1]).sum())
+    if difference > comparison.difference or math.isnan(difference):
+        comparison.difference, comparison.shape = difference, tuple(shape)
+    decided = [
+        decide(head, probabilities(head, values), logits=calibrated(head, values)) for values in (expected, logits)
+    ]
+    comparison.decisions += decided[0].numel()
+    comparison.changed += int((decided[0] != decided[1]).sum())
 
 
 def _random_tokens(
@@ -180,20 +191,22 @@ def _random_tokens(
 
 
 def _windows_of(encoded: BatchEncoding, row: int, windows: bool, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
-    own = {name: encoded[name][row] if windows else [encoded[name][row]] for name in inputs}
-    return [{name: values[place] for name, values in own.items()} for place in range(len(own["input_ids"]))]
+    columns = {name: encoded[name][row] if windows else [encoded[name][row]] for name in inputs}
+    return [{name: values[index] for name, values in columns.items()} for index in range(len(columns["input_ids"]))]
 
 
 def _stacked(
     texts: Sequence[Sequence[Mapping[str, list[int]]]], tokenizer: PreTrainedTokenizerBase, windows: bool
 ) -> Tokens:
     """Arrays (texts, length), or (texts, windows, length), padded on the tokenizer's side."""
-    most, longest = max(map(len, texts)), max(len(own["input_ids"]) for text in texts for own in text)
+    n_windows, longest = max(map(len, texts)), max(len(tokens["input_ids"]) for text in texts for tokens in text)
     padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
-    arrays = {name: np.full((len(texts), most, longest), padding.get(name, 0), dtype=np.int64) for name in texts[0][0]}
+    arrays = {
+        name: np.full((len(texts), n_windows, longest), padding.get(name, 0), dtype=np.int64) for name in texts[0][0]
+    }
     for row, text in enumerate(texts):
-        for place, own in enumerate(text):
-            for name, values in own.items():
+        for index, window in enumerate(text):
+            for name, values in window.items():
                 begin = longest - len(values) if tokenizer.padding_side == "left" else 0
-                arrays[name][row, place, begin : begin + len(values)] = values
+                arrays[name][row, index, begin : begin + len(values)] = values
     return arrays if windows else {name: values[:, 0] for name, values in arrays.items()}

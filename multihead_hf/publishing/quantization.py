@@ -98,11 +98,11 @@ def quantize_openvino(
             return nncf.quantize(program.clone(), dataset, **options)
 
     def judge(compiled: "openvino.CompiledModel", batches: Iterable[Batch]) -> tuple[float, None]:
-        takes = [port.any_name for port in compiled.inputs]
+        input_names = [port.any_name for port in compiled.inputs]
 
         def run(tokens: Tokens) -> Mapping[str, np.ndarray]:
-            found = compiled({name: tokens[name] for name in takes})
-            return {port.any_name: found[port] for port in compiled.outputs}
+            results = compiled({name: tokens[name] for name in input_names})
+            return {port.any_name: results[port] for port in compiled.outputs}
 
         return score(run, list(batches)), None
 
@@ -139,9 +139,9 @@ def quantize_onnx(program: "onnx_ir.Model", calibration: Sequence[Tokens]) -> "o
         subset_size=len(calibration),
         ignored_scope=ignored,
     )
-    found = onnx_ir.from_proto(quantized)
-    found.metadata_props.update(program.metadata_props)
-    return found
+    graph = onnx_ir.from_proto(quantized)
+    graph.metadata_props.update(program.metadata_props)
+    return graph
 
 
 def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]:
@@ -152,29 +152,33 @@ def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]
             the places of the nodes that read its result.
     """
     is_after: dict[int, bool] = {}
-    for place in reversed(range(len(nodes))):
-        _, is_product, readers = nodes[place]
-        is_after[place] = not is_product and all(is_after[reader] for reader in readers)
-    return [name for place, (name, _, _) in enumerate(nodes) if is_after[place]]
+    for index in reversed(range(len(nodes))):
+        _, is_product, readers = nodes[index]
+        is_after[index] = not is_product and all(is_after[reader] for reader in readers)
+    return [name for number, (name, _, _) in enumerate(nodes) if is_after[number]]
 
 
 def _openvino_nodes(program: "openvino.Model") -> list[tuple[str, bool, list[int]]]:
     nodes = [node for node in program.get_ordered_ops() if node.get_type_name() not in ("Result", "Parameter")]
-    places = {node.get_friendly_name(): place for place, node in enumerate(nodes)}
-    found = []
+    indices = {node.get_friendly_name(): index for index, node in enumerate(nodes)}
+    descriptions = []
     for node in nodes:
         readers = [port.get_node().get_friendly_name() for out in node.outputs() for port in out.get_target_inputs()]
         is_product = node.get_type_name() == "MatMul" and node.get_output_partial_shape(0).rank.get_length() > 2
-        found.append((node.get_friendly_name(), is_product, [places[name] for name in readers if name in places]))
-    return found
+        descriptions.append(
+            (node.get_friendly_name(), is_product, [indices[name] for name in readers if name in indices])
+        )
+    return descriptions
 
 
 def _onnx_nodes(program: "onnx_ir.Model") -> list[tuple[str, bool, list[int]]]:
     nodes: list[Any] = list(program.graph)
-    places = {id(node): place for place, node in enumerate(nodes)}
-    found = []
+    indices = {id(node): index for index, node in enumerate(nodes)}
+    descriptions = []
     for node in nodes:
-        readers = [places[id(user.node)] for value in node.outputs for user in value.uses() if id(user.node) in places]
+        readers = [
+            indices[id(user.node)] for value in node.outputs for user in value.uses() if id(user.node) in indices
+        ]
         is_product = node.op_type in ("MatMul", "Gemm") and len(node.outputs[0].shape or ()) > 2
-        found.append((node.name, is_product, readers))
-    return found
+        descriptions.append((node.name, is_product, readers))
+    return descriptions

@@ -22,14 +22,14 @@ def save_decisions(folder: str, model: MultiHeadModel) -> None:
     facts = read_facts(folder) if (Path(folder) / FACTS).is_file() else None
     path = Path(folder) / CONFIG_NAME
     saved = json.loads(path.read_text(encoding="utf-8"))
-    learned = any(own.get("learn_thresholds") is not None for own in saved["heads"])
-    for own in saved["heads"]:
-        head = config.heads[own["name"]]
+    learned = any(saved_head.get("learn_thresholds") is not None for saved_head in saved["heads"])
+    for entry in saved["heads"]:
+        head = config.heads[entry["name"]]
         for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
-            own[setting] = getattr(head, setting)
+            entry[setting] = getattr(head, setting)
     write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
     if learned:  # after the configuration: learned thresholds that it does not ask for are passed over
         write_files_whole(Path(folder), model.save_pretrained, "*.safetensors*")
     if facts is not None:
-        facts.evaluations = [{**each, "stale": True} for each in facts.evaluations]
+        facts.evaluations = [{**evaluation, "stale": True} for evaluation in facts.evaluations]
         write_card(folder, config, facts)
