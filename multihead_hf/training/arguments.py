@@ -279,8 +279,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             self.learning_rate = TrainingArguments.learning_rate  # DeepSpeed's own configuration reads it right away
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.accelerator.is_available()
-            said = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
-            self.bf16 = not said and computes_in_bf16(on_cpu)
+            is_chosen = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
+            self.bf16 = not is_chosen and computes_in_bf16(on_cpu)
             if self.bf16 and on_cpu:
                 self.use_cpu = True  # which transformers asks for
         if self.logging_steps is None:
@@ -319,10 +319,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
                 number(name, value, low=0.0)
         whole_number("gradient_accumulation_steps", self.gradient_accumulation_steps, 1)
         whole_number("max_steps", self.max_steps, -1)
-        for name, least in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
+        for name, minimum in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise ValueError(f"{name} {value!r}: give a whole number of {least} or more")
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+                raise ValueError(f"{name} {value!r}: give a whole number of {minimum} or more")
         if isinstance(self.train_heads, str):
             self.train_heads = [self.train_heads]
         if self.mixing_probabilities is not None and not isinstance(self.mixing_probabilities, dict):

@@ -142,10 +142,10 @@ def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor], optimizer
             "optimizer's state does not fit. Resume with the same optim, or start a new run from its weights"
         )
     saved = saved["parameters"]
-    found = {name: list(parameter.shape) for name, parameter in trained.items()}
-    if saved != found:
-        gone = [name for name in saved if name not in found]
-        new = [name for name in found if name not in saved]
+    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
+    if saved != shapes:
+        gone = [name for name in saved if name not in shapes]
+        new = [name for name in shapes if name not in saved]
         raise ValueError(
             f"{checkpoint}: its run trained other parameters: only in the checkpoint {gone[:5]}, only in this run "
             f"{new[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
@@ -254,10 +254,10 @@ def _random_states(checkpoint: str) -> list[str]:
 
 def _read_dict(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
-        found = json.load(file)
-    if not isinstance(found, dict):
-        raise ValueError(f"it holds a {type(found).__name__}, not a dict")
-    return found
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a dict")
+    return content
 
 
 def _saved_heads(path: str) -> dict[str, list[str]]:
@@ -266,16 +266,16 @@ def _saved_heads(path: str) -> dict[str, list[str]]:
 
 
 def _open_state(path: str) -> None:
-    found = _read_dict(path)
-    found["global_step"]
+    state = _read_dict(path)
+    state["global_step"]
     empty = TrainerState()
-    kinds: dict[str, Any] = {each.name: type(getattr(empty, each.name)) for each in fields(TrainerState)}
+    kinds: dict[str, Any] = {field.name: type(getattr(empty, field.name)) for field in fields(TrainerState)}
     kinds |= {"best_model_checkpoint": str, "best_metric": Real, "best_global_step": Real, "epoch": Real}
-    for name, value in found.items():
+    for name, value in state.items():
         kind = Real if issubclass(kinds[name], Real) else kinds[name]
         if value is not None and kind is not type(None) and not isinstance(value, kind):
             raise ValueError(f"{name} is {value!r}")
-    if not all(isinstance(entry, dict) for entry in found.get("log_history", [])):
+    if not all(isinstance(entry, dict) for entry in state.get("log_history", [])):
         raise ValueError("log_history is not a list of dicts")
 
 
@@ -347,22 +347,24 @@ def push_from_checkpoint(trainer: "MultiHeadTrainer", checkpoint: str) -> None:
     jobs = [upload(folder_path=args.output_dir, commit_message=message, ignore_patterns=ignored)]
     if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         last = args.hub_strategy == HubStrategy.CHECKPOINT
-        place = "last-checkpoint" if last else os.path.basename(checkpoint)
+        folder = "last-checkpoint" if last else os.path.basename(checkpoint)
         message = f"{message}, checkpoint"
         private = ["_*", TRAINING_ARGS_NAME, TRAINER_STATE_NAME]
-        jobs.append(upload(folder_path=checkpoint, path_in_repo=place, commit_message=message, ignore_patterns=private))
+        jobs.append(
+            upload(folder_path=checkpoint, path_in_repo=folder, commit_message=message, ignore_patterns=private)
+        )
         shown = _without_paths(Path(checkpoint, TRAINER_STATE_NAME))
-        path = f"{place}/{TRAINER_STATE_NAME}"
+        path = f"{folder}/{TRAINER_STATE_NAME}"
         jobs.append(HfApi().upload_file(path_or_fileobj=shown, path_in_repo=path, commit_message=message, **common))
     trainer.push_in_progress = PushInProgress([*running, *jobs])
 
 
 def _without_paths(state: Path) -> bytes:
     """Return the state of a run without the path of the best checkpoint on this machine."""
-    found = json.loads(state.read_text(encoding="utf-8"))
-    if found.get("best_model_checkpoint") is not None:
-        found["best_model_checkpoint"] = os.path.basename(found["best_model_checkpoint"])
-    return (json.dumps(found, indent=2, sort_keys=True) + "\n").encode()
+    values = json.loads(state.read_text(encoding="utf-8"))
+    if values.get("best_model_checkpoint") is not None:
+        values["best_model_checkpoint"] = os.path.basename(values["best_model_checkpoint"])
+    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
 def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:

@@ -157,15 +157,15 @@ def check_best_metric_is_labelled(
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     sets = dict(evaluation) if isinstance(evaluation, Mapping) else {"": evaluation}
     # (the name of a set is the prefix of its metrics; "f1" and "loss" of several sets are means over them)
-    own = sets
+    used_sets = sets
     if named := max((name for name in sets if name and metric.startswith(f"{name}_")), key=len, default=None):
-        own = {named: sets[named]}
-    if not metric or not all(map(can_be_counted, own.values())):
+        used_sets = {named: sets[named]}
+    if not metric or not all(map(can_be_counted, used_sets.values())):
         return
     metric_of_set = metric.removeprefix("" if named is None else f"{named}_")
     name = max((name for name in config.heads if metric_of_set.startswith(f"{name}_")), key=len, default=None)
     heads = config.heads if name is None else {name: config.heads[name]}
-    if any(count.labelled for rows in own.values() for count in head_counts(rows, heads).values()):
+    if any(count.labelled for rows in used_sets.values() for count in head_counts(rows, heads).values()):
         return
     if name is None:
         raise ValueError(
@@ -186,7 +186,9 @@ def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Col
         trained: names of the heads that are to be trained.
     """
     learning = {
-        name for name, head in heads_in(model, config.heads) if any(own.requires_grad for own in head.parameters())
+        name
+        for name, head in heads_in(model, config.heads)
+        if any(parameter.requires_grad for parameter in head.parameters())
     }
     frozen = [name for name in trained if name not in learning]
     if frozen and multi_head_model(model) is not model:

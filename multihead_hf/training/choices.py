@@ -60,9 +60,11 @@ class OpenChoices:
         """
         base = multi_head_model(model)
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
-        said = args.head_learning_rate is not None or (not _trains_encoder(base) and not self._chose_rate(base, args))
+        is_chosen = args.head_learning_rate is not None or (
+            not _trains_encoder(base) and not self._chose_rate(base, args)
+        )
         self.head_rates = {}
-        if fresh and rows is not None and adam_like and not said:
+        if fresh and rows is not None and adam_like and not is_chosen:
             size = feature_size(base, rows, collate)
             rates = {name: fresh_head_rate(base.config.heads[name].architecture, size) for name in fresh}
             self.head_rates = {module_key(name): max(rate, args.learning_rate or 0.0) for name, rate in rates.items()}
@@ -91,14 +93,14 @@ class OpenChoices:
         return self.given.learning_rate is None and args.learning_rate == encoder_rate(model.config.hidden_size)
 
 
-def moves_like_adam(args: MultiHeadTrainingArguments, given: tuple[Any, Any] | None) -> bool:
+def moves_like_adam(args: MultiHeadTrainingArguments, optimizer: tuple[Any, Any] | None) -> bool:
     """Return whether the optimizer moves a weight by about the learning rate, whatever the gradient's size.
 
     Args:
         args: of the run.
-        given: the Trainer's `optimizer_cls_and_kwargs`.
+        optimizer: the Trainer's `optimizer_cls_and_kwargs`.
     """
-    made = None if given is None else getattr(given[0], "func", given[0])  # also of a functools.partial
+    made = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also of a functools.partial
     name = str(args.optim.value) if made is None else str(getattr(made, "__name__", made))
     return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
 

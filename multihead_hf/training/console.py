@@ -131,7 +131,9 @@ class ConsolePrinterCallback(ConsoleCallback, PrinterCallback):
 def collected_tables(trainer: "MultiHeadTrainer") -> Iterator[list[str]]:
     """Collect what a trainer's console would show into a list, instead of showing it."""
     texts: list[str] = []
-    consoles = [each.console for each in trainer.callback_handler.callbacks if isinstance(each, ConsoleCallback)]
+    consoles = [
+        callback.console for callback in trainer.callback_handler.callbacks if isinstance(callback, ConsoleCallback)
+    ]
     before = [console.write for console in consoles]
     for console in consoles:
         console.write = lambda text: texts.append(text.rstrip("\n"))
@@ -163,13 +165,13 @@ def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -
 
 def _rates(logs: Mapping[str, Any]) -> list[str]:
     """Return the learning rate, or those of the encoder and the heads if they differ."""
-    found = {part: logs[f"{_RATE}_{part}"] for part in ("encoder", "heads") if f"{_RATE}_{part}" in logs}
-    rate = next(iter(found.values()), logs.get(_RATE))
+    rates = {part: logs[f"{_RATE}_{part}"] for part in ("encoder", "heads") if f"{_RATE}_{part}" in logs}
+    rate = next(iter(rates.values()), logs.get(_RATE))
     if rate is None:
         return []
     of_heads = {value for key, value in logs.items() if key.startswith(f"{_RATE}_heads")} or {rate}
-    told = " to ".join(f"{value:.1e}" for value in sorted({min(of_heads), max(of_heads)}))
-    return [f"lr {rate:.1e}" if of_heads == {rate} else f"lr {rate:.1e} (heads {told})"]
+    limits = " to ".join(f"{value:.1e}" for value in sorted({min(of_heads), max(of_heads)}))
+    return [f"lr {rate:.1e}" if of_heads == {rate} else f"lr {rate:.1e} (heads {limits})"]
 
 
 def end_line(step: int, logs: Mapping[str, Any]) -> str:

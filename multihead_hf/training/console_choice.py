@@ -18,7 +18,7 @@ def use_console(trainer: "MultiHeadTrainer") -> None:
 
     A callback that the user has passed stays as it is, and no other is added beside it.
     """
-    made = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
+    expected = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
     kinds: dict[type, Callable[[], TrainerCallback]] = {
         PrinterCallback: lambda: ConsolePrinterCallback(Console(trainer)),
         ProgressCallback: lambda: ConsoleProgressCallback(Console(trainer)),
@@ -30,7 +30,7 @@ def use_console(trainer: "MultiHeadTrainer") -> None:
         from .notebook import notebook_callback
 
         kinds[NotebookProgressCallback] = lambda: notebook_callback(trainer)
-    there = [each for each in trainer.callback_handler.callbacks if isinstance(each, tuple(kinds))]
-    if len(there) == 1 and type(there[0]) is made and made in kinds:
-        trainer.remove_callback(there[0])
-        trainer.add_callback(kinds[made]())
+    callbacks = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, tuple(kinds))]
+    if len(callbacks) == 1 and type(callbacks[0]) is expected and expected in kinds:
+        trainer.remove_callback(callbacks[0])
+        trainer.add_callback(kinds[expected]())

@@ -48,9 +48,9 @@ def best_constants(rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: in
         seed: of the draw.
     """
     known = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
-    found = _distinct_targets(rows, known, seed)
-    constants = {name: best_constant(name, known[name], *found[name]) for name in known if name in found}
-    return {name: each for name, each in constants.items() if _FLOOR < each.loss < math.inf}
+    targets = _distinct_targets(rows, known, seed)
+    constants = {name: best_constant(name, known[name], *targets[name]) for name in known if name in targets}
+    return {name: constant for name, constant in constants.items() if _FLOOR < constant.loss < math.inf}
 
 
 def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor) -> Constant:
@@ -67,7 +67,9 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
         learned = torch.full((head.num_labels,), head.learn_thresholds, dtype=torch.float64).logit()
     terms = loss_terms(name, head, learned)
     start = log_odds(head, targets, weights)
-    return min((_minimise(terms, each, targets, weights) for each in (start, torch.zeros_like(start))), key=_loss_of)
+    return min(
+        (_minimise(terms, initial, targets, weights) for initial in (start, torch.zeros_like(start))), key=_loss_of
+    )
 
 
 def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:
@@ -122,27 +124,29 @@ def _distinct_targets(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
     labels = max((head.num_labels for head in heads.values()), default=1)
-    some = _some_of(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, 2_000)), seed)
+    sample = _some_of(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, 2_000)), seed)
     parts: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]] = {name: [] for name in heads}
-    for chunk in target_chunks(some, heads):
+    for chunk in target_chunks(sample, heads):
         for name, targets in chunk.heads.items():
             labelled = chunk.labelled(name) & (chunk.weights > 0)
             parts[name].append((targets[labelled], chunk.weights[labelled]))
-    found = {}
-    for name, own in parts.items():
-        targets, weights = (np.concatenate(each) for each in zip(*own, strict=True)) if own else (np.empty(0),) * 2
+    distinct = {}
+    for name, pairs in parts.items():
+        targets, weights = (
+            (np.concatenate(arrays) for arrays in zip(*pairs, strict=True)) if pairs else (np.empty(0),) * 2
+        )
         if len(targets):
             different, index = np.unique(targets, axis=0, return_inverse=True)
             totals = np.bincount(index.reshape(-1), weights, len(different))
             kind = torch.float64 if heads[name].multi_label else torch.int64
-            found[name] = torch.from_numpy(different).to(kind), torch.from_numpy(totals)
-    return found
+            distinct[name] = torch.from_numpy(different).to(kind), torch.from_numpy(totals)
+    return distinct
 
 
-def _some_of(rows: PreparedRows, most: int, seed: int) -> PreparedRows:
+def _some_of(rows: PreparedRows, max_rows: int, seed: int) -> PreparedRows:
     if not has_length(rows):
-        return islice(iter(rows), most)
-    if len(rows) <= most:
+        return islice(iter(rows), max_rows)
+    if len(rows) <= max_rows:
         return rows
-    drawn = sorted(random.Random(seed).sample(range(len(rows)), most))
-    return rows.select(drawn) if isinstance(rows, Dataset) else [rows[index] for index in drawn]
+    indices = sorted(random.Random(seed).sample(range(len(rows)), max_rows))
+    return rows.select(indices) if isinstance(rows, Dataset) else [rows[index] for index in indices]

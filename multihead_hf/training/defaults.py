@@ -115,8 +115,8 @@ def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tupl
     names = {module_key(name): name for name in heads}
     for key, module in model.named_modules():
         if is_a(module, ClassificationHead):
-            own = [names[part] for part in key.split(".") if part in names]
-            yield own[-1], module
+            matches = [names[part] for part in key.split(".") if part in names]
+            yield matches[-1], module
 
 
 def is_fresh(head: ClassificationHead) -> bool:

@@ -138,12 +138,12 @@ def _rows_line(rows: Mapping[str, int | None]) -> str:
 
 
 def _trained_line(groups: Sequence[ParameterGroup]) -> str:
-    told = []
+    descriptions = []
     for group in groups:
-        least, most = f"{min(group.rates):.3g}", f"{max(group.rates):.3g}"
-        rate = least if least == most else f"{least} to {most}"
-        told.append(f"{group.name.replace('_', ' ')} {group.parameters:,} at {rate}")
-    return f"trained (parameters, at the peak learning rate): {', '.join(told)}"
+        lowest, highest = f"{min(group.rates):.3g}", f"{max(group.rates):.3g}"
+        rate = lowest if lowest == highest else f"{lowest} to {highest}"
+        descriptions.append(f"{group.name.replace('_', ' ')} {group.parameters:,} at {rate}")
+    return f"trained (parameters, at the peak learning rate): {', '.join(descriptions)}"
 
 
 def _frozen_line(facts: RunFacts) -> str:
@@ -229,12 +229,12 @@ def _groups(optimizer: Optimizer) -> list[ParameterGroup]:
     A scheduler keeps the peak rate as `initial_lr`.
     """
     groups: dict[str, ParameterGroup] = {}
-    for own in optimizer.param_groups:
-        name = own.get("name", "parameters")
+    for param_group in optimizer.param_groups:
+        name = param_group.get("name", "parameters")
         name = name if name.startswith("heads") or name in _AFTER_HEADS else "encoder"
         group = groups.setdefault(name, ParameterGroup(name, 0, []))
-        group.parameters += sum(parameter.numel() for parameter in own["params"])
-        group.rates.append(float(own.get("initial_lr", own["lr"])))
+        group.parameters += sum(parameter.numel() for parameter in param_group["params"])
+        group.rates.append(float(param_group.get("initial_lr", param_group["lr"])))
     order = ["encoder", *(name for name in groups if name.startswith("heads")), *_AFTER_HEADS]
     return [groups[name] for name in order if name in groups]
 

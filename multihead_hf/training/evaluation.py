@@ -72,11 +72,13 @@ class RunningEvaluation:
         """Return the user's function, whose keys win over the library's."""
 
         def metrics(prediction: EvalPrediction) -> dict[str, float]:
-            own = compute_metrics(prediction)
-            if not isinstance(own, Mapping):
-                raise ValueError(f"compute_metrics returned {own!r:.80}: it must return a dict of metric → number")
-            self._users_keys = {f"{self.prefix}_{key.removeprefix(f'{self.prefix}_')}" for key in own}
-            return own
+            user_metrics = compute_metrics(prediction)
+            if not isinstance(user_metrics, Mapping):
+                raise ValueError(
+                    f"compute_metrics returned {user_metrics!r:.80}: it must return a dict of metric → number"
+                )
+            self._users_keys = {f"{self.prefix}_{key.removeprefix(f'{self.prefix}_')}" for key in user_metrics}
+            return user_metrics
 
         return metrics
 
@@ -85,8 +87,8 @@ class RunningEvaluation:
     ) -> dict[str, float]:
         """Return the metrics with their prefix, without those that the user's function has."""
         # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
-        found = {f"{self.prefix}_{key}": value for key, value in evaluation.figures(combine, trained).items()}
-        return {key: value for key, value in found.items() if key not in self._users_keys}
+        metrics = {f"{self.prefix}_{key}": value for key, value in evaluation.figures(combine, trained).items()}
+        return {key: value for key, value in metrics.items() if key not in self._users_keys}
 
     def warn_of_collapsed_heads(self, heads: Collection[str], prefix: str, says: bool) -> None:
         """Warn once of a head that predicts almost nothing or everything, and again when that has changed.
@@ -98,9 +100,9 @@ class RunningEvaluation:
         """
         if self.last is None:
             return
-        found = collapsed_heads(self.last)
+        collapses = collapsed_heads(self.last)
         for name in heads:
-            kind, text = found.get(name, ("", ""))
+            kind, text = collapses.get(name, ("", ""))
             if kind and kind != self._collapsed.get((prefix, name)) and says:
                 with tqdm.external_write_mode():  # not behind a bar
                     logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
@@ -113,12 +115,12 @@ def keeping_weights(model: nn.Module) -> Iterator[None]:
 
     With `bf16_full_eval` or `fp16_full_eval` the base class rounds them for the evaluation, and would leave them so.
     """
-    before = {own: own.data for own in (*model.parameters(), *model.buffers())}
+    before = {weight: weight.data for weight in (*model.parameters(), *model.buffers())}
     try:
         yield
     finally:
-        for own, data in before.items():
-            own.data = data.to(own.device)
+        for tensor, data in before.items():
+            tensor.data = data.to(tensor.device)
 
 
 class EvaluationHooks(DataHooks):
@@ -156,12 +158,12 @@ class EvaluationHooks(DataHooks):
     @contextlib.contextmanager
     def _with_arguments(self, **changes: Any) -> Iterator[None]:
         """Use a copy of the arguments with changes until exit."""
-        given, self.args = self.args, copy.copy(self.args)
+        arguments, self.args = self.args, copy.copy(self.args)
         self.args.__dict__.update(changes)
         try:
             yield
         finally:
-            self.args = given
+            self.args = arguments
 
     def get_eval_dataloader(self, eval_dataset: PreparedRows | str | None = None) -> DataLoader:
         """Return the dataloader of an evaluation, over all rows.
@@ -210,11 +212,11 @@ class EvaluationHooks(DataHooks):
         """
         multi_head_model(self.model).sync_thresholds()
         is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
-        own = is_name or eval_dataset is None
-        self._data.check_heads_of(self.eval_dataset if own else eval_dataset, self.config)
+        is_stored = is_name or eval_dataset is None
+        self._data.check_heads_of(self.eval_dataset if is_stored else eval_dataset, self.config)
         if isinstance(eval_dataset, Mapping):
             check_set_keys(self.config.heads, eval_dataset, metric_key_prefix)
-        if not own:
+        if not is_stored:
             eval_dataset = self._data.prepared_for_evaluation(eval_dataset, self.config, self.args)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset

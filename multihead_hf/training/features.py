@@ -63,13 +63,13 @@ class Texts(NamedTuple):
 
     def tokens(self, rows: Dataset, texts: Sequence[int]) -> list[dict[str, list[int]]]:
         """Return the tokens of some of the different texts; `rows` has columns of tokens only."""
-        places = self.first[list(texts)]
-        of_row = np.searchsorted(self.starts, places, side="right") - 1
-        found = rows.__getitems__(of_row.tolist())
+        indices = self.first[list(texts)]
+        of_row = np.searchsorted(self.starts, indices, side="right") - 1
+        tokens = rows.__getitems__(of_row.tolist())
         if not self.windows:
-            return found
-        windows = (places - self.starts[of_row]).tolist()
-        return [{name: row[name][window] for name in row} for row, window in zip(found, windows, strict=True)]
+            return tokens
+        windows = (indices - self.starts[of_row]).tolist()
+        return [{name: row[name][window] for name in row} for row, window in zip(tokens, windows, strict=True)]
 
     def column(self) -> pa.Array:
         """Each row's text, or list of windows."""
@@ -167,12 +167,12 @@ class FeatureCache:
         plain = rows.with_format(None)
         vectors = self._vectors(texts, plain.select_columns(columns), model, state, encode)
         others = [name for name in ("labels", "sample_weight", "length") if name in rows.column_names]
-        found = plain.select_columns(others).add_column(_FEATURES, texts.column())
+        result = plain.select_columns(others).add_column(_FEATURES, texts.column())
         if "length" not in others:  # samplers by length read it
-            found = found.add_column("length", np.diff(texts.starts) if texts.windows else texts.length[texts.which])
-        found = found.with_transform(functools.partial(_put_features, vectors.with_format("arrow")))
-        self._known[rows] = (state, found)
-        return found
+            result = result.add_column("length", np.diff(texts.starts) if texts.windows else texts.length[texts.which])
+        result = result.with_transform(functools.partial(_put_features, vectors.with_format("arrow")))
+        self._known[rows] = (state, result)
+        return result
 
     def _vectors(
         self,
@@ -193,18 +193,18 @@ class FeatureCache:
         )
         if path.is_dir():
             raise ValueError(f"feature cache {path} is a folder: remove it, or give another feature_cache_dir")
-        found = _open(path, columns, len(texts.first)) if path.exists() else None
-        if isinstance(found, Dataset):
-            return found
+        cache = _open(path, columns, len(texts.first)) if path.exists() else None
+        if isinstance(cache, Dataset):
+            return cache
         self._folder.mkdir(parents=True, exist_ok=True)
         # one of several processes encodes, and the others wait for it
         with WeakFileLock(f"{path}.lock"):
-            found = _open(path, columns, len(texts.first)) if path.exists() else None
-            if isinstance(found, Dataset):
-                return found
+            cache = _open(path, columns, len(texts.first)) if path.exists() else None
+            if isinstance(cache, Dataset):
+                return cache
             others = [other for other in self._folder.glob(f"{texts.digest}-*.arrow") if other != path]
-            if found is not None:
-                logger.warning(f"feature cache {path}: {found}; its texts are encoded again")
+            if cache is not None:
+                logger.warning(f"feature cache {path}: {cache}; its texts are encoded again")
             elif others:
                 before = zip(_MADE_BY, others[0].stem.split("-")[1:], made_by, strict=False)
                 changed = " and ".join(name for name, old, new in before if old != new)
@@ -288,9 +288,9 @@ def _put_features(vectors: Dataset, batch: Mapping[str, list[Any]]) -> dict[str,
     texts = batch[_FEATURES]
     has_windows = isinstance(texts[0], list)
     stored = _array(vectors[list(itertools.chain.from_iterable(texts)) if has_windows else texts])
-    found = torch.from_numpy(stored.copy())  # (texts or windows, hidden)
-    found = found if found.dtype == torch.float32 else found.view(torch.bfloat16)
-    return {**batch, _FEATURES: list(found.split([len(windows) for windows in texts]) if has_windows else found)}
+    features = torch.from_numpy(stored.copy())  # (texts or windows, hidden)
+    features = features if features.dtype == torch.float32 else features.view(torch.bfloat16)
+    return {**batch, _FEATURES: list(features.split([len(windows) for windows in texts]) if has_windows else features)}
 
 
 def _array(table: pa.Table) -> npt.NDArray[Any]:
@@ -306,15 +306,15 @@ def _checksums(stored: npt.NDArray[Any]) -> pa.Array:
 def _open(path: Path, columns: Features, texts: int) -> Dataset | str:
     """Return the features in a file, memory-mapped, or the reason why it cannot be used."""
     try:
-        found = Dataset.from_file(str(path))
+        dataset = Dataset.from_file(str(path))
     except (pa.ArrowException, OSError, ValueError) as error:
         return f"it cannot be read ({error})"
-    if found.features != columns or len(found) != texts:
-        return f"it is damaged (it has {len(found):,} texts of {found.features}, not {texts:,} of {columns})"
-    for batch in found.with_format("arrow").iter(10_000):
+    if dataset.features != columns or len(dataset) != texts:
+        return f"it is damaged (it has {len(dataset):,} texts of {dataset.features}, not {texts:,} of {columns})"
+    for batch in dataset.with_format("arrow").iter(10_000):
         if not _checksums(_array(batch)).equals(batch[_CHECKSUM].combine_chunks()):
             return "it is damaged (the checksum does not match)"
-    return found
+    return dataset
 
 
 def _split(texts: list[int], lengths: npt.NDArray[np.int64], batch_size: int) -> Iterator[list[int]]:
@@ -391,8 +391,8 @@ def _state(encoder: nn.Module) -> int:
     """
     tensors = [tensor.detach() for tensor in (*encoder.parameters(), *encoder.buffers())]
     sums = [tensor.float().sum() if tensor.is_floating_point() else tensor.sum() for tensor in tensors]
-    noted = [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors]
-    return hash((tuple(noted), tuple(torch.stack([own.double().cpu() for own in sums]).tolist()), str(encoder)))
+    versions = [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors]
+    return hash((tuple(versions), tuple(torch.stack([total.double().cpu() for total in sums]).tolist()), str(encoder)))
 
 
 def _digest(encoder: PreTrainedModel) -> str:

@@ -50,10 +50,10 @@ def check_trainable(model: nn.Module, args: MultiHeadTrainingArguments) -> None:
     if any(parameter.requires_grad for parameter in model.parameters()):
         return
     settings = ("freeze_encoder", "train_top_layers", "train_heads")
-    given = [f"{name}={getattr(args, name)!r}" for name in settings if getattr(args, name)]
+    options = [f"{name}={getattr(args, name)!r}" for name in settings if getattr(args, name)]
     raise ValueError(
         "nothing is left to train: all parameters are frozen, by "
-        f"{' and '.join([*given, 'requires_grad_(False)'])}; train a part of them, model.heads.requires_grad_(True)"
+        f"{' and '.join([*options, 'requires_grad_(False)'])}; train a part of them, model.heads.requires_grad_(True)"
     )
 
 

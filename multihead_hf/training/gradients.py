@@ -108,9 +108,9 @@ class GradientCosineCallback(TrainerCallback):
             **kwargs: Not used.
         """
         if state.global_step % self._every == 0 and state.is_world_process_zero:
-            due, found = control.should_log, self.cosines(state.global_step)
-            if found:
-                self._trainer.log(found)
+            due, cosines = control.should_log, self.cosines(state.global_step)
+            if cosines:
+                self._trainer.log(cosines)
                 control.should_log = due  # `log` takes it to be done
 
     def _shared(self) -> list[torch.nn.Parameter]:
@@ -129,8 +129,8 @@ class GradientCosineCallback(TrainerCallback):
         """
         trainer, base = self._trainer, multi_head_model(self._trainer.model)
         order = torch.Generator().manual_seed(trainer.args.seed + step)
-        places = torch.randperm(len(trainer.train_dataset), generator=order)[: self._rows].tolist()
-        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[place] for place in places]))
+        indices = torch.randperm(len(trainer.train_dataset), generator=order)[: self._rows].tolist()
+        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in indices]))
         names = [name for name in trainer.trained_heads if labelled(batch["labels"][name])]
         if len(names) < 2:
             return {}
@@ -151,12 +151,12 @@ class GradientCosineCallback(TrainerCallback):
             }
         finally:
             base.train(was_training)
-        found = {}
+        cosines = {}
         for one, other in combinations(names, 2):
             cosine = _cosine(gradients[one], gradients[other])
             if cosine is not None:
-                found[f"gradient_cosine_{one}_{other}"] = cosine
-        return found
+                cosines[f"gradient_cosine_{one}_{other}"] = cosine
+        return cosines
 
 
 def labelled(targets: Tensor) -> bool:
@@ -168,6 +168,9 @@ def _cosine(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> flo
     """Return the cosine of two lists of gradients; `None` if one of them is zero or overflows."""
     pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     product = sum(float((a * b).sum()) for a, b in pairs)
-    squares = [sum(float(own.double().square().sum()) for own in each if own is not None) for each in (one, other)]
+    squares = [
+        sum(float(gradient.double().square().sum()) for gradient in gradients if gradient is not None)
+        for gradients in (one, other)
+    ]
     size = (squares[0] * squares[1]) ** 0.5
     return product / size if 0 < size < float("inf") else None

@@ -76,7 +76,7 @@ class HeadWeights:
         heads = multi_head_model(model).config.heads
         step: StepTotals | None = inputs.get("num_items_in_batch")
         units = batch_units(heads, inputs["labels"], inputs.get("sample_weight")) if step is None else step.units
-        labelled = {name: torch.stack(list(own.values())).any() for name, own in units.items()}
+        labelled = {name: torch.stack(list(terms.values())).any() for name, terms in units.items()}
         weights = dict(zip(self.heads, getattr(model, NAME), strict=True))
         batches = 1.0 if step is None else step.batches
         output.loss = combined_loss(heads, uncertain_losses(output.losses, weights, labelled, batches))

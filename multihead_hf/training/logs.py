@@ -49,7 +49,9 @@ class StepLog(TrainerCallback):
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
         self._without_loss, self._has_noted = set(terms), False
-        self._keys += [(name, term.name) for name, own in terms.items() for term in own if len(own) > 1]
+        self._keys += [
+            (name, term.name) for name, head_terms in terms.items() for term in head_terms if len(head_terms) > 1
+        ]
         self._sums, self._steps, self._norms = torch.zeros(len(self._keys), device=args.device), 0, {}
 
     def on_pre_optimizer_step(
@@ -75,7 +77,7 @@ class StepLog(TrainerCallback):
             )
 
     def _strike_off(self, sums: Sequence[float]) -> None:
-        self._without_loss -= {head for (head, term), own in zip(self._keys, sums, strict=True) if not term and own}
+        self._without_loss -= {head for (head, term), value in zip(self._keys, sums, strict=True) if not term and value}
 
     def count_step(self) -> None:
         """Count an optimizer step."""
@@ -88,8 +90,8 @@ class StepLog(TrainerCallback):
         self._has_noted = True
         losses, terms = output.losses or {}, output.loss_terms or {}
         none = self._sums.new_zeros(())  # a collator of one's own may leave out heads
-        found = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._keys]
-        self._sums = self._sums + torch.stack(found).detach().float()
+        values = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._keys]
+        self._sums = self._sums + torch.stack(values).detach().float()
 
     def take(self, logs: Mapping[str, float]) -> dict[str, float]:
         """Return what a log of the loss holds beside `logs`, and begin anew."""
@@ -100,12 +102,12 @@ class StepLog(TrainerCallback):
         sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
         names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]
         means = (sums / self._steps).tolist()
-        found = dict(zip(names, means, strict=True))
+        values = dict(zip(names, means, strict=True))
         self._strike_off(means)
         self._sums, self._steps = torch.zeros_like(sums), 0
         weights = {} if trainer.head_weights is None else trainer.head_weights.values()
         return {
-            **found,
+            **values,
             **self._rates,
             **self._norms_before_clipping(logs),
             **learned_thresholds(trainer.model),
@@ -129,11 +131,11 @@ def learned_thresholds(model: nn.Module) -> dict[str, float]:
     """Return mean, lowest and highest threshold of each head that learns them."""
     base = multi_head_model(model)
     base.sync_thresholds()
-    found = {}
+    statistics = {}
     for name, head in base.config.heads.items():
         if head.learn_thresholds is not None and head.thresholds is not None:
             values = head.thresholds
-            found[f"{name}_threshold_mean"] = sum(values) / len(values)
-            found[f"{name}_threshold_min"] = min(values)
-            found[f"{name}_threshold_max"] = max(values)
-    return found
+            statistics[f"{name}_threshold_mean"] = sum(values) / len(values)
+            statistics[f"{name}_threshold_min"] = min(values)
+            statistics[f"{name}_threshold_max"] = max(values)
+    return statistics

@@ -90,11 +90,11 @@ def with_groups(
     return optimizer_class, {**options, "params": parameter_groups(model, args, decayed, head_rates)}
 
 
-def _head_groups(model: nn.Module, rate: float, own: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+def _head_groups(model: nn.Module, rate: float, head_rates: Mapping[str, float]) -> dict[str, tuple[str, float]]:
     """Return module key of each trained head → name of its group, and its learning rate."""
     heads = {module_key(name): head.architecture for name, head in multi_head_model(model).config.heads.items()}
-    found = [_IN_HEADS.search(name) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    kinds = {match[3]: (heads[match[3]], own.get(match[3], rate)) for match in found if match}
+    matches = [_IN_HEADS.search(name) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    kinds = {match[3]: (heads[match[3]], head_rates.get(match[3], rate)) for match in matches if match}
     architectures = [kind for kind, _ in set(kinds.values())]
     names = {}
     for kind in set(kinds.values()):

@@ -46,10 +46,10 @@ def prepared_for_training(
         name: prepared(rows, config, args, tokenizer, f"train_dataset {name!r}", with_column=with_column)
         for name, rows in dataset.items()
     }
-    for head, said in said_readings(config.heads, args.reading).items():
-        if said.column is not None and head not in with_column:
+    for head, reading in said_readings(config.heads, args.reading).items():
+        if reading.column is not None and head not in with_column:
             raise ValueError(
-                f"train_dataset: head {head!r}: none of the datasets {list(dataset)} has the column {said.column!r}"
+                f"train_dataset: head {head!r}: none of the datasets {list(dataset)} has the column {reading.column!r}"
             )
     for name, rows in parts.items():
         if not isinstance(rows, (Dataset, IterableDataset)):

@@ -51,7 +51,7 @@ class PublishingHooks(Trainer):
         """
         multi_head_model(self.model).config.check_saveable()  # before the folder is made
         # bars of weights that are written would be inside the bar of the training
-        secrets = [each.name for each in fields(self.args) if each.name.endswith("token")]
+        secrets = [field.name for field in fields(self.args) if field.name.endswith("token")]
         # (a checkpoint keeps the arguments as a pickle; a push needs the token)
         with self._with_arguments(**dict.fromkeys(secrets if _internal_call else ())):
             without_bars(super().save_model, output_dir, _internal_call)
@@ -138,8 +138,8 @@ class PublishingHooks(Trainer):
                 language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
             )
             return
-        said = {"language": language, "license": license, "tags": tags}
-        self._card.write(self.args.output_dir, {**said, "base_model": finetuned_from, "datasets": dataset_tags})
+        facts = {"language": language, "license": license, "tags": tags}
+        self._card.write(self.args.output_dir, {**facts, "base_model": finetuned_from, "datasets": dataset_tags})
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_from_checkpoint(self, checkpoint_folder)

@@ -128,7 +128,8 @@ def _prepared_test(
 ) -> PreparedRows | dict[str, PreparedRows]:
     if isinstance(rows, dict):
         return {
-            name: prepared(own, trainer.config, args, tokenizer, f"data.test {name!r}") for name, own in rows.items()
+            name: prepared(dataset, trainer.config, args, tokenizer, f"data.test {name!r}")
+            for name, dataset in rows.items()
         }
     return prepared(rows, trainer.config, args, tokenizer, "data.test")
 
@@ -177,9 +178,11 @@ def _check_end(
 def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
     """Copy the heads' settings on how labels are read into the training arguments."""
     for option, setting in OPTIONS.items():
-        said = {name: own[setting] for name, own in run.heads.items() if own.get(setting) is not None}
-        if getattr(args, option) is None and said:
-            setattr(args, option, said)
+        readings = {
+            name: settings[setting] for name, settings in run.heads.items() if settings.get(setting) is not None
+        }
+        if getattr(args, option) is None and readings:
+            setattr(args, option, readings)
 
 
 def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
@@ -203,17 +206,17 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
         ValueError: no rows to train on, or a split of what is in parts already.
     """
     data = run.data
-    given = {"train": data.train, "validation": data.validation, "test": data.test}
+    sources = {"train": data.train, "validation": data.validation, "test": data.test}
     whole: Any = None
     read: dict[str, Any] = {}
-    for part, source in given.items():
+    for part, source in sources.items():
         if isinstance(source, dict):  # several data sets
-            read[part] = {name: _of_part(_rows(each, run, strings), part) for name, each in source.items()}
+            read[part] = {name: _of_part(_rows(dataset, run, strings), part) for name, dataset in source.items()}
         elif source is not None:
             rows = _rows(source, run, strings)
             whole = rows if part == "train" else whole
             read[part] = _of_part(rows, part)
-    in_parts = {part: rows for part, rows in whole.items() if part in given} if isinstance(whole, Mapping) else {}
+    in_parts = {part: rows for part, rows in whole.items() if part in sources} if isinstance(whole, Mapping) else {}
     if data.split is not None and (isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1):
         raise ValueError("data.split: is for one table, but these rows already have splits; leave it out")
     return {**in_parts, **read}
@@ -251,19 +254,19 @@ def _heads(
         ValueError: No dataset has the column of a head, or its settings are wrong.
     """
     settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
-    said, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
+    known_readings, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
     readings = {
-        name: replace(said[name], column=said[name].column or name)
-        for name, own in settings.items()
-        if "labels" not in own
+        name: replace(known_readings[name], column=known_readings[name].column or name)
+        for name, values in settings.items()
+        if "labels" not in values
     }
     heads = {}
     for name, head in _inferred(rows, readings, for_all).items():
-        found = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
-        settings[name] = {**found, **settings[name]}
-    for name, own in settings.items():
+        inferred = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
+        settings[name] = {**inferred, **settings[name]}
+    for name, options in settings.items():
         try:
-            heads[name] = HeadConfig(**own)
+            heads[name] = HeadConfig(**options)
         except (ValueError, TypeError) as error:
             raise ValueError(f"heads.{name}: {error}") from None
     return heads
@@ -275,17 +278,26 @@ def _inferred(
     """Heads off the rows; of several sets off the first one that is labelled for a head."""
     if not isinstance(rows, dict):
         return heads_off(rows, readings, for_all)
-    found: dict[str, HeadConfig] = {}
+    heads: dict[str, HeadConfig] = {}
     for source in rows.values():
         columns = {*source.column_names}
-        here = {name: own for name, own in readings.items() if {*column_names(own.column or name)} <= columns}
-        found.update(heads_off(source, {name: own for name, own in here.items() if name not in found}, for_all))
-    for name, own in readings.items():
-        if name not in found:
-            raise ValueError(
-                f"heads.{name}: none of the datasets {list(rows)} has the columns {column_names(own.column or name)}"
+        available = {
+            name: head_reading
+            for name, head_reading in readings.items()
+            if {*column_names(head_reading.column or name)} <= columns
+        }
+        heads.update(
+            heads_off(
+                source, {name: head_reading for name, head_reading in available.items() if name not in heads}, for_all
             )
-    return found
+        )
+    for name, reading in readings.items():
+        if name not in heads:
+            raise ValueError(
+                f"heads.{name}: none of the datasets {list(rows)} has the columns "
+                f"{column_names(reading.column or name)}"
+            )
+    return heads
 
 
 def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadModel, Any]:
@@ -319,8 +331,8 @@ def _kept(trainer: MultiHeadTrainer) -> list[str]:
     if state.best_model_checkpoint is None or not trainer.args.load_best_model_at_end:
         return []
     metric = f"eval_{metric.removeprefix('eval_')}"
-    found = [log for log in state.log_history if log["step"] == state.best_global_step and metric in log]
-    epoch = f"epoch {found[0]['epoch']:g} (step {state.best_global_step:,})" if found else state.best_model_checkpoint
+    logs = [log for log in state.log_history if log["step"] == state.best_global_step and metric in log]
+    epoch = f"epoch {logs[0]['epoch']:g} (step {state.best_global_step:,})" if logs else state.best_model_checkpoint
     return [f"The model of {epoch} is kept: {metric} {state.best_metric:.4f} is the best of {state.epoch:g} epochs."]
 
 
@@ -330,14 +342,14 @@ def _finished(
     parts: Mapping[str, Any],
     test: PreparedRows | dict[str, PreparedRows] | None,
 ) -> TrainingReport:
-    said = []
+    sentences = []
     validation = parts.get("validation")
     chosen = run.after_training.calibrate or run.after_training.tune_thresholds
     if chosen:
-        found = predicted(trainer, validation)
-        said += [str(calibrate(trainer, found))] if run.after_training.calibrate else []
-        said += [_tuned(trainer, found)] if run.after_training.tune_thresholds else []
-    said += _kept(trainer)
+        predictions = predicted(trainer, validation)
+        sentences += [str(calibrate(trainer, predictions))] if run.after_training.calibrate else []
+        sentences += [_tuned(trainer, predictions)] if run.after_training.tune_thresholds else []
+    sentences += _kept(trainer)
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
     tables: list[str] = []
@@ -349,11 +361,11 @@ def _finished(
     if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"
         write_report(trainer, parts.get("test", validation), folder, baseline=run.after_training.baseline)
-        said.append(f"The report is {folder}/report.html")
+        sentences.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     else:
         trainer.save_model()
     times = ("runtime", "per_second", "preparation_time", "epoch")
     plain = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if not key.endswith(times)}
-    return TrainingReport(trainer, plain, [*said, *tables])
+    return TrainingReport(trainer, plain, [*sentences, *tables])

@@ -131,9 +131,9 @@ def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 RunLike = str | os.PathLike | Mapping[str, Any] | RunConfig
-SECTIONS = {each.name: each for each in fields(RunConfig)}
-_READING = tuple(each.name for each in fields(LabelReading))
-_HEAD_FIELDS = (*_READING, *(each.name for each in fields(HeadConfig) if each.name != "reading"))
+SECTIONS = {section.name: section for section in fields(RunConfig)}
+_READING = tuple(option.name for option in fields(LabelReading))
+_HEAD_FIELDS = (*_READING, *(option.name for option in fields(HeadConfig) if option.name != "reading"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -196,14 +196,14 @@ def parse_change(text: str) -> tuple[str, Any]:
 
 def _read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     try:
-        found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: the sections {', '.join(SECTIONS)} are expected, not {found!r}")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: the sections {', '.join(SECTIONS)} are expected, not {content!r}")
+    return content
 
 
 def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,19 +229,19 @@ def _put(values: dict[str, Any], path: list[str], value: object) -> None:
 
 def _checked(values: Mapping[str, Any]) -> RunConfig:
     _check_keys(values, list(SECTIONS), "")
-    found: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
-        given = values.get(name)
-        given = {} if given is None else given
-        if not isinstance(given, Mapping):
-            raise ValueError(f"{name}: keys and values are expected, not {given!r}")
+        content = values.get(name)
+        content = {} if content is None else content
+        if not isinstance(content, Mapping):
+            raise ValueError(f"{name}: keys and values are expected, not {content!r}")
         if isinstance(section.type, type) and is_dataclass(section.type):
-            _check_section(given, section.type, name)
-            found[name] = section.type(**given)
+            _check_section(content, section.type, name)
+            sections[name] = section.type(**content)
         else:
-            found[name] = dict(given)
-    _check_section(found["training"], MultiHeadTrainingArguments, "training")
-    run = RunConfig(**found)
+            sections[name] = dict(content)
+    _check_section(sections["training"], MultiHeadTrainingArguments, "training")
+    run = RunConfig(**sections)
     if not run.heads and run.model.start_from is None:
         raise ValueError("heads: name at least one head, such as heads: {topic: {column: topics}}")
     for head, settings in run.heads.items():
@@ -271,19 +271,19 @@ def _checked_head(head: str, settings: object) -> dict[str, Any]:
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
-    found = dict(settings or {})
-    _check_keys(found, _HEAD_FIELDS, f"heads.{head}.")
+    values = dict(settings or {})
+    _check_keys(values, _HEAD_FIELDS, f"heads.{head}.")
     hints = get_type_hints(LabelReading)
     for name in _READING:
-        if not _is_of(found.get(name), hints[name]):
-            raise ValueError(f"heads.{head}.{name}: {_shown(hints[name])} is expected, not {found[name]!r}")
+        if not _is_of(values.get(name), hints[name]):
+            raise ValueError(f"heads.{head}.{name}: {_shown(hints[name])} is expected, not {values[name]!r}")
     try:
-        LabelReading(**{name: found[name] for name in _READING if name in found})
+        LabelReading(**{name: values[name] for name in _READING if name in values})
     except ValueError as error:
         raise ValueError(f"heads.{head}: {error}") from None
-    if found.get("sep") is not None or isinstance(found.get("column"), list):
-        found.setdefault("problem_type", "multi_label_classification")
-    return found
+    if values.get("sep") is not None or isinstance(values.get("column"), list):
+        values.setdefault("problem_type", "multi_label_classification")
+    return values
 
 
 def _check_split(split: Mapping[str, float] | None) -> None:
@@ -294,24 +294,24 @@ def _check_split(split: Mapping[str, float] | None) -> None:
         raise ValueError("data.split: give a fraction for train")
 
 
-def _check_keys(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    for name in given:
+def _check_keys(keys: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    for name in keys:
         if name not in known:
             raise ValueError(
                 unknown_key(name, list(known), where, [section for section, key, _ in _keys() if key == name])
             )
 
 
-def _check_section(given: Mapping[str, Any], section: type[Any], where: str) -> None:
+def _check_section(values: Mapping[str, Any], section: type[Any], where: str) -> None:
     """Check the keys and the types of the values of one section.
 
     Raises:
         ValueError: A key is unknown, or a value has another type than the field.
     """
-    known = [each.name for each in fields(section) if each.init]
-    _check_keys(given, known, f"{where}.")
+    known = [option.name for option in fields(section) if option.init]
+    _check_keys(values, known, f"{where}.")
     hints = get_type_hints(section)
-    for name, value in given.items():
+    for name, value in values.items():
         if not _is_of(value, hints[name]):
             raise ValueError(f"{where}.{name}: {_shown(hints[name])} is expected, not {value!r}")
 
@@ -320,11 +320,11 @@ def _is_of(value: object, hint: object) -> bool:
     """Return whether a plain value has a type; other types are left to their class to check."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return any(_is_of(value, each) for each in get_args(hint))
+        return any(_is_of(value, member) for member in get_args(hint))
     if origin is list:
-        return isinstance(value, list) and all(_is_of(each, get_args(hint)[0]) for each in value)
+        return isinstance(value, list) and all(_is_of(item, get_args(hint)[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_is_of(each, get_args(hint)[1]) for each in value.values())
+        return isinstance(value, dict) and all(_is_of(item, get_args(hint)[1]) for item in value.values())
     if hint in (int, float):
         numbers = (int, float) if hint is float else int
         return isinstance(value, numbers) and not isinstance(value, bool)
@@ -336,7 +336,7 @@ def _is_of(value: object, hint: object) -> bool:
 
 def _shown(hint: object) -> str:
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_shown(each) for each in get_args(hint) if each is not types.NoneType)
+        return " or ".join(_shown(member) for member in get_args(hint) if member is not types.NoneType)
     words: dict[object, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     words |= {list: "a list", dict: "keys and values"}
     return words.get(get_origin(hint) or hint, str(hint))
@@ -347,24 +347,24 @@ def _keys() -> Iterator[tuple[str, str, Field]]:
     for name, section in SECTIONS.items():
         owner = MultiHeadTrainingArguments if name == "training" else section.type
         if is_dataclass(owner):
-            for each in fields(owner):
-                if each.init:
-                    yield name, each.name, each
+            for option in fields(owner):
+                if option.init:
+                    yield name, option.name, option
 
 
 def describe_keys() -> str:
     """Return every key with its default and meaning, for `multihead-hf train --keys`."""
     lines = []
     for owner in (LabelReading, HeadConfig):
-        told = dict(
+        descriptions = dict(
             re.findall(r"^ {4}([a-z_, ]+): (.+?)(?=\n {4}[a-z]|\n\n)", cleandoc(owner.__doc__ or ""), re.M | re.S)
         )
-        for names, text in told.items():
+        for names, text in descriptions.items():
             known = [name for name in names.split(", ") if name in _HEAD_FIELDS]
             lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in known]
-    for section, name, each in _keys():
-        default = "" if each.default in (None, MISSING) else f" [{_plain(each.default)}]"
-        text = " ".join(str(each.metadata.get("help", "")).split())
+    for section, name, option in _keys():
+        default = "" if option.default in (None, MISSING) else f" [{_plain(option.default)}]"
+        text = " ".join(str(option.metadata.get("help", "")).split())
         lines.append(f"{section}.{name}{default}: {text}")
     return "\n".join(lines)
 

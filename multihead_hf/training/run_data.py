@@ -75,7 +75,9 @@ class RunData:
         """Return prepared rows, or a dict of them for a dict of several sets."""
         if isinstance(rows, (dict, DatasetDict)):
             name_of = (lambda name: f"{what} {name!r}") if what == "eval_dataset" else (lambda name: what)
-            return {name: prepared(own, config, args, self.tokenizer, name_of(name)) for name, own in rows.items()}
+            return {
+                name: prepared(dataset, config, args, self.tokenizer, name_of(name)) for name, dataset in rows.items()
+            }
         return prepared(rows, config, args, self.tokenizer, what)
 
     def label_counts(self, rows: object, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
@@ -92,6 +94,10 @@ class RunData:
         Raises:
             ValueError: The rows were prepared here, for other heads.
         """
-        own = [self.train, self.evaluation, *(self.evaluation.values() if isinstance(self.evaluation, dict) else ())]
-        if self._labels is not None and rows is not None and any(rows is each for each in own):
+        datasets = [
+            self.train,
+            self.evaluation,
+            *(self.evaluation.values() if isinstance(self.evaluation, dict) else ()),
+        ]
+        if self._labels is not None and rows is not None and any(rows is dataset for dataset in datasets):
             check_same_labels(self._labels, config)

@@ -31,10 +31,10 @@ def step_totals(
     for batch in batches:
         units = batch_units(heads, batch.get("labels") or {}, batch.get("sample_weight"))
         # a collator of one's own may leave out heads
-        found = [index for index, (name, term) in enumerate(keys) if name in units]
-        if found:
-            values = torch.stack([units[keys[index][0]][keys[index][1]] for index in found])
-            totals[found] += values.cpu().double()
+        indices = [index for index, (name, term) in enumerate(keys) if name in units]
+        if indices:
+            values = torch.stack([units[keys[index][0]][keys[index][1]] for index in indices])
+            totals[indices] += values.cpu().double()
     totals = summed_over_processes(totals, accelerator)
     by_head: dict[str, dict[str, Tensor]] = {name: {} for name in heads}
     for (name, term), value in zip(keys, totals[:-1], strict=True):
@@ -58,10 +58,10 @@ def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelera
         return
     last = batches[-1]
     rows = find_batch_size(last)
-    place = accelerator.process_index * rows + torch.arange(rows, device=find_device(last))
+    positions = accelerator.process_index * rows + torch.arange(rows, device=find_device(last))
     weights = last.get("sample_weight")
-    weights = torch.ones(rows, device=place.device) if weights is None else weights
-    last["sample_weight"] = weights * (place < state.remainder).to(weights)
+    weights = torch.ones(rows, device=positions.device) if weights is None else weights
+    last["sample_weight"] = weights * (positions < state.remainder).to(weights)
 
 
 class OptimizerStep:

@@ -177,8 +177,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
     @property
     def constant_losses(self) -> dict[str, float]:
         """Head → loss of the best constant prediction of the training rows; loss / this reads like 1 − R²."""
-        found = self._choices.constants(multi_head_model(self.model), self._data.train)
-        return {name: constant.loss for name, constant in found.items()}
+        constants = self._choices.constants(multi_head_model(self.model), self._data.train)
+        return {name: constant.loss for name, constant in constants.items()}
 
     def chosen_settings(self) -> list[str]:
         """Return sentences on the settings that were chosen for this run because the arguments leave them open."""
@@ -241,8 +241,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
     def _first_pass(self, model: nn.Module, inputs: Mapping[str, Any], totals: StepTotals) -> MultiHeadOutput:
         with torch.no_grad(), self.compute_loss_context_manager():
             heads = list(self.trained_heads)
-            given = {**self._prepare_inputs(inputs), "heads": heads, "return_dict": True}
-            return model(**given, num_items_in_batch=totals)
+            batch = {**self._prepare_inputs(inputs), "heads": heads, "return_dict": True}
+            return model(**batch, num_items_in_batch=totals)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
         """Count nothing: `get_batch_samples` has; evaluation batches, which also come here, count for themselves."""
@@ -290,7 +290,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         base = multi_head_model(self.model)
         if self.args.head_weighting == "prior":
             constants = self.constant_losses
-            losses = {name: own / constants[name] if name in constants else own for name, own in losses.items()}
+            losses = {name: loss / constants[name] if name in constants else loss for name, loss in losses.items()}
         return base.combine(losses)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -305,7 +305,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         # a checkpoint holds numbers of steps, which the base class compares with the arguments
         shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
-        steps = {name: math.ceil(max_steps * own) for name, own in shares.items() if own is not None and own < 1}
+        steps = {name: math.ceil(max_steps * part) for name, part in shares.items() if part is not None and part < 1}
         with self._with_arguments(**steps):
             epochs, batches = super()._init_training_state(max_steps, *args, **kwargs)
         if self.state.global_step < max_steps:
@@ -334,14 +334,14 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         check_trainable(target, self.args)
         rates = self._choices.head_rates
         rates = self._measure_head_rates(target) if rates is None else rates
-        given = self.optimizer_cls_and_kwargs
-        kind = given if given is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
+        original = self.optimizer_cls_and_kwargs
+        kind = original if original is not None else self.get_optimizer_cls_and_kwargs(self.args, target)
         decayed = self.get_decay_parameter_names(target)
         self.optimizer_cls_and_kwargs = with_groups(kind, target, self.args, decayed, rates)
         try:
             return super().create_optimizer(model)
         finally:
-            self.optimizer_cls_and_kwargs = given
+            self.optimizer_cls_and_kwargs = original
 
     # ---- runs ----
 
