@@ -32,10 +32,10 @@ def command(
     config = saved_config(model)
     check_folder(model)
     facts = read_facts(model)
-    said = {name: value for name, value in known.items() if value and name != "model_id"}
-    if "tags" in said:
-        said["tags"] = [*facts.tags, *(tag for tag in said["tags"] if tag not in facts.tags)]
-    for name, value in check_given(said).items():
+    options = {name: value for name, value in known.items() if value and name != "model_id"}
+    if "tags" in options:
+        options["tags"] = [*facts.tags, *(tag for tag in options["tags"] if tag not in facts.tags)]
+    for name, value in check_given(options).items():
         setattr(facts, name, value)
     facts.model_id = known["model_id"] or facts.model_id or os.path.basename(os.path.abspath(model))
     pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)

@@ -44,8 +44,8 @@ def command(
 
     Pickles are read as plain data only.
     """
-    given = {"labels": labels, "name": name, **ggu}
-    for option, value in given.items():
+    options = {"labels": labels, "name": name, **ggu}
+    for option, value in options.items():
         reader = "sequence-classification" if option == "name" else "ggu"
         if value and kind != reader:
             hint = f"--{option.replace('_', '-')}"
@@ -59,14 +59,16 @@ def command(
 
     convert.check_output(output, source, overwrite)
     if kind == "wimbert":
-        found = convert.convert_wimbert(source[0])
+        converted = convert.convert_wimbert(source[0])
     elif kind == "ggu":
-        found = convert.convert_ggu(source[0], named, **{key: value for key, value in ggu.items() if value is not None})
+        converted = convert.convert_ggu(
+            source[0], named, **{key: value for key, value in ggu.items() if value is not None}
+        )
     else:
         pairs = zip(source, name or [], strict=True)
-        found = convert.join([convert.convert_sequence_classification(each, head) for each, head in pairs])
-    convert.save_converted(found, output)
-    print(f"{found}\nThe model is {output}")
+        converted = convert.join([convert.convert_sequence_classification(folder, head) for folder, head in pairs])
+    convert.save_converted(converted, output)
+    print(f"{converted}\nThe model is {output}")
 
 
 def label_names(options: list[str]) -> dict[str, list[str]]:
@@ -75,18 +77,18 @@ def label_names(options: list[str]) -> dict[str, list[str]]:
     Raises:
         BadParameter: If an option has neither form, or a head occurs twice.
     """
-    found: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
     for option in options:
         head, equals, names = (part.strip() for part in option.partition("="))
-        if not equals or head in found:
+        if not equals or head in labels:
             raise typer.BadParameter("give NAME=LABEL,LABEL once for each head", param_hint="--labels")
         if not names.startswith("["):
-            found[head] = [name.strip() for name in names.split(",")]
+            labels[head] = [name.strip() for name in names.split(",")]
             continue
         try:
-            found[head] = json.loads(names)
+            labels[head] = json.loads(names)
         except ValueError as error:
             raise typer.BadParameter(
                 f"{option!r} is not a JSON list of labels: {error}", param_hint="--labels"
             ) from None
-    return found
+    return labels

@@ -91,7 +91,7 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
         try:
             launch_page(page, demo, host, port)
         except OSError as error:
-            place = f"{host}, port {port or '7860 to 7959'}"
-            raise ValueError(f"the page cannot listen at {place}: give another --port or --host") from error
+            address = f"{host}, port {port or '7860 to 7959'}"
+            raise ValueError(f"the page cannot listen at {address}: give another --port or --host") from error
         print(f"The page is {page.local_url} (Ctrl+C ends it)", flush=True)
         page.block_thread()

@@ -36,17 +36,20 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command with one option for each field of its dataclasses and each parameter of its `Library`s."""
     options: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
-    for each in inspect.signature(command).parameters.values():
-        marker = get_args(each.annotation)[-1] if get_origin(each.annotation) is Annotated else None
+    for parameter in inspect.signature(command).parameters.values():
+        marker = get_args(parameter.annotation)[-1] if get_origin(parameter.annotation) is Annotated else None
         if isinstance(marker, Library):
             inner = [_option(name, settings, marker.target) for name, settings in marker.options.items()]
-            groups[each.name] = dict, [own.name for own in inner]
-        elif is_dataclass(each.annotation) and isinstance(each.annotation, type):
-            inner = list(inspect.signature(each.annotation).parameters.values())
-            groups[each.name] = each.annotation, [own.name for own in fields(each.annotation)]
+            groups[parameter.name] = dict, [option.name for option in inner]
+        elif is_dataclass(parameter.annotation) and isinstance(parameter.annotation, type):
+            inner = list(inspect.signature(parameter.annotation).parameters.values())
+            groups[parameter.name] = (
+                parameter.annotation,
+                [attribute.name for attribute in fields(parameter.annotation)],
+            )
         else:
-            inner = [each]
-        options += [own.replace(kind=inspect.Parameter.KEYWORD_ONLY) for own in inner]
+            inner = [parameter]
+        options += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in inner]
 
     def run(**values: Any) -> None:
         grouped = {
@@ -56,7 +59,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 
     run.__doc__ = command.__doc__
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    run.__annotations__ = {own.name: own.annotation for own in options}
+    run.__annotations__ = {option.name: option.annotation for option in options}
     return run
 
 

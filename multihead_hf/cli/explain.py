@@ -83,25 +83,25 @@ def command(
             raise typer.BadParameter(f"name one of the heads {list(config.heads)}", param_hint="--head")
         head = next(iter(config.heads))
     settings = {**gradients, **lime, **occlusion, "batch_size": batch_size}
-    given = {name: value for name, value in settings.items() if value is not None}
-    for name in given:
+    options = {name: value for name, value in settings.items() if value is not None}
+    for name in options:
         if name not in settings_of(method):
             raise typer.BadParameter(f"{method} does not use this option", param_hint=f"--{name.replace('_', '-')}")
     first = sys.stdin.read().rstrip("\n") if text == "-" else text
-    found = explain(
+    explanation = explain(
         *load_model(model),
         first if text_pair is None else (first, text_pair),
         head,
         label,
         method,
-        **given,
+        **options,
     )
     if html is not None:
-        write_whole(Path(html), found.to_html().encode())
+        write_whole(Path(html), explanation.to_html().encode())
     if as_json:
-        print(as_text(found.to_dict()))
+        print(as_text(explanation.to_dict()))
         return
-    show_in_terminal(found)
+    show_in_terminal(explanation)
     if html is not None:
         print(f"\nThe page is {html}")
 

@@ -106,41 +106,41 @@ def thresholds(
         BadParameter: If an option has none of these forms, a number for all heads comes with other numbers, a label has
             two numbers, or a head is not predicted.
     """
-    found: dict[str, float | dict[str, float]] = {}
+    numbers: dict[str, float | dict[str, float]] = {}
     for option in options:
-        place, _, value = option.rpartition("=")
+        target, _, value = option.rpartition("=")
         try:
             number = float(value)
         except ValueError:
             raise typer.BadParameter(
                 f"{option!r}: give 0.4, NAME=0.4 or NAME:LABEL=0.4", param_hint="--threshold"
             ) from None
-        if not place:
+        if not target:
             if len(options) > 1:
                 raise typer.BadParameter("give one number, or NAME=0.4 for each head", param_hint="--threshold")
             return number
         # names and labels may hold colons
-        fitting = [name for name in config.heads if place == name or place.startswith(f"{name}:")]
-        head = max(fitting, key=len, default=place)
+        fitting = [name for name in config.heads if target == name or target.startswith(f"{name}:")]
+        head = max(fitting, key=len, default=target)
         if predicted and head in config.heads and head not in predicted:
             raise typer.BadParameter(
                 f"{option!r}: head {head!r} is not predicted; --head selects {predicted}", param_hint="--threshold"
             )
-        if head == place:
-            if head in found:
+        if head == target:
+            if head in numbers:
                 raise typer.BadParameter(
                     f"head {head!r}: give either one number for the head, or one for each label",
                     param_hint="--threshold",
                 )
-            found[head] = number
+            numbers[head] = number
             continue
-        labels = found.setdefault(head, {})
+        labels = numbers.setdefault(head, {})
         if not isinstance(labels, dict):
             raise typer.BadParameter(
                 f"head {head!r}: give either one number for the head, or one for each label", param_hint="--threshold"
             )
-        label = place[len(head) + 1 :]
+        label = target[len(head) + 1 :]
         if label in labels:
             raise typer.BadParameter(f"head {head!r}, label {label!r}: give one number", param_hint="--threshold")
         labels[label] = number
-    return found or None
+    return numbers or None

@@ -67,9 +67,9 @@ def _check(key: tuple[str, ...], sections: Mapping[str, Sequence[str]]) -> None:
     section = key[0]
     if section not in sections:
         _refuse(section, list(sections), "", sections)
-    place = 2 if section == "heads" else 1  # (a head's name may be any)
-    if len(key) > place and key[place] not in sections[section]:
-        _refuse(key[place], sections[section], "".join(f"{name}." for name in key[:place]), sections)
+    index = 2 if section == "heads" else 1  # (a head's name may be any)
+    if len(key) > index and key[index] not in sections[section]:
+        _refuse(key[index], sections[section], "".join(f"{name}." for name in key[:index]), sections)
 
 
 def _refuse(name: str, known: Sequence[str], where: str, sections: Mapping[str, Sequence[str]]) -> None:

@@ -72,10 +72,12 @@ _Parts = tuple[str, str, ast.expr | None]
 def _arguments(node: ast.FunctionDef) -> list[_Parts]:
     """Return name, type and default of the arguments of a function, without those behind `*` and `**`."""
     positional = [*node.args.posonlyargs, *node.args.args]
-    given: list[ast.expr | None] = [*node.args.defaults, *node.args.kw_defaults]
-    defaults = [None] * (len(positional) - len(node.args.defaults)) + given
-    every = zip([*positional, *node.args.kwonlyargs], defaults, strict=True)
-    return [(each.arg, _written(each.annotation), default) for each, default in every if each.arg != "self"]
+    values: list[ast.expr | None] = [*node.args.defaults, *node.args.kw_defaults]
+    defaults = [None] * (len(positional) - len(node.args.defaults)) + values
+    pairs = zip([*positional, *node.args.kwonlyargs], defaults, strict=True)
+    return [
+        (argument.arg, _written(argument.annotation), default) for argument, default in pairs if argument.arg != "self"
+    ]
 
 
 def _fields(node: ast.ClassDef) -> list[_Parts]:
@@ -84,8 +86,8 @@ def _fields(node: ast.ClassDef) -> list[_Parts]:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return _arguments(inner)
     assigned = [inner for inner in node.body if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)]
-    own = [inner for inner in assigned if "init=False" not in _written(inner.value)]
-    return [(inner.target.id, _written(inner.annotation), inner.value) for inner in own]  # type: ignore[union-attr]
+    init_fields = [inner for inner in assigned if "init=False" not in _written(inner.value)]
+    return [(inner.target.id, _written(inner.annotation), inner.value) for inner in init_fields]  # type: ignore[union-attr]
 
 
 def _written(node: ast.expr | None) -> str:
@@ -98,11 +100,15 @@ def _value(node: ast.expr | None, path: Path) -> object:
         return None
     if not isinstance(node, ast.Name):
         return ast.literal_eval(node)
-    for each in _parsed(path).body:
-        if isinstance(each, ast.Assign) and [_written(target) for target in each.targets] == [node.id]:
-            return ast.literal_eval(each.value)
-        if isinstance(each, ast.ImportFrom) and each.level == 1 and node.id in [alias.name for alias in each.names]:
-            return _value(node, path.with_name(f"{each.module}.py"))
+    for statement in _parsed(path).body:
+        if isinstance(statement, ast.Assign) and [_written(target) for target in statement.targets] == [node.id]:
+            return ast.literal_eval(statement.value)
+        if (
+            isinstance(statement, ast.ImportFrom)
+            and statement.level == 1
+            and node.id in [alias.name for alias in statement.names]
+        ):
+            return _value(node, path.with_name(f"{statement.module}.py"))
     raise ValueError(f"{path}: the default {node.id} is neither a constant there nor in a module beside it")
 
 

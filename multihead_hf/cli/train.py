@@ -159,7 +159,7 @@ def _run_of_table(
         )
     with _unsaid("multihead_hf.data"):  # the run reads the heads off the rows once more, and says it then
         heads = infer_heads(rows, columns, **reading)
-    given = {name: value for name, value in table.items() if value is not None}
+    options = {name: value for name, value in table.items() if value is not None}
     return table_run(
         source[0] if len(source) == 1 else source,
         heads,
@@ -167,7 +167,7 @@ def _run_of_table(
         parts=parts,
         label_columns=columns,
         text_columns=labels.text_column,
-        **given,
+        **options,
         **reading,
         **files,
     )

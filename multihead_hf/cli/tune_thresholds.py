@@ -55,26 +55,30 @@ def command(
     loaded, tokenizer = load_model(model)
     labelled = read_part(data, files, config.heads, reading, split, ("validation",))
     rows = predicted(loaded, labelled, tokenizer, **reading)
-    found: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
     if calibrate_too:
-        found["calibration"] = calibrate(loaded, rows, heads=head or None)
-    several = [name for name, own in loaded.config.heads.items() if own.multi_label and (not head or name in head)]
+        reports["calibration"] = calibrate(loaded, rows, heads=head or None)
+    several = [
+        name
+        for name, head_config in loaded.config.heads.items()
+        if head_config.multi_label and (not head or name in head)
+    ]
     if several or not calibrate_too:
-        found["thresholds"] = tune_thresholds(
+        reports["thresholds"] = tune_thresholds(
             loaded,
             rows,
             heads=several if head and calibrate_too else head or None,
             **{name: value for name, value in settings.items() if value is not None},
         )
-    changed = calibrate_too or any(own.choice != "unchanged" for own in found["thresholds"].heads.values())
+    changed = calibrate_too or any(report.choice != "unchanged" for report in reports["thresholds"].heads.values())
     if changed and not dry_run:
         save_decisions(model, loaded)
     if as_json:
-        print(as_text({key: own.to_dict() for key, own in found.items()}))
+        print(as_text({key: report.to_dict() for key, report in reports.items()}))
     else:
-        print("\n\n".join(str(own) for own in found.values()))
-        place = os.path.join(model, "config.json")
-        print(f"\nThe thresholds are in {place}" if changed and not dry_run else "\nNothing was changed")
+        print("\n\n".join(str(report) for report in reports.values()))
+        path = os.path.join(model, "config.json")
+        print(f"\nThe thresholds are in {path}" if changed and not dry_run else "\nNothing was changed")
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
