@@ -163,9 +163,9 @@ class Demo:
         for begin in range(0, len(texts), CHUNK):
             progress((begin, len(texts)))
             predictions += self.pipe(texts[begin : begin + CHUNK], batch_size=BATCH)
-        place = Path(folder) / secrets.token_hex(16)
-        place.mkdir(parents=True)
-        path = place / f"{Path(source).stem[:80]}-predictions.csv"
+        directory = Path(folder) / secrets.token_hex(16)
+        directory.mkdir(parents=True)
+        path = directory / f"{Path(source).stem[:80]}-predictions.csv"
         sep = write_rows(str(path), rows, predictions)
         count = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
         joined = f" Several labels of a cell are joined by {sep!r}." if self.multi_label else ""
@@ -187,14 +187,14 @@ class Demo:
         self, name: str, ranked: list[dict], decided: list[dict], view: str, top_k: int, cut: float | None
     ) -> HeadResult:
         head = self.heads[name]
-        predicted = {each["label"] for each in decided}
+        predicted = {label["label"] for label in decided}
         thresholds: Mapping[str, float | None] = dict.fromkeys(head.labels)
         if head.multi_label:
-            own = head.per_label_thresholds(cut if cut is not None else head.thresholds or 0.5)
-            thresholds = dict(zip(head.labels, own, strict=True))
+            values = head.per_label_thresholds(cut if cut is not None else head.thresholds or 0.5)
+            thresholds = dict(zip(head.labels, values, strict=True))
         labels = [
-            LabelResult(each["label"], each["score"], each["label"] in predicted, thresholds[each["label"]])
-            for each in ranked
+            LabelResult(label["label"], label["score"], label["label"] in predicted, thresholds[label["label"]])
+            for label in ranked
         ]
         if view == PREDICTED:
             labels = [label for label in labels if label.predicted]
@@ -207,7 +207,7 @@ def _rule(head: "HeadConfig", cut: float | None) -> str:
     """Return how a head decides, in words."""
     if not head.multi_label:
         return f"One of {head.num_labels} labels: the most probable."
-    least = "" if head.min_labels is None else f", at least {head.min_labels}"
-    most = "" if head.max_labels is None else f", at most {head.max_labels}"
-    which = "at or above their thresholds" if cut is None else f"with a probability of {cut:.2f} or more"
-    return f"Any of {head.num_labels} labels: those {which}{least}{most}."
+    minimum = "" if head.min_labels is None else f", at least {head.min_labels}"
+    maximum = "" if head.max_labels is None else f", at most {head.max_labels}"
+    rule = "at or above their thresholds" if cut is None else f"with a probability of {cut:.2f} or more"
+    return f"Any of {head.num_labels} labels: those {rule}{minimum}{maximum}."

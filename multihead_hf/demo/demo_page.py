@@ -132,10 +132,10 @@ def _text_tab(demo: Demo) -> None:
             lines=1,  # Enter submits
             max_lines=12,
             max_length=demo.settings.max_chars,
-            autofocus=place == 0,
-            elem_id=f"mh-text-{place}",
+            autofocus=index == 0,
+            elem_id=f"mh-text-{index}",
         )
-        for place, column in enumerate(demo.columns)
+        for index, column in enumerate(demo.columns)
     ]
     submit = gr.Button("Predict", variant="primary", elem_id="mh-submit")
     texts = [[text] for text in demo.settings.examples]
@@ -144,20 +144,20 @@ def _text_tab(demo: Demo) -> None:
     shown = gr.HTML(demo.results(None), elem_id="mh-results")
 
     @said_in_the_page
-    def read(*given: Any) -> tuple[Reading, str]:
-        fresh = demo.read(*given[: len(boxes)])
-        return fresh, demo.results(fresh, *given[len(boxes) :])
+    def read(*values: Any) -> tuple[Reading, str]:
+        fresh = demo.read(*values[: len(boxes)])
+        return fresh, demo.results(fresh, *values[len(boxes) :])
 
     results = said_in_the_page(demo.results)
-    asked: dict[str, Any] = {"fn": read, "inputs": [*boxes, *options], "outputs": [reading, shown], **_MODEL}
-    answers = [gr.on([submit.click, *(box.submit for box in boxes)], **asked)]
+    event: dict[str, Any] = {"fn": read, "inputs": [*boxes, *options], "outputs": [reading, shown], **_MODEL}
+    answers = [gr.on([submit.click, *(box.submit for box in boxes)], **event)]
     if examples is not None:
-        answers.append(examples.load_input_event.then(**asked))
+        answers.append(examples.load_input_event.then(**event))
     gr.on([view.input, top_k.input, saved.input, heads.input], results, [reading, *options], shown, **_QUICK)
     view.input(lambda name: gr.update(visible=name == TOP_K), view, top_k, **_QUICK)
     # who moves the slider wants it to decide
     threshold.input(
-        lambda given, *options: (False, results(given, *options[:2], False, *options[3:])),
+        lambda current, *options: (False, results(current, *options[:2], False, *options[3:])),
         [reading, *options],
         [saved, shown],
         **_QUICK,
@@ -168,11 +168,11 @@ def _text_tab(demo: Demo) -> None:
 
 def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, gr.Dropdown]:
     """Return the inputs for view, k, saved or other threshold, and the heads to show."""
-    most = max(2, *(head.num_labels for head in demo.heads.values()))
+    max_k = max(2, *(head.num_labels for head in demo.heads.values()))
     with gr.Row():
         view = gr.Radio(list(VIEWS), value=PREDICTED, label="Show", min_width=280, elem_id="mh-view")
         top_k = gr.Slider(
-            1, most, value=min(5, most), step=1, label="k", visible=False, min_width=280, elem_id="mh-top-k"
+            1, max_k, value=min(5, max_k), step=1, label="k", visible=False, min_width=280, elem_id="mh-top-k"
         )
         heads = gr.Dropdown(
             list(demo.heads),
@@ -209,8 +209,8 @@ def _words(demo: Demo, reading: gr.State, answers: list[Dependency]) -> None:
         show = gr.Button("Show the words", elem_id="mh-words-show")
         shown = gr.HTML(elem_id="mh-words-shown")
 
-    def follow(given: Reading | None, name: str) -> tuple[Any, str]:
-        return gr.update(choices=demo.heads[name].labels, value=demo.best_label(given, name)), ""
+    def follow(current: Reading | None, name: str) -> tuple[Any, str]:
+        return gr.update(choices=demo.heads[name].labels, value=demo.best_label(current, name)), ""
 
     for answer in answers:
         answer.success(follow, [reading, head], [label, shown], **_QUICK)
@@ -222,7 +222,7 @@ def _file_tab(demo: Demo) -> None:
     gr.HTML(note_html(demo.limits()))
     source = _uploads_only(gr.File(label="Table", file_types=list(SUFFIXES), elem_id="mh-file"))
     start = gr.Button("Predict the rows", variant="primary", elem_id="mh-file-submit")
-    said = gr.HTML(elem_id="mh-file-said")
+    status = gr.HTML(elem_id="mh-file-said")
     download = gr.DownloadButton("Download the predictions", visible=False, elem_id="mh-download")
 
     @said_in_the_page
@@ -231,5 +231,5 @@ def _file_tab(demo: Demo) -> None:
         result, sentence = demo.predict_file(path, download.GRADIO_CACHE, progress)
         return sentence, gr.update(value=result, visible=True)
 
-    start.click(predict, source, [said, download], **_MODEL)
-    source.change(lambda: ("", gr.update(value=None, visible=False)), None, [said, download], **_QUICK)
+    start.click(predict, source, [status, download], **_MODEL)
+    source.change(lambda: ("", gr.update(value=None, visible=False)), None, [status, download], **_QUICK)

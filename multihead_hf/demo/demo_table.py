@@ -63,7 +63,7 @@ def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str
         The separator of several labels, and of several probabilities, in a cell: `|` unless a label contains it.
     """
     names = {label["label"] for row in predictions for labels in row.values() for label in labels}
-    sep = next((each for each in _SEPARATORS if not any(each in name for name in names)), _SEPARATORS[0])
+    sep = next((separator for separator in _SEPARATORS if not any(separator in name for name in names)), _SEPARATORS[0])
     with open(path, "w", encoding="utf-8", newline="") as file:
         further = [column for head in predictions[0] for column in (f"predicted_{head}", f"predicted_{head}_score")]
         columns = [column for column in dict.fromkeys(key for row in rows for key in row) if column not in further]

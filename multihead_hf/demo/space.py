@@ -84,68 +84,68 @@ def write_space(
     Raises:
         ValueError: If the folder is not empty, is the model, or has a `model/` that is not a multi-head model.
     """
-    place = Path(folder)
-    if os.path.isdir(model) and Path(model).resolve() in (place.resolve(), *place.resolve().parents):
+    directory = Path(folder)
+    if os.path.isdir(model) and Path(model).resolve() in (directory.resolve(), *directory.resolve().parents):
         raise ValueError(f"{folder} is the model's folder, or inside it: use another folder for the Space")
     check_free(folder, overwrite)
-    copy = place / MODEL
+    copy = directory / MODEL
     if copy.exists() and not (copy / "configuration_multihead.py").is_file():
         raise ValueError(f"{copy} was not written by this command: move it away, or use another folder")
-    existed = place.exists()
-    place.mkdir(parents=True, exist_ok=True)
+    existed = directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
     try:
-        _replace(place, model, settings, license_id)
+        _replace(directory, model, settings, license_id)
     except BaseException:
         if not existed:
-            shutil.rmtree(place)
+            shutil.rmtree(directory)
         raise
 
 
-def _replace(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
-    with tempfile.TemporaryDirectory(dir=place, prefix=".") as fresh:
+def _replace(directory: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".") as fresh:
         _write(Path(fresh), model, settings, license_id)
         for name in os.listdir(fresh):
-            if (place / name).is_dir():
-                shutil.rmtree(place / name)
-            os.replace(Path(fresh) / name, place / name)
-        if not os.path.isdir(model) and (place / MODEL).is_dir():  # of an earlier Space, which would be published
-            shutil.rmtree(place / MODEL)
+            if (directory / name).is_dir():
+                shutil.rmtree(directory / name)
+            os.replace(Path(fresh) / name, directory / name)
+        if not os.path.isdir(model) and (directory / MODEL).is_dir():  # of an earlier Space, which would be published
+            shutil.rmtree(directory / MODEL)
 
 
-def _write(place: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
-    here = os.path.isdir(model)
-    if here:
+def _write(directory: Path, model: str, settings: DemoSettings, license_id: str | None) -> None:
+    is_local = os.path.isdir(model)
+    if is_local:
         for part in load_model(model):
-            part.save_pretrained(place / MODEL)
-    (place / PAGE).mkdir()
-    (place / PAGE / "__init__.py").write_text('"""The demo page of multihead_hf."""\n', encoding="utf-8")
+            part.save_pretrained(directory / MODEL)
+    (directory / PAGE).mkdir()
+    (directory / PAGE / "__init__.py").write_text('"""The demo page of multihead_hf."""\n', encoding="utf-8")
     for name in COPIED:
         code = (Path(__file__).parent / name).read_text(encoding="utf-8").replace("from ..data.", "from .")
-        (place / PAGE / name).write_text(code, encoding="utf-8")
+        (directory / PAGE / name).write_text(code, encoding="utf-8")
     for name in READERS:
-        shutil.copyfile(Path(readers.__file__).parent / name, place / PAGE / name)
+        shutil.copyfile(Path(readers.__file__).parent / name, directory / PAGE / name)
     metadata = SpaceCardData(
         title=settings.title,
         sdk="gradio",
         sdk_version=gradio.__version__,
         app_file="app.py",
-        models=None if here else [model],
+        models=None if is_local else [model],
         license=license_id,
     )
     files = {
         "app.py": _APP.format(
             page=PAGE,
             task=TASK,
-            model=f'str(Path(__file__).parent / "{MODEL}")' if here else repr(model),
+            model=f'str(Path(__file__).parent / "{MODEL}")' if is_local else repr(model),
             settings=repr(settings),
         ),
         "README.md": _README.format(
             metadata=metadata.to_yaml(line_break="\n"),
             page=PAGE,
-            which=f"the model in `{MODEL}/`" if here else f"[{model}](https://huggingface.co/{model})",
+            which=f"the model in `{MODEL}/`" if is_local else f"[{model}](https://huggingface.co/{model})",
             version=version("multihead-hf"),
         ),
         "requirements.txt": "".join(f"{line}\n" for line in REQUIREMENTS),
     }
     for name, text in files.items():
-        (place / name).write_text(text, encoding="utf-8")
+        (directory / name).write_text(text, encoding="utf-8")
