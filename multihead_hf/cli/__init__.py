@@ -98,8 +98,8 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if not isinstance(error, (ValueError, OSError, ImportError)):  # those that say what to do
-            told = f"unexpected {type(error).__name__}: {told} (--debug shows where)"
-        print(f"{NAME}: {told}", file=sys.stderr)
+            message = f"unexpected {type(error).__name__}: {message} (--debug shows where)"
+        print(f"{NAME}: {message}", file=sys.stderr)
         sys.exit(1)

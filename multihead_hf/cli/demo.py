@@ -54,9 +54,9 @@ def command(
             "the model reads pairs of texts, but an example is a single text: leave --example out",
             param_hint="--example",
         )
-    here = os.path.isdir(model)
-    facts = read_facts(model) if here else CardFacts()
-    page["title"] = page["title"] or os.path.basename(os.path.abspath(model) if here else model)
+    is_local = os.path.isdir(model)
+    facts = read_facts(model) if is_local else CardFacts()
+    page["title"] = page["title"] or os.path.basename(os.path.abspath(model) if is_local else model)
     page["examples"] = page["examples"] or ([] if pairs else facts.widget_texts)
     settings = DemoSettings(**page)
     if space is not None:

@@ -52,13 +52,13 @@ def command(
     config = saved_config(model)
     reading = labels.reading(config)
     compute = None
-    asked = {name: value for name, value in computing.items() if value is not None}
+    options = {name: value for name, value in computing.items() if value is not None}
     is_graph = graph_format(model) is not None
-    if not is_graph and not asked:
+    if not is_graph and not options:
         loaded, tokenizer = load_model(model)
     else:
         defaults = {} if is_graph else {"backend": "torch", "precision": "fp32"}
-        predictor = MultiHeadPredictor.from_pretrained(model, **{**defaults, **asked})
+        predictor = MultiHeadPredictor.from_pretrained(model, **{**defaults, **options})
         loaded, tokenizer, compute = predictor.model, predictor.tokenizer, predictor.logits_of_rows
     rows = read_part(data, files, config.heads, reading, split)
     if intervals:

@@ -121,12 +121,12 @@ def check_page(path: str, overwrite: bool) -> None:
         raise ValueError(f"{path}: there is no folder {folder}")
 
 
-def show_in_terminal(found: "Explanation") -> None:
+def show_in_terminal(explanation: "Explanation") -> None:
     """Print an explanation, in colours if the output is a terminal (rich comes with typer)."""
     from rich.console import Console
 
     console = Console()
     if console.is_terminal:
-        console.print(found)
+        console.print(explanation)
     else:
-        print(found)
+        print(explanation)

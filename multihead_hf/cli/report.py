@@ -77,8 +77,9 @@ def _check_place(output: str, heads: list[str], overwrite: bool) -> None:
 
     if os.path.exists(output) and not os.path.isdir(output):
         raise ValueError(f"{output} is a file: give a folder for the report")
-    there = [name for name in files_of_report(heads) if os.path.exists(os.path.join(output, name))]
-    if there and not overwrite:
+    existing = [name for name in files_of_report(heads) if os.path.exists(os.path.join(output, name))]
+    if existing and not overwrite:
         raise ValueError(
-            f"{os.path.join(output, there[0])} exists: use another folder, or replace the existing files (--overwrite)"
+            f"{os.path.join(output, existing[0])} exists: use another folder, or replace the existing files "
+            "(--overwrite)"
         )

@@ -58,16 +58,16 @@ def command(
     reports: dict[str, Any] = {}
     if calibrate_too:
         reports["calibration"] = calibrate(loaded, rows, heads=head or None)
-    several = [
+    names = [
         name
         for name, head_config in loaded.config.heads.items()
         if head_config.multi_label and (not head or name in head)
     ]
-    if several or not calibrate_too:
+    if names or not calibrate_too:
         reports["thresholds"] = tune_thresholds(
             loaded,
             rows,
-            heads=several if head and calibrate_too else head or None,
+            heads=names if head and calibrate_too else head or None,
             **{name: value for name, value in settings.items() if value is not None},
         )
     changed = calibrate_too or any(report.choice != "unchanged" for report in reports["thresholds"].heads.values())

@@ -116,8 +116,8 @@ class Demo:
         cut = None if saved else threshold
         decided = self.pipe.postprocess(reading.logits, threshold=cut)
         ranked = self.pipe.postprocess(reading.logits, return_all_scores=True)
-        shown = [name for name in self.heads if not names or name in names]
-        return results_html([self._head_result(name, ranked[name], decided[name], view, top_k, cut) for name in shown])
+        heads = [name for name in self.heads if not names or name in names]
+        return results_html([self._head_result(name, ranked[name], decided[name], view, top_k, cut) for name in heads])
 
     def best_label(self, reading: Reading | None, head: str) -> str:
         """Return the most probable label of a head, or its first label before a text is read."""

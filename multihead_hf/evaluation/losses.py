@@ -48,8 +48,8 @@ class EvaluationLoss:
             if targets is None:
                 targets = no_targets(self._heads[name], wide)
             targets = targets.to(wide.device, wide.dtype if targets.is_floating_point() else targets.dtype)
-            above = term.numerator if isinstance(term, AdditiveTerm) else term.statistics
-            columns += [term.denominator(targets), above(wide, targets)]
+            statistics = term.numerator if isinstance(term, AdditiveTerm) else term.statistics
+            columns += [term.denominator(targets), statistics(wide, targets)]
         self._shapes = [values.shape[1:] for values in columns]
         rows = torch.cat([values.to(wide_dtype(values.device)).reshape(len(values), -1) for values in columns], dim=1)
         if sample_weight is not None:
@@ -65,10 +65,10 @@ class EvaluationLoss:
             return losses, labelled
         pieces = self._sums.split([shape.numel() for shape in self._shapes])
         values = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
-        for (name, term), units, above in zip(self._terms, values[::2], values[1::2], strict=True):
+        for (name, term), units, statistics in zip(self._terms, values[::2], values[1::2], strict=True):
             value = torch.zeros_like(units)
             if units > 0:
                 labelled.add(name)
-                value = above / units if isinstance(term, AdditiveTerm) else term.value(above)
+                value = statistics / units if isinstance(term, AdditiveTerm) else term.value(statistics)
             losses[name] = losses.get(name, 0.0) + term.weight * value
         return losses, labelled

@@ -161,16 +161,16 @@ def single_label_metrics(
     names = metric_names(SINGLE_LABEL, positive_label)
     if positive_label is not None and positive_label not in labels:
         raise ValueError(_message(head, f"positive_label {positive_label!r} is not one of the labels {list(labels)}"))
-    wanted = check_id_references(references, ("rows",), len(labels), head)
-    decided = _array(decisions, "decisions", "ui", wanted.shape, head).astype(np.int64)
+    targets = check_id_references(references, ("rows",), len(labels), head)
+    decided = _array(decisions, "decisions", "ui", targets.shape, head).astype(np.int64)
     _check_cells((decided < 0) | (decided >= len(labels)), decided, "decision", _ids(len(labels)), head)
-    labelled = wanted != MISSING
-    decided, wanted = decided[labelled], wanted[labelled]
-    if not wanted.size:
+    labelled = targets != MISSING
+    decided, targets = decided[labelled], targets[labelled]
+    if not targets.size:
         _leave_out(head, names, "no row is labelled")
         return {}
     counts = ConfusionCounts(len(labels))
-    counts.add(decided, wanted)
+    counts.add(decided, targets)
     return counts.figures(None if positive_label is None else list(labels).index(positive_label))
 
 

@@ -65,8 +65,8 @@ def confusion_matrix(
     """
     if len(counts) > _MOST_LABELS:
         wrong = counts.to_numpy() * (1 - np.eye(len(counts), dtype=np.int64))
-        kept = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:_MOST_LABELS])
-        counts, support = counts.iloc[kept, kept], support[kept]
+        indices = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:_MOST_LABELS])
+        counts, support = counts.iloc[indices, indices], support[indices]
     cells, labels = counts.to_numpy(), [short(label) for label in counts.index]
     shares = cells / np.maximum(support[:, None], 1)
     size = 1.6 + (0.62 if len(labels) <= _NUMBERS_UP_TO else 0.19) * len(labels)

@@ -161,11 +161,11 @@ class StreamingMetrics:
         return self.table()
 
     def __repr__(self) -> str:
-        told = (
+        descriptions = (
             f"{name}: {labelled:,}{f' of {total:,}' if labelled < total else ''} rows"
             for name, (labelled, total) in self.rows().items()
         )
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(descriptions)})"
 
     def _single_label(self, name: str) -> dict[str, float]:
         return self._single[name].figures(self.heads[name].positive_id)

@@ -273,11 +273,11 @@ def _impossible(positives: int, min_support: int, target: Target) -> str:
 
 
 def _reason(
-    choice: str, candidates: Mapping[str, Metrics], worth: Mapping[str, float], target: Target, forced: bool
+    choice: str, candidates: Mapping[str, Metrics], scores: Mapping[str, float], target: Target, forced: bool
 ) -> str:
     shown = {name: _shown(metrics, target) for name, metrics in candidates.items()}
     if choice == "unchanged":
-        within = "; gains within a standard error do not count" if max(worth.values()) > worth[choice] else ""
+        within = "; gains within a standard error do not count" if max(scores.values()) > scores[choice] else ""
         return (
             f"kept as they were ({shown[choice]}; one per head {shown['head']}, one per label {shown['label']} on "
             f"held-out folds{within})"
@@ -286,7 +286,7 @@ def _reason(
     other = "label" if choice == "head" else "head"
     against = f"against {shown['unchanged']} as they were and {shown[other]} with one per {other}"
     worse = "; that is worse than before, and granularity='auto' keeps the better ones"
-    return f"{threshold}: {shown[choice]} on held-out folds, {against}{worse * (worth[choice] < worth['unchanged'])}"
+    return f"{threshold}: {shown[choice]} on held-out folds, {against}{worse * (scores[choice] < scores['unchanged'])}"
 
 
 def _shown(metrics: Metrics, target: Target) -> str:

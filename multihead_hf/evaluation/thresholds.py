@@ -136,10 +136,10 @@ class Cuts:
         for begin in range(0, len(subsets), step):
             block = subsets[begin : begin + step]
             hits, predicted = (block.astype(np.int64) @ counts for counts in (self.hits, self.predicted))
-            worth = target.values(hits, predicted, hits[:, :1])  # (subsets, cuts + 1)
-            best = worth.shape[1] - 1 - worth[:, ::-1].argmax(1)
+            objective = target.values(hits, predicted, hits[:, :1])  # (subsets, cuts + 1)
+            best = objective.shape[1] - 1 - objective[:, ::-1].argmax(1)
             for row, cut in enumerate(best.tolist()):
-                if worth[row, cut] > -np.inf and hits[row, 0] >= max(min_support, 1):
+                if objective[row, cut] > -np.inf and hits[row, 0] >= max(min_support, 1):
                     low = self.below[block[row], cut].max()
                     thresholds[begin + row] = _between(float(self.above[cut]), float(low))
         return thresholds, positives

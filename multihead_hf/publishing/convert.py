@@ -158,8 +158,10 @@ def convert_ggu(
         )
     files = sorted(checkpoint.glob("*.pth")) or sorted(checkpoint.glob("pretrained/*.pth"))
     if state_file is None and len(files) != 1:
-        held = [str(path.relative_to(checkpoint)) for path in files] or "no *.pth and no pretrained/*.pth"
-        raise ValueError(f"{checkpoint} holds {held}: name the file with the state dict, state_file= (--state-file)")
+        contents = [str(path.relative_to(checkpoint)) for path in files] or "no *.pth and no pretrained/*.pth"
+        raise ValueError(
+            f"{checkpoint} holds {contents}: name the file with the state dict, state_file= (--state-file)"
+        )
     path = files[0] if state_file is None else checkpoint / state_file
     state = plain_keys(load_state(path))
     head_states: dict[str, dict[str, Tensor]] = {}
@@ -237,9 +239,9 @@ def convert_sequence_classification(
             f"{name_or_path} has {config.num_labels} label and problem_type {kind!r}: it is not a classifier"
         )
     if config.model_type not in _MLP_HEADS:
-        known = ", ".join(_MLP_HEADS)
+        supported = ", ".join(_MLP_HEADS)
         raise ValueError(
-            f"the classifier of a {config.model_type!r} cannot be converted to a head; supported are {known}"
+            f"the classifier of a {config.model_type!r} cannot be converted to a head; supported are {supported}"
         )
     first, activation, last = _MLP_HEADS[config.model_type]
     with tensors_only(name_or_path):

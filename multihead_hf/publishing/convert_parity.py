@@ -58,11 +58,11 @@ def load_state(path: Path) -> Mapping[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
-        if asked is None:
+        match = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        if match is None:
             raise ValueError(f"{path} is refused: it is damaged, or holds more than tensors and plain values") from None
         raise ValueError(
-            f"{path} is refused: it holds more than tensors and plain values ({asked[1]}); reading it could run code"
+            f"{path} is refused: it holds more than tensors and plain values ({match[1]}); reading it could run code"
         ) from None
     except (EOFError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:200] or repr(error)}") from None
@@ -118,8 +118,8 @@ def checked(
     tokens = dict(tokenizer(list(TEXTS), padding=True, truncation=True, max_length=limit, return_tensors="pt"))
     model.eval()
     with torch.no_grad():
-        new, before = model(**tokens).logits, old(tokens)
-    differences = {name: float((new[name] - before[name]).abs().max()) for name in new}
+        new_logits, old_logits = model(**tokens).logits, old(tokens)
+    differences = {name: float((new_logits[name] - old_logits[name]).abs().max()) for name in new_logits}
     wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}
     if wrong:
         shown = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
@@ -164,11 +164,11 @@ def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module)
     )
     weights = {key.removeprefix(best): value for key, value in state.items()}
     buffers = {key for key in weights if key.endswith(("position_ids", "token_type_ids"))}
-    strange = [key for key in weights if key not in known and key not in buffers]
+    unexpected = [key for key in weights if key not in known and key not in buffers]
     missing = [key for key in known if key not in weights and not key.startswith("pooler.")]
     wrong = [key for key in weights if key in known and weights[key].shape != known[key].shape]
     for keys, problem in (
-        (strange, "has weights that belong neither to a head nor to the encoder"),
+        (unexpected, "has weights that belong neither to a head nor to the encoder"),
         (missing, "lacks weights of the encoder"),
         (wrong, "has other shapes than the encoder"),
     ):

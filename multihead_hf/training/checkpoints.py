@@ -83,14 +83,14 @@ def check_same_heads(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
         )
     for name, head in config.heads.items():
         if saved[name] != head.labels:
-            gone = [label for label in saved[name] if label not in head.labels]
-            new = [label for label in head.labels if label not in saved[name]]
+            removed = [label for label in saved[name] if label not in head.labels]
+            added = [label for label in head.labels if label not in saved[name]]
             raise ValueError(
                 (
-                    f"{checkpoint}: head {name!r} has other labels than in the model: only in the checkpoint {gone}, "
-                    f"only in the model {new}"
+                    f"{checkpoint}: head {name!r} has other labels than in the model: only in the checkpoint {removed}"
+                    f", only in the model {added}"
                 )
-                + ("" if gone or new else " (the same labels in another order)")
+                + ("" if removed or added else " (the same labels in another order)")
             )
 
 
@@ -144,11 +144,11 @@ def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor], optimizer
     saved = saved["parameters"]
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     if saved != shapes:
-        gone = [name for name in saved if name not in shapes]
-        new = [name for name in shapes if name not in saved]
+        removed = [name for name in saved if name not in shapes]
+        added = [name for name in shapes if name not in saved]
         raise ValueError(
-            f"{checkpoint}: its run trained other parameters: only in the checkpoint {gone[:5]}, only in this run "
-            f"{new[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
+            f"{checkpoint}: its run trained other parameters: only in the checkpoint {removed[:5]}, only in this run "
+            f"{added[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
             "from its weights"
         )
 
@@ -222,9 +222,9 @@ def find_problem(checkpoint: str) -> str | None:
 
     if not os.path.isdir(checkpoint):
         return "there is no such folder"
-    whole = [name for name in _WEIGHTS if os.path.isfile(os.path.join(checkpoint, name))]
-    weights = whole[:1] or [SAFE_WEIGHTS_NAME]
-    if not whole and os.path.isfile(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME)):
+    weight_files = [name for name in _WEIGHTS if os.path.isfile(os.path.join(checkpoint, name))]
+    weights = weight_files[:1] or [SAFE_WEIGHTS_NAME]
+    if not weight_files and os.path.isfile(os.path.join(checkpoint, SAFE_WEIGHTS_INDEX_NAME)):
         problem = missing_or_cut(SAFE_WEIGHTS_INDEX_NAME, _shards)
         if problem:
             return problem
@@ -317,9 +317,9 @@ def copy_published_files(checkpoint: str, folder: str) -> None:
 
     Files of the Trainer are not copied, and a card that somebody wrote in `folder` stays.
     """
-    kept = () if is_ours(Path(folder) / CARD) else (CARD, FACTS)
+    excluded = () if is_ours(Path(folder) / CARD) else (CARD, FACTS)
     for entry in os.scandir(checkpoint):
-        if entry.is_file() and not entry.name.startswith(_TRAINER_FILES) and entry.name not in kept:
+        if entry.is_file() and not entry.name.startswith(_TRAINER_FILES) and entry.name not in excluded:
             shutil.copy(entry.path, os.path.join(folder, entry.name))
 
 

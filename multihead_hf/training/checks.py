@@ -200,10 +200,10 @@ def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Col
 
 def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
     """Warn that an adapter keeps no thresholds and temperatures."""
-    kept = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
-    if kept:
+    names = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
+    if names:
         logger.warning(
-            f"{folder}: an adapter does not store thresholds and temperatures, but the heads {kept} have some: "
+            f"{folder}: an adapter does not store thresholds and temperatures, but the heads {names} have some: "
             "loaded with its base model, the heads use the thresholds and temperatures of that model. To keep the "
             "trained ones, save the whole model: trainer.model.merge_and_unload().save_pretrained(...)"
         )

@@ -72,15 +72,15 @@ class OpenChoices:
 
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return what was chosen, in a sentence, and what might be set; empty where nothing was left open."""
-        told = []
+        choices = []
         if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and _trains_encoder(model):
-            told.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
+            choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
-            told.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
+            choices.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
         if self.given.num_train_epochs is None and args.max_steps <= 0:
-            told.append(f"num_train_epochs {args.num_train_epochs:g} ({EPOCHS_RULE})")
-        notes = [f"chosen automatically: {', '.join(told)}"] if told else []
+            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({EPOCHS_RULE})")
+        notes = [f"chosen automatically: {', '.join(choices)}"] if choices else []
         if args.head_learning_rate is None and not adam_like:
             notes.append(
                 "the heads have the learning_rate of the encoder, as no better rate is known for this optimizer "
@@ -100,8 +100,8 @@ def moves_like_adam(args: MultiHeadTrainingArguments, optimizer: tuple[Any, Any]
         args: of the run.
         optimizer: the Trainer's `optimizer_cls_and_kwargs`.
     """
-    made = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also of a functools.partial
-    name = str(args.optim.value) if made is None else str(getattr(made, "__name__", made))
+    factory = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also of a functools.partial
+    name = str(args.optim.value) if factory is None else str(getattr(factory, "__name__", factory))
     return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
 
 

@@ -62,8 +62,8 @@ def epochs_for(rows: int | None, rows_of_a_step: int) -> int:
     """Return the epochs that give at least 1,000 optimizer steps, from 3 to 20; 3 for an unknown number of rows."""
     if not rows:
         return _LEAST_EPOCHS
-    wanted = math.ceil(_STEPS / math.ceil(rows / rows_of_a_step))
-    return min(max(wanted, _LEAST_EPOCHS), _MOST_EPOCHS)
+    epochs = math.ceil(_STEPS / math.ceil(rows / rows_of_a_step))
+    return min(max(epochs, _LEAST_EPOCHS), _MOST_EPOCHS)
 
 
 def fresh_head_rate(architecture: str, size: float) -> float:
@@ -92,10 +92,10 @@ def feature_size(
     """
     if has_length(rows):
         count = min(len(rows), _ROWS_MEASURED)
-        some = [rows[index * len(rows) // count] for index in range(count)]
+        sample = [rows[index * len(rows) // count] for index in range(count)]
     else:
-        some = list(islice(iter(rows), _ROWS_MEASURED))
-    batch = collate(some)
+        sample = list(islice(iter(rows), _ROWS_MEASURED))
+    batch = collate(sample)
     if "features" in batch:
         return float(batch["features"].float().abs().sum(-1).mean())
     device = next(model.encoder.parameters()).device

@@ -110,15 +110,15 @@ def _head_lines(facts: RunFacts) -> list[str]:
         table.append([short_name(name), task, f"{head.num_labels:,}"])
     if facts.counts is None:
         return aligned(table, left=2)
-    several = any(head.multi_label for head in facts.heads.values())
+    any_multi_label = any(head.multi_label for head in facts.heads.values())
     lacking = any(counts.unlabelled for counts in facts.counts.values())
-    table[0] += ["labelled", *(["unlabelled"] if lacking else []), *(["none apply"] if several else [])]
+    table[0] += ["labelled", *(["unlabelled"] if lacking else []), *(["none apply"] if any_multi_label else [])]
     rare = [f"rare labels (fewer than {RARE} rows)"]
     for line, (name, head) in zip(table[1:], facts.heads.items(), strict=True):
         counts = facts.counts[name]
         line.append(f"{counts.labelled:,}")
         line += [f"{counts.unlabelled:,}" if counts.unlabelled else NO_NUMBER] if lacking else []
-        line += [f"{counts.none:,}" if head.multi_label else NO_NUMBER] if several else []
+        line += [f"{counts.none:,}" if head.multi_label else NO_NUMBER] if any_multi_label else []
         rare.append(_rare(head, counts))
     return [_shortened(f"{line}  {labels}") for line, labels in zip(aligned(table, left=2), rare, strict=True)]
 
@@ -133,8 +133,8 @@ def _shortened(line: str) -> str:
 
 
 def _rows_line(rows: Mapping[str, int | None]) -> str:
-    told = (f"{split} {'streamed' if count is None else f'{count:,}'}" for split, count in rows.items())
-    return f"rows: {', '.join(told)}"
+    counts = (f"{split} {'streamed' if count is None else f'{count:,}'}" for split, count in rows.items())
+    return f"rows: {', '.join(counts)}"
 
 
 def _trained_line(groups: Sequence[ParameterGroup]) -> str:
@@ -147,10 +147,10 @@ def _trained_line(groups: Sequence[ParameterGroup]) -> str:
 
 
 def _frozen_line(facts: RunFacts) -> str:
-    told = [f"{part} {count:,}" for part, count in facts.frozen.items() if count]
-    others = [name for name in facts.heads if name not in facts.trained_heads]
-    line = f"frozen (parameters): {', '.join(told)}" if told else ""
-    return f"{line}; the heads {', '.join(others)} are not trained" if others else line
+    counts = [f"{part} {count:,}" for part, count in facts.frozen.items() if count]
+    untrained_heads = [name for name in facts.heads if name not in facts.trained_heads]
+    line = f"frozen (parameters): {', '.join(counts)}" if counts else ""
+    return f"{line}; the heads {', '.join(untrained_heads)} are not trained" if untrained_heads else line
 
 
 def _weighting_line(facts: RunFacts) -> str:
@@ -162,8 +162,8 @@ def _weighting_line(facts: RunFacts) -> str:
     if facts.head_weighting == "prior" and not facts.constant_losses:
         line = f"{line} (no loss can be divided by that of a constant prediction: the losses are added without scaling)"
     elif facts.constant_losses:
-        told = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
-        line = f"{line} (each loss is divided by that of the best constant prediction: {told})"
+        losses = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
+        line = f"{line} (each loss is divided by that of the best constant prediction: {losses})"
     if len(set(weights.values())) == 1:
         return f"{line}, the same loss_weight for every head"
     return f"{line}, loss_weight {', '.join(f'{name} {weight:g}' for name, weight in weights.items())}"
@@ -182,9 +182,9 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
             lines.append(f"Head {name!r} has one class only, {only!r}: there is nothing to learn.")
         alike = near_equal_labels(head.labels)
         if alike:
-            told = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_GROUPS])
+            groups = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_GROUPS])
             more = f"; and {len(alike) - _GROUPS:,} more" if len(alike) > _GROUPS else ""
-            lines.append(f"Head {name!r} has labels that differ only in case, blanks or Unicode form: {told}{more}.")
+            lines.append(f"Head {name!r} has labels that differ only in case, blanks or Unicode form: {groups}{more}.")
     return lines
 
 
@@ -249,6 +249,6 @@ def _frozen(model: nn.Module) -> dict[str, int]:
 
 def _precision(trainer: "MultiHeadTrainer") -> str:
     mixed = trainer.accelerator.mixed_precision
-    told = "float32" if mixed == "no" else f"{mixed} mixed precision"
+    precision = "float32" if mixed == "no" else f"{mixed} mixed precision"
     dtype = str(multi_head_model(trainer.model).encoder.dtype).removeprefix("torch.")
-    return told if dtype == "float32" else f"{told}, encoder weights in {dtype}"
+    return precision if dtype == "float32" else f"{precision}, encoder weights in {dtype}"

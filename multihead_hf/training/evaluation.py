@@ -236,10 +236,10 @@ class EvaluationHooks(DataHooks):
         return metrics
 
     def _mean_over_sets(self, metrics: Mapping[str, float], prefix: str, sets: Mapping[str, Any]) -> dict[str, float]:
-        known = [metrics[f"{prefix}_{name}_f1"] for name in sets if f"{prefix}_{name}_f1" in metrics]
-        if not known:
+        scores = [metrics[f"{prefix}_{name}_f1"] for name in sets if f"{prefix}_{name}_f1" in metrics]
+        if not scores:
             return {}
-        mean = {f"{prefix}_f1": sum(known) / len(known)}
+        mean = {f"{prefix}_f1": sum(scores) / len(scores)}
         self.log(dict(mean))
         # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
@@ -284,11 +284,11 @@ class EvaluationHooks(DataHooks):
             ValueError: Several processes each read the same stream.
         """
         check_countable(dataloader, self.args.world_size)
-        prefix, wanted = kwargs.get("metric_key_prefix", "eval"), not self.args.prediction_loss_only
+        prefix, with_metrics = kwargs.get("metric_key_prefix", "eval"), not self.args.prediction_loss_only
         gather = self.accelerator.gather_for_metrics
         cast = self.args.bf16_full_eval or self.args.fp16_full_eval
         with (
-            self._evaluation.counted(self.config.heads, wanted, gather, prefix) as evaluation,
+            self._evaluation.counted(self.config.heads, with_metrics, gather, prefix) as evaluation,
             keeping_weights(self.model) if cast else contextlib.nullcontext(),
             # loaders draw a seed for each pass: the run that is evaluated is the one that is not
             torch.random.fork_rng(devices=[]),
@@ -320,9 +320,9 @@ class EvaluationHooks(DataHooks):
         """
         # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
         labels = inputs.get("labels")
-        rest = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}
+        model_inputs = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}
         ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]
-        _, logits, _ = super().prediction_step(model, rest, False, ignored)
+        _, logits, _ = super().prediction_step(model, model_inputs, False, ignored)
         if labels is not None:
             labels = self._prepare_input(labels)
             self._evaluation.add(logits, labels, self._prepare_input(inputs.get("sample_weight")))

@@ -73,8 +73,8 @@ class Texts(NamedTuple):
 
     def column(self) -> pa.Array:
         """Each row's text, or list of windows."""
-        which = pa.array(self.which)
-        return pa.ListArray.from_arrays(pa.array(self.starts, pa.int32()), which) if self.windows else which
+        indices = pa.array(self.which)
+        return pa.ListArray.from_arrays(pa.array(self.starts, pa.int32()), indices) if self.windows else indices
 
 
 def different_texts(rows: Dataset, columns: list[str]) -> Texts:
@@ -91,18 +91,18 @@ def different_texts(rows: Dataset, columns: list[str]) -> Texts:
             texts.append((column.flatten().to_numpy(zero_copy_only=False).astype(np.int64), [0, *ends.tolist()]))
         for text in range(len(ends)):
             digest = hashlib.blake2b(digest_size=16)
-            for values, places in texts:
-                digest.update(values[places[text] : places[text + 1]].tobytes())
+            for values, offsets in texts:
+                digest.update(values[offsets[text] : offsets[text + 1]].tobytes())
             digests += digest.digest()
         lengths.append(np.diff(ends, prepend=0))
         counts.append(in_row)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     halves = np.frombuffer(bytes(digests), dtype=np.dtype([("high", ">u8"), ("low", ">u8")]))
-    different, first, which = np.unique(halves, return_index=True, return_inverse=True)
+    different, first, inverse = np.unique(halves, return_index=True, return_inverse=True)
     length = np.concatenate(lengths)[first]
     order = np.argsort(-length, kind="stable")
     digest_of_all = hashlib.blake2b(different.tobytes(), digest_size=16).hexdigest()
-    return Texts(digest_of_all, first[order], length[order], np.argsort(order)[which.ravel()], starts, windows)
+    return Texts(digest_of_all, first[order], length[order], np.argsort(order)[inverse.ravel()], starts, windows)
 
 
 class FeatureCache:
@@ -237,13 +237,13 @@ class FeatureCache:
         def encode_some(batch: Mapping[str, list[int]]) -> pa.Table:
             exact = torch.cat(
                 [
-                    self._encoded(texts.tokens(tokens, some), encode).float().cpu()
-                    for some in _split(batch["text"], texts.length, self._batch_size)
+                    self._encoded(texts.tokens(tokens, batch_texts), encode).float().cpu()
+                    for batch_texts in _split(batch["text"], texts.length, self._batch_size)
                 ]
             )  # (batch, hidden)
-            kept = exact.to(self._dtype)
-            difference.add(exact, kept)
-            stored = (kept if kept.dtype == torch.float32 else kept.view(torch.int16)).numpy()
+            rounded = exact.to(self._dtype)
+            difference.add(exact, rounded)
+            stored = (rounded if rounded.dtype == torch.float32 else rounded.view(torch.int16)).numpy()
             lists = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
             return pa.table({_FEATURES: lists, _CHECKSUM: _checksums(stored)}, columns.arrow_schema)
 
@@ -355,8 +355,8 @@ class _Difference:
     def __init__(self) -> None:
         self._highest = self._squares = self._of_differences = 0.0
 
-    def add(self, exact: Tensor, kept: Tensor) -> None:
-        differences = (kept.double() - exact.double()).abs()
+    def add(self, exact: Tensor, rounded: Tensor) -> None:
+        differences = (rounded.double() - exact.double()).abs()
         self._highest = max(self._highest, float(differences.max()))
         self._of_differences += float(differences.square().sum())
         self._squares += float(exact.double().square().sum())

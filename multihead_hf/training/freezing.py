@@ -58,14 +58,14 @@ def check_trainable(model: nn.Module, args: MultiHeadTrainingArguments) -> None:
 
 
 def _freeze_other_heads(model: MultiHeadModel, names: list[str]) -> None:
-    known = model.config.heads
+    heads = model.config.heads
     for name in names:
         model.check_head(name, "train_heads")
     if not names:
-        raise ValueError(f"train_heads is empty: name some of {list(known)}, or leave it out for all")
-    others = {module_key(name) for name in known if name not in names}
+        raise ValueError(f"train_heads is empty: name some of {list(heads)}, or leave it out for all")
+    frozen_keys = {module_key(name) for name in heads if name not in names}
     for key, parameter in model.heads.named_parameters():
-        if others & set(key.split(".")):  # also under PEFT's wrapper
+        if frozen_keys & set(key.split(".")):  # also under PEFT's wrapper
             parameter.requires_grad_(False)
 
 

@@ -39,8 +39,8 @@ class HeadWeights:
         # (their gradient starts near 0, and half precision would lose it)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         self.heads = list(model.config.heads)
-        known = [values.get(name, 0.0) for name in self.heads]
-        self.log_variances = nn.Parameter(torch.tensor(known, device=weight.device, dtype=dtype))
+        initial = [values.get(name, 0.0) for name in self.heads]
+        self.log_variances = nn.Parameter(torch.tensor(initial, device=weight.device, dtype=dtype))
 
     def values(self) -> dict[str, float]:
         """Return head → log-variance."""

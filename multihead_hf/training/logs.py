@@ -59,9 +59,9 @@ class StepLog(TrainerCallback):
     ) -> None:
         """Compute the gradient norms if the step may be logged."""
         # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
-        whole = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
+        is_unsharded = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
         self._norms = {}
-        if whole and _may_be_logged(args, state, state.global_step + 1):
+        if is_unsharded and _may_be_logged(args, state, state.global_step + 1):
             self._norms = gradient_norms(multi_head_model(self._trainer.model))
 
     def on_train_end(

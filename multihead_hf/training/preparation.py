@@ -104,9 +104,9 @@ def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) 
     came, went = [name for name in now if name not in before], [name for name in before if name not in now]
     changed = [name for name in now if name in before and now[name] != before[name]]
     changes = {"were added": came, "were removed": went, "changed their labels": changed}
-    told = ", ".join(f"the heads {names} {what}" for what, names in changes.items() if names)
+    summary = ", ".join(f"the heads {names} {change}" for change, names in changes.items() if names)
     raise ValueError(
-        f"since the data of this Trainer was prepared, {told}: make a new MultiHeadTrainer, which prepares its data "
+        f"since the data of this Trainer was prepared, {summary}: make a new MultiHeadTrainer, which prepares its data "
         "for them"
     )
 
@@ -146,11 +146,11 @@ def resolve_balanced(config: MultiHeadConfig, rows: PreparedRows, counts: Mappin
     Raises:
         ValueError: a label without an example, whose weight would be infinite.
     """
-    wanted = {name: head for name, head in config.heads.items() if head.unresolved is not None}
-    if not wanted:
+    unresolved = {name: head for name, head in config.heads.items() if head.unresolved is not None}
+    if not unresolved:
         return
-    counts = head_counts(rows, wanted) if counts is None else counts
-    for name, head in wanted.items():
+    counts = head_counts(rows, unresolved) if counts is None else counts
+    for name, head in unresolved.items():
         positives, known = counts[name].sums.tolist(), counts[name].known.tolist()
         empty = [label for label, count in zip(head.labels, positives, strict=True) if not count]
         if empty:

@@ -93,14 +93,19 @@ def train_from_config(
     args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
     _take_readings(run, args)
     start = run.model.start_from
-    known = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
-    _check_known(run, known)
-    named: dict[str, HeadConfig | None] = {**known, **dict.fromkeys(name for name in run.heads if name not in known)}
+    saved_heads = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
+    _check_known(run, saved_heads)
+    named: dict[str, HeadConfig | None] = {
+        **saved_heads,
+        **dict.fromkeys(name for name in run.heads if name not in saved_heads),
+    }
     parts = _parts(run, string_columns(named, args.reading))
-    whole = parts["train"]  # what the heads are read off, also where it is split
-    heads = {**known, **_heads(run, args, whole, named)}
+    train_rows = parts["train"]  # what the heads are read off, also where it is split
+    heads = {**saved_heads, **_heads(run, args, train_rows, named)}
     if run.data.split is not None:
-        split = stratified_split(whole, heads, run.data.split, run.data.split_seed, run.data.groups, **args.reading)
+        split = stratified_split(
+            train_rows, heads, run.data.split, run.data.split_seed, run.data.groups, **args.reading
+        )
         parts = dict(split)
     validation = parts.get("validation")
     set_seed(args.seed)
@@ -139,7 +144,7 @@ def _check_end(
     args: MultiHeadTrainingArguments,
     heads: Mapping[str, HeadConfig],
     validation: RowsLike | None,
-    judged: RowsLike | None,
+    evaluation_rows: RowsLike | None,
 ) -> None:
     """Check, before the training, that what is configured for after it can be done.
 
@@ -147,11 +152,11 @@ def _check_end(
         ValueError: A setting of `after_training` does not fit the data, the heads or the arguments.
         ImportError: A report needs plots, and their package is not installed.
     """
-    several = isinstance(validation, dict)
+    has_sets = isinstance(validation, dict)
     if run.after_training.report:
         from ..evaluation import plots  # noqa: F401 (says what to install)
 
-        if judged is None or isinstance(judged, dict):
+        if evaluation_rows is None or isinstance(evaluation_rows, dict):
             raise ValueError(
                 "after_training.report needs one set of test or validation rows: data.test or data.validation"
             )
@@ -159,7 +164,7 @@ def _check_end(
         raise ValueError(
             "after_training.tune_thresholds is for multi-label heads, but the model has only single-label heads"
         )
-    if (run.after_training.calibrate or run.after_training.tune_thresholds) and (validation is None or several):
+    if (run.after_training.calibrate or run.after_training.tune_thresholds) and (validation is None or has_sets):
         raise ValueError(
             "after_training.calibrate and after_training.tune_thresholds need one set of validation rows: "
             "data.validation"
@@ -207,16 +212,18 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
     """
     data = run.data
     sources = {"train": data.train, "validation": data.validation, "test": data.test}
-    whole: Any = None
+    train_rows: Any = None
     read: dict[str, Any] = {}
     for part, source in sources.items():
         if isinstance(source, dict):  # several data sets
             read[part] = {name: _of_part(_rows(dataset, run, strings), part) for name, dataset in source.items()}
         elif source is not None:
             rows = _rows(source, run, strings)
-            whole = rows if part == "train" else whole
+            train_rows = rows if part == "train" else train_rows
             read[part] = _of_part(rows, part)
-    in_parts = {part: rows for part, rows in whole.items() if part in sources} if isinstance(whole, Mapping) else {}
+    in_parts = (
+        {part: rows for part, rows in train_rows.items() if part in sources} if isinstance(train_rows, Mapping) else {}
+    )
     if data.split is not None and (isinstance(data.train, dict) or len(read) > 1 or len(in_parts) > 1):
         raise ValueError("data.split: is for one table, but these rows already have splits; leave it out")
     return {**in_parts, **read}
@@ -344,8 +351,8 @@ def _finished(
 ) -> TrainingReport:
     sentences = []
     validation = parts.get("validation")
-    chosen = run.after_training.calibrate or run.after_training.tune_thresholds
-    if chosen:
+    has_tuning = run.after_training.calibrate or run.after_training.tune_thresholds
+    if has_tuning:
         predictions = predicted(trainer, validation)
         sentences += [str(calibrate(trainer, predictions))] if run.after_training.calibrate else []
         sentences += [_tuned(trainer, predictions)] if run.after_training.tune_thresholds else []
@@ -356,7 +363,7 @@ def _finished(
     if test is not None or validation is not None:
         with collected_tables(trainer) as tables:  # they are shown at the end
             metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
-        tuned = " (which the thresholds or temperatures were chosen on)" if test is None and chosen else ""
+        tuned = " (which the thresholds or temperatures were chosen on)" if test is None and has_tuning else ""
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"

@@ -140,19 +140,19 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML loader that reads 1e-4 as a number and `no` as a text, and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
+        names: set[Any] = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
-            if name in seen:
+            if name in names:
                 raise ValueError(f"line {key.start_mark.line + 1}: duplicate key {name!r}")
-            seen.add(name)
+            names.add(name)
         return super().construct_mapping(node, deep)
 
 
 # YAML 1.1 would take no, off and yes for booleans, and eval_strategy: no is a text
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false|True|False)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
@@ -174,12 +174,12 @@ def read_run_config(source: RunLike, changes: Mapping[str, Any] | None = None) -
         if changes:
             raise ValueError("changes are for a file or a dict; change the RunConfig itself")
         return source
-    what = "" if isinstance(source, Mapping) else f"{source}: "
+    prefix = "" if isinstance(source, Mapping) else f"{source}: "
     values = source if isinstance(source, Mapping) else _read_yaml(source)
     try:
         return _checked(with_changes(values, changes or {}))
     except ValueError as error:
-        raise ValueError(f"{what}{error}") from None
+        raise ValueError(f"{prefix}{error}") from None
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -67,5 +67,5 @@ def _objective(trainer: Trainer, metrics: Mapping[str, float]) -> float:
     if metric not in metrics:
         raise ValueError(f"the search uses {metric!r}, which was not evaluated; the metrics are {list(metrics)}")
     best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
-    known = [metrics[metric], *([] if best is None else [best])]
-    return max(known) if greater else min(known)
+    values = [metrics[metric], *([] if best is None else [best])]
+    return max(values) if greater else min(values)
