@@ -101,7 +101,7 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData
         if (result := _result(key, head, evaluation, facts)) is not None
     ]
     if results:
-        # by hand: `EvalResult` would merge the results of heads on one data set into one
+        # by hand: `EvalResult` would merge the results of heads on one dataset into one
         data["model-index"] = [{"name": title, "results": results}]
     return CardData(**{key: value for key, value in data.items() if value is not None})
 

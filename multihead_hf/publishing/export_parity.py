@@ -139,7 +139,7 @@ def compare(
         model: in float32 and evaluation mode.
         runners: by name.
         outputs: head → the runners' name of its logits.
-        batches: those with labels are judged too.
+        batches: those with labels are evaluated too.
     """
     heads = model.config.heads
     comparisons = {

@@ -215,7 +215,7 @@ def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
     train_rows: Any = None
     read: dict[str, Any] = {}
     for part, source in sources.items():
-        if isinstance(source, dict):  # several data sets
+        if isinstance(source, dict):  # several datasets
             read[part] = {name: _of_part(_rows(dataset, run, strings), part) for name, dataset in source.items()}
         elif source is not None:
             rows = _rows(source, run, strings)
