@@ -9,16 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from transformers import Pipeline
 
 from .demo_html import HeadResult, LabelResult, note_html, results_html
 from .demo_table import SUFFIXES, read_rows, write_rows
-
-if TYPE_CHECKING:  # (a Space has this file without the package)
-    from ..model.head_multihead import HeadConfig
 
 METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrated gradients"}
 """Methods that score the words; the second needs captum."""
@@ -203,7 +200,7 @@ class Demo:
         return HeadResult(name, _rule(head, cut), labels)
 
 
-def _rule(head: "HeadConfig", cut: float | None) -> str:
+def _rule(head: Any, cut: float | None) -> str:  # noqa: ANN401 (a HeadConfig, which a Space does not have)
     """Return how a head decides, in words."""
     if not head.multi_label:
         return f"One of {head.num_labels} labels: the most probable."
