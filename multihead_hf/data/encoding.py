@@ -17,7 +17,7 @@ from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
 from .reading import ReadingOptions, check_keywords, string_columns
 from .record import keep_record
-from .rows_like import RowsLike
+from .rows_like import AnyDataset, RowsLike
 from .sources import in_part, read_dataset
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def prepare_dataset(
     num_proc: int | None = None,
     name: str | None = None,
     **options: "Unpack[ReadingOptions]",
-) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
+) -> AnyDataset:
     """Tokenise texts and encode labels, for `MultiHeadDataCollator`.
 
     Args:

@@ -52,7 +52,7 @@ def read_dataset(
     encoding: str | None = None,
     strings: Collection[str] = (),
     **hub: Any,
-) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
+) -> AnyDataset:
     """Read a dataset from a file, folder, data frame or the Hub.
 
     Args:

@@ -1,7 +1,7 @@
 """Loss normalisation across the micro-batches and processes of one optimizer step."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,9 @@ from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import RatioTerm, loss_terms, no_targets
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepRatio, StepTotals, batch_units, step_ratio
+
+FirstPass: TypeAlias = Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput]
+"""Reads a micro-batch without gradients, with the totals of its step."""
 
 
 def step_totals(
@@ -92,9 +95,7 @@ class OptimizerStep:
         """Whether a first pass over all micro-batches comes before the first backward pass."""
         return self._two_passes is not None
 
-    def of_next_batch(
-        self, forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput], accelerator: Accelerator
-    ) -> StepTotals:
+    def of_next_batch(self, forward: FirstPass, accelerator: Accelerator) -> StepTotals:
         """Return the totals with ratios for the next micro-batch of a step with two passes.
 
         Args:
@@ -128,10 +129,7 @@ class TwoPasses:
         return any(_step_terms(name, head) for name, head in heads.items())
 
     def totals_of_next_batch(
-        self,
-        heads: Mapping[str, HeadConfig],
-        forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput],
-        accelerator: Accelerator,
+        self, heads: Mapping[str, HeadConfig], forward: FirstPass, accelerator: Accelerator
     ) -> StepTotals:
         """Return the step's totals with ratios, and restore the random state for the next batch.
 
@@ -143,12 +141,7 @@ class TwoPasses:
         self._next += 1
         return self._totals
 
-    def _run_first_pass(
-        self,
-        heads: Mapping[str, HeadConfig],
-        forward: Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput],
-        accelerator: Accelerator,
-    ) -> None:
+    def _run_first_pass(self, heads: Mapping[str, HeadConfig], forward: FirstPass, accelerator: Accelerator) -> None:
         terms = {(name, term.name): term for name, head in heads.items() for term in _step_terms(name, head)}
         device = accelerator.device
         sums = {
