@@ -93,6 +93,8 @@ def common(
 
 def main() -> None:
     """Run the command line."""
+    if not sys.stderr.isatty():  # in a log file each update of a progress bar is a line
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds
     try:
         app()
     except Exception as error:

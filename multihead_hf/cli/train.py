@@ -93,6 +93,7 @@ def command(
         resume = settings["resume"] or bool(configuration.training.get("resume_from_checkpoint"))
         folder = check_output_dir(configuration.training.get("output_dir", OUTPUT_DIR), resume, overwrite)
         if not is_file:
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / RUN_FILE, as_yaml(with_changes(run, changes)).encode())
     # with --json the output is the figures alone, and what the Trainer prints is not in it
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

@@ -159,6 +159,8 @@ class ModelCardCallback(TrainerCallback):
             setattr(facts, key, value)
         if state.global_step:
             facts.training = {"epochs": state.epoch, "steps": state.global_step}
+            if args.load_best_model_at_end and state.best_model_checkpoint is not None and not trainer.is_in_train:
+                facts.training["kept_step"] = state.best_global_step
         if rows is not None:
             facts.training["hyperparameters"] = changed_settings(args, args.world_size)
             facts.training["labels"] = {

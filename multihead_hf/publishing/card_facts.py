@@ -116,7 +116,7 @@ def check_facts(facts: CardFacts) -> None:
 
 
 def _check_training(training: Mapping[str, Any]) -> None:
-    _optional(training, dict.fromkeys(("rows", "validation_rows", "epochs", "steps"), _number))
+    _optional(training, dict.fromkeys(("rows", "validation_rows", "epochs", "steps", "kept_step"), _number))
     for head, labels in _dict("labels", training.get("labels") or {}).items():
         _each(head, labels, _number)
     for name in _dict("hyperparameters", training.get("hyperparameters") or {}):

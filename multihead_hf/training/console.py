@@ -23,6 +23,7 @@ from transformers import (
 from ..evaluation.metric_names import evaluation_keys
 from ..evaluation.tables import evaluation_table, number
 from .description import WIDTH, describe_run, facts_of_run
+from .logs import kept_checkpoint
 
 if TYPE_CHECKING:
     from .trainer import MultiHeadTrainer
@@ -61,7 +62,10 @@ class Console:
         heads, counted = self.trainer.config.heads, self.trainer.last_evaluation
         prefix = f"{self.trainer.metric_prefix}_"
         figures = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
-        title = evaluation_title(self.trainer.metric_prefix, state.epoch, state.global_step)
+        # after the training, the model may be an earlier checkpoint
+        kept = None if self.trainer.is_in_train else kept_checkpoint(self.trainer.args, state)
+        step, epoch = (state.global_step, state.epoch) if kept is None else kept
+        title = evaluation_title(self.trainer.metric_prefix, epoch, step)
         lines = [evaluation_table(heads, figures, None if counted is None else counted.rows(), title)]
         known = {*evaluation_keys(heads), *_TIMES}
         lines += [f"{key} {_value(value)}" for key, value in figures.items() if key not in known]

@@ -22,6 +22,7 @@ from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
 from .interruption import saved_when_interrupted
+from .logs import kept_checkpoint
 from .preparation import prepared
 from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
@@ -334,12 +335,11 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
 
 def _kept(trainer: MultiHeadTrainer) -> list[str]:
     """Which model of the run is kept, if it is not the last one."""
-    state, metric = trainer.state, str(trainer.args.metric_for_best_model)
-    if state.best_model_checkpoint is None or not trainer.args.load_best_model_at_end:
+    state, kept = trainer.state, kept_checkpoint(trainer.args, trainer.state)
+    if kept is None:
         return []
-    metric = f"eval_{metric.removeprefix('eval_')}"
-    logs = [log for log in state.log_history if log["step"] == state.best_global_step and metric in log]
-    epoch = f"epoch {logs[0]['epoch']:g} (step {state.best_global_step:,})" if logs else state.best_model_checkpoint
+    metric = f"eval_{str(trainer.args.metric_for_best_model).removeprefix('eval_')}"
+    epoch = f"step {kept[0]:,}" if kept[1] is None else f"epoch {kept[1]:g} (step {kept[0]:,})"
     return [f"The model of {epoch} is kept: {metric} {state.best_metric:.4f} is the best of {state.epoch:g} epochs."]
 
 

@@ -70,7 +70,7 @@ def table_run(
 
 
 def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
-    """Make the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
+    """Check the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
 
     Raises:
         ValueError: the folder holds something, and neither is it to be overwritten, nor is a run in it resumed.
@@ -87,5 +87,4 @@ def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
     if overwrite:
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -42,9 +42,13 @@ def test_a_table_becomes_a_model(folder: Path) -> None:
     done = cli(*TRAIN)
     assert done.returncode == 0, done.stderr
     assert "On the test rows:" in done.stdout
-    assert re.search(
-        r"^The model of epoch [12] \(step \d+\) is kept: eval_f1 0\.\d{4} is the best of 2 epochs\.$", done.stdout, re.M
+    kept = re.search(
+        r"^The model of (epoch [12]) \((step \d+)\) is kept: eval_f1 0\.\d{4} is the best of 2 epochs\.$",
+        done.stdout,
+        re.M,
     )
+    assert kept and f"\ntest  {kept[1]}  {kept[2]}  loss" in done.stdout
+    assert f", of which the checkpoint of {kept[2]} is kept" in Path("runs/rows/README.md").read_text(encoding="utf-8")
     assert "  multihead-hf predict runs/rows new_rows.csv -o predictions.csv\n" in done.stdout
     assert "  multihead-hf explain runs/rows 'a text' --head topic" in done.stdout
     config = MultiHeadModel.from_pretrained("runs/rows").config

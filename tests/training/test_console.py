@@ -415,6 +415,21 @@ def test_evaluation_follows_saving_where_nothing_is_said() -> None:
     assert MultiHeadTrainingArguments("out", eval_strategy="epoch").eval_steps is None
 
 
+def test_after_the_training_the_step_is_that_of_the_model_which_is_kept(tmp_path: Path) -> None:
+    highest_loss = {"metric_for_best_model": "loss", "greater_is_better": True}  # that of the first epoch
+    epochs = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    trainer = trainer_for(tmp_path, num_train_epochs=2, learning_rate=1e-3, **epochs, **highest_loss)
+    trainer.train()
+    first, last = trainer.state.best_global_step, trainer.state.global_step
+    assert first < last
+    with collected_tables(trainer) as tables:
+        trainer.evaluate()
+    assert tables[0].startswith(f"epoch 1  step {first}  ")
+    trainer.save_model()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"2 epochs, {last} steps, of which the checkpoint of step {first} is kept" in card
+
+
 def test_memory_is_pinned_where_an_accelerator_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def pinned(device: str | None, **settings: Any) -> bool:
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: device is not None)
