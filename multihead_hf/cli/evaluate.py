@@ -15,6 +15,7 @@ from .options import (
     as_text,
     read_part,
     show,
+    warn_of_training_rows,
 )
 
 
@@ -60,6 +61,7 @@ def command(
         defaults = {} if is_graph else {"backend": "torch", "precision": "fp32"}
         predictor = MultiHeadPredictor.from_pretrained(model, **{**defaults, **options})
         loaded, tokenizer, compute = predictor.model, predictor.tokenizer, predictor.logits_of_rows
+    warn_of_training_rows(model, data, split)
     rows = read_part(data, files, config.heads, reading, split)
     if intervals:
         predictions = predicted(loaded, rows, tokenizer, compute, **reading)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -182,6 +183,26 @@ def read_part(
     from ..data.sources import one_part
 
     return one_part(read(data, files, heads, reading), split, parts)
+
+
+def warn_of_training_rows(model: str, data: Sequence[str], split: str | None) -> None:
+    """Warn if rows are of the table that `multihead-hf train` trained the model on.
+
+    Args:
+        model: a saved model.
+        data: files or names as they were typed.
+        split: the split of them that is evaluated.
+    """
+    from ..training.table_run import trained_on
+
+    names = trained_on(model, split)
+    shared = [name for name in data if os.path.realpath(name) in names]
+    if shared:
+        print(
+            f"{NAME}: the model was trained on rows of {shared[0]}, so scores on them are optimistic; those of the "
+            f"test rows are in {os.path.join(model, 'README.md')}",
+            file=sys.stderr,
+        )
 
 
 def label_options(

@@ -16,6 +16,7 @@ from .options import (
     read,
     read_part,
     show,
+    warn_of_training_rows,
 )
 
 
@@ -53,6 +54,7 @@ def command(
     _check_place(output, list(config.heads), overwrite)
     reading = labels.reading(config)
     loaded, tokenizer = load_model(model)
+    warn_of_training_rows(model, data, split)
     report = write_report(
         loaded,
         read(data, files, config.heads, reading),

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .expansion import library
-from .options import DataArgument, FileOptions, JsonOption, LabelOptions, as_text, check_folder, read_part
+from .options import (
+    DataArgument,
+    FileOptions,
+    JsonOption,
+    LabelOptions,
+    as_text,
+    check_folder,
+    read_part,
+    warn_of_training_rows,
+)
 
 # setting → the metric that reads it
 _READERS = {"precision": "recall_at_precision", "costs": "cost"}
@@ -53,6 +62,7 @@ def command(
     reading = labels.reading(config)
     check_folder(model)
     loaded, tokenizer = load_model(model)
+    warn_of_training_rows(model, data, split)
     labelled = read_part(data, files, config.heads, reading, split, ("validation",))
     rows = predicted(loaded, labelled, tokenizer, **reading)
     reports: dict[str, Any] = {}

@@ -4,12 +4,14 @@
 """
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..model.head_multihead import HeadConfig
+from .run_config import read_run_config
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -67,6 +69,25 @@ def table_run(
         "training": training,
         "after_training": after,
     }
+
+
+def trained_on(model: str, split: str | None) -> set[str]:
+    """Return the paths of the tables that a model was trained on, where its folder has the file of such a run.
+
+    Args:
+        model: folder of the model.
+        split: the split that is asked about; a run that splits its table itself uses rows of all of it.
+    """
+    path = Path(model) / RUN_FILE
+    if not path.is_file():
+        return set()
+    try:
+        data = read_run_config(str(path)).data
+    except ValueError:  # a file of that name by another program or version
+        return set()
+    if (data.split is None and split != "train") or isinstance(data.train, dict) or data.train is None:
+        return set()
+    return {os.path.realpath(name) for name in ([data.train] if isinstance(data.train, str) else data.train)}
 
 
 def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:

@@ -47,13 +47,25 @@ def test_a_table_becomes_a_model(folder: Path) -> None:
         done.stdout,
         re.M,
     )
-    assert kept and f"\ntest  {kept[1]}  {kept[2]}  loss" in done.stdout
+    assert kept
+    assert f"\ntest  {kept[1]}  {kept[2]}  loss" in done.stdout
     assert f", of which the checkpoint of {kept[2]} is kept" in Path("runs/rows/README.md").read_text(encoding="utf-8")
     assert "  multihead-hf predict runs/rows new_rows.csv -o predictions.csv\n" in done.stdout
     assert "  multihead-hf explain runs/rows 'a text' --head topic" in done.stdout
     config = MultiHeadModel.from_pretrained("runs/rows").config
     assert {name: head.multi_label for name, head in config.heads.items()} == {"topic": True, "mood": False}
     assert config.heads["topic"].reading.column == "topics"
+    warning = "the model was trained on rows of rows.csv, so scores on them are optimistic"
+    for command in (("evaluate",), ("tune-thresholds", "--dry-run"), ("report", "-o", "report")):
+        done = cli(command[0], "runs/rows", "rows.csv", *command[1:])
+        assert done.returncode == 0, done.stderr
+        assert warning in done.stderr
+    the_table().to_csv("others.csv", index=False)
+    assert warning not in cli("evaluate", "runs/rows", "others.csv").stderr
+    Path("runs/rows/run.yaml").write_text("by: another program\n")
+    done = cli("evaluate", "runs/rows", "rows.csv")
+    assert done.returncode == 0, done.stderr
+    assert warning not in done.stderr
     new = the_table()[["text"]][:7]
     new.to_csv("new_rows.csv", index=False)
     assert cli("predict", "runs/rows", "new_rows.csv", "-o", "predictions.csv").returncode == 0
