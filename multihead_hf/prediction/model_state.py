@@ -49,7 +49,7 @@ class ModelState:
 def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:
     """Add weights of a module and its parts, and what PEFT has set in them; `modules()` takes ten times as long."""
     tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
-    if hasattr(module, "_disable_adapters"):
+    if "_disable_adapters" in module.__dict__ or hasattr(type(module), "_disable_adapters"):  # (as fast as can be)
         adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
     for part in module._modules.values():
         if part is not None:
