@@ -308,7 +308,7 @@ def _read_joined(
     return _Column(kind, sorted(counts), True, counts, missing, rows, column_reading, separators, unused)
 
 
-# maximum number of labels that may never occur in lists of label ids
+# maximum number of labels implied by lists of label ids: per id that occurs, and in any case
 _IDS_PER_USED, _IDS_FREE = 10, 1_000
 
 
