@@ -8,7 +8,7 @@ import typer
 from .expansion import library
 from .options import DataArgument, FileOptions, JsonOption, LabelOptions, as_text, check_folder, read_part
 
-# setting → the metric that reads it
+# setting → the metric that uses it
 _READERS = {"precision": "recall_at_precision", "costs": "cost"}
 
 
