@@ -71,7 +71,7 @@ def occlusion(
         question: prediction to explain.
         window: number of consecutive words left out together; a word's score is the mean over the windows that contain
             it.
-        quantity: `"probability"`, or `"logit"` (before calibration), which does not saturate near 0 and 1.
+        quantity: `"probability"`, or `"logit"` (before calibration), which does not flatten out near 0 and 1.
         batch_size: number of texts computed at a time.
 
     Raises:

@@ -98,7 +98,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
 
         Args:
             config: The whole configuration.
-            encoder: An encoder with its weights, used without a copy; `None` builds a fresh one from `config.encoder`.
+            encoder: An encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
         """
         super().__init__(config)
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)

@@ -20,12 +20,12 @@ class CardFacts:
     Args:
         model_id: The model's repository on the Hub, or its folder, for the code in the card.
         base_model: The pretrained encoder on the Hub.
-        language: Language codes, such as `"nl"`.
+        language: Codes of languages, such as `"nl"`.
         license: Identifier such as `"apache-2.0"`.
-        datasets: Names of training datasets on the Hub.
+        datasets: Names of datasets on the Hub that were trained on.
         tags: Further tags.
         widget_texts: Texts to try the model with; they are published.
-        limits: The model's limitations, in the user's words.
+        limits: What the model is not for, in your words.
         evaluations: Dicts with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, if known,
             `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale` (whether thresholds changed
             since), `step` (of the evaluation, if training continued), and `baseline` (head → `rows` and `figures`
