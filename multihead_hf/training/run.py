@@ -333,7 +333,7 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
 
 
 def _kept(trainer: MultiHeadTrainer) -> list[str]:
-    """Return which model of the run is kept, if it is not the last one."""
+    """Which model of the run is kept, if it is not the last one."""
     state, metric = trainer.state, str(trainer.args.metric_for_best_model)
     if state.best_model_checkpoint is None or not trainer.args.load_best_model_at_end:
         return []

@@ -70,7 +70,7 @@ def table_run(
 
 
 def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
-    """Create the folder of a run; with `overwrite`, delete checkpoints in it, from which a later run would resume.
+    """Make the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
 
     Raises:
         ValueError: The folder is not empty, and it should neither be overwritten nor hold a run to resume.
