@@ -3,21 +3,21 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The Python that makes the environments: `make install PYTHON=python3.12`.
+# The Python that creates the environments: `make install PYTHON=python3.12`.
 PYTHON ?= python3
 # The lowest-versions environment may use an older one, down to requires-python.
 PYTHON_LOWEST ?= $(PYTHON)
 
-# How many times the usual examples `make fuzz` tries: `make fuzz FUZZ=300`.
+# Factor for the number of examples of `make fuzz`: `make fuzz FUZZ=300`.
 FUZZ ?= 30
 
 VENV := .venv
 VENV_LOWEST := .venv-lowest
-# (on Windows the environments have Scripts in place of bin)
+# (on Windows, environments have Scripts instead of bin)
 BIN_DIR := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(BIN_DIR)
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
-# (a worker that dies ends the run: with a new one in its place pytest-xdist has been seen to wait for ever)
+# (a crashed worker ends the run: pytest-xdist was observed to hang after a restart)
 PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 .PHONY: help install train test test-all test-slow test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean
@@ -83,7 +83,7 @@ clean: ## remove caches and build output; .venv, .venv-lowest and runs stay
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . \( -name '.venv*' -o -name .git -o -name runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-# The stamps: an environment is brought up to date when what it is made from has changed.
+# Stamp files: an environment is updated when its requirements have changed.
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned development set needs Python 3.11 or newer: make install PYTHON=python3.11")'
 	@echo "Installing the pinned development set into $(VENV): some minutes the first time."

@@ -22,12 +22,12 @@ FILES = {
 }
 ROOMS = ("data", "model", "training", "evaluation", "prediction", "explanation", "publishing")
 CONFIGURATION = ("model.configuration_multihead", "model.head_multihead")
-# (on GitHub the line after the comment says what is missing there)
+# (on GitHub, the line after the comment is shown instead)
 PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->(?:\n\*.*\*)?")
 
 
 def _printed(*words: str) -> str:
-    """What `multihead-hf WORDS` prints, 100 characters wide."""
+    """Return the output of `multihead-hf WORDS`, 100 characters wide."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
     command = [sys.executable, "-c", "from multihead_hf.cli import main; main()", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, encoding="utf-8")
@@ -39,7 +39,7 @@ def _fenced(text: str, language: str = "text") -> str:
 
 
 def _public() -> dict[str, str]:
-    """Public name → its module."""
+    """Return public name → its module."""
     sys.path.insert(0, str(ROOT))
     import multihead_hf
 
@@ -47,7 +47,7 @@ def _public() -> dict[str, str]:
 
 
 def commands() -> str:
-    """The help of every command."""
+    """Return the help of every command."""
     sys.path.insert(0, str(ROOT))
     from multihead_hf.cli import COMMANDS
 
@@ -61,7 +61,7 @@ def example_of_a_run() -> str:
 
 
 def keys_of_a_run() -> str:
-    """A table for each section."""
+    """Return a table for each section."""
     sections: dict[str, list[str]] = {}
     for line in _printed("train", "--keys").splitlines():
         key, _, meaning = line.partition(": ")
@@ -76,7 +76,7 @@ def keys_of_a_run() -> str:
 
 
 def _entries(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> str:
-    """A mkdocstrings entry for each public name of these modules."""
+    """Return a mkdocstrings entry for each public name of these modules."""
     names = [name for name, module in _public().items() if module.startswith(modules) and module not in without]
     return "\n".join(f"::: multihead_hf.{name}\n" for name in names)
 
@@ -91,7 +91,7 @@ PARTS: dict[str, Any] = {
 
 
 def on_files(files: "Files", config: Any) -> "Files":
-    """Add the pages that are made from files of the repository."""
+    """Add the pages that are generated from files of the repository."""
     from mkdocs.structure.files import File  # (the tests read this file without MkDocs)
 
     for page, source in FILES.items():
@@ -101,6 +101,6 @@ def on_files(files: "Files", config: Any) -> "Files":
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the generated parts in their places, and link the benchmarks as the page that they are here."""
+    """Insert the generated parts, and link the benchmarks to their page."""
     markdown = markdown.replace("](../../benchmarks/README.md", "](../benchmarks.md")
     return PLACE.sub(lambda match: PARTS[match[1]](), markdown)

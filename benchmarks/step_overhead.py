@@ -1,14 +1,14 @@
-"""What a training step costs beyond its encoder, as ratios within one run.
+"""Cost of a training step beyond its encoder, as ratios within one run.
 
     python benchmarks/step_overhead.py                                  # MiniLM's shape on a CPU: some minutes
     python benchmarks/step_overhead.py --shape modernbert-base --bf16   # 1,408 tokens, for a GPU
 
-1. `MultiHeadTrainer` against a loop written by hand in plain PyTorch: one `nn.Linear` and one BCE per head, on the same
-   encoder, rows and optimiser. Ratio of samples per second; 1 is no overhead.
-2. The same model and loop with 10 and 100 heads against one head: ratio of the times of a step.
+1. `MultiHeadTrainer` against a hand-written loop in plain PyTorch: one `nn.Linear` and one BCE per head, on the same
+   encoder, rows and optimiser. Ratio of samples per second; 1 means no overhead.
+2. The same model and loop with 10 and 100 heads against one head: ratio of the step times.
 3. Soft-F1 over the step (two passes) against Soft-F1 over each micro-batch, under gradient accumulation.
 
-Compared runs take turns, and the medians over the rounds are printed: these are ratios, not speeds of a machine.
+Compared runs take turns, and the medians over the rounds are printed. They are ratios, not absolute speeds.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def heads(count: int, **settings: Any) -> dict[str, HeadConfig]:
 
 
 class ByHand(nn.Module):
-    """What one writes without a library."""
+    """The model of a hand-written training loop."""
 
     def __init__(self, config: PreTrainedConfig, count: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class ByHand(nn.Module):
 
 
 class Clock(TrainerCallback):
-    """Notes when each optimiser step ends."""
+    """Records the end of each optimiser step."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -104,7 +104,7 @@ class Benchmark:
         self.folder = tempfile.TemporaryDirectory()
 
     def rows(self, count: int) -> list[dict[str, Any]]:
-        """Prepared rows for one round."""
+        """Return prepared rows for one round."""
         total = (self.options.steps + 1) * self.options.batch
         ids = torch.randint(5, self.config.vocab_size, (total, self.length)).tolist()
         cells = (torch.rand(total, count, LABELS) < 0.05).float().tolist()
@@ -138,7 +138,7 @@ class Benchmark:
         return lambda: self.time_of(step, DataLoader(rows, self.options.batch, collate_fn=collate))  # type: ignore
 
     def own_model(self, count: int) -> Callable[[], float]:
-        """A step of `MultiHeadModel` in a loop of its own, on one batch."""
+        """Return a timed training step of `MultiHeadModel` in a hand-written loop, on one batch."""
         model = self.model(count).to(self.device).train()
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         batch = MultiHeadDataCollator(self.tokenizer, model)(self.rows(count)[: self.options.batch])
@@ -158,7 +158,7 @@ class Benchmark:
         return step
 
     def time_of(self, step: Callable[[Any], None], batches: Any) -> float:
-        """Seconds per step, without the first one."""
+        """Return seconds per step, without the first step."""
         begin = 0.0
         for index, batch in enumerate(batches):
             step(batch)
@@ -205,7 +205,7 @@ class Benchmark:
         return run
 
     def ratios(self, one: Callable[[], float], other: Callable[[], float], rounds: int = 0) -> list[float]:
-        """Time of `one` by time of `other`, in each of the rounds in which they take turns."""
+        """Return the time of `one` divided by the time of `other`, for each round in which they take turns."""
         return [one() / other() for _ in range((rounds or self.options.rounds) + 1)][1:]
 
 

@@ -1,4 +1,4 @@
-"""Training with nothing set: rows per second of `MultiHeadTrainer` against `Trainer`, each with its own defaults.
+"""Training with default settings: rows per second of `MultiHeadTrainer` against `Trainer`, each with its defaults.
 
     pip install "multihead-hf[bench]"
     python benchmarks/train_speed.py          # some minutes on 2 cores
@@ -7,10 +7,10 @@ The texts are those of `predict.py`: random words of mixed length. Both train on
 all-MiniLM-L6-v2 for one pass over the rows: `Trainer` an `AutoModelForSequenceClassification` with
 `DataCollatorWithPadding` and `TrainingArguments("out")` (batches of 8 in random order, float32), and `MultiHeadTrainer`
 a `MultiHeadModel` with `MultiHeadTrainingArguments("out")` (batches of 16 texts of like lengths, bf16 where the
-processor has it). The two take turns, and what is compared is the time from the first step to the last.
+processor supports it). The two take turns, and the time from the first step to the last is compared.
 
 1. rows per second of `MultiHeadTrainer` / of `Trainer`;
-2. the same with the batch size and the order of `Trainer` (8 rows, random): what is left are the trainer and the model;
+2. the same with the batch size and order of `Trainer` (8 rows, random), so that only trainer and model differ;
 3. three heads in one `MultiHeadTrainer` / three models, one after the other, in `Trainer`.
 """
 
@@ -54,7 +54,7 @@ class Clock(TrainerCallback):
 
 
 def timed(trainer: Trainer) -> float:
-    """Seconds of a training."""
+    """Return the seconds of a training."""
     clock = Clock()
     trainer.add_callback(clock)
     trainer.remove_callback(PrinterCallback)

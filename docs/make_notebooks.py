@@ -4,7 +4,7 @@
     python docs/make_notebooks.py --check
 
 A notebook holds the text and the code of its tutorial; it has no outputs, and begins with a cell that installs the
-library, and one that makes what the tutorial starts from.
+library, and one that creates the files that the tutorial needs.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def table_cell() -> str:
 
 
 def _cells(page: str) -> Iterator[dict[str, Any]]:
-    """Yield the cells: prose as Markdown, Python blocks as code. The outputs of code are left out."""
+    """Yield the cells: prose as Markdown, Python blocks as code, without outputs."""
     place, prose = 0, ""
     for fence in FENCE.finditer(page):
         language = fence[1]

@@ -1,4 +1,4 @@
-"""What the recipes' `--demo` runs on, without a download: small made-up datasets and a small encoder."""
+"""Small made-up datasets and a small encoder for the recipes' `--demo`, without a download."""
 
 import itertools
 import os
@@ -94,7 +94,7 @@ FRAMES = ("Regulation on {}", "Council decision concerning {}", "Directive on {}
 
 
 def ggu_rows(count: int = 600, seed: int = 0) -> Dataset:
-    """Columns `sample` and `label` (0 to 2): greetings, thanks and other messages in several languages."""
+    """Return the columns `sample` and `label` (0 to 2): greetings, thanks and other messages in several languages."""
     rng = Random(seed)
     kinds = (GREETINGS, THANKS, REQUESTS)
     rows = []
@@ -106,7 +106,7 @@ def ggu_rows(count: int = 600, seed: int = 0) -> Dataset:
 
 
 def sentiment_rows(count: int = 600, seed: int = 0) -> Dataset:
-    """Columns `text` and `label` (0 to 2): positive, negative and neutral messages."""
+    """Return the columns `text` and `label` (0 to 2): positive, negative and neutral messages."""
     rng = Random(seed)
     rows = []
     for _ in range(count):
@@ -117,7 +117,7 @@ def sentiment_rows(count: int = 600, seed: int = 0) -> Dataset:
 
 
 def call_to_action_csv(path: Path, count: int = 700, seed: int = 0) -> Path:
-    """A CSV file with `Text` and `Majority Decision`; one post in six calls for action; some labels are wrong."""
+    """Write a CSV file with `Text` and `Majority Decision`; one post in six calls for action; some labels are wrong."""
     rng = Random(seed)
     rows = []
     for number in range(count):
@@ -134,7 +134,7 @@ def call_to_action_csv(path: Path, count: int = 700, seed: int = 0) -> Path:
 
 
 def legislation(count: int = 1400, seed: int = 0) -> DatasetDict:
-    """Parts `train`, `validation` and `test` with `text` and `labels`, lists of the ids of 21 domains."""
+    """Return the splits `train`, `validation` and `test` with `text` and `labels`, lists of the ids of 21 domains."""
     rng = Random(seed)
     names = list(DOMAINS)
     rows = []
@@ -151,7 +151,7 @@ def legislation(count: int = 1400, seed: int = 0) -> DatasetDict:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 4000) -> PreTrainedTokenizerBase:
-    """A lower-case WordPiece tokenizer of its own."""
+    """Train a lower-case WordPiece tokenizer."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -175,16 +175,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 4000) -> PreTrainedT
 
 
 def save_encoder(args: TrainingArguments, texts: Iterable[str]) -> str:
-    """A small BERT without pretraining, and its tokenizer, where a recipe expects the name of a pretrained one.
+    """Save a small BERT without pretraining and its tokenizer, in place of a pretrained encoder.
 
-    Its folder is `_encoder` in the output directory, which is never pushed, and made once: a tokenizer is trained a
-    little differently each time, and a run that is resumed, or has several processes, needs the one that it began with.
+    Its folder is `_encoder` in the output directory, which is never pushed. It is created once, because training a
+    tokenizer is not reproducible, and resumed runs and several processes need the same tokenizer.
     """
     return made_once(args, "_encoder", lambda folder: _make_encoder(texts, folder))
 
 
 def made_once(args: TrainingArguments, name: str, make: Callable[[str], Any]) -> str:
-    """A folder in the output directory that the first process makes, if it is not there."""
+    """Return a folder in the output directory, which the first process creates if it does not exist."""
     folder = os.path.join(args.output_dir, name)
     with args.main_process_first():
         if not os.path.isdir(folder):
@@ -203,7 +203,7 @@ def _make_encoder(texts: Iterable[str], folder: str) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=512,
-        initializer_range=0.1,  # with the usual 0.02 all texts look alike to a model without pretraining
+        initializer_range=0.1,  # with the usual 0.02, all texts have similar vectors without pretraining
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Why a saved model gives a text a label: integrated gradients, and LIME through a `predict_proba` like scikit-learn's.
+"""Explain why a saved model predicts a label, by integrated gradients and by LIME with a `predict_proba` function.
 
 pip install "multihead-hf[explain]"
 python examples/explain.py runs/wimbert-demo "Het grofvuil is niet opgehaald" --head onderwerp
@@ -24,15 +24,15 @@ def main(argv: list[str] | None = None) -> None:
     model, tokenizer = MultiHeadModel.from_pretrained(arguments.model), AutoTokenizer.from_pretrained(arguments.model)
     head = arguments.head or next(iter(model.config.heads))
 
-    # integrated gradients: shares of the label's logit, word by word
+    # integrated gradients: each word's contribution to the label's logit
     found = explain(model, tokenizer, arguments.text, head, arguments.label)
     print(found)
     if arguments.html:
         with open(arguments.html, "w", encoding="utf-8") as file:
             file.write(found.to_html())
 
-    # LIME itself, on what looks to it like a classifier of scikit-learn: of a label of a multi-label head [1 − p, p],
-    # of a single-label head the probabilities of its labels
+    # LIME with a function like scikit-learn's `predict_proba`: [1 − p, p] for a label of a multi-label head, or the
+    # probabilities of all labels of a single-label head
     settings = model.config.heads[head]
     names = [f"not {found.label}", found.label] if settings.multi_label else settings.labels
     column = names.index(found.label)

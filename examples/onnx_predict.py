@@ -1,9 +1,9 @@
-"""The labels of texts from an exported model. Needs onnxruntime, tokenizers and numpy only:
+"""Predict the labels of texts with an exported model. Needs onnxruntime, tokenizers and numpy only:
 
 python examples/onnx_predict.py runs/wimbert-onnx "Het grofvuil is niet opgehaald"
 
-The folder is what `multihead-hf export MODEL -o FOLDER` wrote. All that this program knows of the model stands in the
-graph's metadata. It has every way of cutting texts and of deciding; a program for one model needs a part of it.
+The folder was written by `multihead-hf export MODEL -o FOLDER`. All facts about the model come from the graph's
+metadata. This program supports every kind of truncation and decision; a program for one model needs only a part of it.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from tokenizers import Encoding, Tokenizer
 
 
 def read_places(encoding: Encoding, text: dict[str, Any]) -> list[list[int]]:
-    """Which tokens of a text are read: of each window, or, but for truncation="windows", of the only one."""
+    """Return the positions of the tokens that are read, for each window (only one unless truncation="windows")."""
     special, limit, tokens = encoding.special_tokens_mask, text["max_length"], len(encoding.ids)
-    if limit is None or tokens <= limit or text["truncation"] == "tail":  # the tokenizer has cut the tail
+    if limit is None or tokens <= limit or text["truncation"] == "tail":  # the tokenizer has truncated the tail
         return [list(range(tokens))]
     before, after = special.index(0), special[::-1].index(0)  # special tokens on both sides are kept
     room, end, stride = limit - before - after, tokens - after, text["stride"]
@@ -31,7 +31,7 @@ def read_places(encoding: Encoding, text: dict[str, Any]) -> list[list[int]]:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]], text: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The graph's inputs: (texts, length), or with truncation="windows" (texts, windows, length)."""
+    """Return the graph's inputs: (texts, length), or (texts, windows, length) with truncation="windows"."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if text["truncation"] == "tail" and text["max_length"] is not None:
@@ -52,7 +52,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]], text: dict[str,
 
 
 def decide(head: dict[str, Any], logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and whether each label is predicted: (texts, labels) both."""
+    """Return probabilities, and whether each label is predicted, both (texts, labels)."""
     logits = logits / np.array(head["calibration_temperature"], dtype=np.float32)
     if head["problem_type"] == "single_label_classification":
         scores = np.exp(logits - logits.max(1, keepdims=True))

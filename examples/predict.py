@@ -1,4 +1,4 @@
-"""The labels that a saved multi-head model gives a text. Needs transformers and torch, not `multihead_hf`.
+"""Predict the labels of a text with a saved multi-head model. Needs transformers and torch, not `multihead_hf`.
 
 python examples/predict.py runs/wimbert-demo "Het grofvuil is niet opgehaald"
 """
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("text", help="the text to classify")
     parser.add_argument("--top_k", type=int, default=3, help="labels to print of each head (default: 3)")
     arguments = parser.parse_args(argv)
-    # the model's own code runs: use models that you trust
+    # this runs the model's code: use only models that you trust
     predict = pipeline("multi-head-text-classification", arguments.model, trust_remote_code=True)
     for head, labels in predict(arguments.text, top_k=arguments.top_k)[0].items():
         print(head)

@@ -3,8 +3,8 @@
     pip install "ray[data]"
     python examples/predict_ray.py runs/wimbert-demo "texts/*.parquet" labels --workers 4 --gpus_per_worker 1
 
-The output is a folder of Parquet files: the columns of the input, and of each head `predicted_<head>` with
-`predicted_<head>_score`, as `multihead-hf predict` has them. On one machine that command is simpler, and resumes.
+The output is a folder of Parquet files with the columns of the input and, for each head, `predicted_<head>` and
+`predicted_<head>_score`, as with `multihead-hf predict`. On one machine that command is simpler and can resume.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from multihead_hf import MultiHeadPredictor
 
 
 class Labeller:
-    """One worker: loaded once, called with a block of rows at a time."""
+    """A worker, which loads the model once and is called with a block of rows at a time."""
 
     def __init__(self, model: str, text_column: str) -> None:
         self.predictor = MultiHeadPredictor.from_pretrained(model)
@@ -29,7 +29,7 @@ class Labeller:
             labels: list[Any] = own.labels
             scores: list[Any] = own.scores
             names, numbers = pa.list_(pa.string()), pa.list_(pa.float32())
-            if not self.predictor.model.config.heads[name].multi_label:  # one label a row
+            if not self.predictor.model.config.heads[name].multi_label:  # one label per row
                 labels, scores = [each[0] for each in labels], [each[0] for each in scores]
                 names, numbers = pa.string(), pa.float32()
             rows = rows.append_column(f"predicted_{name}", pa.array(labels, names))

@@ -1,4 +1,4 @@
-"""What the recipes share: the command line, each with settings of its own, and the report at the end."""
+"""Shared parts of the recipes: the command line with each recipe's settings, and the final report."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def parse_arguments(
     description: str | None,
     argv: list[str] | None,
 ) -> tuple[Options, MultiHeadTrainingArguments]:
-    """Every field is a flag. `defaults` are the recipe's, `demo` what differs with `--demo`; also sets the seed."""
+    """Parse flags for all fields and set the seed; `--demo` replaces the recipe's `defaults` by those in `demo`."""
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(
         (options, MultiHeadTrainingArguments), description=description, formatter_class=HelpFormatter
@@ -37,7 +37,7 @@ def parse_arguments(
 
 
 def report_on(trainer: MultiHeadTrainer, rows: Any, name: str = "_report") -> str:
-    """Write the report into the output folder and say where it is, or what is missing for it: the model is trained."""
+    """Write the report into the output folder; return a message with its path, or with the reason why it is missing."""
     folder = os.path.join(str(trainer.args.output_dir), name)
     try:
         write_report(trainer, rows, folder)

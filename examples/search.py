@@ -1,13 +1,13 @@
-"""Search the settings of `train_imbalanced.py` with Optuna, then train with the best and score the test part once.
+"""Search the settings of `train_imbalanced.py` with Optuna, train with the best and evaluate on the test split once.
 
     pip install "multihead-hf[search]"
     python examples/search.py --demo --trials 5                      # no download, some minutes on a CPU
     python examples/search.py --data posts.csv --text_columns Text --label_column "Majority Decision" \\
         --positive_label True --trials 30
 
-Searched are epochs, learning rate, weight decay, warm-up and batch size, by F1 on the validation part. Optuna's TPE
-sampler is a Bayesian search, and its pruner ends trials that fall behind; with `--study sqlite:///search.db` a search
-goes on where it ended. (In one process.)
+The search covers epochs, learning rate, weight decay, warm-up and batch size, by F1 on the validation split. Optuna's
+TPE sampler is a Bayesian search, and its pruner stops unpromising trials; with `--study sqlite:///search.db` a search
+can be resumed. (In one process.)
 
 With Weights & Biases instead (a Bayesian sweep; `pip install wandb`, `wandb login`), the call is
 
@@ -53,27 +53,27 @@ def main(argv: list[str] | None = None) -> None:
             "num_train_epochs": trial.suggest_int("num_train_epochs", *options.epochs),
             "learning_rate": trial.suggest_float("learning_rate", *options.rates, log=True),
             "weight_decay": trial.suggest_float("weight_decay", 0.0, 0.3),
-            "warmup_steps": trial.suggest_float("warmup_steps", 0.0, 0.2),  # below 1: a share of the steps
+            "warmup_steps": trial.suggest_float("warmup_steps", 0.0, 0.2),  # below 1: a fraction of the steps
             "per_device_train_batch_size": trial.suggest_categorical("batch_size", options.batch_sizes),
         }
 
     def new_model() -> MultiHeadModel:
         return MultiHeadModel.from_encoder(options.model_name, heads=heads, pooling=options.pooling)
 
-    # where nothing is pushed from
+    # a folder that is never pushed
     elsewhere: dict[str, Any] = {"output_dir": os.path.join(args.output_dir, "_trials"), "push_to_hub": False}
     trials = dataclasses.replace(args, **elsewhere)
     trainer = make_trainer(options, trials, parts, heads, model_init=new_model)
     resumable: dict[str, Any] = {}
     if options.study:
         resumable = {"storage": options.study, "study_name": "multihead", "load_if_exists": True}
-    # by the metric of the best epoch, which is the one that training keeps
+    # by the metric of the best epoch, whose model is kept
     best = trainer.hyperparameter_search(space, n_trials=options.trials, backend="optuna", **resumable)
     print(f"\nBest trial: {best.run_id}, F1 {best.objective:.3f} with {best.hyperparameters}")
 
     settings = dict(best.hyperparameters)
     settings["per_device_train_batch_size"] = settings.pop("batch_size")
-    # the model is made after the seed is set, as in the trials: the same run again
+    # the model is created after the seed is set, as in the trials, which repeats the same run
     final = make_trainer(options, dataclasses.replace(args, **settings), parts, heads, model_init=new_model)
     final.train()
     finish(final, options, parts)

@@ -1,11 +1,11 @@
-"""Two heads, one after the other, on one frozen encoder: first GGU (greeting, gratitude, other), then sentiment.
+"""Train two heads one after the other on a frozen encoder: first GGU (greeting, gratitude, other), then sentiment.
 
     python examples/train_ggu_sentiment.py --demo                             # no download, a minute on a CPU
     accelerate launch examples/train_ggu_sentiment.py --encoder_dtype float16 # bge-m3 and the data from the Hub
     python examples/train_ggu_sentiment.py --momentum 0.9 --auto_find_batch_size --train_rows 5000
 
-The second head is added to the trained model and trained alone on another dataset; that the first one did not change
-is checked. The encoder reads every text once (`cache_features`). Each head gets its report, with confusion matrix and
+The second head is added to the trained model and trained alone on another dataset; a check confirms that the first head
+did not change. The encoder reads every text once (`cache_features`). Each head gets a report with confusion matrix and
 losses (`pip install "multihead-hf[plots]"`), and the model card has the metrics of both. Every flag: `--help`.
 """
 
@@ -37,7 +37,7 @@ TEXT_COLUMNS = {"GGU": "sample", "sentiment": "text"}
 
 @dataclass
 class GguArguments:
-    """Model and data. Lists have one value for each head, in the place of the arguments for all of training."""
+    """Model and data. Lists have one value for each head and replace the arguments for the whole training."""
 
     demo: bool = field(default=False, metadata={"help": "Made-up data and a small encoder; nothing is downloaded."})
     model_name: str = field(default="BAAI/bge-m3", metadata={"help": "Encoder: Hub id or folder."})
@@ -61,7 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "per_device_eval_batch_size": 16,
     "lr_scheduler_type": "reduce_lr_on_plateau",
     "lr_scheduler_kwargs": '{"factor": 0.2, "patience": 3, "min_lr": 1e-8}',
-    "metric_for_best_model": "loss",  # what the schedule watches
+    "metric_for_best_model": "loss",  # monitored by the schedule
     "eval_strategy": "epoch",
     "logging_strategy": "epoch",
     "save_strategy": "no",
@@ -77,7 +77,7 @@ DEFAULTS: dict[str, Any] = {
 }
 DEMO: dict[str, Any] = {
     "output_dir": "runs/ggu-sentiment-demo",
-    "pooling": "mean",  # without pretraining [CLS] knows nothing
+    "pooling": "mean",  # without pretraining, [CLS] carries no information
     "rates": [1e-2, 1e-2],
     "decays": [0.01, 0.01],
     "use_cpu": True,
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         for name, parts in data.items()
     ]
-    said = report_on(trainer, concatenate_datasets(tests))  # each row is labelled for one head
+    said = report_on(trainer, concatenate_datasets(tests))  # (each row is labelled for one head)
     if args.push_to_hub:
         trainer.push_to_hub()
     else:
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check(options: GguArguments, args: MultiHeadTrainingArguments) -> None:
-    """Before anything is trained."""
+    """Check the arguments before training."""
     for name in ("data", "epochs", "rates", "decays"):
         if len(getattr(options, name)) != len(LABELS):
             raise SystemExit(f"--{name}: give {len(LABELS)} values, one for each of the heads {list(LABELS)}")
@@ -145,19 +145,19 @@ def check(options: GguArguments, args: MultiHeadTrainingArguments) -> None:
 
 
 def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrainingArguments) -> DatasetDict:
-    """A dataset split 80/20, its label ids named, with at most `train_rows` rows to train on."""
+    """Return a dataset split 80/20 with named label ids and at most `train_rows` training rows."""
     if options.demo:
         rows = demo_data.ggu_rows() if name == "GGU" else demo_data.sentiment_rows()
     else:
         found = read_dataset(options.data[place])
         rows = found["train"] if isinstance(found, dict) else found
     feature = rows.features["label"]
-    if not isinstance(feature, ClassLabel) and "int" in feature.dtype:  # ids; names are read as they are
+    if not isinstance(feature, ClassLabel) and "int" in feature.dtype:  # ids; names need no mapping
         rows = rows.cast_column("label", ClassLabel(names=LABELS[name]))
     head = {name: HeadConfig(labels=LABELS[name])}
     shares = {"train": 0.8, "test": 0.2}
     parts = stratified_split(rows, head, shares, seed=args.seed, label_columns={name: "label"})
-    # (the split keeps the order of the rows, which may be that of their labels)
+    # (the split keeps the order of the rows, which may be sorted by label)
     parts["train"] = parts["train"].shuffle(seed=args.seed).take(min(options.train_rows, len(parts["train"])))
     return parts
 
@@ -165,7 +165,7 @@ def load_rows(name: str, place: int, options: GguArguments, args: MultiHeadTrain
 def train_head(
     place: int, model: MultiHeadModel, data: DatasetDict, options: GguArguments, args: MultiHeadTrainingArguments
 ) -> MultiHeadTrainer:
-    """Train one head on its dataset, and say how good it is."""
+    """Train one head on its dataset, and print its metrics."""
     name, rate = list(LABELS)[place], options.rates[place]
     settings: dict[str, Any] = {
         "num_train_epochs": options.epochs[place],
@@ -190,7 +190,7 @@ def train_head(
 
 
 def report(name: str, trainer: MultiHeadTrainer, test: Dataset) -> None:
-    """The classification report, and the page with the confusion matrix and the losses."""
+    """Print the classification report, and write the page with the confusion matrix and the losses."""
     found = trainer.predict(test)
     labelled = found.label_ids[name] != -100
     truth, predicted = found.label_ids[name][labelled], found.predictions[name][labelled].argmax(-1)

@@ -1,12 +1,12 @@
-"""Train a classifier on an imbalanced CSV file, from the split to the table of its mistakes.
+"""Train a classifier on an imbalanced CSV file, from the split to a table of mistakes.
 
     python examples/train_imbalanced.py --demo                                   # no download, a minute on a CPU
     python examples/train_imbalanced.py --data posts.csv --text_columns Text --label_column "Majority Decision" \\
         --positive_label True --model_name google-bert/bert-base-german-cased
 
-Rows are split 60/20/20 with the share of each label kept, and the parts are saved as CSV. The loss is weighted by
-"balanced" class weights, the best epoch is that with the highest F1 of the positive label, and training stops early.
-The test part is read once, at the end. `search.py` finds better settings. Every flag with its default: `--help`.
+Rows are split 60/20/20, stratified by label, and the splits are saved as CSV. The loss has "balanced" class weights,
+the best epoch has the highest F1 of the positive label, and training stops early. The test split is used once, at the
+end. `search.py` finds better settings. Every flag with its default: `--help`.
 """
 
 from dataclasses import dataclass, field
@@ -59,11 +59,11 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 1,
     "load_best_model_at_end": True,
-    "metric_for_best_model": "f1",  # of the positive label; without one the mean over the labels
+    "metric_for_best_model": "f1",  # of the positive label; without a positive label, the mean over the labels
 }
 DEMO: dict[str, Any] = {
     "output_dir": "runs/imbalanced-demo",
-    "pooling": "mean",  # without pretraining [CLS] knows nothing
+    "pooling": "mean",  # without pretraining, [CLS] carries no information
     "text_columns": ["Text"],
     "label_column": "Majority Decision",
     "positive_label": "True",
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 def load_parts(
     options: ImbalancedArguments, args: MultiHeadTrainingArguments
 ) -> tuple[DatasetDict, dict[str, HeadConfig]]:
-    """The three parts, also saved in `_splits` (what begins with `_` is never pushed), and the head."""
+    """Return the three splits, also saved in `_splits` (names with a leading `_` are never pushed), and the head."""
     folder = Path(args.output_dir)
     if options.demo:
         options.data = str(folder / "_posts.csv")
@@ -114,7 +114,7 @@ def make_trainer(
     heads: dict[str, HeadConfig],
     **settings: Any,
 ) -> MultiHeadTrainer:
-    """A trainer that stops early; `settings` are passed on."""
+    """Return a trainer that stops early; `settings` are passed on."""
     if "model_init" not in settings:
         settings["model"] = MultiHeadModel.from_encoder(options.model_name, heads=heads, pooling=options.pooling)
     return MultiHeadTrainer(
@@ -128,7 +128,7 @@ def make_trainer(
 
 
 def finish(trainer: MultiHeadTrainer, options: ImbalancedArguments, parts: DatasetDict) -> None:
-    """Save the model, score the test part once, list the mistakes and classify one text."""
+    """Save the model, evaluate on the test split once, list the mistakes and classify one text."""
     args, name = trainer.args, options.label_column
     found = trainer.predict(parts["test"])
     trainer.save_model()

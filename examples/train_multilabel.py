@@ -40,7 +40,7 @@ class MultilabelArguments:
     threshold: float = field(default=0.5, metadata={"help": "Probability from which on it has a label."})
 
 
-# the notebook's settings
+# settings of the original notebook
 DEFAULTS: dict[str, Any] = {
     "output_dir": "runs/multilabel",
     "learning_rate": 2e-5,
@@ -55,11 +55,11 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 1,
     "load_best_model_at_end": True,
-    "metric_for_best_model": "f1",  # of the one head, and so its micro-F1
+    "metric_for_best_model": "f1",  # with one head, its micro F1
 }
 DEMO: dict[str, Any] = {
     "output_dir": "runs/multilabel-demo",
-    "pooling": "mean",  # without pretraining [CLS] knows nothing
+    "pooling": "mean",  # without pretraining, [CLS] carries no information
     "learning_rate": 2e-3,
     "num_train_epochs": 8,
     "use_cpu": True,
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     if trainer.is_world_process_zero():
         print(f"\nTest part, {heads[name].num_labels} labels:")
         for figure in FIGURES:
-            if f"test_{name}_{figure}" in metrics:  # one that is not defined is left out
+            if f"test_{name}_{figure}" in metrics:  # undefined metrics are left out
                 print(f"  {figure:16} {metrics[f'test_{name}_{figure}']:.3f}")
         columns = args.text_columns or ["text"]
         text = options.text or {column: parts["test"][0][column] for column in columns}
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_parts(options: MultilabelArguments, args: MultiHeadTrainingArguments) -> DatasetDict:
-    """`train`, `validation` and `test`."""
+    """Return the splits `train`, `validation` and `test`."""
     if options.demo:
         return legislation()
     if options.data is None:
@@ -121,7 +121,7 @@ def load_parts(options: MultilabelArguments, args: MultiHeadTrainingArguments) -
 
 
 def print_labels(folder: str, head: str, text: Any, threshold: float) -> None:
-    """The labels of one text at two thresholds, from the saved folder as anybody would load it."""
+    """Print the labels of one text at two thresholds, with the model loaded from its folder."""
     predict = pipeline("multi-head-text-classification", folder, trust_remote_code=True)
     print(f"\n{text if isinstance(text, str) else ' | '.join(text.values())}")
     for cut in (threshold, 0.01):

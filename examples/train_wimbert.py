@@ -54,7 +54,7 @@ class WimbertArguments:
 
 
 WIMBERT_HEADS = ("onderwerp", "beleving")
-BOOLEANS = ("true", "false")  # --resume_from_checkpoint True: the last checkpoint in output_dir
+BOOLEANS = ("true", "false")  # --resume_from_checkpoint True means the last checkpoint in output_dir
 # W4: the schedule of the published model, and evaluation after every epoch
 PUBLISHED: dict[str, Any] = {
     "output_dir": "runs/wimbert",
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     resume = args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=resume.lower() == "true" if resume and resume.lower() in BOOLEANS else resume)
     metrics = trainer.evaluate()
-    said = report_on(trainer, validation)  # its figures go into the model card
+    said = report_on(trainer, validation)  # its metrics go into the model card
     if args.push_to_hub:
         trainer.push_to_hub()
     else:
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_rows(wimbert: WimbertArguments) -> Dataset:
-    """W5's table: from the Hub, or generated."""
+    """Return the rows (W5), from the Hub or generated."""
     if not wimbert.demo:
         return load_dataset(wimbert.dataset_name, split="train")
     from wimbert_demo_data import generate_messages
@@ -134,7 +134,7 @@ def load_rows(wimbert: WimbertArguments) -> Dataset:
 
 
 def make_heads(rows: Dataset, wimbert: WimbertArguments) -> dict[str, HeadConfig]:
-    """W1–W3: two multi-label MLP heads on Soft-F1 + BCE; any further column becomes a linear single-label head."""
+    """Return two multi-label MLP heads with Soft-F1 + BCE (W1–W3); further columns become linear single-label heads."""
     found = infer_heads(rows, {name: f"{name}_labels" for name in WIMBERT_HEADS})
     heads = {
         name: HeadConfig(
@@ -160,7 +160,7 @@ def make_heads(rows: Dataset, wimbert: WimbertArguments) -> dict[str, HeadConfig
 def make_model(
     heads: dict[str, HeadConfig], train: Dataset, wimbert: WimbertArguments, args: MultiHeadTrainingArguments
 ) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
-    """The pretrained encoder with fresh heads; for the demo a small ModernBERT with fresh weights and its tokenizer."""
+    """Return the pretrained encoder with fresh heads; for the demo, a small untrained ModernBERT and its tokenizer."""
     if not wimbert.demo:
         model = MultiHeadModel.from_encoder(wimbert.model_name, heads=heads, pooling="cls")
         return model, AutoTokenizer.from_pretrained(wimbert.model_name)
@@ -178,14 +178,14 @@ def make_model(
         eos_token_id=tokenizer.sep_token_id,
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
-        initializer_range=0.1,  # with the usual 0.02 a model this small stays at all zeros for many epochs
+        initializer_range=0.1,  # with the usual 0.02, so small a model predicts no label for many epochs
     )
-    # without pretraining [CLS] has learned nothing yet: the mean over the tokens gets there in minutes
+    # without pretraining, [CLS] carries no information: mean pooling learns within minutes
     return MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean")), tokenizer
 
 
 def print_table(metrics: dict[str, float], heads: dict[str, HeadConfig], validation: Dataset) -> None:
-    """W6's figures per head, beside a model that predicts nothing (or always the most frequent label)."""
+    """Print each head's metrics (W6) beside a model that predicts no label (or always the most frequent one)."""
     rows = []
     for name, head in heads.items():
         average = "micro" if head.multi_label else "macro"
@@ -204,7 +204,7 @@ def print_table(metrics: dict[str, float], heads: dict[str, HeadConfig], validat
 
 
 def baseline(name: str, head: HeadConfig, validation: Dataset) -> tuple[str, list[float]]:
-    """Accuracy, precision, recall and F1 without a model: all zeros, or the most frequent label."""
+    """Return accuracy, precision, recall and F1 without a model: no label, or the most frequent label."""
     if head.multi_label:
         truth = [len(set(labels)) for labels in validation[f"{name}_labels"]]
         return "  all zeros", [1 - sum(truth) / (len(truth) * head.num_labels), 0.0, 0.0, 0.0]
@@ -215,7 +215,7 @@ def baseline(name: str, head: HeadConfig, validation: Dataset) -> tuple[str, lis
 
 
 def print_examples(folder: str, validation: Dataset, count: int = 3) -> None:
-    """Predictions of the saved folder, loaded as anybody would load it."""
+    """Print predictions of the model loaded from its folder."""
     predict = pipeline("multi-head-text-classification", folder, trust_remote_code=True)
     for row in validation.select(range(count)):
         print(f"\n{shorten(row['text'], 200)}")

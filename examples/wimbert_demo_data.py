@@ -5,7 +5,8 @@
 
 Both targets have long tails: 96 topics (`onderwerp_labels`) and 26 experiences (`beleving_labels`). Channel, style and
 emotion show in the wording most of the time. Some wording is shared by related labels, and some labels are left out or
-confused, so no model is perfect. Rows are in random order: any cut is a fair split. No real persons, no real places.
+confused, so no model is perfect. Rows are in random order, so that any slice is a fair split. Persons and places are
+made up.
 """
 
 from collections.abc import Callable
@@ -47,10 +48,10 @@ MONTHS = (
     *("januari", "februari", "maart", "april", "mei", "juni"),
     *("juli", "augustus", "september", "oktober", "november", "december"),
 )
-GREETING_BY_HOUR = ("Goedemorgen", "Goedemiddag", "Goedenavond")  # from 6, 12 and 18 o'clock
+GREETING_BY_HOUR = ("Goedemorgen", "Goedemiddag", "Goedenavond")  # from 6, 12 and 18 o'clock on
 DAYS = ("maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag")
 
-# Per hundred messages: channels, styles within a channel, emotions before the experience has its say.
+# Frequencies per hundred messages: channels, styles within a channel, emotions before the effect of the experience.
 CHANNEL_WEIGHTS = (22, 28, 16, 27, 7)
 STYLE_WEIGHTS = {
     "phone": (25, 30, 15, 30),
@@ -61,15 +62,15 @@ STYLE_WEIGHTS = {
 }
 EMOTION_WEIGHTS = (30, 20, 14, 11, 11, 10)
 EMOTION_PULL = 45
-# How many labels a message is about, per hundred messages, starting with one.
+# Number of labels of a message (from one on), per hundred messages.
 ONDERWERP_COUNTS = {1: 40, 2: 40, 3: 20}
 BELEVING_COUNTS = {1: 32, 2: 41, 3: 25, 4: 2}
-# At least and at most so many sentences of detail.
+# Minimum and maximum number of sentences of detail.
 DETAIL_COUNTS = {"formal": (0, 2), "informal": (0, 2), "direct": (0, 0), "verbose": (1, 17)}
 
 
 def _deck(rng: Random, weights: dict[Any, int], rows: int) -> list[Any]:
-    """`rows` keys in random order, each as often as its weight asks for; the largest remainders fill what is left."""
+    """Return `rows` keys in random order, as often as their weights require; the largest remainders fill the rest."""
     total = sum(weights.values())
     counts = {key: weight * rows // total for key, weight in weights.items()}
     by_remainder = sorted(weights, key=lambda key: weights[key] * rows % total, reverse=True)
@@ -81,7 +82,7 @@ def _deck(rng: Random, weights: dict[Any, int], rows: int) -> list[Any]:
 
 
 class _Head:
-    """The labels of one head: how often, which are related, how they are worded and how annotators miss them."""
+    """The labels of one head: their frequencies, themes, wording, and annotation errors."""
 
     def __init__(
         self,
@@ -96,17 +97,17 @@ class _Head:
         self.theme_of = {label: theme for theme in themes for label in theme.cues}
         ranked = [(rank, label) for theme in themes for rank, label in enumerate(theme.cues)]
         self.labels = tuple(label for _, label in sorted(ranked, key=lambda pair: pair[0]))
-        # Whole numbers, so that no platform rounds differently.
+        # Whole numbers, so that rounding does not depend on the platform.
         self.weights = {label: 10**12 // (rank + offset) ** power for rank, label in enumerate(self.labels)}
         self.common = frozenset(self.labels[: len(self.labels) // 2])
 
     def draw(self, rng: Random, fits: Callable[[str], bool], theme: tables.Theme | None = None) -> str | None:
-        """A label that fits, by frequency, of one theme or of all."""
+        """Return a suitable label, drawn by frequency, from one theme or from all."""
         labels = [label for label in (theme.cues if theme else self.labels) if fits(label)]
         return rng.choices(labels, [self.weights[label] for label in labels])[0] if labels else None
 
     def extend(self, rng: Random, first: str, count: int, fits: Callable[[str], bool]) -> list[str]:
-        """`first` and further labels up to `count`, `related` of them of the first one's theme."""
+        """Return `first` and further labels up to `count`, of which `related` are from the theme of the first."""
         labels = [first]
         while len(labels) < count:
             theme = self.theme_of[first] if rng.random() < self.related else None
@@ -116,13 +117,13 @@ class _Head:
         return labels
 
     def cue(self, rng: Random, label: str) -> str:
-        """Wording for a label, now and then one that its whole theme shares."""
+        """Return wording for a label, sometimes shared by its whole theme."""
         theme = self.theme_of[label]
         shared = label not in self.alone and rng.random() < self.shared
         return rng.choice(theme.shared if shared else theme.cues[label])
 
     def annotate(self, rng: Random, labels: list[str], missing: float, confused: float) -> list[str]:
-        """What an annotator notes: further labels go missing, common ones are taken for a related one."""
+        """Return the labels of an annotator, who misses further labels and confuses common ones with related ones."""
         noted: list[str] = []
         for index, label in enumerate(labels):
             if index and rng.random() < missing:
@@ -148,7 +149,7 @@ _EMOTION_OF = {label: emotion for emotion, labels in tables.EMOTION_OF.items() f
 
 @dataclass
 class _Situation:
-    """What the sentences of one message have in common."""
+    """Shared context of the sentences of one message."""
 
     moment: datetime
     age: int
@@ -158,7 +159,7 @@ class _Situation:
     at_desk: bool
 
     def fill(self, rng: Random, sentence: str) -> str:
-        """Replace the words in braces; every sentence gets numbers, days and streets of its own."""
+        """Replace the words in braces; every sentence gets new numbers, days and streets."""
         if "{" not in sentence:
             return sentence
         day = self.moment - timedelta(days=rng.randint(2, 60))
@@ -179,7 +180,7 @@ class _Situation:
 
 
 def _place(rng: Random, neighborhood: str) -> tuple[str, str]:
-    """A place in a neighborhood: its name with the article, and how one says "there"."""
+    """Return a place in a neighborhood: its name with the article, and the word for "there"."""
     name, where = rng.choice(tables.PLACES[neighborhood]).split(" / ")
     return name, where
 
@@ -189,7 +190,7 @@ def _capital(phrase: str) -> str:
 
 
 def _complaint(rng: Random, labels: list[str], style: str) -> list[str]:
-    """A sentence per topic, sometimes with a detail in between."""
+    """Return a sentence per topic, sometimes with a detail in between."""
     opening = rng.choice(tables.TOPIC_FRAMES[style if rng.random() < 0.6 else "any"])
     sentences = []
     for frame, label in zip([opening, *rng.sample(tables.TOPIC_FRAMES["more"], len(labels) - 1)], labels, strict=True):
@@ -201,7 +202,7 @@ def _complaint(rng: Random, labels: list[str], style: str) -> list[str]:
 
 
 def _experience(rng: Random, labels: list[str]) -> list[str]:
-    """A sentence per experience."""
+    """Return a sentence per experience."""
     sentences = []
     for frame, label in zip(rng.sample(tables.BELEVING_FRAMES["any"], len(labels)), labels, strict=True):
         cue = _BELEVING.cue(rng, label)
@@ -212,10 +213,10 @@ def _experience(rng: Random, labels: list[str]) -> list[str]:
 
 
 def _details(rng: Random, onderwerp: list[str], style: str, told: list[str]) -> list[str]:
-    """Sentences about dates, places and streets, and now and then about a topic that is not complained about."""
+    """Return sentences about dates, places and streets, and sometimes about a topic outside the complaint."""
     pool = [*tables.DETAILS, *_ONDERWERP.theme_of[onderwerp[0]].details]
     low, high = DETAIL_COUNTS[style]
-    # Twice the dice: most verbose messages are of medium length, few are very long.
+    # Sum of two draws: most verbose messages are of medium length, and few are very long.
     count = min(rng.randint(low, high), rng.randint(low, high)) if style == "verbose" else rng.randint(low, high)
     sentences = rng.sample([sentence for sentence in pool if sentence not in told], count)
     if sentences and rng.random() < 0.1:
@@ -226,7 +227,7 @@ def _details(rng: Random, onderwerp: list[str], style: str, told: list[str]) -> 
 
 
 def _polite_words(rng: Random, table: dict[str, tuple[str, ...]], channel: str, style: str) -> list[str]:
-    """A greeting or closing: mostly the channel's own, sometimes one for every channel or none at all."""
+    """Return a greeting or closing: mostly specific to the channel, sometimes for every channel, or none."""
     chance = rng.random()
     if chance < 0.12:
         return []
@@ -237,7 +238,7 @@ def _polite_words(rng: Random, table: dict[str, tuple[str, ...]], channel: str, 
 
 
 def _misspell(rng: Random, text: str) -> str:
-    """The spelling of somebody in a hurry."""
+    """Return the text with the spelling of a hurried writer."""
     words = text.split(" ")
     for index, word in enumerate(words):
         chance = rng.random()
@@ -262,13 +263,13 @@ def _text(
     emotion: str,
     event: str,
 ) -> str:
-    """The message: greeting, complaint, experience, emotion, details, closing."""
+    """Return the message: greeting, complaint, experience, emotion, details, closing."""
     sentences = _complaint(rng, onderwerp, style) + _experience(rng, beleving)
     shown = emotion if rng.random() < 0.92 else rng.choice(list(tables.EMOTIONS))
     if rng.random() < (0.5 if shown == "neutral" else 0.75):
         sentences.insert(rng.choice((1, len(sentences))), rng.choice(tables.EMOTIONS[shown]))
     if not (style == "direct" and rng.random() < 0.4):
-        # The wording is always of some channel, also where nobody noted which.
+        # The wording always fits some channel, even if the channel is unlabelled.
         spoken = rng.choice(CHANNELS[:-1]) if channel == "unknown" else channel
         sentences = _polite_words(rng, tables.GREETINGS, spoken, style) + sentences
         sentences += [event] if event else []
@@ -285,13 +286,13 @@ def _text(
 
 
 def _enumerate(labels: list[str]) -> str:
-    """The labels in quotes: 'a', 'b' en 'c'."""
+    """Return the labels in quotes: 'a', 'b' en 'c'."""
     quoted = [f"'{label}'" for label in labels]
     return " en ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
 
 
 def _reasoning(rng: Random, onderwerp: list[str], beleving: list[str], emotion: str) -> str:
-    """The sentence that comes with the second labelling."""
+    """Return the sentence of reasoning of the second annotation."""
     return rng.choice(tables.REASONING).format(
         onderwerp=_enumerate(onderwerp),
         beleving=_enumerate(beleving),
@@ -300,7 +301,7 @@ def _reasoning(rng: Random, onderwerp: list[str], beleving: list[str], emotion: 
 
 
 def _take(deck: list[str], fits: Callable[[str], bool]) -> str:
-    """The last label that fits, or else the last one."""
+    """Remove and return the last suitable label, or else the last one."""
     for index in range(len(deck) - 1, max(-1, len(deck) - 30), -1):
         if fits(deck[index]):
             return deck.pop(index)
@@ -308,7 +309,7 @@ def _take(deck: list[str], fits: Callable[[str], bool]) -> str:
 
 
 def _emotion(rng: Random, beleving: list[str]) -> str:
-    """An emotion, more likely one that goes with the experiences."""
+    """Return an emotion, more likely one that matches the experiences."""
     weights = dict(zip(tables.EMOTIONS, EMOTION_WEIGHTS, strict=True))
     for label in beleving:
         if label in _EMOTION_OF:
@@ -317,7 +318,7 @@ def _emotion(rng: Random, beleving: list[str]) -> str:
 
 
 def _row(rng: Random, onderwerp: list[str], beleving_deck: list[str], beleving_count: int) -> dict[str, Any]:
-    """One message about the given topics, without its id."""
+    """Return one message about the given topics, without its id."""
     at_desk = _ONDERWERP.theme_of[onderwerp[0]].kind == "loket"
     misfits = tables.ALLEEN_STRAAT if at_desk else tables.ALLEEN_LOKET
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Theme:
-    """Related labels: each with its own cues, and together with shared cues and sentences of detail."""
+    """Related labels, each with its cues, and with shared cues and sentences of detail."""
 
     name: str
     kind: str
@@ -20,7 +20,7 @@ class Theme:
 
 
 def parse_themes(table: str) -> tuple[Theme, ...]:
-    """Read the themes of a table; the format stands at the top of this file."""
+    """Read the themes of a table; the format is described at the top of this file."""
     themes: list[Theme] = []
     for line in table.strip().splitlines():
         if line.startswith("["):
@@ -45,7 +45,7 @@ def parse_rows(table: str) -> dict[str, tuple[str, ...]]:
     return rows
 
 
-# Topics. The cues are noun phrases that fit behind "over", "vanwege" and "met". Kind: in the street or at the desk.
+# Topics. The cues are noun phrases that fit after "over", "vanwege" and "met". Kind: in the street or at the desk.
 ONDERWERP = parse_themes("""
 [Afval | straat]
 Grofvuil = het grofvuil dat niet is opgehaald | een oud bankstel bij het grofvuil | de afspraak voor grofvuil
@@ -259,11 +259,11 @@ Privacy geschonden = mijn privégegevens lagen op straat | mijn privacy is gesch
 ~ ik houd dit zo niet lang meer vol | het raakt mij en mijn gezin echt | ik ben hier de dupe van
 """)
 
-# What a label needs to make sense: trouble in the street, or contact with a desk.
+# Kind of message that a label requires: trouble in the street, or contact with a desk.
 ALLEEN_STRAAT = frozenset({"Gebrekkige handhaving", "Onveilig gevoel", "Schade geleden"})
 ALLEEN_LOKET = frozenset({"Onbegrijpelijke taal", "Privacy geschonden", "Digitale drempel"})
 
-# The emotion that an experience comes with more often than the others do.
+# The most frequent emotion of an experience.
 EMOTION_OF = parse_rows("""
 frustrated = Lange wachttijd | Geen reactie op melding | Slechte bereikbaarheid | Fout niet hersteld | Hoge kosten
 angry = Niet serieus genomen | Onvriendelijke bejegening | Ongelijke behandeling | Gebrekkige handhaving
@@ -298,7 +298,7 @@ any = {B}, en dat is heel vervelend. | Het vervelendste is: {b}. | Het komt hier
 Tevreden over medewerker = Iets positiefs mag ook gezegd worden: {b}. | {B}, dank daarvoor. | Wel is het zo: {b}.
 """)
 
-# What shows the emotion, as a sentence in the middle and as the last wish.
+# Expressions of the emotion, as a sentence in the middle and as a final wish.
 EMOTIONS = parse_rows("""
 neutral = Ik geef dit ter informatie door. | Dit is een feitelijke melding. | Het verzoek is dit te behandelen.
 neutral = Ik verneem graag wat de vervolgstappen zijn. | Dit ter registratie.
@@ -348,7 +348,7 @@ webform = Bijlage: {n} foto's. | Contact: liefst per e-mail. | Ik ga akkoord met
 webform casual = Bijlage: foto. | Terugkoppeling gewenst: ja. | Verzonden om {time}.
 """)
 
-# What may be told about any complaint; verbose writers take most of them.
+# Details that fit any complaint; verbose writers use most of them.
 DETAILS = parse_rows("""
 any = Het speelt al sinds {date}. | Vorige week, op {day} om precies te zijn, sprak ik er nog met een buurman over.
 any = Het gaat om de situatie {where}. | Om een lang verhaal iets korter te maken: zo kan het volgens mij niet blijven.
@@ -370,7 +370,7 @@ any = Daarna ben ik naar huis gelopen en heb ik dit bericht opgesteld.
 any = Toen ik hier {years} jaar geleden kwam wonen, ging dat allemaal anders.
 """)["any"]
 
-# What happened, how often per hundred messages, whether it was a calamity, and how a message mentions it.
+# Events: frequency per hundred messages, whether it was a calamity, and its wording in a message.
 EVENTS = (
     ("dagelijks leven", 74, False, ""),
     ("evenement", 6, False, "Dat was ook zo tijdens het evenement bij {place} op {date}."),
@@ -382,7 +382,7 @@ EVENTS = (
     ("brand", 1, True, "Na de grote brand {where} op {date} is alles vertraagd."),
 )
 
-# Made-up neighborhoods, each with two places: the name and, behind the slash, how one says "there".
+# Made-up neighborhoods, each with two places: the name and, after the slash, the word for "there".
 PLACES = parse_rows("""
 Lindenhof = het Lindeplein / op het Lindeplein | de Kastanjelaan / op de Kastanjelaan
 Oosterhaven = de Havenkade / aan de Havenkade | het stadhuis / bij het stadhuis
@@ -398,10 +398,10 @@ Wilgenoord = de Wilgendijk / op de Wilgendijk | de sluis / bij de sluis
 Rozenwerf = de Rozengracht / aan de Rozengracht | het Marktplein / op het Marktplein
 """)
 
-# How quick writers spell.
+# Spelling of hurried writers.
 SLANG = {"even": "ff", "niet": "nie", "gewoon": "gwn", "omdat": "omdt", "bedankt": "bdnkt", "verder": "vrdr"}
 
-# The reasoning that comes with the second labelling.
+# The reasoning of the second annotation.
 REASONING = (
     "De melder schrijft over {onderwerp} en de ervaring past het best bij {beleving}.",
     "De {emotion} tekst wijst op {onderwerp}, met als beleving {beleving}.",

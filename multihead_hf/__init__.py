@@ -1,9 +1,8 @@
 """One pretrained encoder, any number of named classification heads, trained with the Hugging Face Trainer.
 
-`import multihead_hf` loads nothing else: each name loads what it needs on first use, so that a model alone imports
-neither datasets nor accelerate, and the command line answers before torch is loaded. `AutoModel` and `pipeline` of
-transformers can load multi-head models as soon as a name of the model's room has been used, or `multihead_hf.model` is
-imported.
+`import multihead_hf` is lazy: each name loads its module on first use, so that a model alone imports neither datasets
+nor accelerate, and the command line answers before torch is loaded. `AutoModel` and `pipeline` of transformers can load
+multi-head models as soon as a name from `multihead_hf.model` has been used, or `multihead_hf.model` is imported.
 """
 
 import importlib
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# public name → its module; the command line reads help texts there without importing it
+# public name → its module; the command line reads help texts from its source without importing it
 _LAZY = {
     "MultiHeadDataCollator": "data.collator",
     "prepare_dataset": "data.encoding",

@@ -1,8 +1,8 @@
 """Command line `multihead-hf`: reads options, calls the library, and prints errors in one line.
 
-Each command has a module of its name with a function `command`. Only the module of the command that is called is
-imported, and no module imports torch, transformers or datasets before its options have been read: help and wrong usage
-are answered at once.
+Each command has a module of its name with a function `command`. Only the module of the called command is imported, and
+no module imports torch, transformers or datasets before its options have been read, so that help and usage errors are
+fast.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from ..utils.messages import near_names
 from .expansion import expanded
 from .options import NAME
 
-COMMANDS = {  # in the order of the work
+COMMANDS = {  # in the order of a typical workflow
     "inspect": "Inspect a dataset before training.",
     "train": "Train a model on your table, or from a YAML file.",
     "tune-thresholds": "Choose thresholds on validation rows.",
@@ -33,17 +33,17 @@ COMMANDS = {  # in the order of the work
     "card": "Rewrite the model card.",
     "convert": "Convert an older checkpoint to a multi-head model.",
 }
-# commands that several processes can share
+# commands that can run in several processes
 IN_PROCESSES = ("predict", "train")
 
 
 class _Commands(typer.core.TyperGroup):
-    """Commands, each of which is imported when it is called."""
+    """Commands, each imported when it is called."""
 
     def list_commands(self, ctx: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 (of click, or of the copy of it in typer)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 (of click, or of typer's copy of it)
         if cmd_name not in COMMANDS:
             ctx.fail(f"No such command {cmd_name!r}.{near_names(cmd_name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
         module = importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__)
@@ -101,7 +101,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         message = " ".join(str(error).split())
-        if not isinstance(error, (ValueError, OSError, ImportError)):  # those that say what to do
+        if not isinstance(error, (ValueError, OSError, ImportError)):  # expected errors, with helpful messages
             message = f"unexpected {type(error).__name__}: {message} (--debug shows where)"
         print(f"{NAME}: {message}", file=sys.stderr)
         sys.exit(1)

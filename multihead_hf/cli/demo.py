@@ -81,9 +81,9 @@ def _serve(model: str, settings: "DemoSettings", host: str, port: int | None) ->
 
     loaded, tokenizer = load_model(model)
     demo = Demo(pipeline(TASK, model=loaded, tokenizer=tokenizer), settings, explain)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the page as Ctrl+C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the page like Ctrl+C
     with tempfile.TemporaryDirectory(prefix="multihead-demo-") as uploads:
-        # uploads are for this user's eyes only, and go with the page; gradio asks for the folder when it is imported
+        # a private folder for uploads, deleted with the page; gradio reads its path on import
         os.environ["GRADIO_TEMP_DIR"] = uploads
         from ..demo.demo_page import build_page, launch_page
 

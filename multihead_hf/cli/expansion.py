@@ -69,13 +69,13 @@ def _option(name: str, settings: Mapping[str, Any], target: str) -> inspect.Para
     kind, default = settings.pop("type", None) or _type(parameter), settings.pop("default", parameter.default)
     flag = settings.pop("flag", f"--{name.replace('_', '-')}")
     text = parameter.help
-    if get_origin(kind) is list or list[str] in get_args(kind):  # given once for each value
+    if get_origin(kind) is list or list[str] in get_args(kind):  # the option is repeated for each value
         flag, default, text = flag.removesuffix("s"), None, f"{text} May be given several times."
     if settings.pop("unset", False):
         text, kind, default = f"{text} Default: {_shown(default)}.", kind | None, None
     if "of" in settings:
         text = f"{settings.pop('of')}: {text}"
-    flags = (flag,) if default is not True else ()  # of what is on by default --no-X must be there, too
+    flags = (flag,) if default is not True else ()  # flags that are on by default also need --no-X
     option = typer.Option(*flags, **{"help": text, **settings})
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 

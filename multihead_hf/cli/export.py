@@ -70,7 +70,7 @@ def command(
     config = saved_config(model)
     reading = labels.reading(config)
     check_packages(settings["format"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half made goes, as with Ctrl+C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # removes incomplete files, like Ctrl+C
     loaded, tokenizer = load_model(model)
     batches = (
         _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None

@@ -88,7 +88,7 @@ def command(
         if predictor.choice is not None and not as_json:
             print(predictor.choice)
         show(report, as_json)
-        if report.undecoded:  # rows were lost that an option would have saved
+        if report.undecoded:  # rows were lost that the option `encoding` could have saved
             raise typer.Exit(1)
 
 
@@ -119,7 +119,7 @@ def thresholds(
             if len(options) > 1:
                 raise typer.BadParameter("give one number, or NAME=0.4 for each head", param_hint="--threshold")
             return number
-        # names and labels may hold colons
+        # names and labels may contain colons
         fitting = [name for name in config.heads if target == name or target.startswith(f"{name}:")]
         head = max(fitting, key=len, default=target)
         if predicted and head in config.heads and head not in predicted:

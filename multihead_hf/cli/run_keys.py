@@ -1,6 +1,6 @@
 """Keys of a run's YAML file, checked before torch is loaded.
 
-Values, types and what depends on several keys are checked by `read_run_config`, a moment later.
+`read_run_config` checks values, types and combinations of keys later.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ def check_run_keys(path: str, changes: Sequence[str]) -> None:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError):
-        return  # `read_run_config` reports what is wrong with it
+        return  # `read_run_config` reports the error
     known = _known_keys()
     for key in [*_paths(root, 3), *(tuple(change.partition("=")[0].split(".")) for change in changes)]:
         try:
@@ -67,7 +67,7 @@ def _check(key: tuple[str, ...], sections: Mapping[str, Sequence[str]]) -> None:
     section = key[0]
     if section not in sections:
         _refuse(section, list(sections), "", sections)
-    index = 2 if section == "heads" else 1  # (a head's name may be any)
+    index = 2 if section == "heads" else 1  # (heads may have any name)
     if len(key) > index and key[index] not in sections[section]:
         _refuse(key[index], sections[section], "".join(f"{name}." for name in key[:index]), sections)
 

@@ -70,7 +70,7 @@ _Parts = tuple[str, str, ast.expr | None]
 
 
 def _arguments(node: ast.FunctionDef) -> list[_Parts]:
-    """Return name, type and default of the arguments of a function, without those behind `*` and `**`."""
+    """Return name, type and default of the arguments of a function, without `*args` and `**kwargs`."""
     positional = [*node.args.posonlyargs, *node.args.args]
     values: list[ast.expr | None] = [*node.args.defaults, *node.args.kw_defaults]
     defaults = [None] * (len(positional) - len(node.args.defaults)) + values
@@ -95,7 +95,7 @@ def _written(node: ast.expr | None) -> str:
 
 
 def _value(node: ast.expr | None, path: Path) -> object:
-    """Return the value of a default: a literal, or a constant of its module or of one beside it."""
+    """Return the value of a default: a literal, or a constant of the same or a sibling module."""
     if node is None or isinstance(node, ast.Call):
         return None
     if not isinstance(node, ast.Name):
@@ -113,7 +113,7 @@ def _value(node: ast.expr | None, path: Path) -> object:
 
 
 def _described(docstring: str) -> dict[str, str]:
-    """Return name → sentence, from the section `Args` of a docstring."""
+    """Return name → description, from the section `Args` of a docstring."""
     section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", docstring, re.M)
     texts: dict[str, str] = {}
     for names, text in re.findall(r"^ {4}([\w, ]+): ((?:.*\n?)(?: {8}.*\n?)*)", section[1] if section else "", re.M):

@@ -95,7 +95,7 @@ def command(
         if not is_file:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / RUN_FILE, as_yaml(with_changes(run, changes)).encode())
-    # with --json the output is the figures alone, and what the Trainer prints is not in it
+    # with --json the output is only the metrics, without the Trainer's messages
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         try:
             done = train_from_config(configuration, **settings)
@@ -117,7 +117,7 @@ def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) 
     """Check a run's file, and that no option for tables is given with it.
 
     Raises:
-        BadParameter: If an option is for a table.
+        BadParameter: If an option applies to tables only.
         ValueError: If the file cannot be read, or has an unknown key.
     """
     for name, value in of_table.items():
@@ -158,7 +158,7 @@ def _run_of_table(
             f"name the columns of the labels, --label-column topics --label-column mood. Columns: {part.column_names}",
             param_hint="--label-column",
         )
-    with _unsaid("multihead_hf.data"):  # the run reads the heads off the rows once more, and says it then
+    with _unsaid("multihead_hf.data"):  # the run infers the heads again, and shows the warnings then
         heads = infer_heads(rows, columns, **reading)
     options = {name: value for name, value in table.items() if value is not None}
     return table_run(

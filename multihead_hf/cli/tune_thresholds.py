@@ -17,7 +17,7 @@ from .options import (
     warn_of_training_rows,
 )
 
-# setting → the metric that reads it
+# setting → the metric that uses it
 _READERS = {"precision": "recall_at_precision", "costs": "cost"}
 
 

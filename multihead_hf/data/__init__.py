@@ -1,1 +1,1 @@
-"""From a user's table to padded tensors."""
+"""Data: reading, label encoding, tokenization, splits and batches."""

@@ -79,7 +79,7 @@ class MultiHeadDataCollator:
                     raise ValueError(
                         f"row {row} of the batch: the model has no head {name!r}.{near} Its heads: {list(self._heads)}"
                     )
-        # every head, labelled here or not, so that all processes have the same tensors
+        # every head, even if unlabelled here, so that all processes have the same tensors
         batch["labels"] = {
             name: stack_targets(name, head, [targets.get(name) for targets in labels])
             for name, head in self._heads.items()
@@ -135,7 +135,7 @@ def _has_windows(inputs: Sequence[Mapping[str, Any]]) -> bool:
 
 def stack_targets(name: str, head: HeadConfig, targets: list[Any]) -> Tensor:
     """Stack the targets of one head: int64 (batch,) or float32 (batch, labels), −100 where unlabelled."""
-    # numpy and torch targets, as formatted datasets give them, become plain ones
+    # formatted datasets return numpy or torch targets, which are converted to plain values
     plain = [target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target for target in targets]
     if head.multi_label:
         return torch.from_numpy(_cells(name, head, plain))

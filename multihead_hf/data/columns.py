@@ -100,7 +100,7 @@ def check_ids(what: str, labels: Sequence[str]) -> None:
     """Check that integers in lists can only be positions in the list of labels, and not names of labels.
 
     Raises:
-        ValueError: If the head's labels are integers too, and other ones than their positions.
+        ValueError: If the head's labels are integers that differ from their positions.
     """
     numbers = [label for position, label in enumerate(labels) if label != str(position) and label.isdecimal()]
     if len(numbers) == len(labels) or (numbers and all(label.isdecimal() for label in labels)):

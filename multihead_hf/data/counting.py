@@ -47,7 +47,7 @@ class HeadCounts:
         labelled: number of rows with a label, or with a known cell.
         unlabelled: number of the other rows.
         none: number of labelled rows of a multi-label head to which no label applies.
-        sums: (labels,), the positives with soft targets by their value.
+        sums: (labels,), the positives, where soft targets count by their value.
         known: (labels,), rows in which it is known whether a label applies.
         weight: sum of the `sample_weight` of all rows.
         labels: the head's labels when they were counted.
@@ -64,7 +64,7 @@ class HeadCounts:
 
 
 def can_be_counted(rows: object) -> TypeGuard[Dataset]:
-    """Return whether the targets are a column that is read at once; a stream or torch dataset is read row by row."""
+    """Return whether the targets are a column in memory; a stream or torch dataset would be read row by row."""
     return (
         isinstance(rows, Dataset) and rows.format["type"] != "custom" and isinstance(rows.features.get("labels"), dict)
     )
@@ -114,7 +114,7 @@ def target_chunks(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> Iterat
 
 
 def _checked(targets: Targets) -> Targets:
-    """Return the targets; `ValueError` if a weight is none."""
+    """Return the targets; raise `ValueError` for an invalid weight."""
     weights = targets.weights
     usual = (weights == 0) | ((weights >= 0.999e-9) & (weights <= 1.001e9))
     for weight in weights[~usual]:
@@ -174,7 +174,7 @@ def _cells(column: pa.Array, name: str, head: HeadConfig) -> npt.NDArray[np.floa
             "prepare the rows for this model (prepare_dataset), or pass the raw rows"
         )
     cells = _unlabelled(len(column), head)
-    values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, head.num_labels)  # what is null is NaN
+    values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, head.num_labels)  # null becomes NaN
     cells[column.is_valid().to_numpy(zero_copy_only=False)] = np.where(
         np.isnan(values.astype(np.float32)), MISSING, values
     )

@@ -1,14 +1,14 @@
-"""Search for few rows that hold every label, which a training split needs at least."""
+"""Search for a small set of rows with every label, the minimum that a training split needs."""
 
 from collections.abc import Hashable, Sequence, Set
 
-_STEPS = 100_000  # of the exact search, which takes a second or so
+_STEPS = 100_000  # limit of the exact search, about a second
 
 
 def find_cover(
     units: Sequence[Set[Hashable]], sizes: Sequence[int], most_rows: int, most_units: int
 ) -> list[int] | None:
-    """Return units that together hold each label of all units, in at most so many rows and units.
+    """Return units that together contain every label, with at most `most_rows` rows and `most_units` units.
 
     A greedy choice is tried first, then all choices (for about a second): finding a cover of few rows exactly can take
     exponential time.
@@ -35,7 +35,7 @@ def find_cover(
 def _greedy(
     units: Sequence[Set[Hashable]], sizes: Sequence[int], units_by_label: dict[Hashable, list[int]]
 ) -> list[int]:
-    """Choose for the rarest label first, each time the unit that holds most missing labels per row."""
+    """Cover the rarest label first, each time with the unit that has the most missing labels per row."""
     missing, chosen = set(units_by_label), []
     while missing:
         rarest = min(missing, key=lambda label: (len(units_by_label[label]), str(label)))
@@ -46,7 +46,7 @@ def _greedy(
 
 
 class _Search:
-    """Depth-first search over the units of the label that fewest units hold."""
+    """Depth-first search over the units of the label that occurs in the fewest units."""
 
     def __init__(
         self, units: Sequence[Set[Hashable]], sizes: Sequence[int], units_by_label: dict[Hashable, list[int]]
@@ -59,7 +59,7 @@ class _Search:
         return self._rest(set(self._units_by_label), most_rows, most_units)
 
     def _rest(self, missing: set[Hashable], room: int, more: int) -> list[int] | None:
-        """Return units for the missing labels in so many rows."""
+        """Return units for the missing labels within the remaining rows."""
         if not missing:
             return []
         self._steps += 1

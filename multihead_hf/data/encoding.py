@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 WEIGHT = "sample_weight"
-_CUT = "was_cut"  # whether a text was cut; counted, and not kept
+_CUT = "was_cut"  # whether a text was truncated; counted, then removed
 
 
 def prepare_dataset(
@@ -196,7 +196,7 @@ def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: s
 
 
 def _weight(value: object, row: int) -> float:
-    if isinstance(value, str):  # of a CSV file, such as "0.50": there it may be a version as well
+    if isinstance(value, str):  # from a CSV file, such as "0.50", which may also be a version
         with contextlib.suppress(ValueError):
             value = float(value)
     return relative_weight(f"row {row}, column {WEIGHT!r}:", value)

@@ -14,17 +14,17 @@ from .readers_text import check_names
 if TYPE_CHECKING:
     import polars as pl
 
-# how a CSV file writes what is no text; of numbers those that keep each of their characters, so that codes ("007"),
-# versions ("1.10") and long ids stay what they are
+# CSV spellings of values that are not text; a number must be written back with the same characters, so that codes
+# ("007"), versions ("1.10") and long ids remain strings
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _INTEGER = r"0|-?[1-9]\d{0,17}"
 _NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
 _WHOLE = r"-?(0|[1-9]\d{0,14})\.0"  # as data frames write integers beside missing values
-_SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column of nothing but shares holds no versions
+_SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column with numbers from 0 to 1 only does not hold versions
 
 
 def typed(written: pd.Series) -> pd.Series:
-    """Return a column as booleans, integers, numbers or strings; without a type where all cells are empty."""
+    """Return a column as booleans, integers, numbers or strings; it has no type if all cells are empty."""
     known = written.dropna()
     if not len(known):
         return pd.Series([None] * len(written), dtype=object)
@@ -38,10 +38,10 @@ def typed(written: pd.Series) -> pd.Series:
 
 
 def _are_numbers(known: pd.Series) -> bool:
-    """Return whether cells that look like numbers can become numbers without two spellings becoming one value."""
+    """Return whether cells that look like numbers can be converted without merging two spellings into one value."""
     cells = pd.Series(known.unique())
     if cells.astype("float64").nunique() < len(cells):
-        return False  # "1" and "1.0", "0.5" and "0.50": one number, and perhaps two labels
+        return False  # "1" and "1.0", or "0.5" and "0.50", are one number but may be two labels
     round_trip = cells.map(_keeps_its_characters).all()
     return bool(round_trip or cells.str.fullmatch(_WHOLE).all() or cells.str.fullmatch(_SHARE).all())
 
@@ -66,7 +66,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
     )
 
 
-# what datasets and Arrow say of values that they do not know
+# errors of datasets and Arrow for values that they do not support
 _NO_COLUMN = (ArrowException, TypeError, ValueError, OverflowError, NotImplementedError)
 
 
@@ -103,7 +103,7 @@ def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
         ValueError: If the frame has no row or cannot be read.
     """
     unread = [name for name, kind in frame.collect_schema().items() if str(kind) == "Object"]
-    if unread:  # its values would be their addresses
+    if unread:  # otherwise its values would become memory addresses
         raise ValueError(
             f"the data frame, column {unread[0]!r} cannot be read: its type is Object. Make its values strings, "
             "numbers or lists of them, or leave the column out"
@@ -128,12 +128,12 @@ def _check_one_type(values: pd.Series, column: str, what: str) -> None:
     """
     if values.dtype != object:
         return
-    # of the values themselves (False), and of those in lists
+    # types of the values themselves (False) and of values in lists (True)
     first: dict[bool, tuple[int, Any]] = {}
     known: dict[bool, set[type]] = {False: {type(None)}, True: {type(None)}}
     for row, value in enumerate(values):
         for in_list, items in ((False, [value]), (True, value if _kind(value) == "list" else [])):
-            if known[in_list].issuperset(map(type, items)):  # millions of cells are of types that were looked at
+            if known[in_list].issuperset(map(type, items)):  # fast path: all types were seen before
                 continue
             for item in items:
                 if pd.api.types.is_scalar(item) and pd.isna(item):

@@ -113,7 +113,7 @@ def heads_off(
     Args:
         source: the rows.
         readings: head → how its labels are read, with its column.
-        for_all: heads whose separator was given for all of several heads, and may not be meant for them.
+        for_all: heads whose separator was given for all heads and may not apply to them.
     """
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
     if not parts:
@@ -145,7 +145,7 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
         reading: how its labels are read, with its column.
         parts: split → rows.
         first: the split that is trained on.
-        for_all: whether the separator was given for all columns, and may not be meant for this one.
+        for_all: whether the separator was given for all columns and may not apply to this one.
     """
     column: Any = reading.column
     what = f"head {name!r}, column {column!r}"
@@ -213,9 +213,9 @@ class _Column:
     counts: Counter[str]
     missing: int
     rows: int
-    reading: LabelReading = _NOTHING  # as far as it mattered
-    separators: str = ""  # that strings may hold and that were not said
-    unused: str | None = None  # separator that was said and occurs in no cell
+    reading: LabelReading = _NOTHING  # the settings that were used
+    separators: str = ""  # possible separators in strings, if none was given
+    unused: str | None = None  # separator that was given and occurs in no cell
 
     def describe(self) -> str:
         task = "multi-label" if self.multi_label else "single-label"
@@ -308,7 +308,7 @@ def _read_joined(
     return _Column(kind, sorted(counts), True, counts, missing, rows, column_reading, separators, unused)
 
 
-# of lists of label ids so many labels may never occur
+# maximum number of labels implied by lists of label ids: per id that occurs, and in any case
 _IDS_PER_USED, _IDS_FREE = 10, 1_000
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 PERCENTILES = (50, 90, 95, 99, 100)
-_SHOWN = 20  # entries of a list that the table shows
+_SHOWN = 20  # maximum number of list entries shown in the table
 
 
 @dataclass
@@ -248,7 +248,7 @@ def _head_facts(
         "labelled": {part: sum(LABELLED in row for row in rows) for part, rows in labels.items()},
     }
     if head.multi_label:
-        no_label = {LABELLED}  # and none of the labels, and no cell that is not known
+        no_label = {LABELLED}  # labelled, without any label and without unknown cells
         facts["no_label"] = {part: sum(row == no_label for row in rows) for part, rows in labels.items()}
     encoder = next((part_encoders[name] for part_encoders in encoders.values() if name in part_encoders), None)
     if encoder is not None:
@@ -282,7 +282,7 @@ def _lengths(
 
 
 def _absent(positives: int, rows: int, batch_size: int) -> float:
-    """Return the probability that a batch drawn without replacement holds none of so many rows (hypergeometric)."""
+    """Return the probability that a batch drawn without replacement contains none of the rows (hypergeometric)."""
     batch = min(batch_size, rows)
     if positives + batch > rows:
         return 0.0

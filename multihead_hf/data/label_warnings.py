@@ -1,4 +1,4 @@
-"""Warnings about labels of a head that are probably a mistake."""
+"""Warnings about labels that are probably a mistake."""
 
 import unicodedata
 from collections import Counter
@@ -10,7 +10,7 @@ from .reading import split_joined
 
 logger = logging.get_logger(__name__)
 
-# separators that are tried where none is known; a comma is part of many a name
+# separators that are tried if none is given; commas occur in many label names
 SEPARATORS = "|;,"
 _SHOWN = 5
 
@@ -22,10 +22,10 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separato
         name: name of the head.
         counts: label → number of rows that have it.
         labelled: number of labelled rows.
-        separators: those that may stand between several labels in one string; empty where labels are no strings.
+        separators: characters that may separate several labels in one string; empty if labels are not strings.
 
     Returns:
-        Whether some of the labels look like several in one.
+        Whether some labels look like several labels joined into one string.
     """
     present = [label for label, count in counts.items() if count]
     if len(present) == 1 and counts[present[0]] == labelled:
@@ -68,7 +68,7 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
     """Return groups of labels that differ only in case, blanks or Unicode form."""
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
-        # (marks of format, such as a space of no width, are not seen)
+        # (format characters, such as a zero-width space, are invisible)
         seen = "".join(char for char in unicodedata.normalize("NFKC", label) if unicodedata.category(char) != "Cf")
         groups.setdefault(" ".join(seen.split()).casefold(), []).append(label)
     return [group for group in groups.values() if len(group) > 1]

@@ -48,11 +48,11 @@ class LabelEncoder(NamedTuple):
     name: str
     head: HeadConfig
     column: str | list[str]
-    feature: Any  # of the values, also those in lists
+    feature: Any  # type of the values, or of the values in lists
     ids: dict[str, int]
     reading: LabelReading
     joined: bool = False  # whether a cell holds labels with a separator between them
-    spellings: Mapping[Any, list[str]] = {}  # meaning of a value → labels that are spelled so
+    spellings: Mapping[Any, list[str]] = {}  # meaning of a value → labels with that meaning
 
     def encode(self, batch: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int | list[float] | None]:
         """Return the targets of a batch of columns; `None` where a row is unlabelled.
@@ -68,7 +68,7 @@ class LabelEncoder(NamedTuple):
             return [self._joined(value, row) for value, row in zip(values, rows, strict=True)]
         encode_row = self._multi_label if self.head.multi_label else self._single_label
         if self.head.multi_label and self.feature.dtype == "null" and self.reading.multi_hot is None:
-            # a stream in whose first rows there was no value: the first batch with lists decides
+            # a stream without a value in its first rows: the first batch with lists decides
             lists = (value if self._is_list(value) and all(map(_is_integer, value)) else None for value in values)
             check_not_zeros_and_ones(self.what, lists, self.head.num_labels, rows[0])
         if not self.head.multi_label:
@@ -81,7 +81,7 @@ class LabelEncoder(NamedTuple):
         return f"head {self.name!r}, column {self.column!r}"
 
     def read_with(self) -> dict[str, Any]:
-        """Return the reading options of the column, where they matter."""
+        """Return the reading options that apply to the column."""
         keys: tuple[str, ...] = ("sep", "empty") if self.joined else ()
         if self.head.multi_label and isinstance(self.column, str) and not self.joined and self._integers():
             keys = ("multi_hot",)
@@ -116,7 +116,7 @@ class LabelEncoder(NamedTuple):
         return (cell for batch in column_batches(dataset, [self.column]) for cell in batch[self.column])
 
     def _is_list(self, cell: object) -> bool:
-        return isinstance(cell, (list, tuple))  # in a stream that does not say its types
+        return isinstance(cell, (list, tuple))  # in a stream without declared types
 
     def _text(self, cell: object) -> str:
         assert self.reading.sep is not None
@@ -146,17 +146,17 @@ class LabelEncoder(NamedTuple):
             raise self._error(row, f"{value!r} is a list, but this single-label head takes one label per row")
         if isinstance(self.feature, ClassLabel):
             if value == -1:
-                return MISSING  # how datasets marks a missing class
+                return MISSING  # `datasets` marks a missing class as -1
             value = self.feature.int2str(value)
         if isinstance(value, (bool, int, float)):
             return self._id(self._spelled(value, row), row)
-        if isinstance(value, datetime.datetime):  # as in text, or as pandas writes it
+        if isinstance(value, datetime.datetime):  # ISO 8601, or as pandas writes it
             names = (class_name(value), value.isoformat(), str(value))
             return self._id(next((name for name in names if name in self.ids), names[0]), row)
         return self._id(class_name(value), row)
 
     def _spelled(self, value: bool | int | float, row: int) -> str:
-        """Return the label that a boolean or number is, however the label is spelled."""
+        """Return the label with the value of a boolean or number, however the label is spelled."""
         labels = self.spellings.get(meaning(value), [])
         if len(labels) > 1:
             raise self._error(
@@ -184,7 +184,7 @@ class LabelEncoder(NamedTuple):
         return targets
 
     def _says_cells(self, value: Sequence[Any]) -> bool:
-        """Return whether a list is 0/1 for each label; by its values where the type of the column is unknown."""
+        """Return whether a list holds 0 or 1 per label; its values decide if the type of the column is unknown."""
         if self.feature.dtype != "null":
             return is_multi_hot(self.feature, bool(self.reading.multi_hot))
         known = [cell for cell in value if not is_missing(cell)]
@@ -210,7 +210,7 @@ class LabelEncoder(NamedTuple):
             raise self._error(
                 row, f"a multi-hot list of {len(cells)} cells, but the head has {self.head.num_labels} labels"
             )
-        with contextlib.suppress(KeyError):  # nearly always
+        with contextlib.suppress(KeyError):  # the fast path
             return [_CELLS[cell] for cell in cells]
         targets = [float(MISSING) if is_missing(cell) else float(cell) for cell in cells]
         for label, target in zip(self.head.labels, targets, strict=True):
@@ -246,7 +246,7 @@ class UnknownLabel(ValueError):
     """
 
     def __init__(self, message: str, label: str, head: str) -> None:
-        super().__init__(message, label, head)  # all of them: processes send it to each other
+        super().__init__(message, label, head)  # all arguments, so that the error can be pickled between processes
         self.label, self.head = label, head
 
     def __str__(self) -> str:
@@ -277,7 +277,7 @@ def further_unknown(rows: Dataset, encoder: LabelEncoder, first: str) -> str:
         try:
             encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [index])
         except ValueError:
-            continue  # of another kind: the first error is the one that is told
+            continue  # another kind of error: only the first error is reported
         for label in ids.unknown:
             counts[label] = counts.get(label, 0) + 1
     others = sorted((label for label in counts if label != first), key=lambda label: (-counts[label], label))
@@ -361,7 +361,7 @@ def _encoder(
             f"{encoder.what}: the labels {cut[:5]} cannot be read from strings joined with {reading.sep!r}, which is "
             "part of them or beside a blank: choose another separator, or store the labels as lists"
         )
-    no_value = not lists and encoder.feature.dtype == "null"  # no row is labelled
+    no_value = not lists and encoder.feature.dtype == "null"  # true if no row is labelled
     if lists != head.multi_label and not no_value and not encoder.joined:
         kind = "lists" if lists else "one label per row"
         expected = "a list of labels" if head.multi_label else "one label"

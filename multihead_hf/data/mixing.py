@@ -69,7 +69,7 @@ def mix_datasets(
     if probabilities is None:
         if streams:
             raise ValueError(f"the lengths of the streams {streams} are unknown: give probabilities")
-        largest = max(len(dataset) for dataset in datasets.values())  # relative to it no power overflows
+        largest = max(len(dataset) for dataset in datasets.values())  # shares of it, whose powers cannot overflow
         sizes = {name: (len(dataset) / largest) ** (1 / temperature) for name, dataset in datasets.items()}
         probabilities = {name: size / sum(sizes.values()) for name, size in sizes.items()}
         never = [name for name, probability in probabilities.items() if not probability]

@@ -27,7 +27,7 @@ def read_and_prepare(
     with_column: set[str] | None = None,
     first: AbstractContextManager[Any] | None = None,
 ) -> PreparedRows:
-    """Return rows with tokens and targets, also from a file or data frame; rows that are prepared stay as they are.
+    """Return rows with tokens and targets, also from a file or data frame; prepared rows are returned unchanged.
 
     Args:
         dataset: raw or prepared rows.
@@ -36,9 +36,9 @@ def read_and_prepare(
         tokenizer: tokenizer of the encoder; not needed for prepared rows.
         what: name of the rows in errors.
         require_labels: whether rows without labels are refused.
-        with_column: names of heads are added to it, of which the rows have the column (all heads for prepared rows).
-            One of several datasets may then lack columns that `label_columns` names.
-        first: a context in which raw rows are prepared, such as one that lets the first process go ahead.
+        with_column: a set to which the heads whose column is in the rows are added (all heads for prepared rows).
+            With it, one of several datasets may lack columns that `label_columns` names.
+        first: a context in which raw rows are prepared, such as one in which the first process runs before the others.
 
     Raises:
         ValueError: If the rows cannot be prepared; the message contains their name.
@@ -89,7 +89,7 @@ def read_and_prepare(
 
 
 def part_of(dataset: RowsLike, part: str) -> RowsLike:
-    """Return the split `part` of a dataset that is in splits, a `DatasetDict`, and has it; anything else as it is."""
+    """Return the split `part` of a `DatasetDict` if it exists; return anything else unchanged."""
     if isinstance(dataset, (DatasetDict, IterableDatasetDict)) and part in dataset:
         return dataset[part]
     return dataset

@@ -32,7 +32,7 @@ from .readers_text import (
     unpacked,
 )
 
-NOT_DECODED = "is not in "  # in what is said of a row whose bytes are of another encoding
+NOT_DECODED = "is not in "  # part of the message about a row in another encoding
 
 
 class Row(NamedTuple):
@@ -92,7 +92,7 @@ class TextFile:
     wanted: Sequence[str] = ()
     name: str = ""
     columns: list[str] = field(default_factory=list, init=False)
-    recognised: str | None = field(default=None, init=False)  # what was found out by itself, in one line
+    recognised: str | None = field(default=None, init=False)  # detected settings, in one line
 
     def __post_init__(self) -> None:
         self.name = self.name or self.path
@@ -167,7 +167,7 @@ class TextFile:
             "encoding='cp1252' (--encoding cp1252)"
         )
 
-    # ---- how the file is written ----
+    # ---- encoding and delimiter ----
 
     def _found_delimiter(self) -> str:
         with self._open() as (text, _):
@@ -222,12 +222,12 @@ class TextFile:
             text = io.TextIOWrapper(
                 unpacked(file, self.path),
                 encoding=self.encoding,
-                errors="surrogateescape",  # bytes of another encoding spoil their row only
+                errors="surrogateescape",  # bytes in another encoding invalidate only their row
                 newline="" if self.suffix in CSV else "\n",
             )
             try:
                 yield text, lambda: file.tell() / size
-            except EOFError as error:  # of gzip
+            except EOFError as error:  # raised by gzip
                 raise OSError(f"{self.name} is cut off: {error}") from error
 
     def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
@@ -237,11 +237,11 @@ class TextFile:
         """Return the next record, and whether a new reader is needed after it."""
         lines.taken = []
         number = lines.number + 1
-        before = csv.field_size_limit(FIELD_LIMIT)  # (`long_fields`, which takes longer than the row)
+        before = csv.field_size_limit(FIELD_LIMIT)  # (not `long_fields`, which would take longer than the row)
         try:
             fields = next(reader, None)
         except csv.Error as problem:
-            # such as a quote that is never closed: one line is bad, and not all that it swallowed
+            # such as an unclosed quote: only its first line is invalid, and the lines after it are read again
             until, first = lines.number, lines.taken[:1]
             lines.back(lines.taken[1:])
             error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
@@ -252,7 +252,7 @@ class TextFile:
             return None, False
         wrong = undecoded(zip(self.columns, fields, strict=False))
         reason = self._reason(wrong)
-        if reason is None and any("\0" in line for line in lines.taken):  # (an error of csv before Python 3.11)
+        if reason is None and any("\0" in line for line in lines.taken):  # (an error in csv before Python 3.11)
             reason = "line contains NUL"
         return Record(number, fields, lines.taken, reason, lines.number), False
 
@@ -313,7 +313,7 @@ class TextFile:
             return values, None
         if undecoded([("", line)]) is not None:
             return values, self._reason(undecoded(dumped(values)))
-        wrong = undecoded(dumped(values))  # of "\ud800", which no file can hold
+        wrong = undecoded(dumped(values))  # such as "\ud800", which cannot be encoded
         return (
             values,
             None if wrong is None else f"column {wrong[0]!r} contains a lone surrogate and cannot be encoded as UTF-8",

@@ -22,9 +22,9 @@ CSV = (".csv", ".tsv")
 LINES = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst")
 DELIMITERS = (",", ";", "\t", "|")
-FIELD_LIMIT = 16 * 2**20  # characters of a cell
-_LOOKED_AT = 4096  # bytes
-_MARKS = (  # the longer ones first: that of UTF-16 begins that of UTF-32
+FIELD_LIMIT = 16 * 2**20  # maximum number of characters in a cell
+_LOOKED_AT = 4096  # number of bytes
+_MARKS = (  # longest first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -46,8 +46,8 @@ def found_encoding(path: str, encoding: str | None, name: str) -> str:
             return marked
     if encoding is not None:
         return known_encoding(encoding)
-    # as UTF-16, each ASCII character (of any language: commas, ends of lines) has a zero byte at its side; a stray one
-    # belongs to its row
+    # in UTF-16, every ASCII character (commas and line ends in any language) has a zero byte; a single zero byte only
+    # affects its row
     zeros = [position for position, byte in enumerate(start) if not byte]
     if len(zeros) > 2 and len({position % 2 for position in zeros}) == 1:
         order = "le" if zeros[0] % 2 else "be"
@@ -151,7 +151,7 @@ def split(line: str, delimiter: str) -> list[str]:
 
 
 def as_it_stands(lines: list[str]) -> str:
-    """Return the text of lines without the end of the last line; bytes that could not be decoded become escapes."""
+    """Return the text of lines without the last line end; bytes that could not be decoded become escapes."""
     return "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 

@@ -24,7 +24,7 @@ _BATCH = 1024
 
 
 def is_rows(path: str | os.PathLike) -> bool:
-    """Return whether a file's name is that of a file of rows; for text files also with `.gz` or `.zst` at its end."""
+    """Return whether a file name has a supported suffix; text files may also end in `.gz` or `.zst`."""
     suffix = suffix_of(path)
     packed = os.fspath(path).lower().endswith(PACKED)
     return suffix in SUFFIXES and not (packed and suffix in (*TYPED, EXCEL))
@@ -79,8 +79,8 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 def excel_rows(path: str) -> Iterator[dict[str, Any] | str]:
     """Read the rows of the first sheet of an Excel file, whose first row holds the names of the columns.
 
-    Dates and times are ISO 8601 texts. A row that cannot be read is the reason: a cell with an error such as #N/A, a
-    formula whose result is not stored, or a value beyond the named columns.
+    Dates and times become ISO 8601 texts. A row that cannot be read is replaced by the reason: a cell with an error
+    such as #N/A, a formula without a stored result, or a value beyond the named columns.
 
     Raises:
         ImportError: If openpyxl is not installed; the message contains the command that installs it.
@@ -99,16 +99,16 @@ def excel_rows(path: str) -> Iterator[dict[str, Any] | str]:
             sheet = book.worksheets[0]
             formulas = _formulas_without_result(path, sheet)
             yield from _sheet_rows(sheet, formulas, path)
-    except (OSError, EOFError, KeyError, ValueError, SyntaxError, BadZipFile) as error:  # SyntaxError is that of XML
+    except (OSError, EOFError, KeyError, ValueError, SyntaxError, BadZipFile) as error:  # (SyntaxError: invalid XML)
         problem = str(error)
         raise ValueError(problem if problem.startswith(path) else f"{path} cannot be read: {problem}") from None
 
 
 def _sheet_rows(sheet: "ReadOnlyWorksheet", formulas: Set[str], path: str) -> Iterator[dict[str, Any] | str]:
-    """Return the rows of a sheet below its header; `lacking` are the cells with a formula and no result."""
+    """Return the rows of a sheet below its header; `lacking` are the cells that have a formula without a result."""
     cells = sheet.iter_rows()
     header = [cell.value for cell in next(cells, ())]
-    while header and header[-1] is None:  # columns that were formatted, and never filled
+    while header and header[-1] is None:  # columns that are formatted but empty
         header.pop()
     columns = ["" if name is None else str(name) for name in header]
     check_names(columns, path)
@@ -136,12 +136,12 @@ def _wrong_cell(cell: "ReadOnlyCell | EmptyCell", columns: int, formulas: Set[st
     return None
 
 
-# as programs write it that compute nothing; a result would be in <v>, and an empty text is one of type "str"
+# written by programs that do not compute formulas; a result would be in <v>, and an empty text has type "str"
 _NO_RESULT = re.compile(rb'<c r="([A-Z]+[0-9]+)"([^>]*)>\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>')
 
 
 def _formulas_without_result(path: str, sheet: "ReadOnlyWorksheet") -> set[str]:
-    """Return the cells of a sheet that hold a formula and no result, such as "B2"; openpyxl reads them as empty."""
+    """Return the cells with a formula without a result, such as "B2"; openpyxl reads them as empty."""
     with ZipFile(path) as file:
         cells = _NO_RESULT.findall(file.read(sheet._worksheet_path))
     return {name.decode() for name, about in cells if b't="str"' not in about}

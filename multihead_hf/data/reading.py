@@ -102,7 +102,7 @@ def label_readings(
     """Return how the labels of each head are read: as the options state, else as the head remembers.
 
     Args:
-        heads: the heads by name; `None` for one whose labels are still to be inferred.
+        heads: the heads by name; `None` for a head whose labels are still to be inferred.
         options: see `ReadingOptions`.
         columns: columns of the rows; a remembered column that is not among them, or that the options assign to another
             head, is left out.
@@ -143,7 +143,7 @@ def remember_readings(heads: Mapping[str, HeadConfig], options: Mapping[str, Any
 
 
 def separator_for_all(heads: Mapping[str, HeadConfig | None], options: Mapping[str, Any]) -> set[str]:
-    """Return the heads still to be inferred whose separator was given only for all of several heads.
+    """Return the heads still to be inferred whose separator was given only for all heads at once.
 
     Some of their columns may have one label in each row.
     """

@@ -1,4 +1,4 @@
-"""Record of what rows were prepared for, kept with them and compared with the model that reads them."""
+"""Record of the heads, tokenizer and text settings that rows were prepared with, to compare with a model."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from ..model.truncation_multihead import text_settings, token_limit
 logger = logging.get_logger(__name__)
 
 _KEY = "multihead_hf"
-# a text that tokenizers of different encoders read differently
+# a text that different tokenizers tokenize differently
 _TRIED = "Where's the 17:45 bus? Straße – naïve café, 日本語, running unbelievably late!"
 _SHOWN = 10
 
@@ -27,7 +27,7 @@ def keep_record(
     texts: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
-    """Store in the description of prepared rows what they were prepared for.
+    """Store the record in the description of prepared rows.
 
     The record stays when rows are selected, shuffled, mapped, saved and concatenated, but not when a table becomes a
     stream.
@@ -92,7 +92,7 @@ def check_record(
 
 
 def _check_labels(name: str, head: HeadConfig, labels: Sequence[str] | None, what: str) -> None:
-    # (a single-label head that got further labels at its end reads the ids of before)
+    # (ids stay valid for a single-label head that was extended with labels)
     if labels is None or labels == head.labels or (not head.multi_label and labels == head.labels[: len(labels)]):
         return
     if sorted(labels) == sorted(head.labels):

@@ -11,26 +11,26 @@ from transformers import trainer_utils
 
 
 class ArrowFrame(Protocol):
-    """A data frame that becomes an Arrow table, such as one of polars."""
+    """A data frame that can be converted to an Arrow table, such as one of polars."""
 
     def to_arrow(self) -> pa.Table:
         """Return the frame as an Arrow table."""
 
 
 class TorchRows(Protocol):
-    """Prepared rows by their number, such as a `torch.utils.data.Dataset`."""
+    """Prepared rows by index, such as a `torch.utils.data.Dataset`."""
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
 class SizedRows(TorchRows, Protocol):
-    """Prepared rows by their number, with a length."""
+    """Prepared rows by index, with a length."""
 
     def __len__(self) -> int: ...
 
 
 def has_length(rows: object) -> TypeGuard[SizedRows]:
-    """Return whether rows have a length, and so are no stream."""
+    """Return whether rows have a length, unlike a stream."""
     return trainer_utils.has_length(rows)
 
 

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 PARTS = ("train", "validation", "test")
-# of parts, as `datasets` knows them
+# names of splits that `datasets` recognises
 _OTHER_NAMES = {"training": "train", **dict.fromkeys(("dev", "val", "valid"), "validation"), "testing": "test"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FIRST_ROWS = 1000  # of a stream, that say its columns and what they hold
+FIRST_ROWS = 1000  # number of rows of a stream from which its columns and their types are determined
 
 
 def read_dataset(
@@ -124,7 +124,7 @@ def read_dataset(
 
 
 def _is_column(values: object) -> bool:
-    """Return whether this is a list of values, and not of files."""
+    """Return whether this is a list of values instead of files."""
     if not isinstance(values, (list, tuple)) or not values:
         return False
     first = values[0]
@@ -145,7 +145,7 @@ def is_polars(source: object) -> "TypeGuard[pl.DataFrame | pl.LazyFrame]":
 
 
 def is_read(source: object) -> bool:
-    """Return whether rows have to be read from it first: files, a folder, a name on the Hub, or a data frame."""
+    """Return whether rows must be read from it: files, a folder, a name on the Hub, or a data frame."""
     files = isinstance(source, list) and source and all(isinstance(item, (str, os.PathLike)) for item in source)
     return bool(files) or isinstance(source, (str, os.PathLike, pd.DataFrame)) or is_polars(source)
 
@@ -159,7 +159,7 @@ def one_part(
     split: str | None,
     parts: Sequence[str] = DEFAULT_PARTS,
 ) -> Dataset | IterableDataset:
-    """Return the rows of one split, by default of the first of `parts` that exists; rows without splits as they are.
+    """Return the rows of one split, by default the first of `parts` that exists, or rows that have no splits.
 
     Raises:
         ValueError: If the split does not exist, or it is not clear which split is meant.
@@ -232,7 +232,7 @@ def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
         only_here = [column for column in names if column not in columns[0]]
         if only_first or only_here:
             raise ValueError(f"{path} has other columns than {paths[0]}: missing {only_first}, additional {only_here}")
-    if all_csv:  # as one table before types are settled: a column may be empty in one file
+    if all_csv:  # concatenated before types are inferred: a column may be empty in one file
         what = paths[0] if len(paths) == 1 else f"files {list(paths)}"
         return _as_dataset(pd.concat(tables, ignore_index=True), what, strings)
     return tables[0] if len(tables) == 1 else _joined(tables, paths)
@@ -262,7 +262,7 @@ def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
 
 
 def _common(one: "FeatureType", other: "FeatureType") -> "FeatureType | None":
-    """Return the common type of two columns; `None` where none exists."""
+    """Return the common type of two columns; `None` if there is none."""
     if one == other:
         return one
     if isinstance(one, List) and isinstance(other, List):
@@ -282,7 +282,7 @@ def _common(one: "FeatureType", other: "FeatureType") -> "FeatureType | None":
 
 
 def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
-    """Read one file; the cells of a CSV file as they are written.
+    """Read one file; cells of a CSV file stay strings.
 
     Raises:
         ValueError: If the file cannot be read, or holds no row.
@@ -307,7 +307,7 @@ def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
 
 
 def _valid(rows: Iterable[dict[str, Any] | str], path: str) -> Iterator[dict[str, Any]]:
-    """Return the rows; `ValueError` for the first that cannot be read."""
+    """Return the rows; raise `ValueError` for the first one that cannot be read."""
     for row in rows:
         if isinstance(row, str):
             raise ValueError(f"{path} cannot be read: {row}")
@@ -349,7 +349,7 @@ def _not_empty(table: Dataset, path: str) -> Dataset:
 
 
 def _read_csv(text: TextFile) -> pd.DataFrame:
-    """Return cells as they are written, `None` for empty ones; warn of rows with fewer fields than the header.
+    """Return cells as strings, `None` for empty ones; warn about rows with fewer fields than the header.
 
     Raises:
         ValueError: If a row cannot be read, or has more fields than the header that are not all empty.
@@ -386,7 +386,7 @@ def _read_csv(text: TextFile) -> pd.DataFrame:
 
 
 def _as_dataset(table: Dataset | pd.DataFrame, what: str, strings: Collection[str]) -> Dataset:
-    """Return a table that was read as a dataset; the cells of a CSV file get their types here."""
+    """Convert a table to a dataset; the cells of a CSV file get their types here."""
     if isinstance(table, Dataset):
         return table
     return from_frame(table.apply(lambda column: column.fillna("") if column.name in strings else typed(column)), what)

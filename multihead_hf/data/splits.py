@@ -110,7 +110,7 @@ def _check_fractions(fractions: Mapping[str, float] | Sequence[float]) -> dict[s
 
 
 Label = tuple[str, int]  # head, label id; see the negative ones below
-LABELLED, IN_PART = -1, -2  # the row is labelled for the head; and some of its cells are not known
+LABELLED, IN_PART = -1, -2  # the row is labelled for the head; some of its cells are unknown
 
 
 def label_ids(
@@ -190,7 +190,7 @@ def _assign(
     units = list(units)
     order = random.Random(seed)
     order.shuffle(units)
-    units.sort(key=len, reverse=True)  # large groups while there is room everywhere
+    units.sort(key=len, reverse=True)  # large groups first, while every split has room for them
     counts: list[dict[Label, int]] = []
     left: dict[Label, int] = {}
     units_by_label: dict[Label, list[int]] = {}
@@ -227,7 +227,7 @@ def _assign(
     heapq.heapify(heap)
     while heap:
         count, label = heapq.heappop(heap)
-        if count != left[label]:  # rows of it went with other labels meanwhile
+        if count != left[label]:  # rows with this label were assigned for other labels meanwhile
             if left[label]:
                 heapq.heappush(heap, (left[label], label))
             continue
@@ -252,7 +252,7 @@ def _lacking(labels: list[list[Label]], rows: list[int]) -> set[Label]:
 def _cover(
     units: list[list[int]], labels: list[list[Label]], shares: list[float], training: int
 ) -> Collection[int] | None:
-    """Return the first rows of units that hold every label and leave rows for the other splits, if they were found."""
+    """Return the first rows of units that contain every label and leave rows for other splits, if such units exist."""
     rows, others = sum(map(len, units)), len(shares) - 1
     sizes = [len(unit) for unit in units]
     unit_labels = [_labels_of(labels, unit) for unit in units]

@@ -1,1 +1,1 @@
-"""Demo page, and the Space that shows it."""
+"""Demo page of a model, and the Hugging Face Space that shows it."""

@@ -1,7 +1,7 @@
 """Backend of the demo page: a saved model, a text or a file of texts, and the predictions.
 
 This file is copied into Spaces: torch, transformers and the standard library only, and no import but from its siblings.
-Predictions are those of the pipeline; nothing is decided here.
+The pipeline makes the predictions.
 """
 
 import secrets
@@ -104,7 +104,7 @@ class Demo:
             reading: result of `read`, or `None` before the first.
             view: one of `VIEWS`.
             top_k: number of labels in the view "Top k".
-            saved: whether the saved thresholds decide, and not `threshold`.
+            saved: whether to use the saved thresholds instead of `threshold`.
             threshold: threshold for all labels of all multi-label heads.
             names: the heads to show; an empty value stands for all.
         """
@@ -200,7 +200,7 @@ class Demo:
         return HeadResult(name, _rule(head, cut), labels)
 
 
-def _rule(head: Any, cut: float | None) -> str:  # noqa: ANN401 (a HeadConfig, which a Space does not have)
+def _rule(head: Any, cut: float | None) -> str:  # noqa: ANN401 (a HeadConfig, which cannot be imported in a Space)
     """Return how a head decides, in words."""
     if not head.multi_label:
         return f"One of {head.num_labels} labels: the most probable."

@@ -1,4 +1,4 @@
-"""Predictions on the demo page as HTML, in which everything that comes from outside is escaped.
+"""Predictions on the demo page as HTML, with all values escaped.
 
 This file is copied into Spaces: standard library only, and no import but from its siblings.
 """
@@ -69,7 +69,7 @@ def note_html(text: str) -> str:
 
 
 def colour(score: float) -> str:
-    """Return a colour from pale yellow (0) over green to dark blue (1), which differ in lightness too."""
+    """Return a colour from pale yellow (0) through green to dark blue (1), which also differ in lightness."""
     return f"hsl({55 + 165 * score:.0f} {60 + 10 * score:.0f}% {82 - 44 * score:.0f}%)"
 
 

@@ -29,7 +29,7 @@ KEPT = 3_600
 """Seconds after which uploaded files and results are deleted (once in so many seconds, too)."""
 MOST_FILES = 100
 """Maximum number of uploaded files of the largest size on the disk."""
-# one after the other: models and tokenizers are not made for several threads
+# one at a time: models and tokenizers are not thread-safe
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
@@ -64,7 +64,7 @@ def _uploads_only(file: gr.File) -> gr.File:
             raise Error("Upload a file", print_exception=False)
         return await as_it_was(url_or_file_path)
 
-    # no subclass: gradio writes a stub file beside a module that has one
+    # not a subclass, because gradio writes a stub file beside a module with one
     file.async_move_resource_to_block_cache = moved  # type: ignore[method-assign]
     return file
 
@@ -81,14 +81,14 @@ def build_page(demo: Demo) -> gr.Blocks:
 
 
 def launch_page(page: gr.Blocks, demo: Demo, host: str | None = None, port: int | None = None) -> None:
-    """Start to serve a page, without waiting for its end. The page requests nothing from other hosts and sends nothing.
+    """Serve a page without blocking. The page neither requests anything from other hosts nor sends anything to them.
 
     Args:
         page: result of `build_page`.
         demo: the backend that it was built with.
-        host: the address to listen at; `None` is that of the environment (`GRADIO_SERVER_NAME`, which Spaces set), else
-            this machine only.
-        port: `None` is the first free one from 7860.
+        host: the address to listen on; `None` means `GRADIO_SERVER_NAME` of the environment, which Spaces set, else
+            only the local machine.
+        port: the port; `None` means the first free one from 7860.
 
     Raises:
         OSError: If the port is taken.
@@ -155,7 +155,7 @@ def _text_tab(demo: Demo) -> None:
         answers.append(examples.load_input_event.then(**event))
     gr.on([view.input, top_k.input, saved.input, heads.input], results, [reading, *options], shown, **_QUICK)
     view.input(lambda name: gr.update(visible=name == TOP_K), view, top_k, **_QUICK)
-    # who moves the slider wants it to decide
+    # moving the slider selects its threshold
     threshold.input(
         lambda current, *options: (False, results(current, *options[:2], False, *options[3:])),
         [reading, *options],
@@ -191,7 +191,7 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
 
 
 def _words(demo: Demo, reading: gr.State, answers: list[Dependency]) -> None:
-    """Add the accordion with the words that speak for a label; the label follows the text and the head."""
+    """Add the accordion with the words that support a label, which changes with the text and the head."""
     first = next(iter(demo.heads))
     with gr.Accordion("Which words contribute to a label?", open=False, elem_id="mh-words"):
         with gr.Row():
@@ -226,8 +226,8 @@ def _file_tab(demo: Demo) -> None:
     download = gr.DownloadButton("Download the predictions", visible=False, elem_id="mh-download")
 
     @said_in_the_page
-    def predict(path: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 (what gradio looks for)
-        # in gradio's own folder, whose files of this page it deletes
+    def predict(path: str | None, progress: gr.Progress = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 (for gradio)
+        # in gradio's folder, whose files it deletes for this page
         result, sentence = demo.predict_file(path, download.GRADIO_CACHE, progress)
         return sentence, gr.update(value=result, visible=True)
 

@@ -1,7 +1,7 @@
 """Files of texts that are uploaded to the demo page, and the file of predictions that is downloaded.
 
-This file is copied into Spaces, with the readers that it imports: standard library only. Values stay as they were
-written: a table is read as text, never more of it than the page accepts.
+This file is copied into Spaces, with the readers that it imports: standard library only. Tables are read as text, so
+that values do not change, and never beyond the limits of the page.
 """
 
 import csv
@@ -52,7 +52,7 @@ def read_rows(path: str, columns: Sequence[str], max_rows: int, max_chars: int) 
 def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str, list[dict[str, Any]]]]) -> str:
     """Write the rows with the columns of `multihead-hf predict`: the labels of each head, and their probabilities.
 
-    No cell is a formula.
+    Cells that look like formulas are escaped.
 
     Args:
         path: the CSV file to write.

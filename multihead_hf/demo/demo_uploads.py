@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-_OVERHEAD = 65_536  # bytes of a request that are not the file's
+_OVERHEAD = 65_536  # bytes of a request besides the file
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -22,7 +22,7 @@ class UploadLimit:
     Args:
         app: the application to protect.
         max_file: maximum size of a file, and so of a request, in bytes.
-        max_kept: maximum size of all uploads that may still lie on the disk, in bytes.
+        max_kept: maximum size of all uploads that may still be on the disk, in bytes.
         seconds: seconds after which an upload has been deleted.
     """
 
@@ -44,7 +44,7 @@ class UploadLimit:
         await send({"type": "http.response.body", "body": sentence.encode()})
 
     def _refusal(self, length: bytes | None) -> tuple[int, str] | None:
-        """Return status and sentence, or `None` where the upload is accepted, which is recorded."""
+        """Return status and message of a refusal; record an accepted upload and return `None`."""
         if length is None or not length.isdigit():
             return 411, "The request must give the length of the upload (Content-Length)"
         size, now = int(length), time.monotonic()

@@ -18,7 +18,7 @@ from .demo import DemoSettings
 PAGE, MODEL = "multihead_demo", "model"
 """Folders of a Space: the code of the page, and a model that was a folder here."""
 COPIED = ("demo.py", "demo_html.py", "demo_page.py", "demo_table.py", "demo_uploads.py")
-READERS = ("readers.py", "readers_text.py")  # of the room for data; they lie beside the page in a Space
+READERS = ("readers.py", "readers_text.py")  # from `data/`; copied beside the page in a Space
 REQUIREMENTS = ("gradio>=6.31,<7", "torch>=2.8.0", "transformers>=5.20.0")
 
 _APP = '''"""The demo page of a multi-head text classifier: `python app.py`."""
@@ -75,7 +75,7 @@ def write_space(
 
     Args:
         folder: folder of the Space.
-        model: a name on the Hub, which the Space loads; or a folder, of which a copy goes into the Space.
+        model: a name on the Hub, which the Space loads, or a folder, which is copied into the Space.
         settings: title and limits of the page.
         license_id: licence of the Space, such as `"apache-2.0"`.
         overwrite: also write into a folder that is not empty. An existing Space is replaced; other files stay, except
@@ -108,7 +108,7 @@ def _replace(directory: Path, model: str, settings: DemoSettings, license_id: st
             if (directory / name).is_dir():
                 shutil.rmtree(directory / name)
             os.replace(Path(fresh) / name, directory / name)
-        if not os.path.isdir(model) and (directory / MODEL).is_dir():  # of an earlier Space, which would be published
+        if not os.path.isdir(model) and (directory / MODEL).is_dir():  # from an earlier Space; would be published
             shutil.rmtree(directory / MODEL)
 
 

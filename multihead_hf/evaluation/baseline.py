@@ -20,11 +20,11 @@ from .metrics import MISSING, Bools, Floats, compute_metrics, known_and_true
 
 NAME = "TF-IDF + logistic regression"
 MAX_ROWS = 10_000
-_CHOICE_ROWS = 2_000  # rows on which the class weights are chosen; four fifths of them are trained on
-_FEW_ROWS = 500  # below it every n-gram counts, also one that occurs once
-_MAX_FEATURES = 60_000  # word n-grams, and as many character n-grams
-_WORDS_OF, _CHARACTERS_OF = 5_000, 300  # characters of a text whose words, and whose character n-grams, are counted
-_CERTAIN = 30.0  # score of a label that all training rows have, and of one that none has
+_CHOICE_ROWS = 2_000  # rows used to choose the class weights; four fifths of them are for training
+_FEW_ROWS = 500  # with fewer rows, n-grams that occur only once count too
+_MAX_FEATURES = 60_000  # maximum number of word n-grams, and of character n-grams
+_WORDS_OF, _CHARACTERS_OF = 5_000, 300  # leading characters used for words and character n-grams
+_CERTAIN = 30.0  # absolute score of a label that all training rows have, or none
 
 
 @dataclass
@@ -34,7 +34,7 @@ class HeadBaseline:
     Args:
         main_score: name of the head's main score.
         rows: number of training rows that were used.
-        labelled_rows: number of training rows labelled for the head; `None` if not all of them were looked at.
+        labelled_rows: number of training rows labelled for the head; `None` if only a sample was read.
         class_weight: `"balanced"` or `None`, whichever had the higher main score on held-out training rows.
         figures: metric → value, the metrics that the library reports for the head.
         decisions: bool (rows, labels), the predicted labels of the evaluation rows.
@@ -186,7 +186,7 @@ def _labelled(targets: npt.NDArray[Any]) -> Bools:
 
 
 def _nothing_to_learn(head: HeadConfig, targets: npt.NDArray[Any] | None) -> str | None:
-    """Return the reason why nothing can be learned from these targets, `None` if something can."""
+    """Return the reason why nothing can be learned from these targets, else `None`."""
     if targets is None or not _labelled(targets).any():
         return "no training row has a label for this head"
     known, true = known_and_true(targets, head.num_labels)
@@ -196,18 +196,18 @@ def _nothing_to_learn(head: HeadConfig, targets: npt.NDArray[Any] | None) -> str
 
 
 def _vectors(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[csr_matrix, csr_matrix] | None:
-    """Return sparse features (rows, features) of both, `None` where there is nothing to count."""
+    """Return sparse features (rows, features) of both sets of texts; `None` if there are no n-grams."""
     few = len(train_texts) < _FEW_ROWS
     common: dict[str, Any] = {"sublinear_tf": True, "max_features": _MAX_FEATURES}
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=1 if few else 2, **common)
-    # without frequent n-grams fits of long texts take less than half the time, and the F1 is as high
+    # without the most frequent n-grams, fitting on long texts takes less than half the time at the same F1
     limits = {"min_df": 1, "max_df": 1.0} if few else {"min_df": 3, "max_df": 0.1}
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **limits, **common)
     train, others = [], []
     for vectorizer, length in ((words, _WORDS_OF), (characters, _CHARACTERS_OF)):
         try:
             train.append(vectorizer.fit_transform([text[:length] for text in train_texts]))
-        except ValueError:  # no n-gram is left: texts without words, or none that occurs often enough
+        except ValueError:  # no n-grams are left: there are no words, or none is frequent enough
             continue
         others.append(vectorizer.transform([text[:length] for text in texts]))
     return (hstack(train).tocsr(), hstack(others).tocsr()) if train else None
@@ -221,7 +221,7 @@ def _baseline(
     references: npt.NDArray[Any],
     seed: int,
 ) -> HeadBaseline:
-    """Train on rows in random order, and evaluate."""
+    """Train on rows in random order and evaluate."""
     main = main_score_of(head)
     held_out = min(len(targets), _CHOICE_ROWS) // 5
     fitted = slice(held_out, min(len(targets), _CHOICE_ROWS))
@@ -229,7 +229,7 @@ def _baseline(
     for weight in weights if held_out else ():
         scores = _scores(head, train[fitted], targets[fitted], train[:held_out], weight, seed)
         weights[weight] = _evaluated(head, scores, targets[:held_out])[1][main]
-    best = max(weights, key=lambda weight: weights[weight])  # of equals the first, without weights
+    best = max(weights, key=lambda weight: weights[weight])  # on a tie the first, without weights
     decisions, figures = _evaluated(head, _scores(head, train, targets, vectors, best, seed), references)
     return HeadBaseline(main, len(targets), len(targets), best, figures, decisions)
 
@@ -261,7 +261,7 @@ def _scores(
 ) -> Floats:
     """Return the scores (rows, labels) of a logistic regression for each label, on the scale of logits."""
     known, true = known_and_true(targets, head.num_labels)
-    is_binary = not head.multi_label and head.num_labels == 2  # one regression is both
+    is_binary = not head.multi_label and head.num_labels == 2  # one regression for both labels
     labels = [1] if is_binary else range(head.num_labels)
     scores = np.stack(
         [_label_scores(train, known[:, label], true[:, label], vectors, weight, seed) for label in labels], 1
@@ -280,7 +280,7 @@ def _label_scores(
         C=5, solver="liblinear", dual=True, tol=0.3, max_iter=1000, class_weight=weight, random_state=seed
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline may stop short of the optimum
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline need not converge
         model.fit(train if known.all() else train[known], targets)
     scores: Floats = model.decision_function(vectors)
     return scores

@@ -16,7 +16,7 @@ from .predictions import ModelOrTrainer, Predictions, is_trainer, prepared_rows,
 if TYPE_CHECKING:
     from transformers import Trainer
 
-# rows that are prepared for nothing but their labels; of more of them a random sample is
+# maximum number of rows prepared only for their labels; of more rows, a random sample is prepared
 _PREPARED_ROWS = 50_000
 _TRAINED_ON = "the report is on the training rows themselves"
 _NOT_KNOWN = "the training rows are not known; name them with train_dataset= (on the command line --train-data FILES)"
@@ -83,7 +83,7 @@ def training_rows(
         return _TRAINED_ON
     try:
         return _prepared(model, data["train"], tokenizer, reading, seed)
-    except ValueError as error:  # nobody asked for these rows, and a report can do without them
+    except ValueError as error:  # these rows are optional for the report
         return f"the split 'train' cannot be read: {error}"
 
 
@@ -98,14 +98,14 @@ def baseline_of(
     """Train the linear baselines, and evaluate them on the rows of the predictions.
 
     Args:
-        predictions: of the rows.
+        predictions: predictions for the rows.
         training: the rows to train on.
-        rows: the rows to evaluate on, raw only if those to train on have their texts, too (`has_texts`).
+        rows: the rows to evaluate on, raw only if the training rows also have their texts (`has_texts`).
         columns: their text columns.
-        tokenizer: reads the texts of prepared rows.
+        tokenizer: tokenizer that decodes the texts of prepared rows.
         seed: as for `linear_baseline`.
     """
-    # of both the texts, or of both what their tokens say
+    # either both have their raw texts, or the tokens of both are decoded
     source = training.prepared if "input_ids" in rows.column_names or training.raw is None else training.raw
     report = linear_baseline(
         predictions.heads,

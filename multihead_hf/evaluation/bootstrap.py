@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .counts import precision_recall_f1, ratio
 from .metrics import Bools, known_and_true
 
-_BLOCK = 50  # draws at a time
+_BLOCK = 50  # bootstrap samples computed at a time
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,15 +56,15 @@ class RowCounts:
         self.labelled: Bools = np.logical_or.reduce(known, axis=1)
         cells = (predicted & true, predicted, true)
         self._cells = [values[self.labelled].astype(np.float32) for values in cells]
-        self._whole = precision_recall_f1(*(values.sum(axis=0) for values in cells))  # by label, over all rows
+        self._whole = precision_recall_f1(*(values.sum(axis=0) for values in cells))  # per label, over all rows
         self._right = (predicted == true).all(axis=1)[self.labelled].astype(np.float32)
 
     def figures(self, weights: Floats) -> dict[str, Floats]:
         """Return the metrics (n_resamples,) of bootstrap samples, given as weights (n_resamples, labelled rows).
 
-        A label for which a sample does not define a metric (no row is true for its recall, none predicted for its
-        precision, neither for its F1) has the value that it has over all rows: rare labels, which most samples miss,
-        would lower macro metrics if they counted as 0, and raise them if they were ignored.
+        If a metric of a label is undefined in a sample (recall without true rows, precision without predicted rows, F1
+        without either), its value over all rows is used: rare labels are missing from most samples, and would lower
+        macro metrics if they counted as 0, or raise them if they were ignored.
         """
         weights = weights.astype(np.float32)  # whole numbers, exact up to 2²⁴ rows
         counts: list[Any] = [(weights @ cells).astype(np.float64) for cells in self._cells]  # (n_resamples, labels)

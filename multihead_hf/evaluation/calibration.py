@@ -1,4 +1,4 @@
-"""Temperatures that make a head's probabilities honest, and how far they are from it."""
+"""Temperature scaling and calibration error."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from ..model.head_multihead import whole_number
 from .metrics import MISSING
 
 BINS = 15
-# of a temperature, as logarithms: beyond them a head says either nothing or everything
+# limits of the logarithm of a temperature: beyond them all probabilities are nearly equal, or nearly 0 or 1
 _BOUNDS = (np.log(0.05), np.log(50.0))
 _NEAR_BOUND = 0.01
 
@@ -27,13 +27,13 @@ class HeadCalibration:
 
     Args:
         temperature: one number, or one for each label; unchanged where the rows do not determine one.
-        is_determined: whether the rows determine the temperature. They do not where the likelihood rises to the end of
-            the search, as on rows that are all of one label.
+        is_determined: whether the rows determine the temperature. They do not if the likelihood rises up to the limit
+            of the search, for example if all rows have the same label.
         rows: number of labelled rows.
         before: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
             previous temperature.
         after: the same with temperatures from the other folds, as an estimate for new rows.
-        curve_before: reliability as (mean probability, share that is right, count) of each bin with rows, before.
+        curve_before: reliability as (mean probability, share of correct rows, count) of each bin with rows, before.
         curve_after: the same with temperatures from the other folds.
     """
 
@@ -47,7 +47,7 @@ class HeadCalibration:
 
 
 def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = BINS) -> list[tuple[float, float, int]]:
-    """Return mean probability, share that is right and count of each non-empty bin; bins are equally wide."""
+    """Return mean probability, share of correct cells and count of each non-empty bin; bins are equally wide."""
     bin_ids = np.minimum((probabilities * bins).astype(int), bins - 1)
     counts, sums, hits = (
         np.bincount(bin_ids, weights=weights, minlength=bins) for weights in (None, probabilities, right.astype(float))
@@ -56,7 +56,7 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int = 
 
 
 def expected_calibration_error(curve: list[tuple[float, float, int]]) -> float:
-    """Return the mean distance between probability and share that is right, weighted by counts.
+    """Return the mean distance between probability and share of correct cells, weighted by counts.
 
     See [Guo et al. 2017](https://arxiv.org/abs/1706.04599).
     """
@@ -75,7 +75,7 @@ def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
 
 
 def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: npt.NDArray[Any]) -> float:
-    """Return the temperature with the lowest loss; NaN if it is at the end of the search.
+    """Return the temperature with the lowest loss; NaN if it is at a limit of the search.
 
     The loss has one minimum in the temperature.
     """

@@ -4,23 +4,23 @@ from collections.abc import Iterator
 
 from .streaming import StreamingMetrics
 
-ALMOST_NOTHING = 0.05  # of the labels that apply
-ALMOST_EVERYTHING = 0.9  # of all labels
+ALMOST_NOTHING = 0.05  # share of the labels that apply
+ALMOST_EVERYTHING = 0.9  # share of all labels
 ENOUGH_ROWS = 20
-ENOUGH_LABELS = 10  # that apply
+ENOUGH_LABELS = 10  # minimum number of labels that apply
 _MORE_TRAINING = "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer."
 _LESS_WEIGHT = "Tune thresholds (tune_thresholds), check pos_weight and how empty labels are read, or train longer."
 
 
 def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
-    """Return the multi-label heads whose predictions are of no use.
+    """Return the multi-label heads that predict almost nothing or almost everything.
 
     A head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost everything if it
-    predicts more than 90 % of all labels while fewer than half as many apply. Sets of fewer than 20 labelled rows are
-    not looked at.
+    predicts more than 90 % of all labels while fewer than half as many apply. Heads with fewer than 20 labelled rows
+    are not checked.
 
     Returns:
-        Head → `"nothing"` or `"everything"`, and a sentence that says so and what to do.
+        Head → `"nothing"` or `"everything"`, and a message with advice.
     """
     return {name: collapse for name in metrics.heads for collapse in _collapse(metrics, name)}
 

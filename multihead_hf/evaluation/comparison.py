@@ -215,7 +215,7 @@ def compare(
     baseline_predictions = {name: predicted(models[name], dataset, tokenizer, **reading) for name in baseline_names}
     heads, rows = {}, {}
     for name in names:
-        positive = model_predictions.heads[name].positive_id  # of both: the figures are of one label
+        positive = model_predictions.heads[name].positive_id  # for both models: the same label
         counts, baseline_counts = (
             row_counts(predictions, name, positive)
             for predictions in (model_predictions, baseline_predictions[against[name]])
@@ -260,7 +260,7 @@ def _config(model: ModelOrTrainer) -> MultiHeadConfig:
 
 
 def row_counts(predictions: Predictions, name: str, positive: int | None) -> RowCounts:
-    """Return what each row adds to the counts of a head; binary metrics are those of the label `positive`."""
+    """Return the contribution of each row to the counts of a head; binary metrics refer to the label `positive`."""
     return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
 
 

@@ -9,7 +9,7 @@ Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
 BINS = 2048
-_LOGIT_RANGE = 20.0  # calibrated logits beyond it share the outermost bins
+_LOGIT_RANGE = 20.0  # larger calibrated logits share the outermost bins
 
 
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
@@ -29,7 +29,7 @@ def matthews(hits: Counts, predicted: Counts, support: Counts) -> float:
     """Return the Matthews correlation of several classes (Gorodkin 2004, R_K), from confusion matrix margins."""
     rows = support.sum()
     covariance = hits.sum() * rows - predicted @ support
-    # The product in float: in int64 it overflows from some 50,000 rows on.
+    # The product is computed in float: in int64 it would overflow above about 50,000 rows.
     variance = float(rows**2 - predicted @ predicted) * float(rows**2 - support @ support)
     return float(covariance / np.sqrt(variance)) if variance > 0 else 0.0
 
@@ -94,7 +94,7 @@ class MultiLabelCounts:
         self.hits, self.predicted, self.support, self.known = (np.zeros(labels, dtype=np.int64) for _ in range(4))
         self.confused = csr_matrix((labels, labels), dtype=np.int64)
         self.rows = self.right_rows = self.wrong_cells = 0
-        self._row_sums = np.zeros(3)  # of each row's precision, recall and F1
+        self._row_sums = np.zeros(3)  # sums of the rows' precision, recall and F1
 
     def add(self, decided: Bools, positive: Bools, known: Bools) -> None:
         """Add labelled rows: (rows, labels) each; unknown cells are False in the first two."""

@@ -33,7 +33,7 @@ class EvaluationLoss:
             learned = torch.logit(torch.tensor(head.thresholds)) if head.learn_thresholds is not None else None
             self._terms += [(name, term) for term in loss_terms(name, head, learned)]
         self._shapes: list[torch.Size] = []
-        self._sums: Tensor | None = None  # (columns,): of each term its denominator and its numerator or statistics
+        self._sums: Tensor | None = None  # (columns,): for each term its denominator and its numerator or statistics
 
     def add(
         self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], sample_weight: Tensor | None = None

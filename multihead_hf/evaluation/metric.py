@@ -66,7 +66,7 @@ class MultiHeadMetric(evaluate.Metric):
         timeout: float = 100,
     ) -> None:
         by_name = heads_of(heads)
-        metric_keys(by_name)  # two metrics with one key: say so before a pass over the data, not after it
+        metric_keys(by_name)  # report metrics with the same key before a pass over the data
         self.heads = by_name  # `_info`, called by the base class, reads it
         super().__init__(
             keep_in_memory=keep_in_memory,
@@ -183,7 +183,7 @@ class MultiHeadMetric(evaluate.Metric):
             rows = [row for row, cells in enumerate(references) if cells[name] is not None]
             if rows:
                 scores[name] = np.array([predictions[row][name] for row in rows])
-                # in float32, as a model computes them: a score equal to its threshold stays so if it came widened
+                # in float32, as in the model, so that a score widened to float64 still equals its threshold
                 decided = decide(head, torch.from_numpy(scores[name].astype(np.float32))).numpy()  # (rows, labels)
                 decisions[name] = decided if head.problem_type == MULTI_LABEL else decided.argmax(axis=1)
                 targets[name] = np.array([references[row][name] for row in rows])

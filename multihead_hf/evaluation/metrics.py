@@ -183,9 +183,9 @@ def check_known_heads(heads: Mapping[str, MetricHead], arrays: Mapping[str, npt.
 
 def check_scores(scores: npt.ArrayLike, shape: Shape, head: str | None = None) -> Floats:
     """Return scores as float64 of the given shape (rows, labels); raise a ValueError if one is not a probability."""
-    # float64 whatever came in: areas are then the same for any batching and storage of the scores.
+    # Always float64: areas are then the same for any batching and dtype of the scores.
     array = _array(scores, "scores", "f", shape, head).astype(np.float64, copy=False)
-    bad = ~((array >= -_PROBABILITY_SLACK) & (array <= 1 + _PROBABILITY_SLACK))  # NaN is bad, too
+    bad = ~((array >= -_PROBABILITY_SLACK) & (array <= 1 + _PROBABILITY_SLACK))  # true for NaN too
     _check_cells(bad, array, "score", "a probability in [0, 1] (the sigmoid or softmax of a logit)", head)
     return array
 
@@ -238,7 +238,7 @@ def _ids(labels: int) -> str:
 def _array(values: npt.ArrayLike, argument: str, kinds: str, shape: Shape, head: str | None) -> np.ndarray:
     """Return values as an array of one of the dtype kinds and of a shape, in which a word stands for any number."""
     array = np.asarray(values)
-    if array.size and array.dtype.kind not in kinds:  # an empty list has nothing to show its dtype by
+    if array.size and array.dtype.kind not in kinds:  # an empty list has no meaningful dtype
         expected = {"f": "floats", "ui": "integers (label ids)", "buif": "numbers or booleans"}[kinds]
         raise ValueError(_message(head, f"{argument} have dtype {array.dtype}, expected {expected}"))
     fits = (isinstance(want, str) or want == size for want, size in zip(shape, array.shape, strict=False))
@@ -308,7 +308,7 @@ def ranking_figures(scores: np.ndarray, positive: Bools, known: Bools, head: str
 
 def _areas(scores: Floats, positive: Bools) -> tuple[float, float]:
     """Return area under the ROC curve and average precision of one set of cells (cells,) that has both classes."""
-    # `roc_auc_score` and `average_precision_score` would each sort the cells: one curve has what both need.
+    # `roc_auc_score` and `average_precision_score` would each sort the cells; one curve is enough for both.
     false_rate, true_rate, _ = roc_curve(positive, scores, drop_intermediate=False)
     support = np.count_nonzero(positive)
     hits, false_alarms = true_rate * support, false_rate * (positive.size - support)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#1f5fa8", "#c0504d", "#3a8a4d", "#7b5ea7", "#c98a1b", "#3b8ea5", "#8c564b", "#666666")
-_SHOWN = 28  # characters of a label
-_NUMBERS_UP_TO = 20  # labels of a confusion matrix with numbers in its cells
-_MOST_LABELS = 120  # in a picture: more cannot be read
+_SHOWN = 28  # maximum number of characters of a label
+_NUMBERS_UP_TO = 20  # maximum number of labels of a confusion matrix with numbers in its cells
+_MOST_LABELS = 120  # more labels in one plot are not legible
 
 
 def png(figure: Figure, dots: int = 110) -> bytes:
@@ -111,7 +111,7 @@ def curves(
     bases = list(dict.fromkeys(name.removeprefix("eval_") for name in lines))
     for name, (x, y) in lines.items():
         index = bases.index(name.removeprefix("eval_"))
-        # what was evaluated is dashed, in the colour of what was trained
+        # evaluation curves are dashed, in the colour of the training curve
         dashed = (name.startswith("eval_") and name.removeprefix("eval_") in lines) or index >= len(COLOURS)
         few = "o" if np.size(x) < 25 else None
         colour, style = COLOURS[index % len(COLOURS)], "--" if dashed else "-"
@@ -134,7 +134,7 @@ def curves(
 def short(label: object) -> str:
     """Return as many characters of a label as fit into a plot."""
     text = " ".join(str(label).split())
-    # (a dollar sign would begin a formula, and a legend leaves out what begins with an underscore)
+    # (matplotlib reads text after a dollar sign as a formula, and a legend omits names with a leading underscore)
     text = (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…").replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 

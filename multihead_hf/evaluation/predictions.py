@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TEXT_SETTINGS = ("text_columns", "max_length", "truncation", "max_windows", "stride", "window_pooling")
 BATCH_SIZE = "per_device_eval_batch_size"
-_WINDOW_ROWS = 2048  # that another backend sorts by length
+_WINDOW_ROWS = 2048  # number of rows that another backend sorts by length at a time
 _KNOWN = (*OPTIONS, "reading", *TEXT_SETTINGS, BATCH_SIZE)
 
 Compute = Callable[[list[Any]], Mapping[str, npt.NDArray[np.float32]]]
@@ -112,7 +112,7 @@ class ModelReader:
 
 
 def is_trainer(model: object) -> "TypeGuard[Trainer]":
-    """Return whether it is a trainer with a model, and not a model."""
+    """Return whether this is a trainer with a model, instead of a model."""
     return not isinstance(model, nn.Module) and callable(getattr(model, "predict", None)) and hasattr(model, "args")
 
 
@@ -201,7 +201,7 @@ def model_reader(
     learned thresholds.
 
     Args:
-        model: as for `predicted`; no trainer.
+        model: as for `predicted`, but not a trainer.
         tokenizer: as for `predicted`.
         reading: as for `predicted`.
 
@@ -219,7 +219,7 @@ def model_reader(
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ValueError(f"{BATCH_SIZE} {size!r}: give a whole number of 1 or more")
     labels = {name: value for name, value in reading.items() if name in (*OPTIONS, "reading")}
-    if base.device.type != "meta":  # (an exported graph has no weights; its thresholds are in the configuration)
+    if base.device.type != "meta":  # (an exported graph has no weights, and its thresholds are in the configuration)
         base.sync_thresholds()
     with evaluating(model), _text_settings(base, reading), _on_accelerator(model, base.device):
         yield ModelReader(model, tokenizer, labels, size or 32)
@@ -232,7 +232,7 @@ def _text_settings(model: MultiHeadModel, reading: Mapping[str, Any]) -> Iterato
     if isinstance(settings.get("text_columns"), str):
         settings["text_columns"] = [settings["text_columns"]]
     config = model.config
-    type(config)(**{**config.to_dict(), **settings})  # which says what is wrong with them
+    type(config)(**{**config.to_dict(), **settings})  # raises an error for invalid settings
     before = {name: getattr(config, name) for name in settings}
     try:
         for name, value in settings.items():
@@ -292,7 +292,7 @@ def batches_with_logits(
 
 def _batches(rows: PreparedRows, size: int, by_length: bool) -> Iterator[list[Any]]:
     if by_length and isinstance(rows, Dataset) and "length" in rows.column_names:
-        order = np.argsort(-np.asarray(rows.with_format("numpy")["length"]), kind="stable")  # the longest come first
+        order = np.argsort(-np.asarray(rows.with_format("numpy")["length"]), kind="stable")  # longest first
         for start in range(0, len(order), size):
             yield rows.__getitems__(order[start : start + size].tolist())
         return

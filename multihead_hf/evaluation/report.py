@@ -20,7 +20,7 @@ from .metrics import MISSING
 from .report_pictures import HeadArrays, Picture, file_name, head_pictures, training_pictures
 from .streaming import StreamingMetrics, confused_pairs
 
-if TYPE_CHECKING:  # else every training would import scikit-learn's linear models
+if TYPE_CHECKING:  # otherwise every training would import scikit-learn's linear models
     from .baseline import BaselineReport, HeadBaseline
 
 
@@ -70,7 +70,7 @@ class HeadReport:
 
     @property
     def main_baseline(self) -> str:
-        """Return the main score of the linear baseline, and in brackets the model's minus it; "–" if it is missing."""
+        """Return the baseline's main score and, in brackets, the model's score minus it; "–" if it is missing."""
         if self.baseline is None or self.difference is None:
             return "–"
         return f"{self.baseline.figures[self.main_score]:.3f} ({self.difference.difference.value:+.3f})"
@@ -222,14 +222,14 @@ def make_report(
         history: log entries of the training run, as in the Trainer's `state.log_history`.
         baseline: result of `linear_baseline` for the same rows.
         n_resamples: number of bootstrap samples.
-        confidence_level: share of the bootstrap samples that an interval holds.
+        confidence_level: share of the bootstrap samples inside an interval.
         seed: seed of the bootstrap samples.
 
     Raises:
         ValueError: If no row is labelled for any head, or logits are not finite.
         ImportError: If matplotlib is not installed.
     """
-    # here, as the Trainer uses this room without pictures
+    # imported here, because the Trainer uses this module without plots
     from . import plots
 
     names = [name for name in heads if name in references and np.not_equal(references[name], MISSING).any()]

@@ -90,7 +90,7 @@ def write_report(
         ['report.html', 'report.json']
     """
     check_resampling(n_resamples, confidence_level)
-    from . import plots  # noqa: F401  (before anything is computed)
+    from . import plots  # noqa: F401  (fails before anything is computed)
 
     trainer = model if is_trainer(model) else None
     check_not_pushed(folder, [trainer.args.output_dir] if trainer is not None else [])

@@ -30,7 +30,7 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
     """
     directory = Path(folder)
     page = _template().render(report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, help=_HELP)
-    # everything is made before the first file is written
+    # all content is created before the first file is written
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
     mistakes = pd.concat([head.mistakes for head in report.heads.values()], ignore_index=True)
     directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def files_of_report(heads: Iterable[str]) -> list[str]:
 
 def _template() -> jinja2.Template:
     source = resources.files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
-    # strict, as a misspelt name would be an empty text
+    # strict, because a misspelt name would otherwise become an empty string
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 HEAD_PICTURES = ("labels", "precision_recall", "thresholds", "reliability", "confusion")
 TRAINING_PICTURES = ("loss", "scores", "rates")
-_LINE_POINTS = 400  # of a curve; a picture shows no more
-_OWN_LINES = 6  # labels with a line of their own in a picture
+_LINE_POINTS = 400  # maximum number of points of a curve
+_OWN_LINES = 6  # maximum number of labels with a separate line in a plot
 
 
 @dataclass
@@ -132,7 +132,7 @@ def head_pictures(
 
 
 def _precision_recall(view: HeadArrays) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return lines over all cells and for single labels, and the point at which the head decides."""
+    """Return curves over all cells and for single labels, and the point at the head's thresholds."""
     head, true, known = view.head, view.true, view.known
     columns: dict[str, Any] = {}
     if head.positive_label is not None:
@@ -168,7 +168,7 @@ def _threshold_lines(view: HeadArrays) -> dict[str, Any]:
         return {}
     order = np.argsort(scores, kind="stable")
     thresholds = np.linspace(0, 1, 201)
-    first = np.searchsorted(scores[order], thresholds)  # the first score that reaches the threshold
+    first = np.searchsorted(scores[order], thresholds)  # index of the first score that reaches the threshold
     above = np.append(np.cumsum(targets[order][::-1])[::-1], 0)
     hits, predicted = above[first], len(scores) - first
     curves = precision_recall_f1(hits, predicted, np.full(len(thresholds), targets.sum()))
@@ -192,14 +192,14 @@ def training_pictures(
                     x, y = series.setdefault(key, ([], []))
                     x.append(entry["epoch"])
                     y.append(value)
-        # (in an order that does not depend on that of the keys, which a resumed run reads sorted)
+        # (sorted, because the keys of a resumed run are sorted)
         return {key: series[key] for key in sorted(series) if len(series[key][0]) > 1}
 
     main = {f"{name}_{main_score_of(head)}" for name, head in heads.items()}
     losses = {"loss", *(f"{name}_loss" for name in heads)}
 
     def evaluated(key: str, kinds: set[str]) -> bool:
-        # (`eval_<metric>`, or `eval_<set>_<metric>` of one of several sets)
+        # (`eval_<metric>`, or `eval_<dataset>_<metric>` with several datasets)
         return key.startswith("eval_") and any(key.endswith(f"_{kind}") for kind in kinds)
 
     kinds = (
@@ -211,7 +211,7 @@ def training_pictures(
     for kind, title, label, is_shown in kinds:
         points = lines(is_shown)
         if kind == "rates" and len(points) > 1:
-            points.pop("learning_rate", None)  # that of the first group
+            points.pop("learning_rate", None)  # the rate of the first group
         if points:
             figure = plots.curves(points, "epoch", label)
             pictures.append(Picture(f"training_{kind}", title, f"{title}, by epoch", plots.png(figure)))

@@ -39,12 +39,12 @@ class StreamingMetrics:
         self._exact_rows = exact_rows
         self.binning_error = 0.0
         self.losses: dict[str, float] = {}
-        self._rows = dict.fromkeys(heads, 0)  # labelled or not
+        self._rows = dict.fromkeys(heads, 0)  # number of all rows, labelled or not
         self._labelled, self._not_finite = dict.fromkeys(heads, 0), dict.fromkeys(heads, 0)
         self._figures: dict[str, float] | None = None
         self._single = {name: ConfusionCounts(head.num_labels) for name, head in heads.items() if not head.multi_label}
         self._multi = {name: MultiLabelCounts(head.num_labels) for name, head in heads.items() if head.multi_label}
-        # multi-label head → logits, positive and known cells of so few rows, else binned counts
+        # multi-label head → logits, positive and known cells of up to `exact_rows` rows, else binned counts
         self._kept: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self._multi}
         self._binned: dict[str, ScoreCounts] = {}
         # multi-label head → lowest and highest probability of a known cell
@@ -52,7 +52,7 @@ class StreamingMetrics:
 
     @property
     def labelled_heads(self) -> list[str]:
-        """Names of the heads of which a row had a label."""
+        """Names of the heads with a labelled row."""
         return [name for name, rows in self._labelled.items() if rows]
 
     def add(self, logits: Mapping[str, Tensor], references: Mapping[str, Tensor]) -> None:
@@ -89,7 +89,7 @@ class StreamingMetrics:
             self._add_scores(name, calibrated(head, head_logits).numpy(), positive, known)
 
     def _add_range(self, name: str, scores: npt.NDArray[np.floating]) -> None:
-        lowest, highest = self._ranges[name]  # (`fmin` and `fmax` pass over NaN)
+        lowest, highest = self._ranges[name]  # (`fmin` and `fmax` ignore NaN)
         self._ranges[name] = (
             float(np.fmin(lowest, np.fmin.reduce(scores))),
             float(np.fmax(highest, np.fmax.reduce(scores))),

@@ -32,10 +32,10 @@ def evaluation_table(
         heads: the model's heads, by name.
         figures: `<head>_<metric>`, `<head>_loss`, `f1` and `loss`, without the prefix of the evaluation.
         rows: head → labelled rows and all rows; `None` leaves the two columns out.
-        title: what the first line begins with, such as the epoch.
+        title: beginning of the first line, such as the epoch.
 
     Returns:
-        Lines of text, aligned for a font of equal widths.
+        Lines of text, aligned for a monospaced font.
     """
     summary = [title] if title else []
     summary += [

@@ -1,4 +1,4 @@
-"""Which thresholds a multi-label head keeps: as they were, one for the head or one per label, by held-out rows."""
+"""Choice of a multi-label head's thresholds by held-out rows: unchanged, one for the head, or one per label."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from .metrics import MISSING
 from .thresholds import Bools, Counts, Fit, Floats, Rows, Target, Values, fit_thresholds
 
 CANDIDATES = ("unchanged", "head", "label")
-# rows are divided into folds again until so many cells have been decided, but at most so often
+# rows are divided into folds repeatedly, until this many cells have been decided or this many rounds are done
 _CELLS, _ROUNDS = 20_000_000, 10
 
 Decide = Callable[[Floats, Floats], Bools]
@@ -225,7 +225,7 @@ def tune_head(
     fit = rounds[0].whole
     fitted = {"unchanged": before, "head": fit.head, "label": fit.label}
     totals = np.stack([division.totals for division in rounds], 1)
-    # without a common threshold the head keeps what it has, unless labels have thresholds of their own
+    # without a common threshold the head keeps its thresholds, unless labels get separate thresholds
     possible = not (math.isnan(fit.common) and (granularity == "head" or fit.fell_back.all()))
     requested = CANDIDATES[choose(totals, target)] if granularity == "auto" else granularity
     choice = requested if possible else "unchanged"
@@ -256,7 +256,7 @@ def tune_head(
 def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Target) -> Metrics:
     """Return the metrics of the held-out rows, the mean over the rounds.
 
-    `candidates` has a candidate for each fold; `None` stands for the chosen ones.
+    `candidates` has a candidate for each fold; `None` means the chosen candidates.
     """
     metrics = []
     for division in rounds:

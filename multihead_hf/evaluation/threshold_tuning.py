@@ -201,7 +201,7 @@ def tune_thresholds(
     for name, tuned in head_thresholds.items():
         (logger.warning if tuned.is_doubtful else logger.info)(f"head {name!r}: {tuned.reason}")
         head = base.config.heads[name]
-        # an 0.5 that has been compared is a result, and stored like one
+        # 0.5 is stored like any other result of the comparison
         confirmed = head.thresholds is None and head.learn_thresholds is None and not tuned.is_doubtful
         if tuned.choice != "unchanged" or confirmed:
             base.set_thresholds(name, tuned.thresholds)
@@ -289,7 +289,7 @@ def calibrate(
 
 
 def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:
-    """Return thresholds that decide as before under another temperature; `None` where 0.5 needs no change."""
+    """Return thresholds with the same decisions under another temperature; `None` if 0.5 needs no change."""
     if not head.multi_label or head.thresholds is None:
         return None
     logits = torch.logit(torch.tensor(head.thresholds, dtype=torch.float64))

@@ -14,11 +14,11 @@ from .metrics import MISSING
 
 METRICS = ("f1", "recall_at_precision", "cost")
 GRANULARITIES = ("auto", "head", "label")
-# with so many positives a label's threshold is half-way (in logits) between its own optimum and the head's: on unseen
-# rows of simulated and real heads (60 to 4,000 rows) micro F1 was best with 10 to 80, and macro F1 with 20 or less
+# with so many positives a label's threshold is half-way (in logits) between its optimum and the head's: on unseen rows
+# of simulated and real heads (60 to 4,000 rows) micro F1 was best with 10 to 80, and macro F1 with 20 or less
 SHRINKAGE = 20
-_BLOCK = 64  # labels at a time, whose columns lie together in memory then
-_AT_A_TIME = 4_000_000  # cuts of subsets that are compared at once
+_BLOCK = 64  # labels at a time, copied so that their columns are contiguous
+_AT_A_TIME = 4_000_000  # maximum number of cuts (over all subsets) compared at once
 
 Floats = npt.NDArray[np.float32]
 Keys = npt.NDArray[np.uint32]
@@ -107,7 +107,7 @@ class Cuts:
     def __init__(self, scores: Sequence[Floats], positive: Sequence[Bools]) -> None:
         by_fold = [_sorted_keys(*fold) for fold in zip(scores, positive, strict=True)]
         positives = [keys[(keys & 1).astype(bool)] for keys in by_fold]
-        # the best cut is right below a positive, or above all; equal scores cannot be separated
+        # the best cut is just below a positive or above all scores; equal scores cannot be separated
         cuts = np.unique(np.concatenate(positives))
         self.above = np.append(_scores(cuts), 1.0)  # (cuts + 1,) the lowest score above the cut
         starts = [np.append(np.searchsorted(keys, cuts & ~np.uint32(1)), len(keys)) for keys in by_fold]
@@ -120,7 +120,7 @@ class Cuts:
     def best(self, subsets: Bools, target: Target, min_support: int = 1) -> tuple[Values, Counts]:
         """Return the optimum over all thresholds in each of some subsets of the folds.
 
-        The optimum is exact; of several the highest is returned.
+        The optimum is exact; if there are several, the highest is returned.
 
         Args:
             subsets: (subsets, folds).
@@ -175,7 +175,7 @@ def _between(high: float, low: float) -> float:
     """Return a threshold with which `high` is predicted and `low` is not, compared in float32."""
     middle = float(np.float32((high + low) / 2))
     middle = middle if middle > low else high
-    # probabilities of 0 and 1 are no thresholds; in float32 these are next to them
+    # thresholds of 0 and 1 are not allowed; these are the nearest float32 numbers
     return min(max(middle, 1e-7), 1 - 1e-9)
 
 
@@ -186,7 +186,7 @@ class Fit(NamedTuple):
         common: the optimum over all labels; NaN with too few positives, or if no cut is allowed.
         head: (labels,) the common threshold for all labels; without one, the previous thresholds.
         label: (labels,) one for each label.
-        fell_back: (labels,) whether `label` has the value in `head`, for want of a separate optimum.
+        fell_back: (labels,) whether `label` has the value of `head`, because there is no separate optimum.
     """
 
     common: float
@@ -215,7 +215,7 @@ def fit_thresholds(
     del whole  # as large as the rows
     label_thresholds, support = np.empty((2, len(subsets), len(before)))
     for begin in range(0, len(before), _BLOCK):
-        # the columns of a block lie together in memory
+        # makes the columns of a block contiguous in memory
         block = [fold.transposed(slice(begin, begin + _BLOCK)) for fold in folds]
         for label in range(len(block[0].scores)):
             known = [fold.known[label] for fold in block]

@@ -1,1 +1,1 @@
-"""Which words of a text speak for a label."""
+"""Explanations: scores of a text's words for a label."""

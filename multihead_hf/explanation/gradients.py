@@ -18,8 +18,8 @@ from .words import Reading
 logger = logging.get_logger(__name__)
 
 BASELINES = ("pad", "mask", "unk")
-_NOTHING = 1e-4  # logits: what float32 cannot tell much better
-_OTHERS = "method='occlusion' or 'lime'"  # which need neither places nor gradients
+_NOTHING = 1e-4  # difference of logits close to the precision of float32
+_OTHERS = "method='occlusion' or 'lime'"  # methods that need neither token positions nor gradients
 
 
 def integrated_gradients(
@@ -85,9 +85,9 @@ def integrated_gradients(
 
 
 def _copied(model: MultiHeadModel) -> MultiHeadModel:
-    """Return a copy in evaluation mode, whose layers may be hooked into while other code uses the model.
+    """Return a copy in evaluation mode, which may get hooks while other code uses the model.
 
-    It shares the weights; for a model in half precision it has separate weights, in float32.
+    It shares the weights, except that the copy of a half-precision model has separate float32 weights.
     """
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters())
     shared: dict[int, Any] = {} if half else {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -107,7 +107,7 @@ class _Path:
     """Path of a text's embeddings from the baseline to the text.
 
     Args:
-        model: model in evaluation mode; it is hooked into.
+        model: model in evaluation mode, which gets hooks.
         question: prediction to explain.
         baseline: id of the token that represents no word.
 
@@ -145,8 +145,8 @@ class _Path:
             from captum.attr import LayerIntegratedGradients
         except ImportError as error:
             raise ImportError(f"integrated gradients need captum: {EXTRA}") from error
-        # The layer's output alone is moved along the path. The ids that the model sees stay those of the text: RoBERTa
-        # and others take positions from them, and padding has none.
+        # Only the layer's output moves along the path. The model still gets the ids of the text, because RoBERTa and
+        # others derive positions from them, and padding has no position.
         attributions = LayerIntegratedGradients(self._logits, self._layer).attribute(
             self._ids,
             baselines=self._baseline,
@@ -164,14 +164,14 @@ class _Path:
         return self._model(**inputs, heads=[self._head], return_dict=True).logits[self._head][:, self._label]
 
     def _called(self, layers: list[nn.Module]) -> nn.Module:
-        """Return the one of these layers that embeds the tokens.
+        """Return the layer that embeds the tokens.
 
-        T5 has its table twice, and calls one of them.
+        T5 registers its embedding table twice and calls one of the two.
         """
         for layer in layers:
             with _captured(layer) as captured:
                 self._logits(self._ids, *self._rest)
-            # (XLNet and others have the batch on another axis)
+            # (XLNet and others have another batch axis)
             if len(captured) == 1 and captured[0].shape[:2] == self._ids.shape:
                 return layer
         name = type(self._model.encoder).__name__
@@ -185,7 +185,7 @@ def token_embeddings(model: MultiHeadModel) -> list[nn.Module]:
     """Return the layers that may embed the encoder's tokens."""
     encoder = model.encoder
     if model.config.encoder.model_type == "canine":
-        return [encoder.char_embeddings]  # hashes instead of a table
+        return [encoder.char_embeddings]  # hash embeddings instead of a table
     table = encoder.get_input_embeddings()
     return [
         module

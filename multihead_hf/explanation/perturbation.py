@@ -47,7 +47,7 @@ def lime(question: Question, *, num_samples: int = 1000, seed: int = 0, batch_si
         subsets = [set(map(int, sample.split())) for sample in samples]
         return probability([question.without(pieces, set(read) - subset) for subset in subsets])
 
-    # LIME sees the numbers of the words instead of the text: so words are ours, and one that occurs twice is two
+    # LIME gets the words' numbers instead of the text, so that words are split here and repeated words are separate
     explainer = LimeTextExplainer(
         split_expression=r"\s+", bow=False, mask_string="", feature_selection="none", random_state=seed
     )

@@ -73,7 +73,7 @@ class Attribution(NamedTuple):
         scores: one for each word; 0 for words that are not read.
         quantity: the quantity to which the scores refer: the label's `"logit"` or `"probability"`.
         additivity_error: additivity error of integrated gradients.
-        details: more results of the method: how much it computed, and how well it fits.
+        details: further results of the method, such as the number of computations and the quality of the fit.
     """
 
     scores: list[float]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _NAMES = {"integrated_gradients": "integrated gradients", "lime": "LIME", "occlusion": "occlusion"}
 _BAR = 20  # characters of the longest bar
 _ROWS = 20  # words in the table
-_BLUE, _ORANGE = "38, 110, 220", "225, 110, 0"  # told apart by colour-blind readers too
-_FAINT = 0.1  # words that count for less than this part of the strongest one stay without a colour in the terminal
+_BLUE, _ORANGE = "38, 110, 220", "225, 110, 0"  # distinguishable for colour-blind readers
+_FAINT = 0.1  # words with a smaller share of the strongest score are not coloured in the terminal
 
 
 def headline(explanation: "Explanation") -> str:
@@ -127,7 +127,7 @@ def _table(explanation: "Explanation") -> Iterator[tuple[str, "WordScore | None"
 
 
 def _pieces(explanation: "Explanation", number: int) -> Iterator[tuple[str, "WordScore | None"]]:
-    """Return all of a text in its order, words and what is between them."""
+    """Return a text in order, as words and the characters between them."""
     text, at = _texts(explanation)[number], 0
     for word in (word for word in explanation.words if word.part == number):
         yield text[at : word.start], None
@@ -150,7 +150,7 @@ def _number(score: float, strongest: float) -> str:
 
 
 def _visible(text: str) -> str:
-    """Return the text without control characters, which a terminal would obey."""
+    """Return the text without control characters, which a terminal would execute."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) == "Cc" and letter not in "\n\t" else letter
         for letter in text

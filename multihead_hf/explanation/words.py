@@ -28,9 +28,9 @@ _WITHOUT_SPACES = (
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
-# Over one letter for the kind of each character, see `_kind`. A word is a run of letters and digits, with apostrophes
-# and hyphens inside, points and commas between digits; one character of a script without spaces; one emoji with what is
-# joined to it; a flag; or a run of punctuation. Marks stay with what they are written on.
+# Pattern over the kinds of characters, see `_kind`. A word is a run of letters and digits, with apostrophes and hyphens
+# inside, points and commas between digits; one character of a script without spaces; one emoji with the characters
+# joined to it; a flag; or a run of punctuation. Combining marks belong to their base character.
 _WORD = re.compile(
     r"[ln][lnmj]*(?:(?:a|(?<=n)t(?=n))(?=[ln])[lnmj]*)*"
     r"|c[mj]*"
@@ -100,7 +100,7 @@ class Reading:
         inputs: `input_ids`, `attention_mask` and so on → one row of tokens; of a text in windows one row for each.
         places: for each token of each row its characters, `None` for special tokens and for those of the model's text
             prefix. `None` as a whole where the tokenizer does not provide them.
-        was_cut: whether some of the text is not read.
+        was_cut: whether the text was truncated.
     """
 
     words: list[Word]
@@ -225,11 +225,11 @@ def place_tokens(
 ) -> list[Place | None] | None:
     """Return the positions of tokens whose tokenizer has no offsets (one written in Python).
 
-    This works where the tokens, one after another, are the text itself, like the characters of CANINE; otherwise the
-    result is `None`. Special tokens have no position.
+    This works if the tokens in order are exactly the text, like the characters of CANINE; otherwise the result is
+    `None`. Special tokens have no position.
     """
     if tokenizer.truncation_side != "right":
-        return None  # the first token need not be the text's first
+        return None  # the first token may not be at the start of the text
     special = tokenizer.get_special_tokens_mask(list(ids), already_has_special_tokens=True)
     places: list[Place | None] = []
     part = at = 0

@@ -1,6 +1,6 @@
 """Files saved with every model: they need torch, transformers and the standard library only.
 
-Importing this room registers multi-head models with transformers, whose `AutoModel` and `pipeline` then load them.
+Importing this package registers multi-head models with transformers, whose `AutoModel` and `pipeline` then load them.
 """
 
 from transformers import AutoConfig, AutoModel
@@ -11,7 +11,7 @@ from .modeling_multihead import MultiHeadModel
 from .pipeline_multihead import MultiHeadPipeline
 from .storage_multihead import TASK
 
-# the first two make the classes known to transformers here, the next two let saved folders carry their code
+# the first two register the classes with transformers, the next two copy their code into saved folders
 AutoConfig.register(MultiHeadConfig.model_type, MultiHeadConfig)
 AutoModel.register(MultiHeadConfig, MultiHeadModel)
 MultiHeadConfig.register_for_auto_class()

@@ -31,7 +31,7 @@ _KEYWORDS = (
     "torch_dtype",
     "num_labels",
 )
-# What other code asks an encoder's config for; answered (and set) through the multi-head config.
+# Attributes of an encoder's config that other code reads and sets through the multi-head config.
 _ENCODER_SETTINGS = (
     "hidden_size",
     "vocab_size",
@@ -46,7 +46,7 @@ _ENCODER_SETTINGS = (
 )
 
 
-# settings of one kind each; those that are names or numbers within limits are checked beside them
+# Settings that must have one type; names, and numbers within limits, are checked separately.
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("pooling", "truncation", "window_pooling", "text_prefix", "heads_dtype"), str),
     **dict.fromkeys(("max_length", "max_windows", "stride", "format_version"), int),
@@ -60,11 +60,12 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
     """Return the heads by name, in the user's order, as independent copies.
 
     Args:
-        heads: a dict name → `HeadConfig` or its settings, or a list of settings that hold the `name` as well.
-        saved: whether they come out of a `config.json`.
+        heads: A dict name → `HeadConfig` or its settings, or a list of settings that also contain the `name`.
+        saved: Whether the heads come from a `config.json`.
 
     Raises:
-        ValueError: no heads, two heads of one name, an empty name, or wrong settings (with the head's name).
+        ValueError: There are no heads, two heads have the same name, a name is empty, or settings are wrong; the
+            message names the head.
     """
     if not heads or not isinstance(heads, Iterable):
         raise ValueError("a multi-head model needs heads: heads={'topic': HeadConfig(labels=['a', 'b'])}")
@@ -94,7 +95,7 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
 
 
 def _keeps_loss(head: object) -> bool:
-    """Return whether a `HeadConfig` has an unknown loss, as one from a saved config can; copies keep it."""
+    """Return whether a `HeadConfig` has an unknown loss, which only one from a saved config can have."""
     return is_a(head, HeadConfig) and head.loss not in LOSS_SETTINGS
 
 
@@ -181,12 +182,12 @@ class MultiHeadConfig(PreTrainedConfig):
         if self.pooling is None:
             self.pooling = default_pooling(self.encoder)
         self.check_text_settings()
-        # the base class sets the attention implementation on sub-configs too: the encoder keeps its own unless asked
+        # the base class also sets the attention implementation of sub-configs; the encoder keeps its own by default
         attention = self.encoder._attn_implementation
         asked = kwargs.get("attn_implementation") is not None
         has_labels = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
-        if not has_labels:  # what transformers makes up, LABEL_0 and LABEL_1, are no labels of any head
+        if not has_labels:  # LABEL_0 and LABEL_1, the defaults of transformers, are not labels of any head
             self.id2label, self.label2id = None, None
         if not asked:
             self.encoder._attn_implementation = attention
@@ -241,7 +242,7 @@ class MultiHeadConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, with the heads as a list of dicts in their order."""
-        # transformers rewrites nested dicts here (and drops keys such as "dtype"), so it must never see heads by name
+        # transformers rewrites nested dicts (and drops keys such as "dtype"), so it must not get heads as a dict
         clone = copy.copy(self)
         entries = [{"name": name, **head.to_dict()} for name, head in read_heads(self.heads, saved=True).items()]
         clone.__dict__.update(heads=entries)
@@ -330,7 +331,7 @@ def _with_hidden_size(encoder: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def is_decoder_only(encoder: PreTrainedConfig) -> bool:
-    """Return whether texts are read left to right only, so that only the last token depends on the whole text."""
+    """Return whether attention is causal, so that only the last token depends on the whole text."""
     model_type = encoder.model_type
     return (
         model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .head_multihead import HeadConfig
 from .values_multihead import Thresholds
 
-_SHOWN = 3  # rows, and labels of a row
+_SHOWN = 3  # rows, and labels per row
 
 
 def probabilities(head: HeadConfig, logits: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def calibrated(head: HeadConfig, logits: Tensor) -> Tensor:
     """Return logits (rows, labels) divided by the head's `calibration_temperature`, float32 or better.
 
     Raises:
-        ValueError: The head's configuration has another number of labels, or an impossible temperature.
+        ValueError: The head's configuration has another number of labels, or an invalid temperature.
     """
     check_num_labels(head, logits.shape[-1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -70,7 +70,7 @@ def check_finite(name: str, logits: Tensor) -> None:
 
 def rows_not_finite(logits: Tensor) -> list[int]:
     """Return the rows of logits (rows, labels) that hold NaN or infinity."""
-    # (a sum is finite where all its parts are, but for an overflow: one pass over the numbers for nearly all batches)
+    # a finite sum proves that all values are finite: one pass is enough for nearly all batches
     if torch.isfinite(logits.sum(dtype=torch.float64)):
         return []
     return (~torch.isfinite(logits).all(-1)).nonzero().flatten().tolist()
@@ -95,15 +95,15 @@ def decide(
     """Return the predicted labels by the library's decision rule: bool (rows, labels).
 
     A multi-label head predicts the labels with `score >= threshold` (`threshold`, else the head's `thresholds`, else
-    0.5), of each row at least `min_labels` and at most `max_labels`; a single-label head its highest score, the first
-    one on a tie.
+    0.5), but at least `min_labels` and at most `max_labels` per row. A single-label head predicts the label with the
+    highest score, the first one on a tie.
 
     Args:
-        head: whose rule it is.
-        scores: (rows, labels), probabilities.
-        threshold: a number, one for each label, or a dict by label name, instead of the head's own.
-        logits: (rows, labels), the calibrated logits that the scores come from. Where labels are ranked they tell apart
-            what probabilities in float32 do not (all above a logit of 17 are 1.0).
+        head: Configuration of the head.
+        scores: Probabilities (rows, labels).
+        threshold: A number, a list in label order or a dict by label name, instead of the head's thresholds.
+        logits: Calibrated logits (rows, labels) of the scores. They break ties between probabilities that are equal
+            in float32 (all are 1.0 above a logit of 17).
     """
     thresholds = head.thresholds if threshold is None else threshold
     values = None if thresholds is None else head.per_label_thresholds(thresholds)
@@ -118,7 +118,7 @@ def limited(
 ) -> Tensor:
     """Return decisions (rows, labels) with at least `min_labels` and at most `max_labels` in each row.
 
-    Which ones is decided by how far a score is above its threshold on the scale of logits; the first label on a tie.
+    Labels are ranked by the distance of their score from its threshold in logit space; on a tie the first label wins.
     """
     if head.min_labels is None and head.max_labels is None:
         return decisions
@@ -179,7 +179,7 @@ class HeadPrediction:
 
 
 def predict(head: HeadConfig, logits: Tensor, top_k: int | None, threshold: Thresholds | None) -> HeadPrediction:
-    """Return probabilities, decisions, and names with scores: of the predicted labels, or of the `top_k` best."""
+    """Return probabilities, decisions, and label names with scores of the predicted or the `top_k` best labels."""
     scores, logits = probabilities(head, logits), calibrated(head, logits)
     decisions = decide(head, scores, threshold, logits)
     order = logits.argsort(dim=-1, descending=True, stable=True)

@@ -14,12 +14,12 @@ from .surgery_multihead import ABOUT_FILES
 
 
 def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
-    """Return a configuration without the settings on its source and on the program that wrote it."""
+    """Return a configuration without its source and the version of the program that wrote it."""
     return {name: value for name, value in config.to_dict().items() if name not in ABOUT_FILES}
 
 
 def module_digest(module: nn.Module, about: object) -> str:
-    """Return a digest of a module's weights and buffers, bit by bit, and of the plain values in `about`."""
+    """Return a digest of the exact bits of a module's weights and buffers, and of the plain values in `about`."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for name, tensor in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):

@@ -29,7 +29,7 @@ _MISSING_SHOWN = 5
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return an encoder with fresh weights, initialised as by its class."""
+    """Return an encoder with fresh weights, initialised by its class."""
 
     def build(model_class: type[PreTrainedModel], **arguments: Any) -> PreTrainedModel:
         try:
@@ -53,7 +53,7 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
     if isinstance(model_class, (list, tuple)):
         model_class = model_class[0]
     if encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        config.is_encoder_decoder = False  # what some of these classes do themselves, and others insist on
+        config.is_encoder_decoder = False  # some of these classes set it themselves, others require it
     takes_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     encoder = make(model_class, **({"add_pooling_layer": False} if takes_pooler else {}))
     if encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
@@ -65,16 +65,16 @@ def encoder_alone(config: PreTrainedConfig, make: Callable[..., PreTrainedModel]
 def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike, **options: Any) -> PreTrainedModel:
     """Return an encoder with the weights of a checkpoint.
 
-    A checkpoint's further weights (a pooler, the head of a language model) are passed over in silence.
+    Other weights of a checkpoint (a pooler, a language model's head) are ignored without a warning.
 
     Args:
-        config: the encoder's.
+        config: Configuration of the encoder.
         name_or_path: Hub id or folder.
-        options: for `from_pretrained`.
+        options: Keyword arguments of `from_pretrained`.
 
     Raises:
-        ValueError: the checkpoint lacks weights of the encoder, which would start at random, or they are a pickle that
-            holds more than tensors.
+        ValueError: The checkpoint lacks weights of the encoder, which would be initialised at random, or the weights
+            are a pickle that contains more than tensors.
     """
     missing: dict[int, str] = {}  # id of a parameter → its name
 
@@ -103,7 +103,7 @@ def pretrained_encoder(config: PreTrainedConfig, name_or_path: str | os.PathLike
 
 
 def _without_report(function: Callable[..., _Found], *args: Any, **kwargs: Any) -> _Found:
-    """Call a function without the report of transformers on the weights of a checkpoint.
+    """Call a function without transformers' report on missing and unexpected weights of a checkpoint.
 
     If the function raises an error, the report is shown, because the error refers to it.
     """
@@ -127,19 +127,19 @@ def _without_report(function: Callable[..., _Found], *args: Any, **kwargs: Any) 
 
 
 def freeze_unused_pooler(encoder: nn.Module) -> None:
-    """Freeze a pooler that the class always makes and that gets no gradient here: trainable, it would stop DDP."""
+    """Freeze a pooler that the class always creates: it gets no gradient here, and DDP would raise an error."""
     pooler = getattr(encoder, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)
 
 
-_TABLES: dict[Hashable, float] = {}  # kind of encoder → rows of its table of positions
+_TABLES: dict[Hashable, float] = {}  # kind of encoder → number of its position embeddings
 
 
 def max_positions(config: PreTrainedConfig) -> float:
     """Return the number of tokens that an encoder's config allows; infinite if it has no limit."""
     positions = getattr(config, "max_position_embeddings", None) or math.inf
-    return min(positions if positions > 0 else math.inf, position_table(config))  # XLNet says −1
+    return min(positions if positions > 0 else math.inf, position_table(config))  # XLNet has −1
 
 
 def position_table(config: PreTrainedConfig) -> float:
@@ -156,7 +156,7 @@ def position_table(config: PreTrainedConfig) -> float:
         rows = min(
             (_usable_rows(module) for name, module in encoder.named_modules() if _is_table(name, module)), default=0
         )
-        # (Longformer and LED fill texts up to whole windows of attention, which must have positions too)
+        # (Longformer and LED pad texts to a multiple of the attention window, and the padding needs positions too)
         windows = getattr(config, "attention_window", 1)
         rows -= rows % (max(windows) if isinstance(windows, (list, tuple)) else windows or 1)
         _TABLES[key] = rows or math.inf
@@ -174,26 +174,26 @@ def _is_table(name: str, module: nn.Module) -> bool:
 def _usable_rows(table: nn.Module) -> float:
     """Return the rows of a position table without those before the first position.
 
-    RoBERTa and others count positions from the padding id on; BART and others leave out the first two rows.
+    RoBERTa and others count positions from the padding id; BART and others skip the first two rows.
     """
     weight, padding = table.get_parameter("weight"), getattr(table, "padding_idx", None)
     before: Any = getattr(table, "offset", 0) if padding is None else padding + 1
     return weight.shape[0] - before
 
 
-_TRIED: set[Hashable] = set()  # kinds of encoder
+_TRIED: set[Hashable] = set()  # kinds of encoder already tried
 
 
 @torch.no_grad()
 def try_encoder(model: PreTrainedModel) -> None:
-    """Read two made-up texts with a new model, apart and in one batch, once for each kind of encoder.
+    """Encode two made-up texts with a new model, separately and in one batch, once for each kind of encoder.
 
     Args:
-        model: a `MultiHeadModel` with weights.
+        model: A `MultiHeadModel` with weights.
 
     Raises:
-        ValueError: the width of its vectors is not `hidden_size`, it reads padding as if it were text, or all texts
-            have the same vector.
+        ValueError: The width of its vectors is not `hidden_size`, its vectors depend on padding, or all texts have the
+            same vector.
     """
     config = model.config.encoder
     kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
@@ -203,7 +203,7 @@ def try_encoder(model: PreTrainedModel) -> None:
     tokens = torch.arange(24).remainder(max(size - 5, 1)).add(min(5, size - 1)).view(1, 24)
     short = torch.cat([tokens[:, :6], tokens[:, :6] * 0 + (getattr(config, "pad_token_id", None) or 0)], 1)
     batch = torch.cat([tokens[:, 6:18], short])
-    batch[0, 0] = batch[1, 0]  # texts begin with a token that is always the same
+    batch[0, 0] = batch[1, 0]  # texts usually begin with the same special token
     mask = torch.ones_like(batch)
     mask[1, 6:] = 0
     with torch.random.fork_rng(devices=[]), evaluating(model):
@@ -222,7 +222,7 @@ def try_encoder(model: PreTrainedModel) -> None:
             f"encoder: a {type(config).__name__} with hidden_size {config.hidden_size} gives vectors of width {width}: "
             "heads cannot be put on it"
         )
-    # (narrow encoders in half precision round small differences away)
+    # (small differences can round to zero in narrow half-precision encoders)
     differ = size > 32 and both.dtype in (torch.float32, torch.float64)
     if differ and torch.equal(both[0], both[1]):
         raise ValueError(
@@ -246,10 +246,10 @@ def try_encoder(model: PreTrainedModel) -> None:
 
 
 class RightPadding:
-    """A batch with padding on the left, whose padding is moved to the right.
+    """A batch with padding on the left, which is moved to the right.
 
-    Most encoders count positions from the first column, padding or not. (There is no waiting for the device to ask
-    whether anything has to be moved.)
+    Most encoders count positions from the first column, even if it is padding. (Rows are always moved: a check
+    whether this is necessary would synchronise with the device.)
 
     Args:
         mask: (batch, length), 1 for tokens and 0 for padding on either side.
@@ -263,7 +263,7 @@ class RightPadding:
 
     def moved(self, values: Tensor) -> Tensor:
         """Return values (batch, length, …) with each row's first token in the first column."""
-        places = self._places + self._first  # (batch, length); beyond the end stands the padding of the beginning
+        places = self._places + self._first  # (batch, length); the padding of the beginning follows after the end
         return self._at(values, torch.where(places < self._length, places, places - self._length))
 
     def back(self, values: Tensor, dims: Iterable[int]) -> Tensor:
@@ -272,7 +272,7 @@ class RightPadding:
         CANINE also has tensors of other lengths in between.
         """
         if not self._first.any():
-            return values  # these themselves, for whoever asks for their gradient
+            return values  # the same tensor, so that its gradient can be requested
         for dim in dims:
             if values.shape[dim] == self._length:
                 places = self._places - self._first
@@ -288,8 +288,8 @@ def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, T
     """Add masked padding to a batch shorter than `downsampling_rate`, over which CANINE pools.
 
     Args:
-        config: the encoder's.
-        inputs: tensors (batch, length); returned as they are for other encoders and longer texts.
+        config: Configuration of the encoder.
+        inputs: Tensors (batch, length); returned unchanged for other encoders and longer texts.
     """
     length = next(iter(inputs.values())).shape[1]
     missing = config.downsampling_rate - length if config.model_type == "canine" else 0

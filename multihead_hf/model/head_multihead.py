@@ -42,7 +42,7 @@ LOSS_SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 BUILT_IN_LOSSES = tuple(LOSS_SETTINGS)
-# settings of the built-in losses that are words, and those that are shares
+# settings of the built-in losses that are strings, and those that are numbers between 0 and 1
 _LOSS_WORDS = {
     "average": ("samples", "macro", "micro"),
     "scope": ("micro_batch", "step"),
@@ -175,7 +175,7 @@ class HeadConfig:
     max_labels: int | None
     reading: LabelReading | None
 
-    # a loss of one's own for this run, in place of the one known as `loss`; never saved
+    # custom loss for this run, which replaces `loss`; never saved
     loss_function = None
 
     def __init__(
@@ -355,7 +355,7 @@ class HeadConfig:
                     f"loss {self.loss!r} has no setting {name!r}.{near_names(name, settings)} Known: {known_settings}"
                 )
             if self.loss not in BUILT_IN_LOSSES:
-                continue  # a loss of one's own checks its own settings
+                continue  # a custom loss checks its own settings
             if name in _LOSS_WORDS:
                 one_of(f"loss_kwargs {name!r}", value, _LOSS_WORDS[name])
             elif name == "epsilon":

@@ -78,7 +78,7 @@ class HeadInterface:
                     )
             if dims == 1 and targets.dtype != torch.int64:
                 raise ValueError(f"head {name!r}: label ids must be int64, not {targets.dtype}")
-            # on an accelerator this would wait for the device; prepare_dataset and the collator have checked there
+            # on an accelerator this would synchronise with the device; prepare_dataset and the collator check there
             if dims == 1 and targets.device.type == "cpu":
                 wrong = ((targets < 0) & (targets != MISSING)) | (targets >= head.num_labels)
                 if wrong.any():

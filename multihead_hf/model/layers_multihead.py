@@ -30,7 +30,7 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         (batch, hidden); zeros for a row without any token under `"mean"` and `"max"`.
 
     Raises:
-        ValueError: the pooling is unknown.
+        ValueError: The pooling is unknown.
     """
     one_of("pooling", pooling, POOLINGS)
     mask = mask.to(torch.bool)
@@ -43,7 +43,7 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), index]
     tokens = mask.unsqueeze(-1)  # (batch, length, 1)
     if pooling == "mean":
-        # sums of half-precision vectors over long texts lose digits: float32 or better
+        # sums of half-precision vectors over long texts lose digits, so they are computed in float32 or better
         wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         total = (wide * tokens).sum(1)
         return (total / tokens.sum(1).clamp(min=1)).to(hidden.dtype)
@@ -63,7 +63,7 @@ class Windows:
 
     @classmethod
     def of_tokens(cls, input_ids: Tensor, attention_mask: Tensor | None, mask: Tensor | None) -> "Windows":
-        """Make windows from tokens (batch, windows, length); without a `mask` those with a token."""
+        """Make windows from tokens (batch, windows, length); without a `mask`, the windows that have a token."""
         tokens = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return cls(tokens.any(-1) if mask is None else mask)
 
@@ -72,7 +72,7 @@ class Windows:
         return None if values is None else values[self._mask]
 
     def pool(self, logits: Tensor, pooling: str) -> Tensor:
-        """Pool (real windows, labels) to (batch, labels): the mean or the highest over a text's windows."""
+        """Pool (real windows, labels) to (batch, labels): the mean or the maximum over a text's windows."""
         one_of("window_pooling", pooling, WINDOW_POOLINGS)
         window_logits = logits.new_full((*self._mask.shape, logits.shape[-1]), 0.0 if pooling == "mean" else -math.inf)
         window_logits = window_logits.masked_scatter(self._mask.unsqueeze(-1), logits)  # (batch, windows, labels)
@@ -88,7 +88,7 @@ class ClassificationHead(nn.Module):
     """One head: `linear` is dropout → linear, `mlp` is linear → dropout → activation → linear.
 
     `threshold_logits` (labels,) are the learned thresholds in logit space, `None` unless the head learns them.
-    `is_fresh` tells whether the weights were initialised and neither loaded nor trained since.
+    `is_fresh` is true if the weights were initialised and have not been loaded or trained since.
     """
 
     def __init__(self, head: HeadConfig, hidden_size: int, dtype: torch.dtype | None = None) -> None:
@@ -130,7 +130,7 @@ class ClassificationHead(nn.Module):
         Returns:
             Tensor of shape (batch, labels).
         """
-        dtype = self.dtype  # (that of a quantised weight is none to compute in)
+        dtype = self.dtype  # (a quantised weight may have an integer dtype)
         return self.layers(pooled.to(dtype) if dtype.is_floating_point else pooled)  # (batch, labels)
 
 
@@ -150,8 +150,8 @@ class MultiHeads(nn.Module):
     def forward(self, pooled: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
         """Return logits (batch, labels) and threshold logits (labels,) or `None`, of the named heads.
 
-        While training, heads of one shape are one matrix product. Not so in evaluation, where a head's logits must be
-        bit-equal whichever other heads there are.
+        In training, heads of one shape are computed as one matrix product. In evaluation they are not, because a head's
+        logits must be bit-equal whatever other heads the model has.
         """
         heads = {name: self[name] for name in names}
         logits: dict[str, Tensor] = {}
@@ -182,7 +182,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _stacked_logits(heads: list[ClassificationHead], pooled: Tensor) -> Tensor:
-    """Return logits (heads, batch, labels) of heads with equal layers; every head has its dropout mask."""
+    """Return logits (heads, batch, labels) of heads with equal layers; every head has its own dropout mask."""
     x = pooled.to(heads[0].dtype).expand(len(heads), *pooled.shape)  # (heads, batch, hidden)
     for layers in zip(*(head.layers for head in heads), strict=True):
         if isinstance(layers[0], nn.Linear):

@@ -1,7 +1,7 @@
 """Losses as weighted sums of named terms.
 
 This file travels with every saved model. A loss is a function `(head, threshold_logits=None, **settings)` that gives
-its terms. There are two kinds, and a loss of your own is written with the same two (`register_loss`):
+its terms. There are two kinds, which are also used by custom losses (`register_loss`):
 
 - an `AdditiveTerm` is a sum over rows divided by a sum over rows. The divisor needs the targets alone, so it is known
   for a whole optimizer step (all micro-batches, all processes) before the first forward pass.
@@ -9,8 +9,8 @@ its terms. There are two kinds, and a loss of your own is written with the same 
   over each micro-batch, or over the whole step, which then takes a second forward pass.
 
 Shapes: single-label heads have logits (batch, labels) and targets int64 (batch,), −100 for a missing label; multi-label
-heads have targets float32 (batch, labels) in [0, 1], −100 in cells that are not known. Everything a term gives is per
-row: rows are weighted (`sample_weight`) and summed in one place, objective_multihead.py.
+heads have targets float32 (batch, labels) in [0, 1], −100 in unknown cells. The values of a term are per row;
+objective_multihead.py weights (`sample_weight`) and sums the rows.
 
 | name | unit loss | divided by |
 |---|---|---|
@@ -136,7 +136,7 @@ def focal(
 
     def cells(logits: Tensor, targets: Tensor) -> Tensor:
         log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)
-        positive = alpha * torch.exp(gamma * log_not) * log_p  # powers as exponentials: finite gradients at p = 0 and 1
+        positive = alpha * torch.exp(gamma * log_not) * log_p  # as exponentials: finite gradients at p = 0 and 1
         negative = (1 - alpha) * torch.exp(gamma * log_p) * log_not
         return -(targets * positive + (1 - targets) * negative)
 
@@ -154,7 +154,7 @@ def asymmetric(
     """Asymmetric loss: `−(1 − p)^γ₊·log p` of positives, `−p_m^γ₋·log(1 − p_m)` of negatives, `p_m = max(p − m, 0)`.
 
     Ridnik et al., "Asymmetric Loss for Multi-Label Classification", ICCV 2021, with the defaults of its code. That code
-    sums over the batch and so changes with its size; here known cells are averaged like those of every other loss.
+    sums over the batch and so changes with its size; here known cells are averaged, as in every other loss.
     """
 
     def cells(logits: Tensor, targets: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def asymmetric(
             negative = torch.exp(gamma_negative * log_p) * log_not
         else:
             shifted = torch.sigmoid(logits) - margin
-            shifted = torch.where(shifted > 0, shifted, 0.5)  # not 0, whose powers have no finite gradient
+            shifted = torch.where(shifted > 0, shifted, 0.5)  # not 0: its powers have no finite gradient
             easy = torch.sigmoid(logits) <= margin
             negative = (shifted**gamma_negative * torch.log1p(-shifted)).masked_fill(easy, 0.0)
         return -(targets * positive + (1 - targets) * negative)
@@ -188,11 +188,11 @@ def soft_f1(
     sums over a row's labels (`average="samples"`, then the mean over rows), over the rows for each label (`"macro"`,
     then the mean over labels) or over all cells (`"micro"`). τ is `threshold_logits` (labels,) where thresholds are
     learned and 0 elsewhere. `"macro"` and `"micro"` are taken over the rows of the `scope` (see `RatioTerm`): the mean
-    of micro-batches is not the value of the batch (64 rows, 20 labels: 0.930 whole, 0.943 as 8 × 8). `"samples"` is a
-    sum over rows and exact without it.
+    of micro-batches is not the value of the batch (64 rows, 20 labels: 0.930 for the batch, 0.943 for 8 micro-batches
+    of 8). `"samples"` is a sum over rows and needs no `scope` to be exact.
 
     Under `"macro"` a label without a positive among the summed rows has loss exactly 1 and gradient exactly 0. With 96
-    labels, 1.75 of them a row and batches of 16 rows that is 75 % of the labels, so `absent_labels="skip"` leaves them
+    labels, 1.75 per row, and batches of 16 rows that is 75 % of the labels, so `absent_labels="skip"` leaves them
     out of the mean; `"count"` keeps them in. The same holds under `"samples"` for a row without positives.
     """
 
@@ -324,8 +324,8 @@ def loss_terms(name: str, head: HeadConfig, threshold_logits: Tensor | None = No
     """Return the terms of the loss of head `name`.
 
     Raises:
-        ValueError: the loss is not known here, needs weights that are not computed yet, or gives two terms of one name;
-            names the head.
+        ValueError: The loss is not registered, needs weights that are not computed yet, or has two terms of the same
+            name; the message names the head.
     """
     loss = head.loss_function or LOSSES.get(head.loss)
     if loss is None:

@@ -1,6 +1,6 @@
 """One encoder with any number of named classification heads.
 
-This file travels with every saved model, and so do the siblings that it imports.
+This file and the modules that it imports travel with every saved model.
 """
 
 import inspect
@@ -82,10 +82,10 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     """
 
     config_class = MultiHeadConfig
-    # no prefix: with "encoder" the weight renamings of some encoders would apply to the heads' weights as well
+    # empty: with "encoder", the weight renamings of some encoders would also apply to the heads' weights
     base_model_prefix = ""
     supports_gradient_checkpointing = True
-    # what the outer class could run; the encoder's own class checks what it really supports
+    # always true here: the encoder's class checks what it really supports
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -166,7 +166,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         encoder = pretrained_encoder(encoder_config, name_or_path, dtype=dtype, **hub, **options)
         if os.path.isdir(name_or_path):
-            encoder.config.name_or_path = ""  # a path of this machine is nothing to publish
+            encoder.config.name_or_path = ""  # a local path must not be published
         arguments = settings if pooling is None else {"pooling": pooling, **settings}
         taken = sentence_transformers_settings(name_or_path, encoder.config, hub, arguments)
         half = encoder.dtype in (torch.float16, torch.bfloat16)
@@ -277,7 +277,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
             inputs = lengthen(self.config.encoder, {"attention_mask": mask, **inputs})
             attention_mask = inputs["attention_mask"]
         if "global_attention_mask" in self._encoder_arguments:
-            # (Longformer, LED: without it a token sees its window only; their own classifiers do the same)
+            # (Longformer, LED: otherwise a token attends to its window only; their own classifiers do the same)
             shape = next(tensor.shape[:2] for tensor in (*inputs.values(), inputs_embeds) if tensor is not None)
             inputs["global_attention_mask"] = torch.zeros(shape, dtype=torch.long, device=self.device)
             inputs["global_attention_mask"][:, 0] = 1
@@ -314,7 +314,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return features
 
     def _keep_in_graph(self, losses: dict[str, Tensor], thresholds: Mapping[str, Tensor | None]) -> None:
-        """Keep learned thresholds in the graph also if no loss uses them: DDP needs a gradient for each."""
+        """Keep learned thresholds in the graph even if no loss uses them: DDP needs a gradient for every parameter."""
         for name, learned in thresholds.items():
             if learned is not None:
                 losses[name] = losses[name] + learned.sum() * 0.0
@@ -377,7 +377,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
 
 
 def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[str, Any]:
-    """Return the encoder's hidden states and attentions, with the padding where it was in the batch."""
+    """Return the encoder's hidden states and attentions, with the padding on its original side."""
     outputs: dict[str, Any] = {name: encoded.get(name) for name in ("hidden_states", "attentions")}
     if padding is not None:
         for name, dims in (("hidden_states", (1,)), ("attentions", (2, 3))):

@@ -2,11 +2,11 @@
 
 This file travels with every saved model.
 
-One optimizer step sees all rows of its micro-batches on all processes. A term's value is that of all these rows, and
-each micro-batch contributes a share of it: the shares sum to the value, their gradients to its gradient, however the
-rows are split. What a micro-batch must know of the others is in `StepTotals`.
+An optimizer step covers the rows of its micro-batches on all processes. A term's value is computed over all these rows,
+and each micro-batch contributes a share of it: shares sum to the value, their gradients to its gradient, however the
+rows are split. `StepTotals` holds what a micro-batch needs from the others.
 
-Heads that differ in nothing but their weights and targets are computed as one: (heads, batch, …).
+Heads that differ only in their weights and targets are computed together: (heads, batch, …).
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -67,11 +67,11 @@ def head_losses(
     """Return the losses of the heads in `logits`.
 
     Args:
-        heads: at least the heads of `logits`.
-        logits: head → (batch, labels); half precision is computed in float32.
-        labels: head → targets, see losses_multihead.py; a head may be missing.
-        thresholds: head → learned thresholds (labels,) in logit space.
-        step: totals of the optimizer step; `None` when this batch is all of it.
+        heads: At least the heads of `logits`.
+        logits: Head → (batch, labels); losses of half-precision logits are computed in float32.
+        labels: Head → targets, see losses_multihead.py; a head may be missing.
+        thresholds: Head → learned thresholds (labels,) in logit space.
+        step: Totals of the optimizer step; `None` if the step has this batch only.
         sample_weight: (batch,), multiplies each row's units in numerator and denominator.
     """
     result = HeadLosses()
@@ -85,7 +85,7 @@ def head_losses(
     for name in logits:
         if name not in result.losses:
             result.losses[name], result.terms[name] = in_float32(logits[name]).sum() * 0.0, {}
-    # in the order of the heads, whatever the groups
+    # in the order of the heads, not of the groups
     result.losses = {name: result.losses[name] for name in logits}
     result.terms = {name: result.terms[name] for name in logits}
     return result
@@ -96,7 +96,7 @@ def batch_units(
 ) -> dict[str, dict[str, Tensor]]:
     """Return the units of one batch, as head → term → units, for the heads that have targets in it.
 
-    The units are the (weighted) sum of the denominators; for a ratio term 1, or 0 if nothing in the batch is labelled.
+    The units are the (weighted) sum of the denominators; for a ratio term they are 1, or 0 in an unlabelled batch.
     """
     units: dict[str, dict[str, Tensor]] = {}
     for names in _alike(heads, [name for name in heads if labels.get(name) is not None], {}):
@@ -126,13 +126,13 @@ def combined_loss(heads: Mapping[str, HeadConfig], losses: Mapping[str, Tensor])
     return (values * values.new_tensor([weight / total for weight in weights])).sum()
 
 
-# ---- heads computed as one ----
+# ---- heads computed together ----
 
 
 def _alike(
     heads: Mapping[str, HeadConfig], names: Iterable[str], thresholds: Mapping[str, Tensor | None]
 ) -> list[list[str]]:
-    """Group heads of equal loss and number of labels.
+    """Group heads that have the same loss and number of labels.
 
     A head with learned thresholds or a custom loss stays alone, because its loss may depend on more than that.
     """
@@ -202,7 +202,7 @@ def _shares_of_ratios(sums: Tensor, names: list[str], term: str, step: StepTotal
 
 
 def _value(term: RatioTerm, sums: Tensor, present: Tensor) -> Tensor:
-    """Return the value of a ratio, and 0 without a gradient if nothing is labelled (it may be 0/0 then)."""
+    """Return the value of a ratio, or 0 without a gradient if nothing is labelled (it could be 0/0)."""
     return torch.where(present, term.value(torch.where(present, sums, torch.ones_like(sums))), 0.0)
 
 

@@ -1,6 +1,6 @@
 """The pipeline `multi-head-text-classification`.
 
-This file travels with every saved model. Decisions are `MultiHeadModel.decode`'s; there is no second decoder here.
+This file travels with every saved model. `MultiHeadModel.decode` makes the decisions.
 """
 
 import copy
@@ -20,7 +20,7 @@ from .texts_multihead import listed, shortened, text_parts
 from .truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from .values_multihead import ThresholdsOfHeads
 
-# of a dataset or generator so many batches are sorted by length at a time
+# number of batches of a dataset or generator that are sorted by length at a time
 _SORTED_BATCHES = 16
 _FUNCTIONS = {"sigmoid": torch.sigmoid, "softmax": lambda logits: logits.softmax(-1), "none": lambda logits: logits}
 
@@ -36,13 +36,13 @@ def _by_length(texts: Sequence[Any]) -> list[int]:
 
 
 def _back(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
-    """Return values that were sorted by `order` in their original order."""
+    """Restore the original order of values that were sorted by `order`."""
     positions = sorted(range(len(order)), key=lambda position: order[position])
     return [values[position] for position in positions]
 
 
 class _InOrder:
-    """Results of texts of a dataset or generator, so many of which are sorted by length at a time, as they came."""
+    """Results of a dataset or generator in its order, computed in chunks that are sorted by length."""
 
     def __init__(
         self,
@@ -94,12 +94,12 @@ class MultiHeadPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
     _load_tokenizer = True
-    model: Any  # a MultiHeadModel; naming it here would be an import in a circle
+    model: Any  # a MultiHeadModel; importing it here would be circular
     tokenizer: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # truncation and padding are a state of the object: another thread that uses the caller's would change them
+        # a copy: truncation and padding are state of the tokenizer, which another thread may change
         self.tokenizer = copy.deepcopy(self.tokenizer)
         check_vocabulary(self.model.config, self.tokenizer)
 
@@ -115,7 +115,7 @@ class MultiHeadPipeline(Pipeline):
         if function_to_apply is not None:
             one_of("function_to_apply", function_to_apply, (*_FUNCTIONS, "default"))
             function_to_apply = None if function_to_apply == "default" else function_to_apply
-        # (left out, and not None: transformers' own pipelines have it so)
+        # (omitted instead of None, as in the pipelines of transformers)
         if top_k is None:
             return_all_scores = True
         parameters = {
@@ -180,7 +180,7 @@ class MultiHeadPipeline(Pipeline):
         config = self.model.config
         texts = text_parts(text, config.text_columns)
         limit = token_limit(config, self.tokenizer)
-        check_vocabulary(config, self.tokenizer)  # (the model may have been changed)
+        check_vocabulary(config, self.tokenizer)  # (the model may have been changed since)
         encoded, _ = encode_texts(
             self.tokenizer,
             *([part] for part in texts),
@@ -189,7 +189,7 @@ class MultiHeadPipeline(Pipeline):
         )
         if config.truncation != "windows":
             return {key: torch.tensor(value) for key, value in encoded.items()}
-        # of one length, so that the base class can put texts with different numbers of windows into one batch
+        # padded to one length, so that the base class can batch texts with different numbers of windows
         windows = {key: value[0] for key, value in encoded.items()}
         padded = self.tokenizer.pad(windows, padding="max_length", max_length=limit, return_tensors="pt")
         return {key: value.unsqueeze(0) for key, value in padded.items()}  # (1, windows, length)
@@ -198,13 +198,13 @@ class MultiHeadPipeline(Pipeline):
         self, inputs: dict[str, torch.Tensor], heads: str | list[str] | None = None
     ) -> dict[str, torch.Tensor]:
         mask = inputs["attention_mask"]
-        if mask.dim() == 3:  # windows are padded to the limit, which no text of this batch may need
+        if mask.dim() == 3:  # windows are padded to the limit, which may be longer than any text of this batch
             used = mask.flatten(0, 1).any(0).nonzero().flatten()
             begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
             inputs = {key: value[..., begin:end] for key, value in inputs.items()}
         with evaluating(self.model):  # a model that was just trained is in training mode
             logits = self.model(**inputs, heads=heads, return_dict=True).logits
-        # flat tensors with names of their own: the base class cuts batches apart by key and treats some keys specially
+        # flat tensors with special names: the base class splits batches by key and treats some keys specially
         return {f"logits {name}": head_logits for name, head_logits in logits.items()}
 
     def postprocess(

@@ -19,7 +19,7 @@ _Kind = TypeVar("_Kind")
 
 SETTINGS = ("pooling", "max_length", "text_prefix")
 _POOLING_NAMES = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
-# one key for each mode, until sentence-transformers 5.3
+# files before sentence-transformers 5.3 have one key for each mode
 _OLD_POOLING_KEYS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -28,24 +28,24 @@ _OLD_POOLING_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-# Normalize changes the length of a vector and not its direction, and a head is trained on the length that it gets
+# Normalize only changes the norm of a vector, and a head is trained on vectors as they are
 _NOT_MISSED = ("Transformer", "Pooling", "Normalize", "Dropout")
 
 
 def sentence_transformers_settings(
     name_or_path: str | os.PathLike, encoder: PreTrainedConfig, hub: Mapping[str, Any], arguments: Collection[str]
 ) -> dict[str, Any]:
-    """Return settings of `MultiHeadConfig` as the sentence-transformers files of an encoder have them.
+    """Return settings of `MultiHeadConfig` from the sentence-transformers files of an encoder.
 
     Args:
         name_or_path: Hub id or folder of the encoder.
-        encoder: its config.
+        encoder: Its config.
         hub: `revision` and `token`.
-        arguments: names of settings that are given already and are not looked for.
+        arguments: Names of settings that the caller gave, which are not read.
 
     Returns:
-        `pooling`, `max_length` and `text_prefix`, as far as the files have them and they are not given; empty for an
-        encoder without such files. A damaged file is warned about and ignored.
+        Those of `pooling`, `max_length` and `text_prefix` that are in the files and not in `arguments`; empty for an
+        encoder without such files. A damaged file is ignored with a warning.
     """
     names = [name for name in SETTINGS if name not in arguments]
     if not names:
@@ -90,7 +90,7 @@ def _read(name_or_path: str | os.PathLike, filename: str, kind: type[_Kind], hub
         return None
     try:
         content = PreTrainedConfig._dict_from_json_file(path)
-    except ValueError as error:  # no JSON, or not in UTF-8
+    except ValueError as error:  # not JSON, or not UTF-8
         problem = str(error)
     else:
         if isinstance(content, kind):
@@ -131,7 +131,7 @@ def _pooling(name_or_path: str | os.PathLike, settings: dict[str, Any], encoder:
 def _max_length(
     name_or_path: str | os.PathLike, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]
 ) -> int | None:
-    # older files have the encoder's kind in their name; newer ones leave the length to the tokenizer, as is done here
+    # older files have the encoder's kind in their name; newer versions take the length from the tokenizer, as here
     for kind in dict.fromkeys(("bert", encoder.model_type)):
         settings = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
         if settings is not None:
@@ -141,7 +141,7 @@ def _max_length(
 
 
 def _prompt(name_or_path: str | os.PathLike, settings: dict[str, Any]) -> str | None:
-    """Return the prompt for classification, else the default one; other prompts may not suit."""
+    """Return the prompt for classification, else the default one; other prompts may be unsuitable."""
     prompts = settings.get("prompts")
     prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}
     names = [name for name in prompts if name.lower() == "classification"]

@@ -25,7 +25,7 @@ _Model = TypeVar("_Model", bound="HeadStorage")
 _SHOWN = 3  # keys
 
 TASK = "multi-head-text-classification"
-# the settings of quantisers that name modules to be left alone
+# settings of quantisers that list modules to skip
 _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
 
 
@@ -80,7 +80,7 @@ class HeadStorage:
             kwargs["quantization_config"] = without_heads(kwargs["quantization_config"])
         kwargs.setdefault("use_safetensors", True)
         ignore_sizes = kwargs.get("ignore_mismatched_sizes", False)
-        kwargs["ignore_mismatched_sizes"] = True  # told below, head by head
+        kwargs["ignore_mismatched_sizes"] = True  # reported below for each head
         kwargs["output_loading_info"] = True
         load = super().from_pretrained  # type: ignore[misc]
         with tensors_only(pretrained_model_name_or_path):
@@ -88,14 +88,14 @@ class HeadStorage:
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
         freeze_unused_pooler(model.encoder)
         for parameter in model.heads.parameters():
-            # weights that are mapped from a file begin anywhere, and narrow products sum otherwise then: the loaded
-            # model's logits would differ from the saved one's in the last bit
+            # memory-mapped weights can be unaligned, which changes the summation order of narrow matrix products:
+            # the loaded model's logits would differ from those of the saved model in the last bit
             parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model
 
     def _check_loaded(self, info: Mapping[str, Any], source: str | os.PathLike | None, ignore_sizes: bool) -> None:
         known = {module_key(name) for name in self.config.heads}
-        # (thresholds that were learned, and then replaced in the configuration)
+        # (learned thresholds that were later replaced in the configuration)
         keys = [key.split(".") for key in info["unexpected_keys"] if key.startswith("heads.")]
         unknown_heads = sorted(key[1] for key in keys if key[-1] != "threshold_logits" or key[1] not in known)
         if unknown_heads:
@@ -213,7 +213,7 @@ class HeadStorage:
 
 
 def encoder_problems(info: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the encoder's weights, by what transformers says of the keys of a checkpoint."""
+    """Return what is wrong with the encoder's weights, from transformers' loading report of a checkpoint."""
     problems = []
     for kind, problem in (
         ("missing_keys", "the checkpoint lacks weights of the encoder, which are random"),
@@ -229,7 +229,7 @@ def encoder_problems(info: Mapping[str, Any]) -> list[str]:
 def without_heads(quantization: QuantizationConfigMixin | Mapping[str, Any]) -> QuantizationConfigMixin:
     """Return a copy of a `quantization_config`, or of its dict, that leaves the heads unquantised.
 
-    Transformers has `_keep_in_fp32_modules` for this, which would also change the precision that heads were saved in.
+    The attribute `_keep_in_fp32_modules` of transformers would also change the precision of saved heads.
     """
     if isinstance(quantization, Mapping):
         quantization = AutoQuantizationConfig.from_dict(dict(quantization))

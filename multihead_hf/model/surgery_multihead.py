@@ -139,12 +139,12 @@ class HeadSurgery:
         with torch.no_grad():
             state = wider.state_dict()
             for key, value in module.state_dict().items():
-                # of the last layer and the thresholds the first rows, of the others all
+                # the first rows of the last layer and of the thresholds, and all weights of the other layers
                 state[key][: len(value)] = value
         wider.load_state_dict(state)
         for parameter, before in zip(wider.parameters(), module.parameters(), strict=True):
             parameter.requires_grad_(before.requires_grad)
-        # (its own old logits are equal to rounding: a wider product may sum in another order)
+        # (its own old logits are equal up to rounding: a wider product may sum in another order)
         others = [other for other in self.config.heads if other != name]
         self._change({**self.config.heads, name: head}, {name: wider}, others, verify)
 
@@ -184,7 +184,7 @@ class HeadSurgery:
             modules[name] = self._fresh_head(head)
             modules[name].load_state_dict(loaded.heads[name].state_dict())
             modules[name].is_fresh = loaded.heads[name].is_fresh
-        alike = _where(loaded) == _where(self)  # elsewhere the same weights round differently
+        alike = _where(loaded) == _where(self)  # elsewhere the same weights give other rounding errors
         expected = _logits(loaded, names) if verify and alike else {}
         self._change({**self.config.heads, **copies}, modules, list(self.config.heads), verify, expected=expected)
 
@@ -192,7 +192,7 @@ class HeadSurgery:
         """Return a multi-head model, loaded from its folder or the Hub if necessary.
 
         Raises:
-            ValueError: it is none, or is not there.
+            ValueError: It is not a multi-head model, or does not exist.
         """
         if is_a(source, HeadSurgery):
             return source
@@ -202,7 +202,7 @@ class HeadSurgery:
         try:
             return model_class.from_pretrained(source)
         except OSError as error:
-            # (of these errors the first line says what is wrong, and the others what to do about the Hub)
+            # (the first line of these errors is the cause, the other lines are advice about the Hub)
             reason = str(error).strip().partition("\n")[0]
             if os.path.isdir(source):
                 raise ValueError(f"{source} cannot be loaded: {reason}") from error
@@ -302,17 +302,17 @@ class HeadSurgery:
         for name in heads:
             self.heads.add_module(module_key(name), modules[name])
         self.heads.names = list(heads)
-        # in place: collators and Trainers hold this dict
+        # in place, because collators and Trainers refer to this dict
         self.config.heads.clear()
         self.config.heads.update(heads)
 
 
-# settings of a configuration that say nothing of the model: where it came from, and what wrote it
+# settings of a configuration that do not affect the model: its source and the version that wrote it
 ABOUT_FILES = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
-    """Return the dtype that rounds more; the first if one of them does not round."""
+    """Return the dtype with the lower precision; the first if one is not a floating-point type."""
     if not one.is_floating_point or not other.is_floating_point:
         return one
     return max(one, other, key=lambda dtype: torch.finfo(dtype).eps)
@@ -330,7 +330,7 @@ def _where(model: PreTrainedModel) -> tuple[Any, ...]:
 
 @torch.no_grad()
 def _logits(model: PreTrainedModel, names: list[str]) -> dict[str, Tensor]:
-    """Return the logits of a batch of made-up texts in evaluation mode, padding included."""
+    """Return the logits of a batch of made-up texts, with padding, in evaluation mode."""
     device = next(model.heads.parameters()).device
     generator = torch.Generator().manual_seed(0)
     # CANINE reads characters and has no vocabulary

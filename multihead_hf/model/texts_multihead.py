@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 from .values_multihead import near_names
 
 _Given = TypeVar("_Given")
-_FRAMES = ("DataFrame", "LazyFrame")  # of pandas and polars, which need not be installed
+_FRAMES = ("DataFrame", "LazyFrame")  # classes of pandas and polars, which are optional
 
 
 def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[str, Any]]:
     """Return the rows of a pandas or polars data frame as a list; anything else as it is.
 
     Args:
-        texts: what was given.
-        columns: those of the training; a data frame without them is read as `text` (and `text_pair`).
+        texts: The value that the user gave.
+        columns: Text columns of the training; a data frame without them is read as `text` (and `text_pair`).
 
     Raises:
-        ValueError: the data frame has no such column; says which ones it has.
+        ValueError: The data frame has no such column; the message lists its columns.
     """
     library, kind = type(texts).__module__.partition(".")[0], type(texts).__name__
     if library not in ("pandas", "polars") or kind not in _FRAMES:
@@ -61,7 +61,7 @@ def text_parts(text: object, columns: Sequence[str] | None) -> list[str]:
         if not all(column in text for column in trained) or trained == ["text"]:
             known = ["text", "text_pair"] if "text_pair" in text else ["text"]
             further = [str(key) for key in text if key not in known]
-            # a misspelt second text is no further column
+            # another key may be a misspelt second text
             misspelt = "text_pair" not in known and near_names("text_pair", further, cutoff=0.8)
             if not set(known) <= set(text) or misspelt or (further and trained != ["text"]):
                 raise ValueError(
@@ -94,7 +94,7 @@ def shortened(value: object) -> str:
 
 def several(texts: Iterable[Any]) -> Iterator[Any]:
     """Return an iterator over several texts; `ValueError` for one text, or something that is not iterable."""
-    try:  # also what has `__getitem__` only, such as a KeyDataset
+    try:  # also true for objects with `__getitem__` only, such as a KeyDataset
         iterator = None if isinstance(texts, (str, Mapping)) else iter(texts)
     except TypeError:
         iterator = None

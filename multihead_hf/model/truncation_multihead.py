@@ -30,7 +30,7 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
                 raise ValueError(f"max_length {config.max_length} is more than the encoder's {table} positions")
             return config.max_length
     limit = min(tokenizer.model_max_length, positions)
-    return int(limit) if limit < 10**6 else None  # tokenizers without a limit say 10**30
+    return int(limit) if limit < 10**6 else None  # tokenizers without a limit have 10**30
 
 
 def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -119,7 +119,7 @@ def encode_texts(
     second = None if pairs is None else list(pairs)
     if truncation == "tail" and max_length is not None:
         encoded = tokenizer(texts, second, truncation=True, max_length=max_length)
-        # tokenizers in Python do not tell: a text of just this length counts as cut there
+        # slow tokenizers do not report truncation, so a text of exactly this length counts as truncated
         cut = [bool(encoding.overflowing) for encoding in encoded.encodings or []]
         cut = cut or [len(ids) >= max_length for ids in encoded["input_ids"]]
     else:
@@ -135,8 +135,8 @@ def encode_texts(
 
 
 def _length(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """Return the number of tokens of a text, at most as many as the tokenizer was last asked for."""
-    if tokenizer.is_fast:  # (called as usual it would switch truncation off for a moment, for other threads too)
+    """Return the number of tokens of a text, at most the tokenizer's current truncation length."""
+    if tokenizer.is_fast:  # (a normal call would disable truncation for a moment, also for other threads)
         return len(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
     return len(tokenizer([text], add_special_tokens=False, verbose=False)["input_ids"][0])
 
@@ -156,7 +156,7 @@ def _fill_empty(encoded: BatchEncoding, tokenizer: PreTrainedTokenizerBase) -> N
 
 
 def _cut_middle(encoded: BatchEncoding, row: int, max_length: int) -> bool:
-    """Keep the special tokens of a row, and as many tokens of the text's head as of its tail."""
+    """Keep the special tokens of a row, and equally many tokens from the start and the end of the text."""
     special = encoded["special_tokens_mask"][row]
     if len(special) <= max_length:
         return False
@@ -171,7 +171,7 @@ def _cut_middle(encoded: BatchEncoding, row: int, max_length: int) -> bool:
 
 
 def _split_into_windows(encoded: BatchEncoding, row: int, max_length: int, max_windows: int, stride: int) -> bool:
-    """Make a row's tokens windows, each between the text's special tokens; whether some of the text is left out."""
+    """Split a row's tokens into windows with the text's special tokens; return whether the text was truncated."""
     special = encoded["special_tokens_mask"][row]
     if len(special) <= max_length:
         for key in encoded:

@@ -9,10 +9,10 @@ from .modeling_multihead import MultiHeadModel
 
 
 def multi_head_model(model: object) -> MultiHeadModel:
-    """Return the `MultiHeadModel` of a model that is trained: itself, or the base model of a PEFT model.
+    """Return the `MultiHeadModel` of a trained model: the model itself, or the base model of a PEFT model.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_a(module, MultiHeadModel):

@@ -12,11 +12,11 @@ from typing import Any, TypeGuard, TypeVar
 _Known = TypeVar("_Known")
 _Value = TypeVar("_Value")
 
-# thresholds of one head: for all its labels, in label order, or by label name; and of the heads of a model
+# thresholds of one head (for all its labels, in label order, or by label name), and of the heads of a model
 Thresholds = float | Iterable[float] | Mapping[str, float]
 ThresholdsOfHeads = float | Mapping[str, Thresholds]
 
-_MOST = 3.4e38  # beyond it a number is infinite in float32
+_MOST = 3.4e38  # larger numbers are infinite in float32
 
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -26,15 +26,15 @@ def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def is_a(value: object, known: type[_Known]) -> TypeGuard[_Known]:
-    """Return whether a value has a class, which may also come from a saved folder's custom code."""
+    """Return whether a value is of a class, which may also be its copy in a saved model's custom code."""
     return any(base.__name__ == known.__name__ for base in type(value).__mro__)
 
 
 def one_of(setting: str, value: _Value, known: tuple[str, ...]) -> _Value:
-    """Return `value` if it is one of the known ones.
+    """Return `value` if it is one of the known values.
 
     Raises:
-        ValueError: it is not; names near ones.
+        ValueError: It is not; the message suggests similar values.
     """
     if value not in known:
         raise ValueError(f"unknown {setting} {value!r}.{near_names(value, known, 0.5)} Known: {', '.join(known)}")
@@ -48,7 +48,7 @@ def of_kind(setting: str, value: _Value, kind: type, several: bool = False) -> _
     """Return `value` if it has a type, or, with `several`, is a list of such values; `None` has every type.
 
     Raises:
-        ValueError: it is of another type.
+        ValueError: It has another type.
     """
     values = value if several else [value]
     fits = isinstance(values, (list, tuple)) and all(
@@ -61,7 +61,7 @@ def of_kind(setting: str, value: _Value, kind: type, several: bool = False) -> _
 
 
 def plain_number(value: object) -> object:
-    """Return the number in a tensor or an array with one number; anything else as it is."""
+    """Return the number in a tensor or an array with one number; return any other value unchanged."""
     if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
         return item()
     return value
@@ -71,7 +71,7 @@ def whole_number(setting: str, value: object, low: int, high: int | None = None)
     """Return `value` as an int if it is a whole number from `low` to `high`.
 
     Raises:
-        ValueError: it is not.
+        ValueError: It is not.
     """
     plain = plain_number(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < low or (high is not None and plain > high):
@@ -100,7 +100,7 @@ def number(
     above: float = -math.inf,
     below: float = math.inf,
 ) -> float:
-    """`value` as a float when it is a finite number with `low <= value <= high` and `above < value < below`."""
+    """Return `value` as a float if it is finite, `low <= value <= high` and `above < value < below`."""
     plain = plain_number(value)
     limits = []
     if max(low, above) > -math.inf:
@@ -123,7 +123,7 @@ def label_names(labels: Iterable[str]) -> list[str]:
     """Return the names of labels as a list.
 
     Raises:
-        ValueError: there is none, or one is no text, empty, or given twice.
+        ValueError: There are no names, or a name is not a string, is empty, or is duplicated.
     """
     if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
         raise ValueError(f"labels {labels!r}: give a list of names; their order is that of the logits")
@@ -144,13 +144,13 @@ def label_names(labels: Iterable[str]) -> list[str]:
 def relative_weight(setting: str, value: object) -> float:
     """Return a weight as a float if it is 0 or a number from 1e-9 to 1e9.
 
-    Sums of such weights are exact enough in float32; with others losses would be 0 or no numbers.
+    Sums of such weights are exact enough in float32; other weights could make losses 0 or NaN.
 
     Raises:
-        ValueError: it is not.
+        ValueError: It is not.
     """
     weight = number(setting, value, low=0.0)
-    if weight and not 0.999e-9 <= weight <= 1.001e9:  # (as float32 it may be a little less or more)
+    if weight and not 0.999e-9 <= weight <= 1.001e9:  # (rounding to float32 may exceed the limits slightly)
         raise ValueError(f"{setting} {weight!r}: weights are relative, so give 0 or a number from 1e-9 to 1e9")
     return weight
 

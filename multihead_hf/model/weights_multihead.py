@@ -1,4 +1,4 @@
-"""Reading files of weights: without bars, and with errors that name the file.
+"""Reading weight files without progress bars, and with errors that name the file.
 
 This file travels with every saved model.
 """
@@ -17,7 +17,7 @@ _Found = TypeVar("_Found")
 def tensors_only(source: object) -> Iterator[None]:
     """Replace errors about damaged or unsafe files of weights by a `ValueError` that names the source.
 
-    The message of torch about an unsafe pickle recommends reading it all the same.
+    The message of torch about an unsafe pickle recommends loading it anyway.
 
     Args:
         source: Folder or Hub name of the weights, for the message.
@@ -33,7 +33,7 @@ def tensors_only(source: object) -> Iterator[None]:
             "code: it is refused. Use a checkpoint in safetensors"
         ) from None
     except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # of a package that this file cannot import
+        if type(error).__name__ != "SafetensorError":  # a class of a package that this file cannot import
             raise
         raise ValueError(f"{source}: a file of its weights is damaged, download or save it again: {error}") from error
 

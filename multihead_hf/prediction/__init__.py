@@ -1,1 +1,1 @@
-"""Labels and probabilities of many texts: in memory, and of files of any size."""
+"""Prediction of many texts, in memory or from files of any size."""

@@ -1,6 +1,6 @@
-"""Runtimes that compute logits on a CPU in PyTorch's place: a graph of the model, made once and kept.
+"""Runtimes that replace PyTorch on a CPU: they run a graph of the model, which is exported once and cached.
 
-PyTorch computes in `MultiHeadPredictor` itself. A graph holds all heads, and is that of one state of the model.
+PyTorch runs in `MultiHeadPredictor` itself. A graph contains all heads and belongs to one state of the model.
 """
 
 import contextlib
@@ -49,12 +49,12 @@ def check_backend(backend: str, device: torch.device) -> None:
     """Check that a backend exists, is installed and computes on the device.
 
     Args:
-        backend: as it was given.
-        device: that the predictor uses.
+        backend: The backend that the user gave.
+        device: The predictor's device.
 
     Raises:
-        ValueError: an unknown backend, or one that does not compute on this device.
-        ImportError: its package is missing; the message has the line to type.
+        ValueError: The backend is unknown or does not run on this device.
+        ImportError: Its package is missing; the message contains the command that installs it.
     """
     if backend not in BACKENDS:
         raise ValueError(
@@ -71,7 +71,7 @@ def check_backend(backend: str, device: torch.device) -> None:
 
 
 def is_installed(backend: str) -> bool:
-    """Return whether the packages of a graph backend are there."""
+    """Return whether the packages of a graph backend are installed."""
     return all(importlib.util.find_spec(package) is not None for package in GRAPHS[backend].PACKAGES)
 
 
@@ -80,9 +80,9 @@ class CompiledGraph:
 
     Args:
         backend: `"openvino"` or `"onnx"`.
-        folder: that holds the graph.
-        outputs: head → name of its output.
-        precision: `"fp32"` or `"bf16"`, what the products are computed in.
+        folder: Folder of the graph.
+        outputs: Head → name of its output.
+        precision: `"fp32"` or `"bf16"`, the precision of matrix products.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class CompiledGraph:
         """Compute the logits of batches of token rows.
 
         Args:
-            batches: unpadded rows, as the tokenizer gives them.
-            tokenizer: pads them.
-            heads: names of the heads that are wanted.
+            batches: Unpadded rows, as the tokenizer returns them.
+            tokenizer: Tokenizer that pads them.
+            heads: Names of the requested heads.
 
         Returns:
             For each batch head → logits (rows, labels).
@@ -113,14 +113,14 @@ class CompiledGraph:
 
 @dataclass
 class SavedGraph:
-    """An exported graph, which is used for predictions as it is.
+    """An exported graph that computes predictions.
 
     Args:
         backend: `"openvino"` or `"onnx"`.
-        folder: that holds it.
-        outputs: head → name of its output.
+        folder: Its folder.
+        outputs: Head → name of its output.
         quantize: `"int8"`, or `None` for float32.
-        text: metadata about the texts that it reads.
+        text: Metadata about how texts become its inputs.
     """
 
     backend: str
@@ -130,10 +130,10 @@ class SavedGraph:
     text: dict[str, Any]
 
     def check(self, backend: str, precision: str) -> None:
-        """Check what was asked for against what the graph is.
+        """Check that the graph has the requested backend and precision.
 
         Raises:
-            ValueError: it is for another backend, or in another precision.
+            ValueError: It has another backend or precision.
         """
         if backend not in (AUTO, self.backend):
             raise ValueError(f"{self.folder} holds a graph for {self.backend}, not for {backend!r}: leave backend out")
@@ -142,10 +142,10 @@ class SavedGraph:
             raise ValueError(f"{self.folder} holds a graph in {saved}, not in {precision!r}: leave precision out")
 
     def check_text(self, config: MultiHeadConfig) -> None:
-        """Check that the settings that are part of the graph are as they were.
+        """Check that settings that are fixed in the graph were not changed.
 
         Raises:
-            ValueError: one of them was changed.
+            ValueError: One of them was changed.
         """
         for name in ("truncation", "window_pooling"):
             if (saved := self.text[name]) != (now := getattr(config, name)):
@@ -154,10 +154,10 @@ class SavedGraph:
                 )
 
     def compiled(self, precision: str) -> CompiledGraph:
-        """Return the graph, ready to compute.
+        """Return the compiled graph.
 
         Raises:
-            ValueError: its files cannot be read.
+            ValueError: Its files cannot be read.
         """
         with readable_graph(self.folder):
             return CompiledGraph(self.backend, self.folder, self.outputs, precision)
@@ -168,7 +168,7 @@ def readable_graph(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Replace errors of a runtime about an exported graph by a `ValueError` that names its folder."""
     try:
         yield
-    except Exception as error:  # of many kinds
+    except Exception as error:  # runtimes raise errors of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder}: its graph cannot be read, export it again: {reason}") from error
 
@@ -176,10 +176,10 @@ def readable_graph(folder: str | os.PathLike[str]) -> Iterator[None]:
 def make_graph(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, folder: str | os.PathLike[str]
 ) -> None:
-    """Write the float32 graph of a model into a folder that exists.
+    """Write the float32 graph of a model into an existing folder.
 
     Raises:
-        ValueError: the exporter cannot do this model; the message has its reason in one line.
+        ValueError: The model cannot be exported; the message has the reason in one line.
     """
     runtime = GRAPHS[backend]
     source = float32_copy(model)
@@ -190,21 +190,21 @@ def make_graph(
             program = runtime.name_and_describe(program, list(output_names(model).values()), {})
             runtime.save(program, Path(folder))
     except (OSError, ImportError):
-        raise  # a full disk, an old package
+        raise  # such as a full disk or an old package
     except Exception as error:  # exporters raise errors of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{type(error).__name__}: {reason}") from error
 
 
 def output_names(model: MultiHeadModel) -> dict[str, str]:
-    """Return head → name of the output in a graph that is only used here."""
+    """Return head → name of the output in a cached graph."""
     return {head: f"logits_{index:04}" for index, head in enumerate(model.config.heads)}
 
 
 def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> Path:
-    """Return the folder of a model's graph in the cache, which is under `HF_HOME`.
+    """Return the folder of a model's graph in the cache below `HF_HOME`.
 
-    Its name is made of the weights, the configuration and the versions of all that has a part in the graph.
+    Its name depends on the weights, the configuration and the versions of all packages that affect the graph.
     """
     packages = ["multihead_hf", "torch", "transformers", *GRAPHS[backend].PACKAGES]
     about = [plain_config(model.config), token_inputs(model, tokenizer), {name: version(name) for name in packages}]
@@ -212,7 +212,7 @@ def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, back
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether a folder of the cache holds a graph, and just as it was written."""
+    """Return whether a cache folder contains a complete and unchanged graph."""
     digest = folder / _DIGEST
     return digest.is_file() and digest.read_text() == _digest_of(folder)
 
@@ -225,14 +225,14 @@ class ModelGraph:
     """The graph of one state of a model, on disk and compiled.
 
     Args:
-        model: whose graph it is.
-        tokenizer: of its encoder.
+        model: The model.
+        tokenizer: Tokenizer of its encoder.
         backend: `"openvino"` or `"onnx"`.
-        keep: whether a new graph goes into the cache, for other processes and another day.
+        keep: Whether a new graph is stored in the cache, for other processes and later use.
 
     Raises:
-        ValueError: the exporter cannot do this model.
-        ImportError: the exporter needs another version of a package.
+        ValueError: The model cannot be exported.
+        ImportError: The exporter needs another version of a package.
     """
 
     def __init__(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, keep: bool) -> None:
@@ -245,7 +245,7 @@ class ModelGraph:
             self._make(model, tokenizer)
 
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Export the model, over what the cache has."""
+        """Export the model, and replace a graph in the cache."""
         self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-", ignore_cleanup_errors=True)
         folder = Path(self._temporary.name)
         make_graph(model, tokenizer, self._backend, folder)
@@ -255,7 +255,7 @@ class ModelGraph:
             self.folder = folder
 
     def compiled(self, precision: str) -> CompiledGraph:
-        """Return the graph in a precision; compiled once."""
+        """Return the graph compiled for a precision, which is done once."""
         if precision not in self._compiled:
             self._compiled[precision] = CompiledGraph(self._backend, self.folder, self._outputs, precision)
         return self._compiled[precision]
@@ -271,7 +271,7 @@ def _copied(source: Path, target: Path) -> bool:
                 shutil.copyfile(path, temporary / path.name)
             (temporary / _DIGEST).write_text(_digest_of(temporary))
             temporary.chmod(0o755)
-            if target.exists():  # a damaged one, or that of another process that was faster
+            if target.exists():  # damaged, or written by another process meanwhile
                 shutil.rmtree(target)
             os.rename(temporary, target)
         finally:

@@ -1,4 +1,4 @@
-"""Prediction of files: windows of rows are read, predicted and written as parts, and the parts are joined."""
+"""Prediction of files: windows of rows are read, predicted and written as parts, which are joined at the end."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ from .rows import Files, RowSource, columns_of, is_read_by, is_within
 from .tables import Table
 
 _FORMAT = 1
-_MEASURED = 2048  # texts on which the precision is chosen
+_MEASURED = 2048  # number of texts used to choose the precision
 
 
 @dataclass
@@ -91,14 +91,14 @@ class _Window:
     """Rows that are predicted and written together.
 
     Args:
-        index: of the window.
-        end: number of the first row after it.
-        numbers: of its good rows, in the input.
-        rows: the good rows.
-        places: where the good rows stand in the input.
-        bad: lines of the file of errors.
-        encoded: tokens of the good rows' texts; `None` where nothing is to be computed.
-        share: of the input, how much has been read.
+        index: Index of the window.
+        end: Number of the first row after it.
+        numbers: Numbers of its good rows in the input.
+        rows: The good rows.
+        places: File and line of the good rows, for messages.
+        bad: Lines for the file of errors.
+        encoded: Tokens of the good rows' texts; `None` if nothing has to be computed.
+        share: Share of the input that has been read.
     """
 
     index: int
@@ -128,12 +128,12 @@ class FileRun:
         self.parts = Parts(self.output, table.part_suffix)
         self.texts, self.strict = texts, strict
         self.processes = PartialState()
-        self.done: dict[int, Part] = {}  # parts that this run finds
+        self.done: dict[int, Part] = {}  # parts of an earlier run that this run continues
         self.resumed = 0
         self.read_before = predictor.computed, predictor.cut
 
     def begin(self, settings: dict[str, Any], source: Files, resume: bool, overwrite: bool) -> PredictionReport | None:
-        """Check existing results, and fix the settings that all processes and later runs have to agree on.
+        """Check existing results, and set what must be the same in all processes and later runs.
 
         Returns:
             The report of a completed run that this one resumes, or `None`.
@@ -157,14 +157,14 @@ class FileRun:
             **settings,
         }
         about = json.loads(json.dumps(about))
-        agreed: list[Any] = [None, None, None]  # report of a run that has ended, precision, run
+        agreed: list[Any] = [None, None, None]  # report of a completed run, precision, run
         if self.processes.is_main_process:
             self.parts.lock()
             agreed[0] = self._ended(about) if resume and not overwrite else None
             if agreed[0] is None:
                 agreed[1] = self._begun(about, resume, overwrite)
                 agreed[2] = self.parts.run
-        # one precision for all, whatever each would have measured
+        # one precision for all processes, whatever each would measure
         broadcast_object_list(agreed)
         if agreed[0] is not None:
             return PredictionReport(**agreed[0])
@@ -175,10 +175,10 @@ class FileRun:
         return None
 
     def _ended(self, about: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the report of a run that has written this output already.
+        """Return the report of a run that has already written this output.
 
         Raises:
-            ValueError: it was of something else.
+            ValueError: That run had other settings.
         """
         if self.parts.can_go_on() or (before := self.parts.ended()) is None:
             return None
@@ -189,11 +189,11 @@ class FileRun:
         """Resume an earlier run, or begin a new one, and return the precision.
 
         Raises:
-            ValueError: there is an output, or a run before, and it is not said what is to become of it, or that was of
-                something else.
+            ValueError: An output or an earlier run exists, and neither `resume` nor `overwrite` is set, or the earlier
+                run had other settings.
         """
         parts = self.parts
-        # (an earlier run may have been ended between the output and the removal of its parts)
+        # (an earlier run may have stopped after writing the output and before removing its parts)
         resumes = resume and parts.can_go_on()
         for path in (self.output, self.errors):
             if path.exists() and not overwrite and not resumes:
@@ -218,7 +218,7 @@ class FileRun:
         return {name for name, _ in self.table.columns.ours()} <= set(columns_of(path))
 
     def _precision(self) -> str:
-        """As asked for, or, where there are enough texts, the fastest."""
+        """Return the requested precision, or with "auto" and enough texts the measured choice."""
         if self.predictor.precision != AUTO:
             return self.predictor.precision
         texts = []
@@ -288,7 +288,7 @@ class FileRun:
         """Return numbers, values and places of good rows, and error entries of bad ones.
 
         Raises:
-            ValueError: a bad row where none is allowed.
+            ValueError: There is a bad row, and none are allowed.
         """
         numbers, good, places, bad = [], [], [], []
         for number, row in rows:
@@ -321,16 +321,16 @@ class FileRun:
         assert window.encoded is not None
         logits = self._without_bad(window, self.predictor.compute(window.encoded))
         rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
-        if window.bad:  # before the part, which says that the window is done
+        if window.bad:  # before the part, which marks the window as done
             lines = [json.dumps(entry, ensure_ascii=True, default=str) for entry in window.bad]
             write_whole(self.parts.errors(window.index), "".join(f"{line}\n" for line in lines).encode())
         self.parts.write(window.index, len(rows), lambda path: self.table.write_part(path, rows))
 
     def _without_bad(self, window: _Window, logits: Logits) -> Logits:
-        """The logits, without rows in which they are not finite; these are bad rows.
+        """Return the logits without rows in which they are not finite, which count as bad.
 
         Raises:
-            ValueError: a bad row where none is allowed.
+            ValueError: There is a bad row, and none are allowed.
         """
         wrong: dict[int, str] = {}
         for name, values in logits.items():
@@ -350,10 +350,10 @@ class FileRun:
         return {name: values[good] for name, values in logits.items()}
 
     def _join(self, windows: int, rows: int) -> tuple[int, int]:
-        """Put the parts together; how many bad rows there are, and how many of them could not be decoded.
+        """Join the parts; return the number of bad rows, and of those that could not be decoded.
 
         Raises:
-            ValueError: the parts have not all of the rows.
+            ValueError: Rows are missing from the parts.
         """
         parts = self.parts.done()
         missing = [index for index in range(windows) if index not in parts]

@@ -109,7 +109,7 @@ def predict_files(
     if kept is not None:
         rows.wanted = list(dict.fromkeys([*texts, *kept]))
     if top_k is not None or threshold is not None:
-        predictor.decode(predictor.logits([]), top_k, threshold)  # says at once what is wrong with them
+        predictor.decode(predictor.logits([]), top_k, threshold)  # invalid values raise an error here, before any work
     settings = {
         "text_columns": texts,
         "top_k": top_k,

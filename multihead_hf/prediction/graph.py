@@ -1,4 +1,4 @@
-"""Graphs for export: from tokens to the logits of every head, and the metadata to use them."""
+"""Graphs for export, from tokens to the logits of every head, and their metadata."""
 
 import contextlib
 import copy
@@ -28,11 +28,11 @@ WINDOWS = "windows"
 
 
 class LogitsGraph(nn.Module):
-    """Tokens to logits in float32, per head as `logits_0000`, `logits_0001`, … in the order of the heads.
+    """Module from tokens to float32 logits, named `logits_0000`, `logits_0001`, … in the order of the heads.
 
-    Tokens are (batch, length). Of a model that reads texts in windows they are (batch, windows, length), where a
-    window without a token is padding. `MultiHeadModel` leaves such windows out before its encoder runs; a graph cannot
-    without shapes that depend on the data, so here they run too, and count for nothing.
+    Tokens are (batch, length). For a model that reads texts in windows they are (batch, windows, length), where a
+    window without a token is padding. `MultiHeadModel` removes such windows before its encoder runs. In a graph this
+    would need data-dependent shapes, so that here they are computed and then ignored.
     """
 
     def __init__(self, model: MultiHeadModel) -> None:
@@ -57,7 +57,7 @@ class LogitsGraph(nn.Module):
     def _of_windows(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         mask = tokens["attention_mask"]  # (batch, windows, length)
         real = mask.sum(-1) > 0  # (batch, windows)
-        # a row without any token has no softmax: let those of padding windows be seen
+        # attention over a row without tokens is undefined, so the tokens of padding windows are unmasked
         seen = {**tokens, "attention_mask": torch.where(real.unsqueeze(-1), mask, torch.ones_like(mask))}
         logits = self.model(**{name: values.flatten(0, 1) for name, values in seen.items()}).logits
         keep = real.unsqueeze(-1)  # (batch, windows, 1)
@@ -72,7 +72,7 @@ class LogitsGraph(nn.Module):
 
 
 def float32_copy(model: MultiHeadModel) -> MultiHeadModel:
-    """Return the model if it is in float32 on the CPU, else a copy that is."""
+    """Return the model if it is in float32 on the CPU, else such a copy."""
     if all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in model.parameters()):
         return model
     return copy.deepcopy(model).cpu().float()
@@ -98,9 +98,9 @@ def output_names(config: MultiHeadConfig, inputs: list[str]) -> dict[str, str]:
 
 
 def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: list[str]) -> dict[str, Any]:
-    """Return the metadata that turns texts into the graph's inputs and its outputs into decisions.
+    """Return the metadata needed to turn texts into the graph's inputs and its outputs into decisions.
 
-    Settings used only for training are left out. Defaults are filled in, so that a reader of the metadata needs none.
+    Settings used only for training are left out. Defaults are filled in, so that no other source is needed.
     """
     config = model.config
     outputs = output_names(config, inputs)
@@ -149,15 +149,15 @@ def _text_metadata(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) 
 
 
 def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return key → JSON."""
+    """Return the metadata with JSON-encoded values."""
     return {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
 
 
 def sample_tokens(model: MultiHeadModel, inputs: list[str]) -> dict[str, Tensor]:
     """Return tokens to trace the graph with.
 
-    No axis has length 0 or 1, which torch.export takes for fixed, and there is padding, because encoders leave their
-    mask out without it.
+    No axis has length 0 or 1, which torch.export would treat as fixed, and there is padding, because encoders skip the
+    mask without it.
     """
     mask = torch.ones((3, 2, 6) if model.config.truncation == WINDOWS else (3, 6), dtype=torch.int64)
     mask[-1, ..., 4:] = 0

@@ -30,19 +30,19 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
 def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[str, Any]) -> "Model":
     """Give the outputs and axes their names, and the graph its metadata.
 
-    The exporter's notes on each node (with paths of this machine) are removed.
+    The exporter's debug information on each node (with local paths) is removed.
     """
     from onnx_ir import Shape
     from onnx_ir.passes.common import NameFixPass
 
-    graph: Any = program.graph  # whose inputs and outputs have shapes
+    graph: Any = program.graph  # its inputs and outputs have shapes
     for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = name
     for node in graph.all_nodes():
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    NameFixPass()(program)  # a node's value may have had a head's name
+    NameFixPass()(program)  # renames values inside the graph that have the name of an output
     names = [value.name for value in graph.outputs]
     if names != outputs:
         raise RuntimeError(f"the outputs are called {names}, not {outputs}")
@@ -94,14 +94,14 @@ def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.nd
 def compiled(
     folder: Path, precision: str, threads: int
 ) -> Callable[[Iterable[Mapping[str, np.ndarray]], Sequence[str]], list[list[np.ndarray]]]:
-    """Return a function that computes some outputs of many batches, as many batches at a time as there are threads.
+    """Return a function that computes outputs of many batches, one batch per thread at a time.
 
     Args:
-        folder: that holds the graph.
-        precision: `"fp32"`, or `"int8"` of a graph that is quantized.
-        threads: CPU threads.
+        folder: Folder of the graph.
+        precision: `"fp32"`, or `"int8"` for a quantized graph.
+        threads: Number of CPU threads.
     """
-    session = _session(folder, 1)  # threads are for batches side by side
+    session = _session(folder, 1)  # one thread each: batches run in parallel
     takes = [value.name for value in session.get_inputs()]
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
@@ -119,12 +119,12 @@ def _session(folder: Path, threads: int) -> "InferenceSession":
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
 
 
 def metadata(folder: Path) -> dict[str, Any]:
-    """Return what a saved graph says of itself."""
+    """Return the metadata of a saved graph."""
     entries = _session(folder, 1).get_modelmeta().custom_metadata_map
     return {key: json.loads(entries[f"{METADATA}.{key}"]) for key in ("heads", "text", "quantize")}

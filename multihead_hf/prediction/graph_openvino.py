@@ -38,7 +38,7 @@ def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[st
     for node in program.get_ordered_ops():
         for value in node.outputs():
             names = value.get_tensor().get_names()
-            if names & taken:  # tensors of one name are an error
+            if names & taken:  # tensors with the same name are an error
                 value.get_tensor().set_names(names - taken)
     for port, name in zip(program.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})
@@ -80,23 +80,23 @@ def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.nd
 def compiled(
     folder: Path, precision: str, threads: int
 ) -> Callable[[Iterable[Mapping[str, np.ndarray]], Sequence[str]], list[list[np.ndarray]]]:
-    """Return a function that computes some outputs of many batches, as many batches at a time as there are threads.
+    """Return a function that computes outputs of many batches, one batch per thread at a time.
 
     Args:
-        folder: that holds the graph.
-        precision: `"fp32"`, `"bf16"` or `"int8"` (of a graph that is quantized; its other layers are in float32).
-        threads: CPU threads.
+        folder: Folder of the graph.
+        precision: `"fp32"`, `"bf16"` or `"int8"` (for a quantized graph; its other layers are in float32).
+        threads: Number of CPU threads.
     """
     network = openvino_core().read_model(folder / GRAPH_FILE)
-    model: dict[bool, Any] = {}  # for one batch after the other, and for many at a time; compiled when needed
+    model: dict[bool, Any] = {}  # compiled on demand, for batches one after another (False) and in parallel (True)
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
         remaining = iter(batches)
         first = list(itertools.islice(remaining, threads))
         side_by_side = len(first) == threads
         if side_by_side not in model:
-            # a stream has one thread: batches side by side need no synchronisation, and were twice as fast as one after
-            # another; of fewer batches than threads each has all of them
+            # one thread per stream: parallel batches need no synchronisation, which was twice as fast as batches one
+            # after another; with fewer batches than threads, each batch gets all threads
             streams = threads if side_by_side else 1
             settings = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
             model[side_by_side] = _compile(network, precision, settings)
@@ -108,10 +108,10 @@ def compiled(
 def _computed(
     model: "CompiledModel", batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str], at_a_time: int
 ) -> list[list[np.ndarray]]:
-    """Compute outputs of many batches, some of them at a time."""
+    """Compute outputs of many batches, several at a time."""
     takes = [port.any_name for port in model.inputs]
-    # each request is waited for when its turn comes again. (`AsyncInferQueue` calls back into Python from its own
-    # threads, and whoever frees it while such a call ends waits for ever.)
+    # a request is awaited before it is reused. (`AsyncInferQueue` calls back into Python from its own threads, and
+    # freeing it while such a call ends can deadlock.)
     results: list[list[np.ndarray]] = []
     running: deque[Any] = deque()
 
@@ -133,17 +133,17 @@ def _computed(
 
 @functools.cache
 def openvino_core() -> "Core":
-    """Return OpenVINO's core, one for the process and never freed (`signal_stack_kept` says what freeing does)."""
+    """Return OpenVINO's core, one for the process and never freed (`signal_stack_kept` explains why)."""
     return quiet_imports.openvino().Core()
 
 
 def _compile(network: "Model", precision: str, settings: Mapping[str, Any]) -> "CompiledModel":
-    """Compile a graph. Left to itself, OpenVINO takes bfloat16 where it can."""
+    """Compile a graph. By default, OpenVINO uses bfloat16 where it can."""
     hint = "bf16" if precision == "bf16" else "f32"
     return openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": hint, **settings})
 
 
 def metadata(folder: Path) -> dict[str, Any]:
-    """Return what a saved graph says of itself."""
+    """Return the metadata of a saved graph."""
     model = openvino_core().read_model(folder / GRAPH_FILE)
     return {key: json.loads(model.get_rt_info([METADATA, key]).value) for key in ("heads", "text", "quantize")}

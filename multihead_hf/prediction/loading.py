@@ -1,4 +1,4 @@
-"""Loading of saved models for prediction: the model and its tokenizer, or an error on the missing files."""
+"""Loading of saved models for prediction: the model and its tokenizer, or an error about missing files."""
 
 import functools
 import os
@@ -69,7 +69,7 @@ def load_model(
 
 
 def graph_format(name_or_path: str | os.PathLike) -> str | None:
-    """Return what wrote a folder's graph, `"openvino"` or `"onnx"`; `None` where it holds a model, or is no folder."""
+    """Return the format of a folder's graph, `"openvino"` or `"onnx"`; `None` for a model or if it is not a folder."""
     folder = Path(name_or_path)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return None
@@ -77,14 +77,14 @@ def graph_format(name_or_path: str | os.PathLike) -> str | None:
 
 
 def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
-    """Load an exported graph: a model without weights, whose `saved_graph` computes, and the tokenizer beside it.
+    """Load an exported graph as a model without weights, whose `saved_graph` computes, and its tokenizer.
 
     Args:
-        folder: that `export_model` wrote.
+        folder: Folder that `export_model` wrote.
 
     Raises:
-        ValueError: the folder has no graph, or a graph without what tells how to use it.
-        ImportError: its runtime is not installed.
+        ValueError: The folder has no graph, or a graph without metadata.
+        ImportError: Its runtime is not installed.
     """
     name = graph_format(folder)
     if name is None:
@@ -183,7 +183,7 @@ def check_place(name_or_path: str | os.PathLike) -> None:
 
 
 def _damaged(name_or_path: str | os.PathLike) -> str:
-    """Return the file of weights in a folder that cannot be opened."""
+    """Return a weight file in a folder that cannot be opened."""
     for path in sorted(Path(name_or_path).glob("*.safetensors")):
         try:
             with safe_open(path, "pt"):

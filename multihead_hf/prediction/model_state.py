@@ -1,4 +1,4 @@
-"""What the logits of a model depend on, to see whether it has changed between two calls."""
+"""State that the logits of a model depend on, to detect changes between two calls."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from torch import nn
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.truncation_multihead import text_settings
 
-_SAMPLED = 8  # numbers of each weight
+_SAMPLED = 8  # sampled numbers per weight
 
 
 class ModelState:
     """State of a model that may change: weights, heads, text settings and adapters.
 
-    Weights count by their identity, by PyTorch's counter of changes in place, and by some of their numbers, because
-    changes of `parameter.data` are not counted.
+    Weights are compared by their identity, by PyTorch's version counter of in-place changes, and by some of their
+    numbers, because changes of `parameter.data` are not counted.
 
     Args:
         model: The model.
@@ -24,14 +24,14 @@ class ModelState:
     def __init__(self, model: MultiHeadModel) -> None:
         self._model = model
         self._places: list[tuple[int, int]] = []
-        self._samples: list[list[torch.Tensor]] = []  # of each data type and device, views of the weights
+        self._samples: list[list[torch.Tensor]] = []  # views of the weights, by data type and device
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the model alone: views would be written with all of the weights behind them."""
+        """Return the model alone: pickled views would contain the whole weights."""
         return {"_model": self._model, "_places": [], "_samples": []}
 
     def now(self) -> tuple[Any, ...]:
-        """Return what logits depend on at this moment; equal values mean equal logits."""
+        """Return the current state; equal states mean equal logits."""
         tensors: list[torch.Tensor] = []
         adapters: list[Any] = []
         _collect(self._model, tensors, adapters)
@@ -47,7 +47,7 @@ class ModelState:
 
 
 def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:
-    """Add weights of a module and its parts, and what PEFT has set in them; `modules()` takes ten times as long."""
+    """Add weights and PEFT settings of a module and its submodules; ten times as fast as `modules()`."""
     tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
     if "_disable_adapters" in module.__dict__ or hasattr(type(module), "_disable_adapters"):  # (as fast as can be)
         adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
@@ -57,13 +57,13 @@ def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]
 
 
 def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Return views of some numbers of each tensor, evenly spread, by data type and device."""
+    """Return views of evenly spaced numbers of each tensor, by data type and device."""
     views: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
     for tensor in tensors:
         if tensor.device.type == "meta" or not tensor.numel():
             continue
         flat = tensor.detach()
-        # (of a tensor with holes the numbers along its first dimension)
+        # (for a non-contiguous tensor, the numbers along its first dimension)
         flat = flat.view(-1) if flat.is_contiguous() else flat[(slice(None), *[0] * (flat.dim() - 1))]  # type: ignore[index]
         views.setdefault((tensor.dtype, tensor.device), []).append(flat[:: max(len(flat) // _SAMPLED, 1)])
     return list(views.values())

@@ -26,8 +26,8 @@ class Part(NamedTuple):
     """A complete part.
 
     Args:
-        path: its file.
-        rows: how many rows it has.
+        path: Its file.
+        rows: Number of rows.
     """
 
     path: Path
@@ -35,14 +35,14 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """The folder `OUTPUT.parts`, and a record of the run that has finished an output, in the cache of Hugging Face.
+    """The folder `OUTPUT.parts`, and a record of the completed run in the Hugging Face cache.
 
-    A part's name has the run that it is of, and how many rows and bytes it has: one that was cut, or that another run
-    left, is not taken for done.
+    A part's name contains its run and its numbers of rows and bytes, so that an incomplete part, or a part of another
+    run, does not count as done.
 
     Args:
-        output: the file that the parts will be.
-        suffix: ending of the parts' files.
+        output: The file that the parts will be joined into.
+        suffix: Suffix of the parts' files.
     """
 
     def __init__(self, output: Path, suffix: str) -> None:
@@ -57,7 +57,7 @@ class Parts:
         """Lock this output for other processes until `unlock`.
 
         Raises:
-            ValueError: another one does.
+            ValueError: Another process has locked it.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file, but the predictions made so far go into a folder of this name")
@@ -72,7 +72,7 @@ class Parts:
         self._lock = lock
 
     def unlock(self) -> None:
-        """Unlock the output, and remove a folder without parts of a run."""
+        """Unlock the output, and remove the folder if it holds no parts."""
         if self._lock is not None:
             if not self.can_go_on():
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -84,11 +84,11 @@ class Parts:
         return (self.folder / _STATE).is_file()
 
     def state(self) -> dict[str, Any]:
-        """What the run that left parts was of."""
+        """Return the settings of the run that the parts belong to."""
         return self._read(self.folder / _STATE)
 
     def ended(self) -> dict[str, Any] | None:
-        """What the run was of that wrote the output, if it is there as it was written, and known."""
+        """Return the record of the run that wrote the output, if it exists and the output is unchanged."""
         if not self.output.is_file() or not self._record.is_file():
             return None
         record = self._read(self._record)
@@ -129,7 +129,7 @@ class Parts:
         return parts
 
     def write(self, index: int, rows: int, write: Callable[[Path], None]) -> None:
-        """Let `write` write a part into a file, which then gets its name."""
+        """Let `write` write a part into a temporary file, and rename it."""
         unfinished = self.folder / f"part-{index:08}.{self.run}.unfinished{self._suffix}"
         write(unfinished)
         size = unfinished.stat().st_size
@@ -144,7 +144,7 @@ class Parts:
         try:
             self._record.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._record, json.dumps({**self.state(), **facts, "output": self._seen()}).encode())
-        except OSError as error:  # then `resume` cannot tell later that all is done
+        except OSError as error:  # a later `resume` will not detect the completed run
             logger.info(f"no record was kept of {self.output}: {error}")
-        (self.folder / _STATE).unlink()  # first: what is left without it is nobody's
+        (self.folder / _STATE).unlink()  # removed first: without it, remaining parts are ignored
         self.unlock()

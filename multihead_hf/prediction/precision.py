@@ -1,4 +1,4 @@
-"""Precision of predictions, chosen by the processor and by the decisions that stay the same."""
+"""Precision of predictions, chosen by the hardware and by whether decisions stay the same."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ..model.head_multihead import HeadConfig, near_names
 
 AUTO = "auto"
 EXACT, BF16, FP16, INT8 = "fp32", "bf16", "fp16", "int8"
-# what PyTorch's autocast computes in
+# data types of PyTorch's autocast
 DTYPES: dict[str, torch.dtype | None] = {EXACT: None, BF16: torch.bfloat16, FP16: torch.float16}
 PRECISIONS = (AUTO, EXACT, BF16, FP16, INT8)
 NEAR_TIE = 0.02
@@ -27,11 +27,11 @@ class PrecisionChoice:
     Args:
         precision: the chosen precision.
         rows: number of texts that were predicted in float32 and in the lower precision; 0 where there was no choice.
-        changed: how many of these texts have other labels than in float32, in any head.
-        near_ties: how many of the changed texts differ in near-ties only: the probability in float32 is within 0.02 of
-            the threshold, or of that of the other label.
-        difference: greatest difference of a probability.
-        reason: one sentence.
+        changed: number of these texts with other labels than in float32, in any head.
+        near_ties: number of changed texts that differ in near-ties only: the probability in float32 is within 0.02 of
+            the threshold, or of the other label's probability.
+        difference: largest difference of a probability.
+        reason: the reason in one sentence.
     """
 
     precision: str
@@ -55,11 +55,11 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
     Args:
         precision: as it was given.
         device: that the predictor uses.
-        backend: as it was given.
-        is_quantized: whether the model is a graph of 8-bit weights.
+        backend: The backend that the user gave.
+        is_quantized: Whether the model is a graph with 8-bit weights.
 
     Raises:
-        ValueError: it does not; the message says what to give.
+        ValueError: It is unknown or not supported; the message lists valid values.
     """
     if precision not in PRECISIONS:
         raise ValueError(
@@ -88,13 +88,13 @@ def choose(
     lower: Sequence[Mapping[str, HeadPrediction]],
     precision: str,
 ) -> PrecisionChoice:
-    """Choose the lower precision if its decisions are those of float32, but for near-ties.
+    """Choose the lower precision if its decisions equal those of float32, except for near-ties.
 
     Args:
-        heads: head → its settings.
-        exact: of each batch head → predictions in float32.
-        lower: the same in the lower precision.
-        precision: name of the lower precision.
+        heads: Head → its settings.
+        exact: For each batch, head → predictions in float32.
+        lower: The same in the lower precision.
+        precision: Name of the lower precision.
     """
     rows = changed = ties = 0
     difference = 0.0
@@ -118,11 +118,11 @@ def choose(
 
 
 def _near_ties(head: HeadConfig, exact: HeadPrediction, changes: torch.Tensor) -> torch.Tensor:
-    """Return (rows, labels), where a changed decision was near in float32."""
+    """Return (rows, labels): whether a changed decision was a near-tie in float32."""
     scores = exact.probabilities
     thresholds = torch.tensor(head.thresholds if head.thresholds is not None else 0.5, dtype=scores.dtype)
     near = (scores - thresholds).abs() <= NEAR_TIE if head.multi_label else torch.zeros_like(changes)
-    # labels that changed places: their probabilities are close to each other
+    # labels that swapped ranks have similar probabilities
     highest = scores.masked_fill(~changes, -1).amax(1, keepdim=True)
     lowest = scores.masked_fill(~changes, 2).amin(1, keepdim=True)
     several = changes.sum(1, keepdim=True) > 1

@@ -1,4 +1,4 @@
-"""Labels of many texts: equal texts once, in batches of similar lengths, in a fast precision."""
+"""Predictor of many texts: equal texts are computed once, in batches of similar lengths and a fast precision."""
 
 import copy
 import itertools
@@ -28,7 +28,7 @@ from .runtime import Runtime, usable_device
 from .tokenizing import Encoded, batches_of, encode_different
 
 _COMPARED_BATCHES = 6
-WORTH_MEASURING = 512  # texts; fewer are done before a comparison is
+WORTH_MEASURING = 512  # texts; with fewer, a comparison would take longer than the prediction
 
 
 class MultiHeadPredictor:
@@ -101,19 +101,19 @@ class MultiHeadPredictor:
         for name in heads or ():
             model.check_head(name, "heads")
         self.model = model if graph is not None else model.to(self.device)
-        # truncation and padding are a state of the object: another thread that uses the caller's would change them
+        # a copy: truncation and padding are state of the tokenizer, which another thread may change
         self.tokenizer = copy.deepcopy(tokenizer)
         self._heads = None if heads is None else list(heads)
         self.precision = precision
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
-        self.computed = self.cut = 0  # texts that the model has read so far, and those of them that were cut
+        self.computed = self.cut = 0  # number of texts computed so far, and of truncated ones among them
         self.window_rows, self.batch_tokens = window_rows, batch_tokens
         self._graph, self._state = graph, ModelState(self.model)
         self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
-        token_limit(model.config, tokenizer)  # a max_length that the encoder cannot read is said now
-        # logits of texts of late, for texts that come again while the model is the same
+        token_limit(model.config, tokenizer)  # raises an error now for a max_length beyond the encoder's limit
+        # logits of recent texts, reused for repeated texts while the model is unchanged
         self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()
         self._known_of: tuple[Any, ...] = ()
 
@@ -231,7 +231,7 @@ class MultiHeadPredictor:
         return self.compute(self.encode(self._parts(texts)))
 
     def _parts(self, texts: Iterable[Any]) -> list[tuple[str, ...]]:
-        """Return the text, or the two texts, of each item; `ValueError` with its number if it is not a text."""
+        """Return the text, or the two texts, of each item; raise `ValueError` with its number if it is not a text."""
         parts: list[tuple[str, ...]] = []
         columns = self.model.config.text_columns
         for row, text in enumerate(several(listed(texts, columns))):
@@ -243,7 +243,7 @@ class MultiHeadPredictor:
                 raise ValueError(f"text {row}: predict single texts and pairs separately; text 0 is of the other kind")
         return parts
 
-    # ---- in two steps, so that the next texts can be tokenised beside the model ----
+    # ---- in two steps, so that the next texts can be tokenized while the model computes ----
 
     def encode(self, parts: Sequence[tuple[str, ...]]) -> Encoded:
         """Tokenize texts; equal texts are tokenized once.
@@ -306,7 +306,7 @@ class MultiHeadPredictor:
         return {name: np.empty((rows, width), dtype=np.float32) for name, width in widths.items()}
 
     def _fill(self, results: Logits, rows: list[dict[str, Any]], which: Sequence[int]) -> None:
-        """Compute the logits of some of the rows, into their places."""
+        """Compute the logits of some of the rows, and store them at the rows' positions."""
         batches = self._batches(rows, which)
         if self.chosen is None and len(which) >= WORTH_MEASURING:
             self._choose(rows, batches)
@@ -327,7 +327,7 @@ class MultiHeadPredictor:
         about = [plain_config(self.model.config), tokens]
         if self._graph is None:
             return module_digest(self.model, about)
-        # the graph is what computes, and the model has no weights
+        # the graph computes, and the model has no weights
         return files_digest(sorted(path for path in Path(self._graph.folder).iterdir() if path.is_file()), about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
@@ -359,7 +359,7 @@ class MultiHeadPredictor:
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
         if self._runtime.backend != "onnx" and computes_in_bf16(self.device.type == "cpu"):
-            # of short and long texts
+            # batches of short and of long texts
             indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
             sample = [[rows[row] for row in batches[index]] for index in indices]
             runs = (self._runtime.run(sample, name, self.heads) for name in (EXACT, BF16))
@@ -383,7 +383,7 @@ class MultiHeadPredictor:
     def _forget_another_model(self) -> None:
         now = self._state.now()
         if now != self._known_of:
-            check_vocabulary(self.model.config, self.tokenizer)  # (embeddings may have been taken away)
+            check_vocabulary(self.model.config, self.tokenizer)  # (embeddings may have been removed)
             self.model.check_labels()
             if self._graph is not None:
                 self._graph.check_text(self.model.config)

@@ -12,7 +12,7 @@ _NNCF_SWITCH = "NNCF_CI"  # documented as "must be set in CI environments"; read
 
 
 def openvino() -> ModuleType:
-    """Import OpenVINO as if its package for telemetry were not installed."""
+    """Import OpenVINO as if its telemetry package were not installed."""
     with _without_telemetry():
         importlib.import_module("openvino.tools.ovc.convert_impl")
         return importlib.import_module("openvino")

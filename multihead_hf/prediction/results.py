@@ -1,4 +1,4 @@
-"""Predictions of all heads for several texts, short to print and easy to put into a table."""
+"""Predictions of all heads for several texts, with a short printed form and conversion to a table."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

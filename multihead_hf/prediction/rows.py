@@ -1,4 +1,4 @@
-"""Rows of files one after another, some of them bad, for predictions of more rows than fit into memory."""
+"""Streams of rows from files, some of them bad, for predictions of more rows than fit into memory."""
 
 import glob
 import itertools
@@ -21,9 +21,9 @@ from .tables import fits
 
 logger = logging.get_logger(__name__)
 
-JSON = ".json"  # one document, which is read as a whole
+JSON = ".json"  # a single document, which is read at once
 TEXTS = (*CSV, *LINES, JSON)
-_FIRST_ROWS = 1000  # of JSON and Excel, whose columns count as known
+_FIRST_ROWS = 1000  # number of rows that determine the columns of JSON and Excel files
 Files = str | Sequence[str]  # files, globs and folders, or the name of a dataset on the Hub
 
 
@@ -32,22 +32,22 @@ class RowSource:
     """Rows of files or of a dataset on the Hub, in their order.
 
     Args:
-        files: in the order in which they are read; empty for a dataset on the Hub.
-        columns: that rows have (of JSON Lines those of the first rows; later ones may have others).
-        schema: types of the columns, where the files say them (Parquet, Arrow).
-        total: number of rows where it is known beforehand.
-        version: of a dataset on the Hub, its commit.
+        files: Files in the order in which they are read; empty for a dataset on the Hub.
+        columns: Columns of the rows (for JSON Lines, of the first rows; later rows may have others).
+        schema: Types of the columns, if the files declare them (Parquet, Arrow).
+        total: Number of rows, if it is known beforehand.
+        version: Commit of a dataset on the Hub.
     """
 
     files: list[str]
     columns: list[str]
     schema: pa.Schema | None
     total: int | None
-    texts: dict[str, TextFile] = field(default_factory=dict)  # those of the files that are text
+    texts: dict[str, TextFile] = field(default_factory=dict)  # the text files among the files
     stream: Any = None
     version: str | None = None
-    wanted: list[str] | None = None  # of files that say their columns only these are read; all by default
-    share: float = 0.0  # of the bytes, how much has been read
+    wanted: list[str] | None = None  # columns to read from files that declare their columns; all by default
+    share: float = 0.0  # share of the bytes that has been read
 
     def __iter__(self) -> Iterator[Row]:
         if self.stream is not None:
@@ -73,11 +73,11 @@ def open_rows(
     """Open the rows of files, globs and folders, or of a dataset on the Hub.
 
     Args:
-        source: One or several; a folder stands for all files in it.
+        source: One or several sources; a folder means all files in it.
         delimiter: As for `TextFile`.
         split: Split of a dataset on the Hub.
         config: Configuration of a dataset on the Hub.
-        without: Files and folders that are skipped, though a glob or folder has them.
+        without: Files and folders that are skipped.
         encoding: As for `TextFile`.
 
     Raises:
@@ -124,7 +124,7 @@ def open_rows(
 
 
 def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
-    """Types that hold the values of all files; text where there is none for all numbers."""
+    """Return types that fit the values of all files; text if no type fits all numbers."""
     try:
         common = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -137,7 +137,7 @@ def _common_schema(schemas: dict[str, pa.Schema]) -> pa.Schema:
 
 
 def _holds(column: pa.Field, path: str) -> bool:
-    """Return whether the type of a column fits the values that a file has there."""
+    """Return whether the type of a column fits a file's values."""
     for batch, _ in batches_of(path, [column.name]):
         values = [row[column.name] for row in rows_of(batch) if isinstance(row, dict)]
         if not fits(values, column.type):
@@ -152,14 +152,14 @@ def is_within(path: str | Path, places: Sequence[Path]) -> bool:
 
 
 def is_read_by(source: Files, path: Path) -> bool:
-    """Return whether a folder or glob of the source has this file."""
+    """Return whether a folder or glob of the source includes this file."""
     sources = [source] if isinstance(source, str) else source
     folders = [os.path.join(item, "*") if os.path.isdir(item) else item for item in sources]
     return any(is_within(file, [path]) for item in folders for file in glob.glob(item, recursive=True))
 
 
 def columns_of(path: Path) -> list[str]:
-    """Return the columns of a file; none if it is empty, or not a file of rows."""
+    """Return the columns of a file; an empty list if it is empty or not a file of rows."""
     if suffix_of(path) not in SUFFIXES or not path.stat().st_size:
         return []
     try:
@@ -173,7 +173,7 @@ def check_columns(columns: list[str], names: list[str], what: str) -> None:
     """Check that columns exist.
 
     Raises:
-        ValueError: A wanted column does not exist; the message gives near names.
+        ValueError: A requested column does not exist; the message suggests similar names.
     """
     for name in names:
         if name not in columns:
@@ -234,10 +234,10 @@ def _files(source: str, without: Sequence[Path]) -> list[str]:
 
 
 def _schema(path: str, text: TextFile | None) -> pa.Schema | None:
-    """Columns of a file, with types where it says them; `None` where it holds nothing.
+    """Return the columns of a file, with types if it declares them; `None` if it is empty.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: It cannot be read.
     """
     if not os.path.getsize(path):
         return None

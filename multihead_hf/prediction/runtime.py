@@ -37,10 +37,10 @@ Batches = Sequence[Sequence[Mapping[str, Any]]]
 WORTH_A_GRAPH = 256
 """Different texts of one call from which on `backend="auto"` makes a graph; one that was made before is always used."""
 
-# rows per second are flat around these sizes: a CPU wants batches that stay in its caches, a GPU large ones
+# throughput is flat around these sizes: a CPU needs batches that fit into its caches, a GPU needs large ones
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 _GRAPH_BATCH_TOKENS = 1024
-_COMPARED = 2  # batches
+_COMPARED = 2  # batches that are compared with PyTorch
 
 
 @dataclass
@@ -52,23 +52,23 @@ class _Kept:
     is_checked: bool = False
 
 
-# model → backend → its graph: predictors of one model share it
+# model → backend → graph, shared by the predictors of a model
 _GRAPHS: "weakref.WeakKeyDictionary[MultiHeadModel, dict[str, _Kept]]" = weakref.WeakKeyDictionary()
 
 
 class Runtime:
-    """Computes logits with the backend that was asked for, or with the one that fits.
+    """Computes logits with the requested backend, or with a suitable one.
 
     Args:
-        model: as it is at each call.
-        tokenizer: pads.
-        device: of the model.
+        model: The model, which may change between calls.
+        tokenizer: Tokenizer that pads the batches.
+        device: Device of the model.
         backend: `"auto"`, `"torch"`, `"openvino"` or `"onnx"`.
-        saved: a graph that is the model, such as a quantized one.
+        saved: An exported graph that replaces the model, such as a quantized one.
 
     Attributes:
-        backend: what computes now.
-        keep: whether a new graph goes into the cache: that of a saved model is worth it.
+        backend: The backend in use.
+        keep: Whether a new graph is stored in the cache, which is worthwhile for a saved model.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Runtime:
 
     @property
     def batch_tokens(self) -> int:
-        """Number of tokens of a batch, padding included, with which the backend is fast."""
+        """Number of tokens per batch, with padding, at which the backend is fast."""
         if self.backend in GRAPHS:
             return _GRAPH_BATCH_TOKENS
         return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
@@ -98,8 +98,8 @@ class Runtime:
         """Choose the backend for the next texts.
 
         Args:
-            texts: how many different texts are to be computed.
-            state: of the model; another one needs another graph.
+            texts: Number of distinct texts to compute.
+            state: State of the model; another state needs another graph.
         """
         if self._saved is not None or not texts:
             return
@@ -116,7 +116,7 @@ class Runtime:
         self.backend = TORCH if self._graph is None else name
 
     def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
-        """Compute the logits of batches of unpadded token rows: for each batch head → logits (rows, labels)."""
+        """Return for each batch of unpadded token rows head → logits (rows, labels)."""
         if self._saved is not None:
             if self._fixed is None:
                 self._fixed = self._saved.compiled(precision)
@@ -143,7 +143,7 @@ class Runtime:
         return self.keep and is_whole(cache_folder(self.model, self.tokenizer, name))
 
     def _made(self, name: str) -> ModelGraph | None:
-        """Make the graph, and say so; `None` where that is impossible."""
+        """Make the graph, with a log message; `None` if that is impossible."""
         if not self._is_cached(name):
             logger.warning(
                 f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"
@@ -155,7 +155,7 @@ class Runtime:
             return None
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
-        """Compare a graph with PyTorch on its first use; PyTorch replaces one that is wrong."""
+        """Compare a graph with PyTorch on its first use; PyTorch replaces a wrong graph."""
         entry = _GRAPHS[self.model][self.backend]
         graph = entry.graph
         if entry.is_checked or graph is None:
@@ -196,7 +196,7 @@ class Runtime:
             return [self._forward(rows, heads) for rows in batches]
 
     def _forward(self, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
-        """Return the logits of a batch; it is halved if it does not fit into memory."""
+        """Return the logits of a batch, which is halved if it does not fit into memory."""
         try:
             batch = {name: tensor.to(self.device) for name, tensor in pad_tokens(self.tokenizer, rows).items()}
             logits = self.model(**batch, heads=heads, return_dict=True).logits
@@ -211,14 +211,14 @@ class Runtime:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """Return a device; `ValueError` if it cannot be used here."""
+    """Return a device; raise `ValueError` if it cannot be used here."""
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"unknown device {str(name)!r}: give cpu, cuda or cuda:1") from None
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch was built without it, or the machine has none
+    except (AssertionError, RuntimeError) as error:  # torch was built without it, or it does not exist
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ValueError(
             f"the device {str(name)!r} cannot be used here ({reason}): give cpu, or leave it out"

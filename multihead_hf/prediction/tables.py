@@ -1,4 +1,4 @@
-"""Tables of predictions: parts that are written atomically, and then one file of them."""
+"""Tables of predictions: parts that are written atomically and then joined into one file."""
 
 import base64
 import csv
@@ -22,7 +22,7 @@ from ..utils.files import naming, write_whole
 
 FORMATS = (".parquet", ".jsonl", ".csv")
 ROW = "row"
-_DIGITS = 6  # of scores in text files
+_DIGITS = 6  # digits of scores in text files
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Columns:
         return self.ranked or self.heads[head].multi_label
 
     def ours(self) -> list[tuple[str, pa.DataType]]:
-        """Return name and type of the added columns, the number of the row first."""
+        """Return name and type of the added columns, beginning with the row number."""
         columns: list[tuple[str, pa.DataType]] = [(ROW, pa.int64())]
         for name in self.heads:
             is_list = self.is_list(name)
@@ -84,9 +84,9 @@ class Columns:
         """Return rows of the table.
 
         Args:
-            numbers: of the rows in the input.
-            input_rows: their values there.
-            predictions: what each head says of them.
+            numbers: Numbers of the rows in the input.
+            input_rows: Values of the rows in the input.
+            predictions: Predictions of each head.
         """
         rows = []
         for index, (number, values) in enumerate(zip(numbers, input_rows, strict=True)):
@@ -107,14 +107,14 @@ class Table:
     """Writes parts, and joins them into one file.
 
     Args:
-        path: of the joined file; its suffix says the format.
-        columns: that it has.
-        schema: types of the input's columns, where the input says them. Parts are Parquet then, and otherwise JSON
-            Lines: which types the values have is known when all have been seen.
-        sep: between labels in CSV files.
+        path: Path of the joined file; its suffix determines the format.
+        columns: Its columns.
+        schema: Types of the input's columns, if the input declares them. Parts are Parquet then, and otherwise JSON
+            Lines, because the types are only known after all values have been read.
+        sep: Separator between labels in CSV files.
 
     Raises:
-        ValueError: another suffix, a label that holds `sep`, or a column of a type that cannot be written.
+        ValueError: The suffix is unknown, a label contains `sep`, or the type of a column cannot be written.
     """
 
     def __init__(self, path: Path, columns: Columns, schema: pa.Schema | None = None, sep: str = "|") -> None:
@@ -145,12 +145,12 @@ class Table:
         write_whole(path, buffer.getvalue())
 
     def join(self, parts: Sequence[Path], path: Path, known: Sequence[str]) -> None:
-        """Put parts, in their order, into one file; it is there as a whole or not at all.
+        """Join parts in order into one file, atomically.
 
         Args:
-            parts: that were written.
-            path: of the file.
-            known: columns of the input, for a file without a row.
+            parts: The written parts.
+            path: Path of the file.
+            known: Columns of the input, for a file without rows.
         """
         unfinished = (parts[0].parent if parts else path.parent) / f".joined{self.suffix}.part"
         try:
@@ -172,12 +172,12 @@ class Table:
             return [json.loads(line) for line in file]
 
     def _settled(self, schema: pa.Schema) -> pa.Schema:
-        """Return the input's columns with the types that parts have when they are read."""
+        """Return the input's columns with the types of the parts after reading."""
         names = schema.names if self.columns.kept is None else self.columns.kept
         return pa.schema([_stored(schema.field(name)) for name in names])
 
     def _typed(self, schema: pa.Schema) -> pa.Schema:
-        """Return all columns in their order, the input's with the types of `schema`."""
+        """Return all columns in order; those of the input have the types of `schema`."""
         names = schema.names if self.columns.kept is None else self.columns.kept
         fields = [pa.field(ROW, self._ours[ROW]), *(schema.field(name) for name in names)]
         fields += [pa.field(name, kind) for name, kind in self._ours.items() if name != ROW]
@@ -199,7 +199,7 @@ class Table:
                 writer.write_table(self._arrow(self._read(part), writer.schema))
 
     def _types(self, parts: Sequence[Path], known: Sequence[str]) -> dict[str, pa.DataType]:
-        """Types of the input's columns that hold all values of all parts; text where they are of several kinds."""
+        """Return types of the input's columns that fit the values of all parts; text for values of mixed kinds."""
         names = known if self.columns.kept is None else self.columns.kept
         types: dict[str, pa.DataType] = {name: pa.null() for name in names}
         seen: dict[str, set[pa.DataType]] = defaultdict(set)
@@ -212,7 +212,7 @@ class Table:
         mixed = [name for name, kinds in seen.items() if len(kinds - {pa.null()}) > 1]
         for part in parts if mixed else ():
             rows = self._read(part)
-            for name in mixed:  # such as a whole number that no float holds
+            for name in mixed:  # such as an integer that a float cannot represent
                 if not fits([row.get(name) for row in rows], types[name]):
                     types[name] = pa.string()
         as_text = {name for name, kind in types.items() if pa.types.is_null(kind) or _has_empty_struct(kind)}
@@ -232,7 +232,7 @@ class Table:
                 for row in map(self._rounded, self._read(part)):
                     cells = [self._cell(name, row.get(name)) for name in header]
                     cells = [no_formula(cell) if isinstance(cell, str) else cell for cell in cells]
-                    # a carriage return ends a line for most readers, and is not quoted by itself
+                    # most readers treat a carriage return as a line end, but the writer does not quote it
                     broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
                     (quoted if broken else plain).writerow(cells)
 
@@ -249,7 +249,7 @@ class Table:
         return _plain(value) if isinstance(value, bytes) else value
 
     def _rounded(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row with scores of the digits that float32 has."""
+        """Return a row with scores rounded to the precision of float32."""
 
         def rounded(value: object) -> object:
             if isinstance(value, list):
@@ -264,7 +264,7 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it: what is no number is null, bytes are base64, times are ISO 8601."""
+    """Return a value for JSON: NaN and infinity become null, bytes become base64, times become ISO 8601."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -286,7 +286,7 @@ def _type_of(values: list[Any]) -> pa.DataType:
 
 
 def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Return a type that fits the values of both."""
+    """Return a type that fits the values of both types."""
     schemas = [pa.schema([("", kind)]) for kind in (one, other)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -304,9 +304,9 @@ def fits(values: list[Any], kind: pa.DataType) -> bool:
 
 
 def _stored(column: pa.Field) -> pa.Field:
-    """Return a column with the type that Parquet gives back.
+    """Return a column with the type that it has after reading it from Parquet.
 
-    Parquet has no times in seconds, and no objects without a key, which become JSON text.
+    Parquet does not support times in seconds, nor structs without a field, which become JSON text.
 
     Raises:
         ValueError: The column cannot be written.
@@ -331,7 +331,7 @@ def _has_empty_struct(kind: pa.DataType) -> bool:
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Of a column of texts what is none is written as in JSON."""
+    """Return an Arrow array; other values in a text column are written as JSON."""
     if pa.types.is_string(kind):
         values = [
             value if value is None or isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)

@@ -16,10 +16,10 @@ class Encoded(NamedTuple):
     """Tokens of texts, ready for the model.
 
     Args:
-        rows: of each different text, as the tokenizer gives them (of texts in windows lists of them), unpadded.
-        keys: the different texts.
-        of: (texts,), which of them each text is.
-        cut: which of the different texts were cut.
+        rows: Unpadded tokens of each distinct text, as the tokenizer returns them (lists of them for windows).
+        keys: The distinct texts.
+        of: (texts,), index of each text among the distinct texts.
+        cut: Whether each distinct text was truncated.
     """
 
     rows: list[dict[str, Any]]
@@ -48,23 +48,23 @@ def encode_different(
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the number of windows of a text, and of tokens in the longest of them."""
+    """Return the number of windows of a text, and of tokens in the longest window."""
     ids = row["input_ids"]
     return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
 
 
 def batches_of(rows: list[dict[str, Any]], which: Iterable[int], limit: int) -> list[list[int]]:
-    """Return batches of rows of similar size, the largest first (memory errors show at once).
+    """Return batches of rows of similar size, the largest first (so that memory errors occur early).
 
     Args:
         rows: Tokens of texts.
-        which: Numbers of the rows that are put into batches.
-        limit: Number of tokens of a batch, padding included.
+        which: Indices of the rows that are put into batches.
+        limit: Maximum number of tokens of a batch, with padding.
     """
     sizes = {row: size_of(rows[row]) for row in which}
     batches: list[list[int]] = []
     for row in sorted(sizes, key=lambda row: sizes[row], reverse=True):
-        # a batch is as wide as its first row
+        # the first row of a batch is the longest
         if not batches or (len(batches[-1]) + 1) * math.prod(sizes[batches[-1][0]]) > limit:
             batches.append([])
         batches[-1].append(row)

@@ -1,4 +1,4 @@
-"""Model card: the facts on a model as `README.md`, and as data in `model_card.json`."""
+"""Model card: the facts about a model as `README.md`, and as data in `model_card.json`."""
 
 import json
 import os
@@ -28,14 +28,14 @@ def write_card(
     """Write `README.md`, `model_card.json` and pictures into a folder.
 
     Args:
-        folder: of the model.
-        config: of the model.
-        facts: what else is known.
-        pictures: path below the folder → PNG file, of those that `facts` names.
-        replace: whether a card that somebody else wrote or changed is replaced, too.
+        folder: Folder of the model.
+        config: Configuration of the model.
+        facts: Further facts.
+        pictures: Path below the folder → PNG file, for the pictures in `facts`.
+        replace: Whether to replace a card that the user wrote or changed, too.
 
     Returns:
-        whether it was written: a card without our mark in it is left as it is, and only the facts are kept.
+        Whether the card was written: a card without the generated mark is kept, and only the facts are saved.
     """
     directory = Path(folder)
     content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
@@ -48,19 +48,19 @@ def write_card(
         write_whole(directory / path, data)
     named = {picture["path"] for picture in facts.pictures}
     for path in _named_pictures(directory) - named:
-        (directory / path).unlink(missing_ok=True)  # of a card before
+        (directory / path).unlink(missing_ok=True)  # pictures of an earlier card
     write_whole(directory / FACTS, f"{content}\n".encode())
     write_whole(directory / CARD, card.encode())
     return True
 
 
 def is_ours(card: Path) -> bool:
-    """Return whether a card may be written: there is none, or one that has the mark of a generated card."""
+    """Return whether a card may be written: there is no card, or one with the mark of a generated card."""
     return not card.is_file() or MARK.encode() in card.read_bytes()
 
 
 def _named_pictures(folder: Path) -> set[str]:
-    """Return the pictures that the card in a folder names."""
+    """Return the pictures that the card in a folder refers to."""
     try:
         paths = {picture["path"] for picture in read_facts(folder).pictures}
     except (ValueError, KeyError):
@@ -69,10 +69,10 @@ def _named_pictures(folder: Path) -> set[str]:
 
 
 def read_facts(folder: str | os.PathLike) -> CardFacts:
-    """Return the facts of a saved model; empty if it has none.
+    """Return the facts of a saved model, which may be empty.
 
     Raises:
-        ValueError: `model_card.json` is not as we write it.
+        ValueError: `model_card.json` is not in the expected format.
     """
     path = Path(folder) / FACTS
     if not path.is_file():
@@ -89,8 +89,8 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
     """Return an evaluation in the form of `CardFacts`.
 
     Args:
-        report: as `EvaluationReport.to_dict` and `report.json` give it.
-        name: of its rows.
+        report: Result of `EvaluationReport.to_dict`, or content of `report.json`.
+        name: Name of its rows.
     """
     heads = report["heads"]
     baselines = {head: entry["baseline"] for head, entry in heads.items() if entry.get("baseline") is not None}
@@ -125,16 +125,16 @@ def add_report_folder(
     """Replace the evaluations and pictures by those of a saved report.
 
     Args:
-        facts: is changed.
-        config: of the model.
-        folder: of the report.
-        name: of its rows.
+        facts: Facts to change in place.
+        config: Configuration of the model.
+        folder: Folder of the report.
+        name: Name of its rows.
 
     Returns:
-        path below the folder of the card → PNG file.
+        Path below the folder of the card → PNG file.
 
     Raises:
-        ValueError: there is no report, it lacks a picture, or it is on other heads, labels or thresholds.
+        ValueError: There is no report, it lacks a picture, or its heads, labels or thresholds differ.
     """
     directory = Path(folder)
     try:

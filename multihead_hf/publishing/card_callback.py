@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 PACKAGES = ("multihead-hf", "transformers", "torch", "datasets", "accelerate")
-# arguments that decide what is learned; others, such as folders, names of columns and tokens, are nobody's business
+# arguments that affect the result of training; others, such as folders, column names and tokens, are private
 SETTINGS = (
     *("learning_rate", "encoder_learning_rate", "head_learning_rate", "threshold_learning_rate"),
     *("layer_learning_rate_decay", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
@@ -43,7 +43,7 @@ def changed_settings(args: TrainingArguments, processes: int) -> dict[str, Any]:
     for argument in fields(args):
         default = argument.default if argument.default_factory is MISSING else argument.default_factory()
         value = getattr(args, argument.name)
-        value = getattr(value, "value", value)  # of an enum
+        value = getattr(value, "value", value)  # the value of an enum
         if argument.name in SETTINGS and value != getattr(default, "value", default) and value not in (None, {}):
             settings[argument.name] = value if isinstance(value, (int, float, str)) else str(value)
     return {name: settings[name] for name in ("processes", *SETTINGS) if name in settings}
@@ -54,11 +54,11 @@ class EvaluationSnapshot:
     """The metrics of a model, with the step and the decision settings that they were computed at.
 
     Args:
-        evaluations: as `CardFacts.evaluations`.
-        step: step of training.
-        settings: what decided about the labels (`decision_settings`).
-        pictures: as `CardFacts.pictures`.
-        files: path of each picture → PNG file.
+        evaluations: As in `CardFacts.evaluations`.
+        step: Step of training.
+        settings: The decision settings (`decision_settings`).
+        pictures: As in `CardFacts.pictures`.
+        files: Path of each picture → PNG file.
     """
 
     evaluations: list[dict[str, Any]]
@@ -68,7 +68,7 @@ class EvaluationSnapshot:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the evaluations, marked where the model has changed since."""
+        """Return the evaluations, with a mark if the model has changed since."""
         evaluations = (
             self.evaluations
             if self.settings == settings
@@ -78,11 +78,11 @@ class EvaluationSnapshot:
 
 
 class ModelCardCallback(TrainerCallback):
-    """Callback that remembers facts of a run for the model card, and writes the card.
+    """Callback that collects facts of a run for the model card, and writes the card.
 
     Args:
-        trainer: a `MultiHeadTrainer`.
-        user_facts: what the user says for the card, as the argument `model_card`.
+        trainer: A `MultiHeadTrainer`.
+        user_facts: Facts from the user, as the argument `model_card`.
     """
 
     def __init__(self, trainer: "Trainer", user_facts: object) -> None:
@@ -94,10 +94,10 @@ class ModelCardCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forget evaluations of an earlier run, and remember the last one of a run that is resumed."""
+        """Forget evaluations of an earlier run, and restore the last one of a resumed run."""
         self._evaluated = self._reported = None
         evaluated = [entry for entry in state.log_history if any(key.startswith("eval_") for key in entry)]
-        if evaluated:  # of a run that is resumed
+        if evaluated:  # in a resumed run
             step = evaluated[-1].get("step", 0)
             self._note_logged(state, step)
             if self._evaluated is not None:
@@ -107,7 +107,7 @@ class ModelCardCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Remember the metrics of the best checkpoint if it is loaded now."""
-        if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the model now
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the current model
             self._note_logged(state, state.best_global_step)
 
     def _note_logged(self, state: TrainerState, step: int) -> None:
@@ -120,11 +120,11 @@ class ModelCardCallback(TrainerCallback):
     def note_evaluation(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
         """Remember the metrics of an evaluation.
 
-        `on_evaluate` is called for each dataset alone, without its name.
+        `on_evaluate` is called separately for each dataset, without its name.
 
         Args:
             metrics: Metrics, as `evaluate` returns or logs them.
-            sets: Names of the evaluation datasets, `None` for a single one.
+            sets: Names of the evaluation datasets, `None` for a single dataset.
         """
         self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
 
@@ -143,7 +143,7 @@ class ModelCardCallback(TrainerCallback):
         settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
         snapshots = [snapshot for snapshot in (self._reported, self._evaluated) if snapshot is not None]
         current = [snapshot for snapshot in snapshots if snapshot.settings == settings and snapshot.step == step]
-        # (`max` takes the first of equals, the report)
+        # (on a tie, `max` returns the first, the report)
         return current[0] if current else max(snapshots, key=lambda snapshot: snapshot.step, default=None)
 
     def facts(self) -> CardFacts:
@@ -181,11 +181,11 @@ class ModelCardCallback(TrainerCallback):
         return facts
 
     def write(self, folder: str, user_facts: Mapping[str, Any] | None = None) -> None:
-        """Write the card into a folder, unless there is one that somebody else has written.
+        """Write the card into a folder, unless it holds a card that the user has written.
 
         Args:
-            folder: the folder.
-            user_facts: what is said for the card besides; it is remembered.
+            folder: The folder.
+            user_facts: Further facts from the user, which are kept for later cards.
         """
         self._user_facts |= check_given({key: value for key, value in (user_facts or {}).items() if value is not None})
         facts, newest = self.facts(), self._newest()
@@ -198,12 +198,12 @@ class ModelCardCallback(TrainerCallback):
 
 
 def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None) -> list[dict[str, Any]]:
-    """The heads' figures in what `evaluate` gives or logs, for each of the named sets.
+    """Return the heads' metrics from the result of `evaluate` or a log entry, for each of the named datasets.
 
     Args:
-        metrics: `eval_<head>_<metric>`, or `eval_<set>_<head>_<metric>`, among others.
-        config: of the model.
-        sets: their names, `None` for a single one.
+        metrics: Dict with `eval_<head>_<metric>` or `eval_<dataset>_<head>_<metric>`, among others.
+        config: Configuration of the model.
+        sets: Names of the datasets, `None` for a single dataset.
     """
     keys = [
         f"{name}_{metric}"
@@ -226,7 +226,7 @@ def versions() -> dict[str, str]:
 
 
 def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
-    """Return the settings of decisions by head: labels, temperature, limits, thresholds unless learned."""
+    """Return each head's decision settings: labels, temperature, limits, and thresholds unless learned."""
     return {
         name: (
             [*head.labels],
@@ -240,7 +240,7 @@ def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
 
 
 def hub_name(name: str) -> str | None:
-    """Return `name` if it can be that of a repository, and is not a path of this machine."""
+    """Return `name` if it can be the name of a repository and is not a local path."""
     try:
         validate_repo_id(name)
     except HFValidationError:

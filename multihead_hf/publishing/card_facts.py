@@ -1,4 +1,4 @@
-"""Facts of a model card, and which of them users can give."""
+"""Facts of a model card, and the facts that users can give."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,25 +15,25 @@ ASSETS = "assets"
 
 @dataclass
 class CardFacts:
-    """What is known of a model beside its configuration. Nothing is needed, and what is not known is not said.
+    """Facts about a model besides its configuration. All are optional, and missing facts are left out of the card.
 
     Args:
-        model_id: the model's repository on the Hub, or its folder, for the code in the card.
-        base_model: the pretrained encoder on the Hub.
-        language: codes of languages, such as `"nl"`.
-        license: identifier such as `"apache-2.0"`.
-        datasets: names of datasets on the Hub that were trained on.
-        tags: further tags.
-        widget_texts: texts to try the model with; they are published.
-        limits: what the model is not for, in your words.
-        evaluations: each a dict with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, where
-            known, `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale`: thresholds changed
-            since, `step`: at which it was taken, if training went on, and `baseline`: head → `rows` and `figures`
-            (metric → value) of a linear baseline on the same rows.
-        training: dict with `rows`, `validation_rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and
-            `steps`, each where known.
-        versions: package → version.
-        pictures: each a dict with `path` (below the folder of the card), `title` and `alt`.
+        model_id: The model's repository on the Hub, or its folder, for the code in the card.
+        base_model: The pretrained encoder on the Hub.
+        language: Codes of languages, such as `"nl"`.
+        license: Identifier such as `"apache-2.0"`.
+        datasets: Names of datasets on the Hub that were trained on.
+        tags: Further tags.
+        widget_texts: Texts to try the model with; they are published.
+        limits: What the model is not for, in your words.
+        evaluations: Dicts with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, if known,
+            `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale` (whether thresholds changed
+            since), `step` (of the evaluation, if training continued), and `baseline` (head → `rows` and `figures`
+            (metric → value) of a linear baseline on the same rows).
+        training: Dict with `rows`, `validation_rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and
+            `steps`, as far as they are known.
+        versions: Package → version.
+        pictures: Dicts with `path` (below the folder of the card), `title` and `alt`.
     """
 
     model_id: str | None = None
@@ -54,10 +54,10 @@ GIVEN = ("language", "license", "datasets", "tags", "widget_texts", "limits", "b
 
 
 def check_given(user_facts: object) -> dict[str, Any]:
-    """Return facts of `GIVEN` as they are stored: a single text becomes a list where several are allowed.
+    """Return the user's facts (see `GIVEN`) in stored form: a single text becomes a list where several are allowed.
 
     Raises:
-        ValueError: no mapping, one that does not exist, or of a wrong type.
+        ValueError: The facts are not a mapping, or one of them does not exist or has a wrong type.
     """
     if not isinstance(user_facts, Mapping):
         raise ValueError(f'model_card is {user_facts!r}: give a dict such as {{"language": "nl"}}, or it as JSON')
@@ -89,16 +89,16 @@ def picture_path(name: str) -> str:
 
 
 def is_picture(path: str) -> bool:
-    """Return whether a path is that of a picture of the card."""
+    """Return whether a path belongs to a picture of the card."""
     return re.fullmatch(rf"{ASSETS}/[a-z0-9_]+\.png", path) is not None
 
 
 def check_facts(facts: CardFacts) -> None:
-    """Check facts that come out of a file, which anybody may have written, before they become Markdown.
+    """Check facts from a file, which may come from an untrusted source, before they become Markdown.
 
     Raises:
-        ValueError: one has another type than it is written with, or is a place of another kind (a picture outside the
-            folder of the card, a repository that is none).
+        ValueError: A fact has a wrong type, a picture is outside the folder of the card, or the name of a repository is
+            invalid.
     """
     for name, default in asdict(CardFacts()).items():
         value = getattr(facts, name)

@@ -17,14 +17,14 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from .card_facts import CardFacts
 
-# in a card of ours; who takes it out keeps the card as it is
+# marks a generated card; users remove it to keep their changes
 MARK = "<!-- Written by multihead_hf at every save. To keep your own changes, delete this line. -->"
 
 
 RARE = 10
 
 
-# metric → the id that the Hub and `evaluate` know
+# metric → its id on the Hub and in `evaluate`
 _HUB_METRICS = {
     "accuracy": "accuracy",
     "f1": "f1",
@@ -42,10 +42,10 @@ _SHOWN = {
 
 
 def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
-    """The card as Markdown with its metadata, from nothing but these two.
+    """Return the card as Markdown with its metadata.
 
     Raises:
-        ValueError: a metric that is not finite.
+        ValueError: A metric is not finite.
     """
     name = Path(facts.model_id or "").name or "Multi-head model"
     for evaluation in facts.evaluations:
@@ -53,7 +53,7 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
         if bad:
             raise ValueError(f"the metrics {bad} are not finite")
     source = resources.files(__package__).joinpath("card_template.md").read_text(encoding="utf-8")
-    # Markdown, in which `md` and `code` escape what comes from outside
+    # Markdown template, in which `md` and `code` escape values
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
@@ -107,13 +107,13 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData
         if (result := _result(key, head, evaluation, facts)) is not None
     ]
     if results:
-        # by hand: `EvalResult` would merge the results of heads on one dataset into one
+        # written directly, because `EvalResult` would merge the results of several heads on one dataset
         data["model-index"] = [{"name": title, "results": results}]
     return CardData(**{key: value for key, value in data.items() if value is not None})
 
 
 def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: CardFacts) -> dict[str, Any] | None:
-    """Return one entry of the `model-index`: a head on a dataset."""
+    """Return one entry of the `model-index`, for a head and a dataset."""
     metrics = []
     for metric in _SHOWN[head.multi_label]:
         key, kind = f"{name}_{metric}", _hub_metric(metric)
@@ -163,7 +163,7 @@ def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> di
 
 
 def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
-    """What follows from what is known."""
+    """Return limitations that follow from the facts."""
     sentences = []
     if config.truncation == "windows":
         sentences.append(
@@ -199,7 +199,7 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
 
 
 def _behind(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> list[str]:
-    """Return sentences on the heads that a linear baseline is ahead of, as far as three digits show it."""
+    """Return sentences about heads whose linear baseline has a higher score, at three digits."""
     sentences, baselines = [], evaluation.get("baseline") or {}
     for name, head in heads.items():
         main = main_score_of(head)
@@ -233,16 +233,16 @@ def _example(config: MultiHeadConfig, facts: CardFacts) -> str | dict[str, str]:
 
 
 def _markdown(text: object) -> str:
-    """Text from outside in a line or cell of Markdown."""
-    # an underscore inside a word means nothing
+    """Escape a text for a line or table cell of Markdown."""
+    # an underscore inside a word has no effect
     return re.sub(r"[\\|*`\[\]#~$]|(?<!\w)_|_(?!\w)", lambda match: f"\\{match.group()}", _html(text))
 
 
 def _html(text: object) -> str:
-    """Text from outside in a line of HTML."""
+    """Escape a text for a line of HTML."""
     return html.escape(" ".join(str(text).split()), quote=False)
 
 
 def _code(value: object) -> str:
-    """A text, or a dict of texts, in Python code."""
+    """Return a text, or a dict of texts, as Python code."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Checkpoints of older systems as multi-head models, with the logits that the old ones give beside the new ones."""
+"""Conversion of older checkpoints to multi-head models, with a comparison of old and new logits."""
 
 import os
 import re
@@ -41,7 +41,7 @@ logger = logging.get_logger(__name__)
 
 WIMBERT_STATE, WIMBERT_LABELS = "dual_head_state.pt", "label_names.json"
 
-# model type → where the classifier's two linear layers are, and what is between them
+# model type → names of the classifier's two linear layers, and the activation between them
 _MLP_HEADS = {
     "bert": ("bert.pooler.dense", "tanh", "classifier"),
     "roberta": ("classifier.dense", "tanh", "classifier.out_proj"),
@@ -191,12 +191,12 @@ def convert_ggu(
     if unknown:
         raise ValueError(f"labels were given for {unknown}, but {path} has the heads {list(head_states)}")
     heads = {name: HeadConfig(labels=list(labels[name]), dropout=0.25) for name in head_states}
-    # as the old model read its texts, whatever the backbone's own files have
+    # as the old model read its texts, regardless of the backbone's files
     model = MultiHeadModel.from_encoder(backbone, heads, pooling=pooling, max_length=None, text_prefix=None)
     encoder = AutoModel.from_pretrained(backbone, dtype=torch.float32, trust_remote_code=False).eval()
     if encoder_state:
         weights = encoder_weights(path, encoder_state, encoder)
-        model.encoder.load_state_dict(weights, strict=False)  # it has no pooler
+        model.encoder.load_state_dict(weights, strict=False)  # the model has no pooler
         encoder.load_state_dict(weights, strict=False)
     for name, head_state in head_states.items():
         load_into(path, name, model.heads[name], head_state)
@@ -219,13 +219,13 @@ def convert_sequence_classification(
     """Convert a checkpoint of `AutoModelForSequenceClassification` to a model with one head.
 
     Args:
-        name_or_path: folder or name on the Hub.
-        head: name for the head.
-        problem_type: where its configuration does not say it.
+        name_or_path: Folder or name on the Hub.
+        head: Name for the head.
+        problem_type: Problem type, if the checkpoint's configuration has none.
 
     Raises:
-        ValueError: its classifier is built in a way that no head of ours is, a regression, or the new logits are not
-            the old ones.
+        ValueError: No head has the layers of its classifier, it is a regression, or the new logits differ from the old
+            logits.
     """
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     kind = problem_type or config.problem_type or "single_label_classification"
@@ -261,7 +261,7 @@ def convert_sequence_classification(
         activation=activation,
     )
     model = MultiHeadModel.from_encoder(name_or_path, {head: head_config}, pooling="cls")
-    # the encoder's configuration speaks of no labels any more, so that encoders of several checkpoints are equal
+    # labels are removed from the encoder's configuration, so that encoders of several checkpoints are equal
     encoder = model.config.encoder
     defaults = type(encoder)()
     encoder.id2label, encoder.label2id, encoder.problem_type = defaults.id2label, defaults.label2id, None
@@ -279,7 +279,7 @@ def _labels(config: PreTrainedConfig, name_or_path: str | os.PathLike) -> list[s
     """Return the labels of a classifier in the order of its logits.
 
     Raises:
-        ValueError: `id2label` lacks one, or `label2id` says otherwise.
+        ValueError: `id2label` lacks a label, or `label2id` contradicts it.
     """
     names, ids = config.id2label or {}, config.label2id or {}
     missing = [index for index in range(config.num_labels) if index not in names]
@@ -330,7 +330,7 @@ def check_output(output: str | os.PathLike, sources: Sequence[str | os.PathLike]
 
 
 def save_converted(converted: Converted, output: str | os.PathLike) -> None:
-    """Save model and tokenizer; the folder's files are put in place when all of them are written."""
+    """Save model and tokenizer; files are moved into the folder after all of them are written."""
     directory = Path(output)
     converted.model.check_no_adapter(directory)
     directory.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ class Converted:
     """A converted model.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: of its encoder.
-        differences: head → greatest difference between its logits and the old model's, on `TEXTS`.
+        model: The model in evaluation mode.
+        tokenizer: Tokenizer of its encoder.
+        differences: Head → largest difference between its logits and those of the old model, on `TEXTS`.
     """
 
     model: MultiHeadModel
@@ -50,10 +50,10 @@ class Converted:
 
 
 def load_state(path: Path) -> Mapping[str, Any]:
-    """Load a torch pickle that has only tensors and plain values.
+    """Load a torch pickle that contains only tensors and plain values.
 
     Raises:
-        ValueError: reading it would run code, or it holds no mapping.
+        ValueError: Reading it would run code, or it is not a mapping.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -98,7 +98,7 @@ def tokenizer_folder(*folders: Path) -> Path:
     """Return the first folder with a tokenizer.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     for folder in folders:
         if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
@@ -109,10 +109,10 @@ def tokenizer_folder(*folders: Path) -> Path:
 def checked(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, old: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 ) -> Converted:
-    """Compare the logits of the new model and of the old one's forward pass on `TEXTS`.
+    """Compare the logits of the new model with those of the old forward pass on `TEXTS`.
 
     Raises:
-        ValueError: they differ by more than rounding.
+        ValueError: They differ by more than rounding.
     """
     limit = min(token_limit(model.config, tokenizer) or 128, 128)
     tokens = dict(tokenizer(list(TEXTS), padding=True, truncation=True, max_length=limit, return_tensors="pt"))
@@ -128,7 +128,7 @@ def checked(
 
 
 def number_in(state: Mapping[str, Any], key: str, default: float) -> float:
-    """Return the number under a key, or `default` if there is none."""
+    """Return the number under a key, or `default` if the key is missing."""
     value = state.get(key)
     return float(value) if isinstance(value, (int, float)) else default
 
@@ -136,7 +136,7 @@ def number_in(state: Mapping[str, Any], key: str, default: float) -> float:
 def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a state dict without the prefixes of DDP and `torch.compile`.
 
-    The state dict may also be inside a training checkpoint.
+    The state dict may be nested in a training checkpoint.
     """
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state.get(key), Mapping):
@@ -152,10 +152,10 @@ def plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def encoder_weights(path: Path, state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
-    """Return the encoder's weights in a state dict, whatever their prefix is.
+    """Return the encoder's weights from a state dict, with any prefix.
 
     Raises:
-        ValueError: some are missing, of another shape or of something else.
+        ValueError: Weights are missing, have another shape or do not belong to the encoder.
     """
     known = encoder.state_dict()
     prefixes = ["", *dict.fromkeys(f"{key.split('.')[0]}." for key in state)]

@@ -1,4 +1,4 @@
-"""Export of models as graphs for ONNX Runtime and OpenVINO, compared with PyTorch before they are kept."""
+"""Export of models as graphs for ONNX Runtime and OpenVINO, compared with PyTorch before they are saved."""
 
 import contextlib
 import importlib
@@ -172,7 +172,7 @@ def export_model(
     output_path = Path(output).resolve()
     beside = next(
         parent for parent in output_path.parents if parent.is_dir()
-    )  # no folder is made for a graph that is refused
+    )  # no folder is created for a rejected graph
     thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
     try:
@@ -228,7 +228,7 @@ def check_packages(format: str) -> None:
         except ImportError:
             raise ImportError(f'export to {format} needs {package}: pip install "multihead-hf[{format}]"') from None
     try:
-        from transformers.exporters import ExportedModel  # noqa: F401 (the exporters of older versions are others)
+        from transformers.exporters import ExportedModel  # noqa: F401 (older versions have other exporters)
     except ImportError as error:
         raise ImportError(
             "export needs the exporters of transformers (5.23 is tested), and they need Python 3.11: "
@@ -245,7 +245,7 @@ def _write(
     calibration: Iterable[Any] | None,
     batches: Iterable[Mapping[str, Any]] | None,
 ) -> tuple[Path, ExportReport]:
-    """The folder in `parent` with what was asked for, and how what was written there compares with the model."""
+    """Write the requested files into a folder in `parent`; return it with the comparison to the model."""
     backend = FORMATS[format]
     source = float32_copy(model)
     inputs = token_inputs(source, tokenizer)
@@ -308,7 +308,7 @@ def _quantized(
 
 
 def _told(run: Runner, what: str) -> Runner:
-    """A runner that says in one line on which tokens it fails."""
+    """Wrap a runner: its errors become one line with the shape of the tokens."""
 
     def told(tokens: Tokens) -> Mapping[str, Any]:
         with _in_one_line(f"{what} does not run on tokens of shape {tokens['input_ids'].shape}"):
@@ -327,10 +327,10 @@ def _check_difference(heads: Mapping[str, HeadComparison], tolerance: float) -> 
 
 
 def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save it beside the graph, where `tokenizer.json` alone has to do what the tokenizer does.
+    """Save the tokenizer beside the graph, and check that `tokenizer.json` alone gives the same tokens.
 
     Raises:
-        ValueError: it does not.
+        ValueError: It does not.
     """
     tokenizer.save_pretrained(folder)
     alone = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
@@ -346,7 +346,7 @@ def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, f
 
 
 def _save_config(model: MultiHeadModel, folder: Path) -> None:
-    """Save the configuration without the code that a saved model has beside it."""
+    """Save the configuration without the model's code."""
     values = {name: value for name, value in model.config.to_dict().items() if name != "auto_map"}
     (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -354,7 +354,7 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
 def _put_in_place(folder: Path, target: Path, graph_file: str) -> None:
     """Move the folder to its place.
 
-    An existing folder receives the files one by one, the graph last, so that a graph always has its weights beside it.
+    An existing folder receives the files one by one, the graph last, so that a graph is never without its weights.
     """
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -371,11 +371,11 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _in_one_line(what: str) -> Iterator[None]:
-    """What exporters and quantisers raise is of many kinds, and long."""
+    """Shorten errors of exporters and quantisers, which are of many kinds and long."""
     try:
         yield
     except (OSError, ImportError):
-        raise  # a full disk, a package that is too old
+        raise  # such as a full disk or an old package
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{what}: {type(error).__name__}: {reason[:300]}") from error

@@ -42,13 +42,13 @@ class HeadComparison:
     """Comparison of one head's logits in a graph with those of the model.
 
     Args:
-        difference: greatest absolute difference of a logit; not a number where one is none.
-        shape: of the token batch in which it was.
-        decisions: decisions that were compared, one for each row and label.
-        changed: how many of them differ.
-        score_name: the head's main figure, of the labelled rows.
-        score: the graph's; `None` without labelled rows.
-        model_score: the model's.
+        difference: Largest absolute difference of a logit; NaN if a logit is NaN.
+        shape: Shape of the token batch with this difference.
+        decisions: Number of decisions that were compared, one for each row and label.
+        changed: Number of decisions that differ.
+        score_name: Name of the head's main metric on the labelled rows.
+        score: Score of the graph; `None` without labelled rows.
+        model_score: Score of the model.
     """
 
     difference: float = 0.0
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 def check_batches(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], seed: int = 0
 ) -> Iterator[Batch]:
-    """Return random token batches of several shapes and paddings, and batches of `TEXTS`, alone and together."""
+    """Return random token batches of several shapes and paddings, and batches of `TEXTS`, one by one and together."""
     limit = min(token_limit(model.config, tokenizer) or LONGEST, LONGEST)
     windows = model.config.truncation == WINDOWS
     max_windows = min(model.config.max_windows, 3) if windows else 1
@@ -99,13 +99,13 @@ def check_batches(
 
 
 def check_texts(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, ...]]:
-    """Return `TEXTS` and one with the tokenizer's special tokens, alone or in pairs as the model reads them."""
+    """Return `TEXTS` and a text with the tokenizer's special tokens, as single texts or pairs, as the model reads."""
     texts = [*TEXTS, f"A text may hold {' and '.join(tokenizer.all_special_tokens)} too."]
     return list(zip(texts, texts[::-1], strict=True) if len(model.config.text_columns or ()) == 2 else zip(texts))
 
 
 def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]) -> Iterator[Batch]:
-    """Of batches as `MultiHeadDataCollator` gives them."""
+    """Convert batches of `MultiHeadDataCollator` to `Batch`."""
     for batch in batches:
         yield Batch({name: batch[name].numpy() for name in inputs}, batch["labels"])
 
@@ -116,10 +116,10 @@ def mean_score(
     """Return the mean over the heads of their main score, for a graph on labelled rows.
 
     Args:
-        heads: head → its settings.
-        run: the graph.
-        outputs: head → name of its logits.
-        batches: with labels.
+        heads: Head → its settings.
+        run: Runner of the graph.
+        outputs: Head → name of its logits.
+        batches: Batches with labels.
     """
     metrics = StreamingMetrics(heads)
     for batch in batches:
@@ -198,7 +198,7 @@ def _windows_of(encoded: BatchEncoding, row: int, windows: bool, inputs: Sequenc
 def _stacked(
     texts: Sequence[Sequence[Mapping[str, list[int]]]], tokenizer: PreTrainedTokenizerBase, windows: bool
 ) -> Tokens:
-    """Arrays (texts, length), or (texts, windows, length), padded on the tokenizer's side."""
+    """Return arrays (texts, length) or (texts, windows, length), padded on the tokenizer's side."""
     n_windows, longest = max(map(len, texts)), max(len(tokens["input_ids"]) for text in texts for tokens in text)
     padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
     arrays = {

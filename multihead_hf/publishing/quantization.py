@@ -1,4 +1,4 @@
-"""Static int8: weights and activations in 8 bits, with ranges measured on texts of the user (NNCF)."""
+"""Static int8 quantisation: weights and activations in 8 bits, with ranges measured on the user's texts (NNCF)."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Tokens = Mapping[str, npt.NDArray[np.int64]]
 Run = Callable[[Tokens], Mapping[str, np.ndarray]]
-_BATCH, _MOST_BATCHES = 8, 100  # the ranges hardly change with more
+_BATCH, _MOST_BATCHES = 8, 100  # more batches hardly change the ranges
 
 _RANKED = 32
 MOST_LOST = 0.002
@@ -34,7 +34,7 @@ def check_packages() -> None:
     """Check that NNCF is installed.
 
     Raises:
-        ImportError: it is not; the message has the line to type.
+        ImportError: It is not installed; the message contains the command that installs it.
     """
     try:
         quiet_imports.nncf()
@@ -45,16 +45,16 @@ def check_packages() -> None:
 def calibration_batches(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[Any], inputs: Sequence[str]
 ) -> list[Tokens]:
-    """Return token batches of texts, each of about one length.
+    """Return token batches of texts with similar lengths.
 
     Args:
-        model: whose text settings are used.
-        tokenizer: of its encoder.
-        texts: strings, pairs, or rows.
-        inputs: names of the graph's inputs.
+        model: Model with the text settings.
+        tokenizer: Tokenizer of its encoder.
+        texts: Strings, pairs, or rows.
+        inputs: Names of the graph's inputs.
 
     Raises:
-        ValueError: there is no text, or a row without the model's text columns; says which one.
+        ValueError: There are no texts, or a row lacks the model's text columns; the message contains the row.
     """
     columns = model.config.text_columns
     parts = []
@@ -80,11 +80,10 @@ def quantize_openvino(
     """Return a graph in int8; heads and pooling stay in float32.
 
     Args:
-        program: an `openvino.Model`, which stays as it is.
-        calibration: token batches.
-        labelled: batches with labels. Where there are some, layers that cost more than 0.002 of the score together are
-            left in float32.
-        score: from a function that runs a graph, and batches, to the mean score over the heads.
+        program: An `openvino.Model`, which is not changed.
+        calibration: Token batches.
+        labelled: Batches with labels. If there are any, layers stay in float32 until the score falls by at most 0.002.
+        score: Function (runner of a graph, batches) → mean score over the heads.
     """
     nncf = quiet_imports.nncf()
     options = {
@@ -114,7 +113,7 @@ def quantize_openvino(
             judge,
             max_drop=MOST_LOST,
             drop_type=nncf.DropType.ABSOLUTE,
-            # which layers cost most is found on some of the rows; what is reached is always of all
+            # layers are ranked on some of the rows, but the score is computed on all rows
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED),
             **options,
         )
@@ -124,8 +123,8 @@ def quantize_onnx(program: "onnx_ir.Model", calibration: Sequence[Tokens]) -> "o
     """Return a graph in int8 with quantize and dequantize nodes; heads and pooling stay in float32.
 
     Args:
-        program: an `onnx_ir.Model`, which stays as it is.
-        calibration: token batches.
+        program: An `onnx_ir.Model`, which is not changed.
+        calibration: Token batches.
     """
     import onnx_ir
 
@@ -148,8 +147,8 @@ def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]
     """Return the names of the nodes after the last product of the encoder: pooling and heads.
 
     Args:
-        nodes: in the order of computation: name, whether it is a product of token states (batch, length, width), and
-            the places of the nodes that read its result.
+        nodes: Nodes in the order of computation: name, whether it is a product of token states (batch, length, width),
+            and the indices of the nodes that read its result.
     """
     is_after: dict[int, bool] = {}
     for index in reversed(range(len(nodes))):

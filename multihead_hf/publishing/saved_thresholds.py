@@ -1,4 +1,4 @@
-"""Saving thresholds and temperatures that were chosen for a saved model into its folder."""
+"""Saving of chosen thresholds and temperatures into the folder of a saved model."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from .card import FACTS, read_facts, write_card
 def save_decisions(folder: str, model: MultiHeadModel) -> None:
     """Write thresholds and temperatures into the folder that a model was loaded from, and update its card.
 
-    They are written into `config.json`. The weights stay the same, but for learned thresholds, which are removed.
+    They are written into `config.json`. The weights stay the same, except that learned thresholds are removed.
 
     Raises:
         ValueError: The card's facts cannot be read; nothing has been written.
@@ -28,7 +28,7 @@ def save_decisions(folder: str, model: MultiHeadModel) -> None:
         for setting in ("thresholds", "calibration_temperature", "learn_thresholds"):
             entry[setting] = getattr(head, setting)
     write_whole(path, f"{json.dumps(saved, indent=2, sort_keys=True)}\n".encode())
-    if learned:  # after the configuration: learned thresholds that it does not ask for are passed over
+    if learned:  # after the configuration: learned thresholds that it does not mention are ignored on loading
         write_files_whole(Path(folder), model.save_pretrained, "*.safetensors*")
     if facts is not None:
         facts.evaluations = [{**evaluation, "stale": True} for evaluation in facts.evaluations]

@@ -20,7 +20,7 @@ from ..utils.hardware import computes_in_bf16
 
 FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05
-EVAL_STEPS = 500  # what `TrainingArguments` takes where nothing is said
+EVAL_STEPS = 500  # the default of `TrainingArguments`
 HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
 
 
@@ -123,7 +123,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Steps from one log entry to the next; below 1, a fraction of the run. Default: 0.05."},
     )
-    dataloader_pin_memory: bool = field(  # (as a flag it needs no value)
+    dataloader_pin_memory: bool = field(  # (declared again as a flag without a value)
         default=None,  # type: ignore[assignment]
         metadata={"help": "Whether data loaders pin memory. Default: where an accelerator supports it."},
     )
@@ -153,7 +153,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             )
         },
     )
-    # (of a union with bool HfArgumentParser makes no option that takes JSON)
+    # (HfArgumentParser would make no JSON option from a union with bool)
     multi_hot: dict[str, bool] | str | Literal[True, False] | None = field(
         default=None,
         metadata={"help": "Whether lists of integers hold 0 or 1 for each label (true), or label ids (false)."},
@@ -196,7 +196,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         default="all_exhausted",
         metadata={"help": "When sampling from several training datasets ends.", "choices": STOPS},
     )
-    # defaults of TrainingArguments that are others here
+    # defaults that differ from those of TrainingArguments, continued
     learning_rate: float | None = field(
         default=None,
         metadata={"help": "Peak learning rate of the encoder. Default: 44 / hidden size², at most 1e-3."},
@@ -276,13 +276,13 @@ class MultiHeadTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         check_deepspeed(self.deepspeed)
         if self.deepspeed is not None and self.learning_rate is None:
-            self.learning_rate = TrainingArguments.learning_rate  # DeepSpeed's own configuration reads it right away
+            self.learning_rate = TrainingArguments.learning_rate  # DeepSpeed's configuration reads it immediately
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.accelerator.is_available()
             is_chosen = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
             self.bf16 = not is_chosen and computes_in_bf16(on_cpu)
             if self.bf16 and on_cpu:
-                self.use_cpu = True  # which transformers asks for
+                self.use_cpu = True  # required by transformers
         if self.logging_steps is None:
             self.logging_steps = LOGGING_STEPS
             if IntervalStrategy(self.eval_strategy) == IntervalStrategy.STEPS:
@@ -309,7 +309,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             "mixing_temperature",
         ):
             value = getattr(self, name)
-            # (mixing in equal shares, and epochs without end, which max_steps ends)
+            # (infinity means mixing in equal shares, or epochs without end, which max_steps ends)
             endless = name in ("mixing_temperature", "num_train_epochs") and value == math.inf
             if value is not None and not endless:
                 number(name, value, above=0.0)
@@ -341,7 +341,7 @@ def check_deepspeed(settings: object) -> None:
     """Check that a DeepSpeed configuration, a dict or the name of its file, is not of ZeRO stage 3.
 
     Raises:
-        ValueError: It is; a training with it was seen to wait for ever when the model is made.
+        ValueError: It is of ZeRO stage 3, with which training was observed to hang when the model is created.
     """
     if isinstance(settings, str) and os.path.isfile(settings):
         with open(settings, encoding="utf-8") as file:
@@ -356,4 +356,4 @@ def check_deepspeed(settings: object) -> None:
 
 def _pins_memory() -> bool:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator is not None and accelerator.type != "mps"  # PyTorch pins no memory for it
+    return accelerator is not None and accelerator.type != "mps"  # PyTorch does not pin memory for MPS

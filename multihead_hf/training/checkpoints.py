@@ -1,4 +1,4 @@
-"""Checkpoints: whether one is complete and belongs to a model, and what of it gets published."""
+"""Checkpoints: checks that one is complete and belongs to a model, and the files that are published."""
 
 import functools
 import json
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
-# learned weights of the heads' losses, beside the model's weights
+# learned weights of the heads' losses
 HEAD_WEIGHTING_FILE = "head_weighting.safetensors"
-# names and shapes of what was trained
+# names and shapes of the trained parameters
 TRAINED_FILE = "trained_parameters.json"
 _WEIGHTS = (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME)
-# what a Trainer keeps in a checkpoint for itself: pickles and states that nobody who uses the model needs
+# files of a checkpoint that only the Trainer needs: pickles and training states
 _TRAINER_FILES = (
     "optimizer",
     "scheduler",
@@ -72,7 +72,7 @@ def check_same_heads(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     config: MultiHeadConfig = trainer.config
     path = os.path.join(checkpoint, CONFIG_NAME)
     if not os.path.isfile(path):
-        return  # an adapter's checkpoint holds no configuration of the model
+        return  # an adapter's checkpoint has no model configuration
     try:
         saved = _saved_heads(path)
     except (OSError, *_NOT_OURS) as error:
@@ -110,14 +110,14 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
 
 
 def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: str) -> None:
-    """Write into a checkpoint which optimizer its state is of, and of which parameters."""
+    """Write into a checkpoint the optimizer and the parameters that its state belongs to."""
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
         json.dump({"optimizer": optimizer, "parameters": shapes}, file, indent=1)
 
 
 def optimizer_name(args: TrainingArguments) -> str:
-    """Return the name of a run's optimizer, the same for PyTorch's implementations of AdamW, whose states are alike."""
+    """Return the name of a run's optimizer; PyTorch's AdamW variants share one name, as their states are compatible."""
     name = str(getattr(args.optim, "value", args.optim))
     return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
 
@@ -168,7 +168,7 @@ def check_stream(checkpoint: str) -> None:
     """Check that a run over a stream can be resumed.
 
     Raises:
-        ValueError: The run has read the stream more than once: the Trainer would resume at a wrong row.
+        ValueError: The run has read the stream more than once, so the Trainer would resume at a wrong row.
     """
     with open(os.path.join(checkpoint, TRAINER_STATE_NAME), encoding="utf-8") as file:
         passes = int(json.load(file).get("epoch") or 0)
@@ -206,7 +206,7 @@ def check_complete(checkpoint: str, output_dir: str, processes: int) -> None:
 def find_problem(checkpoint: str) -> str | None:
     """Return what prevents a run from being resumed from a checkpoint, or `None`.
 
-    The Trainer would start again without a message if its state is missing.
+    If its state is missing, the Trainer would start from the beginning without a message.
     """
 
     def missing_or_cut(name: str, opens: Callable[[str], object]) -> str | None:
@@ -284,20 +284,20 @@ def _open_trained(path: str) -> None:
 
 
 def _open_weights(path: str) -> None:
-    with safe_open(path, framework="pt") as file:  # checks the header against the file's length
+    with safe_open(path, framework="pt") as file:  # compares the header with the file's length
         file.keys()
 
 
 def _open_pickle(path: str) -> None:
-    with zipfile.ZipFile(path) as file:  # the directory of what `torch.save` writes stands at the end
+    with zipfile.ZipFile(path) as file:  # `torch.save` writes the directory of the archive at the end
         file.namelist()
-    with safe_globals():  # as the Trainer reads it; the tensors stay on the disk
+    with safe_globals():  # as the Trainer does; the tensors are memory-mapped
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
-# what is raised by values of other types than those that are written
+# errors raised for values of unexpected types
 _NOT_OURS = (ValueError, LookupError, TypeError, AttributeError)
-# files of a checkpoint that need not be there
+# optional files of a checkpoint
 _OPTIONAL: list[tuple[str, Callable[[str], object]]] = [
     (HEAD_WEIGHTING_FILE, _open_weights),
     (CONFIG_NAME, _saved_heads),
@@ -306,7 +306,7 @@ _OPTIONAL: list[tuple[str, Callable[[str], object]]] = [
 
 
 def _checkpoints(output_dir: str) -> list[str]:
-    """Checkpoints in a folder, oldest first."""
+    """Return the checkpoints in a folder, oldest first."""
     names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
     steps = sorted(int(name.rsplit("-", 1)[1]) for name in names if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", name))
     return [os.path.join(output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}") for step in steps]
@@ -315,7 +315,7 @@ def _checkpoints(output_dir: str) -> list[str]:
 def copy_published_files(checkpoint: str, folder: str) -> None:
     """Copy the files of a published model: weights, configuration, tokenizer, card and code.
 
-    Files of the Trainer are not copied, and a card that somebody wrote in `folder` stays.
+    Files of the Trainer are not copied, and a card in `folder` that the user wrote is kept.
     """
     excluded = () if is_ours(Path(folder) / CARD) else (CARD, FACTS)
     for entry in os.scandir(checkpoint):
@@ -324,7 +324,7 @@ def copy_published_files(checkpoint: str, folder: str) -> None:
 
 
 def push_from_checkpoint(trainer: "MultiHeadTrainer", checkpoint: str) -> None:
-    """Push a checkpoint as `Trainer` does, but with the model's code and card, and without the Trainer's pickles."""
+    """Push a checkpoint as `Trainer` does, but with the model's code and card and without the Trainer's pickles."""
     args, state = trainer.args, trainer.state
     if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
         return
@@ -360,7 +360,7 @@ def push_from_checkpoint(trainer: "MultiHeadTrainer", checkpoint: str) -> None:
 
 
 def _without_paths(state: Path) -> bytes:
-    """Return the state of a run without the path of the best checkpoint on this machine."""
+    """Return the state of a run without the local path of the best checkpoint."""
     values = json.loads(state.read_text(encoding="utf-8"))
     if values.get("best_model_checkpoint") is not None:
         values["best_model_checkpoint"] = os.path.basename(values["best_model_checkpoint"])

@@ -30,8 +30,8 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
     """Check arguments of a run that do not depend on the model or the data.
 
     Raises:
-        ValueError: Arguments that do not work with several heads, DataParallel, processes that would each train alone,
-            or pushing without a token.
+        ValueError: Arguments do not work with several heads, DataParallel is used, processes would each train alone,
+            or a push has no token.
     """
     if not isinstance(args, MultiHeadTrainingArguments):
         raise ValueError(f"args must be a MultiHeadTrainingArguments, not {type(args).__name__}")
@@ -91,7 +91,7 @@ def check_extensions(
     """Check arguments of the Trainer that do not work with several heads.
 
     Raises:
-        ValueError: An argument is given that the heads cannot be trained with.
+        ValueError: The heads cannot be trained with an argument.
     """
     if compute_loss_func is not None:
         raise ValueError(
@@ -114,12 +114,12 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     """Check that `metric_for_best_model` is a metric of the run.
 
     Args:
-        args: Arguments of the run, whose metrics are only the library's.
+        args: Arguments of a run without metrics of the user.
         config: Configuration of the model.
         evaluation: The evaluation dataset, or a dict of several.
 
     Raises:
-        ValueError: `metric_for_best_model` is unknown; the message names near ones.
+        ValueError: `metric_for_best_model` is unknown; the message suggests similar names.
     """
     if args.metric_for_best_model is None or evaluation is None:
         return
@@ -127,7 +127,7 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     if args.prediction_loss_only:
         known = ["loss", *(f"{name}_loss" for name in config.heads)]
     if isinstance(evaluation, Mapping):
-        # each set's own, and the mean over them
+        # the metrics of each dataset, and the mean over the datasets
         known = [
             *([] if args.prediction_loss_only else ["f1"]),
             *(f"{name}_{key}" for name in evaluation for key in known),
@@ -156,7 +156,7 @@ def check_best_metric_is_labelled(
     """
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     sets = dict(evaluation) if isinstance(evaluation, Mapping) else {"": evaluation}
-    # (the name of a set is the prefix of its metrics; "f1" and "loss" of several sets are means over them)
+    # (a dataset's name is the prefix of its metrics; "f1" and "loss" of several datasets are means over them)
     used_sets = sets
     if named := max((name for name in sets if name and metric.startswith(f"{name}_")), key=len, default=None):
         used_sets = {named: sets[named]}
@@ -178,12 +178,12 @@ def check_best_metric_is_labelled(
 
 
 def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Collection[str]) -> None:
-    """Warn of heads without trained parameters that the user did not freeze, as under PEFT's default settings.
+    """Warn about heads without trained parameters that the user did not freeze, as with PEFT's default settings.
 
     Args:
-        model: the model, perhaps in PEFT's wrapper.
-        config: of the model.
-        trained: names of the heads that are to be trained.
+        model: The model, perhaps wrapped by PEFT.
+        config: Configuration of the model.
+        trained: Names of the heads to train.
     """
     learning = {
         name
@@ -199,7 +199,7 @@ def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Col
 
 
 def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
-    """Warn that an adapter keeps no thresholds and temperatures."""
+    """Warn that thresholds and temperatures are not saved with an adapter."""
     names = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
     if names:
         logger.warning(
@@ -215,17 +215,17 @@ def check_learnable(
     config: MultiHeadConfig,
     args: MultiHeadTrainingArguments,
 ) -> None:
-    """Warn of a head that has no labelled training row.
+    """Warn about a head without a labelled training row.
 
     Args:
-        rows: the prepared training rows.
-        counts: counts of their labels; `None` for a stream, which is not looked at.
-        config: of the model.
-        args: of the run.
+        rows: The prepared training rows.
+        counts: Counts of their labels; `None` for a stream, which is not checked.
+        config: Configuration of the model.
+        args: Arguments of the run.
 
     Raises:
-        ValueError: nothing would be learned: no row has a label or a weight, or no head has a weight; or with
-            `dataloader_drop_last` there is no full batch.
+        ValueError: Nothing would be learned: no row has a label or a positive weight, no head has a positive weight,
+            or there is no full batch with `dataloader_drop_last`.
     """
     heads = {name: head for name, head in config.heads.items() if args.train_heads is None or name in args.train_heads}
     if rows is None or not heads:
@@ -274,7 +274,7 @@ def check_collator(collate: Callable[[list[Any]], Mapping[str, Any]], rows: Prep
 
 
 def check_token(token: str | None) -> None:
-    """Check that there is a token of the Hub.
+    """Check that a Hub token is available.
 
     Raises:
         ValueError: Neither `token` nor a stored token exists.

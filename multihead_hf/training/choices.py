@@ -1,4 +1,4 @@
-"""Settings that the arguments leave open and that are chosen for a run."""
+"""Automatic choice of settings that the arguments leave open."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +15,10 @@ from .defaults import EPOCHS_RULE, encoder_rate, feature_size, fresh_head_rate, 
 
 
 class OpenChoices:
-    """The best constant predictions, the rates of new heads, and sentences on these choices.
+    """The best constant predictions, the learning rates of new heads, and messages about these choices.
 
     Args:
-        given: the arguments as the user gave them.
+        given: The arguments as the user gave them.
     """
 
     def __init__(self, given: MultiHeadTrainingArguments) -> None:
@@ -27,11 +27,11 @@ class OpenChoices:
         self.head_rates: dict[str, float] | None = None  # module key → rate; `None` before they are measured
 
     def forget_constants(self) -> None:
-        """Compute the constants anew when they are asked for: the heads' losses or the rows have changed."""
+        """Discard the constants, because the heads' losses or the rows have changed."""
         self._constants = None
 
     def constants(self, model: MultiHeadModel, rows: PreparedRows | None) -> dict[str, Constant]:
-        """Return head → its best constant prediction on the training rows; nothing without such rows."""
+        """Return head → its best constant prediction on the training rows; empty without training rows."""
         if self._constants is None:
             self._constants = {} if rows is None else best_constants(rows, model.config.heads)
         return self._constants
@@ -49,7 +49,7 @@ class OpenChoices:
         If only heads are trained, `learning_rate` is their rate.
 
         Args:
-            model: The model to be trained; only PEFT may wrap it yet.
+            model: The model to be trained, perhaps wrapped by PEFT.
             rows: Prepared training rows.
             args: Arguments of the run.
             collate: Function that makes a batch of rows.
@@ -71,7 +71,7 @@ class OpenChoices:
         return self.head_rates
 
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
-        """Return what was chosen, in a sentence, and what might be set; empty where nothing was left open."""
+        """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []
         if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and _trains_encoder(model):
             choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
@@ -94,13 +94,13 @@ class OpenChoices:
 
 
 def moves_like_adam(args: MultiHeadTrainingArguments, optimizer: tuple[Any, Any] | None) -> bool:
-    """Return whether the optimizer moves a weight by about the learning rate, whatever the gradient's size.
+    """Return whether the optimizer changes a weight by about the learning rate, whatever the gradient's size.
 
     Args:
-        args: of the run.
-        optimizer: the Trainer's `optimizer_cls_and_kwargs`.
+        args: Arguments of the run.
+        optimizer: The Trainer's `optimizer_cls_and_kwargs`.
     """
-    factory = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also of a functools.partial
+    factory = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also for a functools.partial
     name = str(args.optim.value) if factory is None else str(getattr(factory, "__name__", factory))
     return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
 

@@ -1,7 +1,7 @@
-"""Console output of training and evaluation, by callbacks in the place of transformers' progress callbacks.
+"""Console output of training and evaluation, by callbacks that replace transformers' progress callbacks.
 
 They show a table when a training starts, one short line for each log of losses, and a table for each evaluation.
-`log_history` and the trackers of `report_to` get what they always get.
+`log_history` and the trackers of `report_to` are not affected.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ class Console:
     """Texts about the runs of one trainer, and the function that shows them.
 
     Args:
-        trainer: a `MultiHeadTrainer`.
-        write: takes each text; by default it is printed above the progress bars.
+        trainer: A `MultiHeadTrainer`.
+        write: Function that shows a text; by default it prints above the progress bars.
     """
 
     def __init__(self, trainer: "MultiHeadTrainer", write: Callable[[str], Any] = tqdm.write) -> None:
@@ -56,9 +56,9 @@ class Console:
             self.write(log_line(logs, state.global_step, state.max_steps, list(self.trainer.config.heads)))
 
     def evaluation(self, state: TrainerState, metrics: Mapping[str, Any]) -> None:
-        """Show the table of an evaluation, and below it the user's metrics."""
+        """Show the table of an evaluation, followed by the user's metrics."""
         if not self._is_evaluation(metrics):
-            return  # the mean over several sets, which has been shown as a log entry
+            return  # the mean over several datasets, which was shown as a log entry
         heads, counted = self.trainer.config.heads, self.trainer.last_evaluation
         prefix = f"{self.trainer.metric_prefix}_"
         figures = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
@@ -72,7 +72,7 @@ class Console:
         self.write("\n".join([*lines, ""]))
 
     def summary_keys(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the keys of an evaluation's loss and mean F1, or all of what is no evaluation."""
+        """Return the keys of an evaluation's loss and mean F1, or all keys of any other log entry."""
         prefix = self.trainer.metric_prefix
         return (f"{prefix}_loss", f"{prefix}_f1") if self._is_evaluation(metrics) else tuple(metrics)
 
@@ -161,7 +161,7 @@ def log_line(logs: Mapping[str, Any], step: int, steps: int, heads: list[str]) -
     losses = [f"{name} {_value(logs[f'{name}_loss'])}" for name in heads if f"{name}_loss" in logs]
     line = "  ".join([*parts, *losses, *_rates(logs)])
     shown = len(losses)
-    while len(line) > WIDTH and shown:  # all of it is in the log
+    while len(line) > WIDTH and shown:  # the log has all entries
         line = "  ".join([*parts, *losses[:shown], *(["..."] if shown < len(losses) else [])])
         shown -= 1
     return line
@@ -179,7 +179,7 @@ def _rates(logs: Mapping[str, Any]) -> list[str]:
 
 
 def end_line(step: int, logs: Mapping[str, Any]) -> str:
-    """Return what is said of a run that has ended."""
+    """Return the message at the end of a run."""
     seconds, rows = logs.get("train_runtime", 0.0), logs.get("train_samples_per_second", 0.0)
     return (
         f"Trained to step {step} in {seconds:.1f} s, {rows:.1f} rows a second; mean loss {_value(logs['train_loss'])}"
@@ -187,20 +187,20 @@ def end_line(step: int, logs: Mapping[str, Any]) -> str:
 
 
 def evaluation_title(prefix: str, epoch: float | None, step: int) -> str:
-    """Return what a table begins with: the evaluation set, and when it was evaluated."""
+    """Return the title of a table: the evaluation dataset, and when it was evaluated."""
     when = [f"epoch {epoch:.4g}", f"step {step}"] if step and epoch is not None else []
     return "  ".join([*([set_title(prefix)] if set_title(prefix) else []), *when])
 
 
 def set_title(prefix: str) -> str:
-    """Return what to call the rows of an evaluation, of the prefix of its metrics; empty for `eval`, the usual ones."""
+    """Return the name of an evaluation dataset from the prefix of its metrics; empty for the default prefix `eval`."""
     if prefix == "eval":
         return ""
     return f"evaluation set {prefix.removeprefix('eval_')!r}" if prefix.startswith("eval_") else prefix
 
 
 def _value(value: object) -> str:
-    """Return a number of a log entry as text; numbers that are not finite are shown by their name."""
+    """Return a number of a log entry as text; numbers that are not finite are written as words."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return number(float(value)) if math.isfinite(value) else "not finite"

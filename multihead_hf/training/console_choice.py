@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def use_console(trainer: "MultiHeadTrainer") -> None:
     """Replace the progress callback that `Trainer.__init__` has added by a console callback.
 
-    A callback that the user has passed stays as it is, and no other is added beside it.
+    A callback that the user has passed is kept, and no other is added.
     """
     expected = PrinterCallback if trainer.args.disable_tqdm else transformers.trainer.DEFAULT_PROGRESS_CALLBACK
     kinds: dict[type, Callable[[], TrainerCallback]] = {
@@ -24,7 +24,7 @@ def use_console(trainer: "MultiHeadTrainer") -> None:
         ProgressCallback: lambda: ConsoleProgressCallback(Console(trainer)),
     }
     if is_in_notebook():
-        # (both need IPython)
+        # (both require IPython)
         from transformers.utils.notebook import NotebookProgressCallback
 
         from .notebook import notebook_callback

@@ -17,16 +17,16 @@ from ..data.rows_like import PreparedRows, has_length
 from ..model.head_multihead import HeadConfig
 from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss_terms
 
-# enough for a mean to about a hundredth; and so many cells at most, which take some seconds
+# enough rows for a mean to about 1 %, and at most as many cells as take a few seconds
 _MOST_ROWS, _MOST_CELLS = 20_000, 2_000_000
-_FLOOR = 1e-3  # a head that hardly has anything to learn must not drown the others
+_FLOOR = 1e-3  # a head with almost nothing to learn must not dominate the other heads
 
 
 class Constant(NamedTuple):
     """The best constant prediction of a head.
 
     Args:
-        loss: the head's own loss with it, over the labelled rows.
+        loss: The head's loss with this prediction, over the labelled rows.
         logits: (labels,), the prediction.
     """
 
@@ -38,14 +38,14 @@ def best_constants(rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: in
     """Return the best constant prediction of each head on prepared training rows.
 
     Unlabelled rows and cells are left out; class weights, positive weights, label smoothing and `sample_weight` count
-    as they do in training. Of more than 20,000 rows (fewer for more than 100 labels) as many are drawn at random; of a
-    stream the first ones are read.
+    as they do in training. Of more than 20,000 rows (fewer for more than 100 labels), a random sample of that size is
+    used; of a stream, the first rows are read.
 
     Args:
-        rows: prepared rows.
-        heads: the heads, by name. One is left out whose loss is not known here, which has no labelled row, or whose
-            loss is no yardstick: with the best constant prediction it is (nearly) 0, below 0 or not finite.
-        seed: of the draw.
+        rows: Prepared rows.
+        heads: The heads, by name. A head is left out if its loss is not registered, it has no labelled row, or its
+            loss with the best constant prediction cannot be divided by: it is (nearly) 0, below 0 or not finite.
+        seed: Seed of the sample.
     """
     known = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
     targets = _distinct_targets(rows, known, seed)
@@ -57,10 +57,10 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
     """Return the logits (labels,), the same for all rows, with the lowest loss.
 
     Args:
-        name: of the head.
-        head: its loss and weights.
-        targets: different targets, label ids (rows,) or cells (rows, labels); −100 where not known.
-        weights: (rows,), how often each occurs.
+        name: Name of the head.
+        head: Configuration with its loss and weights.
+        targets: Distinct targets, label ids (rows,) or cells (rows, labels); −100 where unknown.
+        weights: (rows,), how often each target occurs.
     """
     learned = None
     if head.learn_thresholds is not None:
@@ -73,7 +73,7 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
 
 
 def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return logits (labels,) whose probabilities are the labels' shares of the rows, at least half a row."""
+    """Return logits (labels,) of the labels' shares of the rows; a label counts at least half a row."""
     if head.multi_label:
         counts = (targets != MISSING) * weights[:, None]  # (rows, labels)
         known = counts.sum(0).clamp(min=1.0)
@@ -122,7 +122,7 @@ def _loss(terms: list[Term], logits: Tensor, targets: Tensor, weights: Tensor) -
 def _distinct_targets(
     rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Head → its different targets, and the weight of the rows that have them; of heads with a labelled row."""
+    """Return head → its distinct targets and the weights of their rows, for the heads with a labelled row."""
     labels = max((head.num_labels for head in heads.values()), default=1)
     sample = _some_of(rows, min(_MOST_ROWS, max(_MOST_CELLS // labels, 2_000)), seed)
     parts: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]] = {name: [] for name in heads}

@@ -1,4 +1,4 @@
-"""Rows that a Trainer trains on: their columns, their order, and the features of a frozen encoder."""
+"""Training rows of a Trainer: their columns, their order, and the features of a frozen encoder."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from .sampling import SeededByEpoch
 
 
 class DataHooks(Trainer):
-    """Methods of `MultiHeadTrainer` that hand rows to the training loop."""
+    """Methods of `MultiHeadTrainer` that provide rows for the training loop."""
 
     args: MultiHeadTrainingArguments
     train_dataset: Any
@@ -29,7 +29,7 @@ class DataHooks(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            # for train_sampling_strategy
+            # used by train_sampling_strategy
             self._signature_columns = [*(self._signature_columns or []), self.args.length_column_name]
 
     def get_train_dataloader(self) -> DataLoader:
@@ -57,6 +57,6 @@ class DataHooks(Trainer):
         return self._feature_cache.rows(multi_head_model(self.model), dataset, self._encode)
 
     def _encode(self, tokens: dict[str, Tensor]) -> Tensor:
-        # (the autocast of the Trainer is around `forward` only)
+        # (the Trainer applies autocast to `forward` only)
         with torch.no_grad(), self.accelerator.autocast():
             return multi_head_model(self.model).encode(**self._prepare_inputs(tokens))

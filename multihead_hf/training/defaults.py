@@ -19,7 +19,7 @@ from .arguments import MultiHeadTrainingArguments
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 20
 EPOCHS_RULE = f"for {_STEPS:,} steps, from {_LEAST_EPOCHS} to {_MOST_EPOCHS}"
 _RATE_BY_AREA, _HIGHEST_RATE = 44.0, 1e-3
-# by how much one optimizer step may change a logit, or a hidden unit of an mlp head
+# maximum change of a logit, or of a hidden unit of an mlp head, in one optimizer step
 _STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
 _ROWS_MEASURED = 16
 
@@ -30,9 +30,9 @@ def filled_in(
     """Return the arguments, or a copy with the learning rate and the epochs that they leave open.
 
     Args:
-        args: stay as they are.
-        model: to be trained.
-        rows: the prepared training rows, or `None`.
+        args: The arguments, which are not changed.
+        model: The model to be trained.
+        rows: The prepared training rows, or `None`.
     """
     if args.learning_rate is not None and args.num_train_epochs is not None:
         return args
@@ -48,12 +48,12 @@ def filled_in(
 def encoder_rate(width: int) -> float:
     """Return the peak learning rate of an encoder, to two digits: 44 / width², at most 1e-3.
 
-    Narrow encoders have few layers too, and take far higher rates than wide ones. The rule goes through 3e-4 for 6
-    layers of 384, measured (benchmarks/README.md: from 1e-4 to 3e-4 every score of three heads rose by 0.02 to 0.04,
-    and 6e-4 was no better), and through the rates that are usual for 12 layers of 768 and 24 of 1,024.
+    Narrow encoders also have few layers and need far higher rates than wide ones. The rule gives 3e-4 (measured) for 6
+    layers of width 384 (benchmarks/README.md: from 1e-4 to 3e-4 every score of three heads rose by 0.02 to 0.04, and
+    6e-4 was no better), and the usual rates for 12 layers of width 768 and 24 layers of width 1,024.
 
     Args:
-        width: its hidden size.
+        width: Hidden size of the encoder.
     """
     return float(f"{min(_RATE_BY_AREA / width**2, _HIGHEST_RATE):.1e}")
 
@@ -69,12 +69,12 @@ def epochs_for(rows: int | None, rows_of_a_step: int) -> int:
 def fresh_head_rate(architecture: str, size: float) -> float:
     """Return the peak learning rate of a new head, to two digits.
 
-    Adam moves each weight by about the learning rate, and so a logit by up to `rate · Σ|x|`. The rate is what makes
-    this step the same for features of any width and size.
+    Adam changes each weight by about the learning rate, and so a logit by up to `rate · Σ|x|`. The rate is chosen so
+    that this step is the same for features of any width and size.
 
     Args:
         architecture: `"linear"` or `"mlp"`.
-        size: mean of `Σ|x|` over the features x of some texts.
+        size: Mean of `Σ|x|` over the features x of some texts.
     """
     return float(f"{min(_STEP_OF_A_LOGIT[architecture] / max(size, 1e-6), 0.1):.1e}")
 
@@ -83,12 +83,12 @@ def fresh_head_rate(architecture: str, size: float) -> float:
 def feature_size(
     model: MultiHeadModel, rows: PreparedRows, collate: Callable[[Sequence[Any]], Mapping[str, Any]]
 ) -> float:
-    """Mean of `Σ|x|` over the pooled features x of some training rows, evenly spread; 16 of a stream's first.
+    """Return the mean of `Σ|x|` over the pooled features x of evenly spaced training rows, or a stream's first 16.
 
     Args:
-        model: whose encoder is asked; its mode and the random state stay as they are.
-        rows: prepared.
-        collate: makes a batch of them.
+        model: Model with the encoder; its mode and the random state are not changed.
+        rows: Prepared rows.
+        collate: Function that makes a batch of rows.
     """
     if has_length(rows):
         count = min(len(rows), _ROWS_MEASURED)
@@ -111,7 +111,7 @@ def feature_size(
 
 
 def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tuple[str, ClassificationHead]]:
-    """Return name and module of each head, also under the wrappers of PEFT (then also the frozen original)."""
+    """Return name and module of each head; under PEFT's wrappers, also of the frozen originals."""
     names = {module_key(name): name for name in heads}
     for key, module in model.named_modules():
         if is_a(module, ClassificationHead):
@@ -120,6 +120,6 @@ def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tupl
 
 
 def is_fresh(head: ClassificationHead) -> bool:
-    """Return whether a head is trained that was neither loaded nor trained before."""
-    # (the code of a model that was saved by an older version may not have the attribute, and its heads were loaded)
+    """Return whether a head is trained now and was neither loaded nor trained before."""
+    # (heads of a model saved by an older version may lack the attribute, and they were loaded)
     return getattr(head, "is_fresh", False) and any(parameter.requires_grad for parameter in head.parameters())

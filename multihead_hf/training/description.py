@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from .trainer import MultiHeadTrainer
 
 WIDTH = 100
-RARE = 10  # rows
+RARE = 10  # training rows; a label with fewer is rare
 _GROUPS = 3
 _AFTER_HEADS = ("thresholds", "head_weighting", "parameters")
 
 
 @dataclass
 class ParameterGroup:
-    """Parameters that are trained at one learning rate, or at several.
+    """Trained parameters with their learning rates.
 
     Args:
         name: `"encoder"`, `"heads"` (`"heads_<architecture>"` where they have several rates), `"thresholds"`,
-            `"head_weighting"`, or `"parameters"` of an optimizer that was passed to the trainer.
-        parameters: their number.
-        rates: the different peak learning rates.
+            `"head_weighting"`, or `"parameters"` for an optimizer that was passed to the trainer.
+        parameters: Number of parameters.
+        rates: The distinct peak learning rates.
     """
 
     name: str
@@ -48,18 +48,18 @@ class RunFacts:
 
     Args:
         heads: the model's heads, by name.
-        trained_heads: names of those that are trained.
-        counts: head → counts of its training labels; `None` where they were not counted.
-        rows: split → number of rows; `None` of a stream.
+        trained_heads: names of the heads that are trained.
+        counts: head → counts of its training labels; `None` if they were not counted.
+        rows: split → number of rows; `None` for a stream.
         steps: optimizer steps of the whole run.
-        epochs: epochs of the whole run; `None` where the number of steps was asked for.
-        first_step: steps that were done before, of a run that is resumed.
+        epochs: epochs of the whole run; `None` if the number of steps was given.
+        first_step: number of steps that a resumed run has already done.
         batch_rows: rows of one optimizer step.
-        precision: of the computation, in words.
-        groups: what is trained.
+        precision: precision of the computation, in words.
+        groups: the trained parameters.
         frozen: part of the model → number of parameters that are not trained.
         head_weighting: how the heads' losses are combined.
-        constant_losses: head → its loss at the best constant prediction, where the losses are divided by it.
+        constant_losses: head → its loss at the best constant prediction, if the losses are divided by it.
         notes: further lines.
     """
 
@@ -170,7 +170,7 @@ def _weighting_line(facts: RunFacts) -> str:
 
 
 def _doubtful_heads(facts: RunFacts) -> list[str]:
-    """Return lines on heads with nothing to learn, and labels that look like such a head."""
+    """Return lines about heads with nothing to learn, and about nearly equal labels."""
     lines = []
     for name, head in facts.heads.items():
         counts = None if facts.counts is None else facts.counts[name]
@@ -189,12 +189,12 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
 
 
 def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Optimizer) -> RunFacts:
-    """Collect the facts of a run that is about to begin.
+    """Collect the facts of a run before it begins.
 
     Args:
-        trainer: a `MultiHeadTrainer`.
-        state: its `TrainerState`.
-        optimizer: with parameter groups.
+        trainer: A `MultiHeadTrainer`.
+        state: Its `TrainerState`.
+        optimizer: Optimizer with parameter groups.
     """
     args: MultiHeadTrainingArguments = trainer.args
     sets = trainer.eval_dataset
@@ -224,9 +224,9 @@ def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Op
 
 
 def _groups(optimizer: Optimizer) -> list[ParameterGroup]:
-    """Return parameter groups by part of the model; the layers of the encoder are one group.
+    """Return parameter groups by part of the model, with the encoder's layers as one group.
 
-    A scheduler keeps the peak rate as `initial_lr`.
+    A scheduler stores the peak rate as `initial_lr`.
     """
     groups: dict[str, ParameterGroup] = {}
     for param_group in optimizer.param_groups:

@@ -31,9 +31,9 @@ logger = logging.get_logger(__name__)
 
 
 class RunningEvaluation:
-    """Counts the losses and metrics of an evaluation while the Trainer's loop runs.
+    """Accumulates the losses and metrics of an evaluation while the Trainer's loop runs.
 
-    `prefix` is that of the newest evaluation's metrics, and `last` what it counted.
+    `prefix` is the metric prefix of the newest evaluation, and `last` holds its counts.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class RunningEvaluation:
             self._current.add(logits, labels, sample_weight)
 
     def noting_keys(self, compute_metrics: Callable[[EvalPrediction], dict]) -> Callable[[EvalPrediction], dict]:
-        """Return the user's function, whose keys win over the library's."""
+        """Return the user's function, whose keys take precedence over the library's."""
 
         def metrics(prediction: EvalPrediction) -> dict[str, float]:
             user_metrics = compute_metrics(prediction)
@@ -85,18 +85,18 @@ class RunningEvaluation:
     def figures(
         self, evaluation: Evaluation, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]
     ) -> dict[str, float]:
-        """Return the metrics with their prefix, without those that the user's function has."""
-        # with the prefix here: the Trainer would leave out a prefix that a head's name happens to begin with
+        """Return the metrics with their prefix, without those that the user's function computes."""
+        # the prefix is added here: the Trainer would omit it if a head's name begins with it
         metrics = {f"{self.prefix}_{key}": value for key, value in evaluation.figures(combine, trained).items()}
         return {key: value for key, value in metrics.items() if key not in self._users_keys}
 
     def warn_of_collapsed_heads(self, heads: Collection[str], prefix: str, says: bool) -> None:
-        """Warn once of a head that predicts almost nothing or everything, and again when that has changed.
+        """Warn once about a head that predicts almost nothing or everything, and again when that has changed.
 
         Args:
-            heads: names of the heads.
-            prefix: prefix of the evaluation.
-            says: whether this process is the one that says it.
+            heads: Names of the heads.
+            prefix: Prefix of the evaluation's metrics.
+            says: Whether this process shows the warning.
         """
         if self.last is None:
             return
@@ -104,7 +104,7 @@ class RunningEvaluation:
         for name in heads:
             kind, text = collapses.get(name, ("", ""))
             if kind and kind != self._collapsed.get((prefix, name)) and says:
-                with tqdm.external_write_mode():  # not behind a bar
+                with tqdm.external_write_mode():  # above the progress bar
                     logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
             self._collapsed[prefix, name] = kind
 
@@ -113,7 +113,7 @@ class RunningEvaluation:
 def keeping_weights(model: nn.Module) -> Iterator[None]:
     """Restore the weights of a model on exit.
 
-    With `bf16_full_eval` or `fp16_full_eval` the base class rounds them for the evaluation, and would leave them so.
+    With `bf16_full_eval` or `fp16_full_eval` the base class rounds them for the evaluation and does not restore them.
     """
     before = {weight: weight.data for weight in (*model.parameters(), *model.buffers())}
     try:
@@ -172,11 +172,11 @@ class EvaluationHooks(DataHooks):
             eval_dataset: A dataset, the name of an evaluation dataset, or `None` for the Trainer's.
         """
         if self.args.cache_features:
-            # a loader that persistent workers keep would not see that the encoder has changed
+            # a loader with persistent workers would not notice that the encoder has changed
             self.__dict__.pop("_eval_dataloaders", None)
             rows = self.eval_dataset[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
             eval_dataset = self._with_features(self.eval_dataset if rows is None else rows, "evaluation")
-        # `dataloader_drop_last` is for training, metrics are those of all rows
+        # `dataloader_drop_last` applies to training only; metrics are computed over all rows
         with self._with_arguments(dataloader_drop_last=False):
             return super().get_eval_dataloader(eval_dataset)
 
@@ -186,7 +186,7 @@ class EvaluationHooks(DataHooks):
         Args:
             test_dataset: The prepared dataset.
         """
-        # grouped by length, predictions would come in an order that nobody is told
+        # grouping by length would return predictions in an unknown order
         with self._with_arguments(dataloader_drop_last=False, train_sampling_strategy="sequential"):
             return super().get_test_dataloader(test_dataset)
 
@@ -211,7 +211,7 @@ class EvaluationHooks(DataHooks):
             ValueError: The rows do not fit the model's heads.
         """
         multi_head_model(self.model).sync_thresholds()
-        is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several
+        is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several datasets
         is_stored = is_name or eval_dataset is None
         self._data.check_heads_of(self.eval_dataset if is_stored else eval_dataset, self.config)
         if isinstance(eval_dataset, Mapping):
@@ -228,7 +228,7 @@ class EvaluationHooks(DataHooks):
                 "metrics of them"
             )
         elif not self.is_in_train or 4 * self.state.global_step > self.state.max_steps:
-            # (in the first quarter of a training a head need not have learned anything)
+            # (in the first quarter of a training a head may not have learned anything yet)
             first = self.is_world_process_zero()
             self._evaluation.warn_of_collapsed_heads(self.config.heads, metric_key_prefix, first)
         if metric_key_prefix == "eval":
@@ -241,7 +241,7 @@ class EvaluationHooks(DataHooks):
             return {}
         mean = {f"{prefix}_f1": sum(scores) / len(scores)}
         self.log(dict(mean))
-        # the callbacks have seen each set's metrics; early stopping on the mean needs the mean
+        # the callbacks got the metrics of each dataset; early stopping on the mean needs the mean
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, mean)
         return mean
 
@@ -290,12 +290,12 @@ class EvaluationHooks(DataHooks):
         with (
             self._evaluation.counted(self.config.heads, with_metrics, gather, prefix) as evaluation,
             keeping_weights(self.model) if cast else contextlib.nullcontext(),
-            # loaders draw a seed for each pass: the run that is evaluated is the one that is not
+            # loaders draw a seed for each pass, and an evaluation must not change the course of the training
             torch.random.fork_rng(devices=[]),
         ):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
-        # gloo frees gathered tensors in threads of its own, which wait for the interpreter: a process that ends before
-        # they have done so hangs in the destructor of its process group (torch 2.13). While it waits here, they can
+        # gloo frees gathered tensors in its own threads, which need the GIL: a process that ends before they have
+        # finished hangs in the destructor of its process group (torch 2.13). While it waits here, they can finish
         self.accelerator.wait_for_everyone()
         output.metrics.update(self._evaluation.figures(evaluation, self._combine, self.trained_heads))
         return output
@@ -318,7 +318,7 @@ class EvaluationHooks(DataHooks):
         Returns:
             No loss, the logits and the labels.
         """
-        # without labels: a batch's losses would be no part of the exact ones, and a model may lack a loss function
+        # without labels: batch losses are not used for the exact losses, and a model may lack a loss function
         labels = inputs.get("labels")
         model_inputs = {"return_dict": True, **{key: value for key, value in inputs.items() if key != "labels"}}
         ignored = [*(ignore_keys or []), *self.config.keys_to_ignore_at_inference]

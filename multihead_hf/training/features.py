@@ -32,26 +32,26 @@ from .arguments import MultiHeadTrainingArguments
 
 logger = logging.get_logger(__name__)
 
-# what `MultiHeadModel.encode` takes
+# inputs of `MultiHeadModel.encode`
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-# of features as they are kept; Arrow has no bfloat16, whose bits are kept as int16
+# data types of stored features; Arrow has no bfloat16, so its bits are stored as int16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _STORED = {torch.float32: "float32", torch.bfloat16: "int16"}
 _FEATURES, _CHECKSUM = "features", "checksum"
-# what decides about the features of given tokens; a file's name has them in this order, after the digest of its texts
+# settings that determine the features of tokens, in the order of a file's name, after the digest of its texts
 _MADE_BY = ("encoder", "pooling", "autocast", "dtype")
 
 
 class Texts(NamedTuple):
-    """The different texts (or windows) among prepared rows, the longest first; the order only depends on what they are.
+    """The distinct texts (or windows) among prepared rows, longest first; the order only depends on the texts.
 
     Args:
-        digest: digest of the different texts.
-        first: (different texts,) where each occurs first, counting the texts of all rows.
-        length: (different texts,) tokens.
-        which: (texts of all rows,) the different text that each is.
-        starts: (rows + 1,) where each row's texts start among those of all rows.
-        windows: whether rows hold lists of windows.
+        digest: Digest of the distinct texts.
+        first: (distinct texts,), index of each one's first occurrence among the texts of all rows.
+        length: (distinct texts,), numbers of tokens.
+        which: (texts of all rows,), index of the distinct text.
+        starts: (rows + 1,), where each row's texts start among the texts of all rows.
+        windows: Whether rows hold lists of windows.
     """
 
     digest: str
@@ -62,7 +62,7 @@ class Texts(NamedTuple):
     windows: bool
 
     def tokens(self, rows: Dataset, texts: Sequence[int]) -> list[dict[str, list[int]]]:
-        """Return the tokens of some of the different texts; `rows` has columns of tokens only."""
+        """Return the tokens of some of the distinct texts; `rows` has columns of tokens only."""
         indices = self.first[list(texts)]
         of_row = np.searchsorted(self.starts, indices, side="right") - 1
         tokens = rows.__getitems__(of_row.tolist())
@@ -78,10 +78,10 @@ class Texts(NamedTuple):
 
 
 def different_texts(rows: Dataset, columns: list[str]) -> Texts:
-    """Find the different texts of prepared rows by their columns of tokens."""
+    """Find the distinct texts of prepared rows by their columns of tokens."""
     digests, lengths, counts, windows = bytearray(), [], [], False
     for batch in rows.select_columns(columns).with_format("arrow").iter(batch_size=1000):
-        texts = []  # of each column the values of all texts, and where each text starts and ends
+        texts = []  # for each column, the values of all texts, and where each text starts and ends
         for name in columns:
             column = batch[name].combine_chunks()
             windows = pa.types.is_nested(column.type.value_type)
@@ -106,21 +106,21 @@ def different_texts(rows: Dataset, columns: list[str]) -> Texts:
 
 
 class FeatureCache:
-    """Features of the datasets of a run, each text encoded once for as long as the encoder stays as it is.
+    """Features of the datasets of a run; each text is encoded once, until the encoder changes.
 
-    An Arrow file holds the features of different texts. It is named after the texts' tokens (and so after tokenizer and
-    text settings) and after what encoded them: the encoder's class, configuration, modules and weights, the pooling,
-    autocast and `dtype`.
+    An Arrow file holds the features of distinct texts. Its name depends on the texts' tokens (and so on tokenizer and
+    text settings), on the encoder's class, configuration, modules and weights, and on the pooling, autocast and
+    `dtype`.
 
     Args:
-        folder: where the files are.
-        tokenizer: pads.
+        folder: Folder of the files.
+        tokenizer: Tokenizer that pads the batches.
         dtype: `"float32"` or `"bfloat16"`.
-        batch_size: texts of 512 tokens that are encoded at a time; of shorter ones more, up to eight times as many, of
-            longer ones fewer.
-        precision: of the encoder's autocast, `"no"`, `"bf16"` or `"fp16"`.
-        replace: whether a file of the same texts by another encoder is deleted.
-        quiet: without a progress bar.
+        batch_size: Number of texts of 512 tokens that are encoded at a time; batches of shorter texts are larger (up
+            to eight times), and those of longer texts are smaller.
+        precision: Precision of the encoder's autocast, `"no"`, `"bf16"` or `"fp16"`.
+        replace: Whether a file with the same texts from another encoder is deleted.
+        quiet: Whether to hide the progress bar.
     """
 
     def __init__(
@@ -147,13 +147,13 @@ class FeatureCache:
         """Return prepared rows with a column `features`, (hidden,) or (windows, hidden), instead of tokens.
 
         Args:
-            model: its encoder is frozen.
-            rows: prepared rows with labels.
-            encode: tokens (batch, length) → features (batch, hidden).
+            model: A model with a frozen encoder.
+            rows: Prepared rows with labels.
+            encode: Function from tokens (batch, length) to features (batch, hidden).
 
         Raises:
-            ValueError: the encoder is not frozen, or reads more than tokens; a folder is where the file would be.
-            OSError: the file cannot be written; nothing of it is left.
+            ValueError: The encoder is not frozen, it reads more than tokens, or a folder has the name of the file.
+            OSError: The file cannot be written; no part of it is left.
         """
         check_frozen(model)
         state = _state(model.encoder), model.config.pooling
@@ -168,7 +168,7 @@ class FeatureCache:
         vectors = self._vectors(texts, plain.select_columns(columns), model, state, encode)
         others = [name for name in ("labels", "sample_weight", "length") if name in rows.column_names]
         result = plain.select_columns(others).add_column(_FEATURES, texts.column())
-        if "length" not in others:  # samplers by length read it
+        if "length" not in others:  # samplers that group by length read it
             result = result.add_column("length", np.diff(texts.starts) if texts.windows else texts.length[texts.which])
         result = result.with_transform(functools.partial(_put_features, vectors.with_format("arrow")))
         self._known[rows] = (state, result)
@@ -182,7 +182,7 @@ class FeatureCache:
         state: object,
         encode: Callable[[dict[str, Tensor]], Tensor],
     ) -> Dataset:
-        """Return the features of the different texts, from a file that is made if no usable one exists."""
+        """Return the features of the distinct texts, from a file that is made if no usable one exists."""
         made_by = self._made_by(model, state)
         path = self._folder / f"{texts.digest}-{'-'.join(made_by)}.arrow"
         columns = Features(
@@ -197,7 +197,7 @@ class FeatureCache:
         if isinstance(cache, Dataset):
             return cache
         self._folder.mkdir(parents=True, exist_ok=True)
-        # one of several processes encodes, and the others wait for it
+        # one process encodes while the others wait
         with WeakFileLock(f"{path}.lock"):
             cache = _open(path, columns, len(texts.first)) if path.exists() else None
             if isinstance(cache, Dataset):
@@ -217,7 +217,7 @@ class FeatureCache:
         return Dataset.from_file(str(path))
 
     def _made_by(self, model: MultiHeadModel, state: object) -> list[str]:
-        """Return the settings that the features of tokens depend on; `state` changes when the encoder does."""
+        """Return the settings that features depend on; `state` changes when the encoder does."""
         if self._digest[0] != state:
             self._digest = (state, _digest(model.encoder))
         return [self._digest[1], model.config.pooling, self._precision, str(self._dtype).removeprefix("torch.")]
@@ -247,7 +247,7 @@ class FeatureCache:
             lists = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
             return pa.table({_FEATURES: lists, _CHECKSUM: _checksums(stored)}, columns.arrow_schema)
 
-        part = path.with_name(f"{path.name}.part")  # with what a killed process may have left
+        part = path.with_name(f"{path.name}.part")  # a killed process may have left files in it
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
@@ -270,7 +270,7 @@ class FeatureCache:
             logger.warning(f"features are kept in {kept_in}, and differ from the encoder's by {difference}")
 
     def _encoded(self, texts: list[dict[str, list[int]]], encode: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
-        """(texts, hidden); half of the texts at a time where memory does not suffice for all."""
+        """Return features (texts, hidden); out of memory, a batch is halved."""
         try:
             return encode(dict(self._tokenizer.pad(texts, return_tensors="pt")))
         except (RuntimeError, MemoryError) as error:
@@ -282,7 +282,7 @@ class FeatureCache:
 
 
 def _put_features(vectors: Dataset, batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Rows as they are read, with the features of their texts in the place of the texts' numbers."""
+    """Transform of rows on access: replaces the indices of their texts by the features."""
     if _FEATURES not in batch:
         return dict(batch)
     texts = batch[_FEATURES]
@@ -294,7 +294,7 @@ def _put_features(vectors: Dataset, batch: Mapping[str, list[Any]]) -> dict[str,
 
 
 def _array(table: pa.Table) -> npt.NDArray[Any]:
-    """(rows, hidden), as it is stored."""
+    """Return the stored array (rows, hidden)."""
     values = table[_FEATURES].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(table), -1)
 
@@ -318,14 +318,14 @@ def _open(path: Path, columns: Features, texts: int) -> Dataset | str:
 
 
 def _split(texts: list[int], lengths: npt.NDArray[np.int64], batch_size: int) -> Iterator[list[int]]:
-    """The texts, the longest of which is the first, in batches of at most `batch_size` · 512 tokens."""
+    """Split texts, sorted from the longest, into batches of at most `batch_size` · 512 tokens."""
     size = max(batch_size * 512 // max(int(lengths[texts[0]]), 1), 1)
     return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 @contextlib.contextmanager
 def _progress_bars(shown: bool) -> Iterator[None]:
-    """Context in which datasets shows no progress bars unless they are `shown`."""
+    """Context manager: `datasets` shows progress bars only if `shown`."""
     if shown or datasets.are_progress_bars_disabled():
         yield
         return
@@ -337,7 +337,7 @@ def _progress_bars(shown: bool) -> Iterator[None]:
 
 
 def cache_for(args: MultiHeadTrainingArguments, tokenizer: PreTrainedTokenizerBase, precision: str) -> FeatureCache:
-    """Return the cache of a run; `precision` is that of the encoder's autocast."""
+    """Return the cache of a run; `precision` is the precision of the encoder's autocast."""
     return FeatureCache(
         args.feature_cache_dir or os.path.join(str(args.output_dir), "_features"),
         tokenizer,
@@ -385,7 +385,7 @@ def check_frozen(model: MultiHeadModel) -> None:
 
 
 def _state(encoder: nn.Module) -> int:
-    """Return a number that changes when the encoder changes; cheap, unlike `_digest`.
+    """Return a number that changes when the encoder changes, which is cheaper than `_digest`.
 
     Sums detect changes that torch does not record (by `.data` or numpy).
     """

@@ -9,7 +9,7 @@ from ..model.layers_multihead import MultiHeads, module_key
 from ..model.modeling_multihead import MultiHeadModel
 from .arguments import MultiHeadTrainingArguments
 
-# model → what the arguments of a Trainer froze, and another Trainer trains again
+# model → parameters that a Trainer's arguments froze, and that a later Trainer unfreezes
 _FROZEN: weakref.WeakKeyDictionary[nn.Module, list[nn.Parameter]] = weakref.WeakKeyDictionary()
 
 
@@ -19,8 +19,8 @@ def freeze(model: MultiHeadModel, args: MultiHeadTrainingArguments) -> None:
     Parameters that an earlier Trainer froze by its arguments are trained again; those that the user froze stay frozen.
 
     Raises:
-        ValueError: A head that does not exist, layers that the encoder does not have, or a frozen encoder under PEFT,
-            whose adapters are a part of it.
+        ValueError: A head or a layer does not exist, or the encoder is frozen under PEFT, whose adapters are part of
+            it.
     """
     for parameter in _FROZEN.get(model, []):
         parameter.requires_grad_(True)

@@ -22,7 +22,7 @@ def gradient_norms(model: MultiHeadModel) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {"grad_norm_encoder": [*_gradients(model.encoder.parameters())]}
     names = {module_key(name): name for name in model.config.heads}
     for path, parameter in model.heads.named_parameters():
-        # somewhere in the path: PEFT wraps the heads; and somebody may have put something of their own there
+        # anywhere in the path, because PEFT or the user may have wrapped the heads
         name = next((names[key] for key in path.split(".") if key in names), None)
         if name is not None:
             parts.setdefault(f"{name}_grad_norm", []).extend(_gradients([parameter]))
@@ -111,7 +111,7 @@ class GradientCosineCallback(TrainerCallback):
             due, cosines = control.should_log, self.cosines(state.global_step)
             if cosines:
                 self._trainer.log(cosines)
-                control.should_log = due  # `log` takes it to be done
+                control.should_log = due  # `log` resets it
 
     def _shared(self) -> list[torch.nn.Parameter]:
         base = multi_head_model(self._trainer.model)
@@ -139,7 +139,7 @@ class GradientCosineCallback(TrainerCallback):
         try:
             with trainer.compute_loss_context_manager():
                 losses = base(**batch, heads=names, return_dict=True).losses
-            scaler = trainer.accelerator.scaler  # lest gradients in half precision vanish; a cosine has no scale
+            scaler = trainer.accelerator.scaler  # half-precision gradients could vanish; a cosine has no scale
             gradients = {
                 name: torch.autograd.grad(
                     losses[name] if scaler is None else scaler.scale(losses[name]),

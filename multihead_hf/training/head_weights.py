@@ -22,13 +22,13 @@ NAME = "log_variances"
 class HeadWeights:
     """One log-variance per head, learned with the model.
 
-    A parameter that is trained has to be one of the model's: the gradients of other parameters are not reduced over
-    processes, not clipped and not set to zero. So the model has it for as long as `on_model` lasts, and a forward hook
-    puts the weighted loss in the place of its own; saved models and their code know nothing of either.
+    A trained parameter must belong to the model: the gradients of other parameters are not reduced over processes, not
+    clipped and not set to zero. So it is registered on the model while `on_model` lasts, and a forward hook replaces
+    the model's loss by the weighted loss; saved models and their code contain neither.
 
     Args:
-        model: the model that will be trained.
-        start: head → log-variance to start from, 0 for a head that is not named.
+        model: The model that will be trained.
+        start: Head → initial log-variance, 0 for a head that is not named.
     """
 
     def __init__(self, model: MultiHeadModel, start: Mapping[str, float]) -> None:
@@ -36,7 +36,7 @@ class HeadWeights:
 
     def _make(self, model: MultiHeadModel, values: Mapping[str, float]) -> None:
         weight = next(model.heads.parameters())
-        # (their gradient starts near 0, and half precision would lose it)
+        # (float32: their gradient starts near 0 and would vanish in half precision)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         self.heads = list(model.config.heads)
         initial = [values.get(name, 0.0) for name in self.heads]
@@ -57,7 +57,7 @@ class HeadWeights:
             self._make(base, self.values())
         self.log_variances.data = self.log_variances.data.to(next(base.heads.parameters()).device)
         model.register_parameter(NAME, self.log_variances)
-        # neither written with the weights nor missed where they are loaded
+        # neither saved with the weights nor reported as missing on loading
         ignored = base._keys_to_ignore_on_save
         base._keys_to_ignore_on_save = {*(ignored or ()), NAME}
         hook = model.register_forward_hook(self._weigh, with_kwargs=True)
@@ -86,7 +86,7 @@ class HeadWeightsCallback(TrainerCallback):
     """Reads the learned head weights of a checkpoint when a run resumes, and those of the best one when it ends.
 
     Args:
-        trainer: a `MultiHeadTrainer`.
+        trainer: A `MultiHeadTrainer`.
     """
 
     def __init__(self, trainer: "MultiHeadTrainer") -> None:

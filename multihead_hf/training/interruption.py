@@ -18,8 +18,8 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Error after Ctrl+C, when a checkpoint was saved.
 
     Args:
-        checkpoint: folder of the checkpoint.
-        step: optimizer steps that were done.
+        checkpoint: Folder of the checkpoint.
+        step: Number of optimizer steps done.
     """
 
     def __init__(self, checkpoint: str, step: int) -> None:
@@ -46,7 +46,7 @@ class _StopAfterStep(TrainerCallback):
             control.should_save, control.should_evaluate = True, False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # not before: the checkpoint holds `control`, and a run that is resumed must not stop at once
+        # not earlier: the checkpoint contains `control`, and a resumed run must not stop immediately
         if self.interrupted:
             control.should_training_stop = True
 
@@ -57,7 +57,7 @@ class _StopAfterStep(TrainerCallback):
 
 @contextmanager
 def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
-    """End a training after the current step with a checkpoint on the first Ctrl+C, and at once on the second.
+    """Stop training after the current step with a checkpoint on the first Ctrl+C, and immediately on the second.
 
     This works in a single process and its main thread; otherwise nothing changes, because several processes would stop
     at different steps.

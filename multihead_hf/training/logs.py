@@ -24,8 +24,8 @@ logger = logging.get_logger(__name__)
 class StepLog(TrainerCallback):
     """Losses, gradient norms and learning rates for the log.
 
-    The loss of each head and, if it has several terms, the terms are summed from one log to the next; gradient norms
-    and learning rates are those of the newest step.
+    The loss of each head and, if it has several terms, each term are averaged from one log to the next; gradient norms
+    and learning rates are from the newest step.
 
     Args:
         trainer: A `MultiHeadTrainer`.
@@ -33,7 +33,7 @@ class StepLog(TrainerCallback):
 
     def __init__(self, trainer: "MultiHeadTrainer") -> None:
         self._trainer = trainer
-        self._keys: list[tuple[str, str | None]] = []  # head and term, `None` for the whole loss
+        self._keys: list[tuple[str, str | None]] = []  # head and term; the term `None` is the whole loss
         self._sums = torch.zeros(0)
         self._steps = 0
         self._rates: dict[str, float] = {}
@@ -45,7 +45,7 @@ class StepLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start new sums for the heads that are trained."""
-        # (also where a run starts again with a smaller batch)
+        # (also when a run restarts with a smaller batch)
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
         self._without_loss, self._has_noted = set(terms), False
@@ -58,7 +58,7 @@ class StepLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Compute the gradient norms if the step may be logged."""
-        # FSDP and DeepSpeed have gradients in pieces, or keep them to themselves
+        # FSDP and DeepSpeed shard gradients or do not expose them
         is_unsharded = not self._trainer.is_fsdp_enabled and not self._trainer.is_deepspeed_enabled
         self._norms = {}
         if is_unsharded and _may_be_logged(args, state, state.global_step + 1):
@@ -67,8 +67,8 @@ class StepLog(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Warn of heads that a stream had no label for; rows that can be counted were before training."""
-        self._strike_off(self._sums.tolist())  # since the last log
+        """Warn about heads without a label in a stream; other datasets were checked before training."""
+        self._strike_off(self._sums.tolist())  # sums since the last log
         streams = not has_length(self._trainer.train_dataset)
         if self._without_loss and self._has_noted and streams and state.is_world_process_zero:
             logger.warning(
@@ -84,21 +84,21 @@ class StepLog(TrainerCallback):
         self._steps += 1
 
     def note(self, output: MultiHeadOutput) -> None:
-        """Add the losses of a batch, which are its shares of the step's."""
+        """Add the losses of a batch, which are its shares of the step's losses."""
         groups = self._trainer.optimizer.param_groups
         self._rates = {f"learning_rate_{group['name']}": float(group["lr"]) for group in groups if "name" in group}
         self._has_noted = True
         losses, terms = output.losses or {}, output.loss_terms or {}
-        none = self._sums.new_zeros(())  # a collator of one's own may leave out heads
+        none = self._sums.new_zeros(())  # a custom collator may leave out heads
         values = [losses.get(head, none) if term is None else terms[head].get(term, none) for head, term in self._keys]
         self._sums = self._sums + torch.stack(values).detach().float()
 
     def take(self, logs: Mapping[str, float]) -> dict[str, float]:
-        """Return what a log of the loss holds beside `logs`, and begin anew."""
+        """Return the additional values for a log of the loss, and reset the sums."""
         if "loss" not in logs or not self._steps:
             return {}
         trainer = self._trainer
-        # shares of the step, on each process
+        # each process holds its share of the step
         sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
         names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]
         means = (sums / self._steps).tolist()
@@ -121,7 +121,7 @@ class StepLog(TrainerCallback):
 
 
 def _may_be_logged(args: TrainingArguments, state: TrainerState, step: int) -> bool:
-    """Return whether a step may be logged, as far as can be known before it ends."""
+    """Return whether a step may be logged, as far as this is known before the step ends."""
     if args.logging_strategy != IntervalStrategy.STEPS:
         return args.logging_strategy == IntervalStrategy.EPOCH
     return step % state.logging_steps == 0 or (step == 1 and args.logging_first_step)

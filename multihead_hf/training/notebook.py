@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ConsoleNotebookCallback(ConsoleCallback, NotebookProgressCallback):
-    """The table of losses has a row for each evaluation, with its loss and mean F1; the heads' scores are below it."""
+    """A table of losses with a row for each evaluation: its loss and mean F1, and below it the heads' scores."""
 
     def on_log(
         self,
@@ -50,5 +50,5 @@ def notebook_callback(trainer: "MultiHeadTrainer") -> ConsoleNotebookCallback:
 
 
 def show(text: str) -> None:
-    """Show lines of text in a font of equal widths."""
+    """Show lines of text in a monospaced font."""
     display.display(display.HTML(f"<pre>{html.escape(text.rstrip())}</pre>"))

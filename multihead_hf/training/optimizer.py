@@ -14,7 +14,7 @@ from .arguments import MultiHeadTrainingArguments
 from .checkpoints import trained_parameters
 from .freezing import encoder_parts
 
-# also under the wrappers that PEFT and FSDP put around the heads
+# matches also under the wrappers of PEFT and FSDP
 _IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*(head_\w+)\.")
 
 
@@ -24,17 +24,17 @@ def parameter_groups(
     decayed: Collection[str],
     head_rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return groups for a torch optimizer, each with `name`, `params`, `lr` and `weight_decay`; no empty ones.
+    """Return the non-empty groups for a torch optimizer, each with `name`, `params`, `lr` and `weight_decay`.
 
     Args:
-        model: the model, also wrapped.
-        args: learning rates and weight decay.
-        decayed: names of the parameters that take weight decay.
-        head_rates: module key of a head → its learning rate; of others
-            `head_learning_rate`, else `learning_rate`. Heads
-            of one architecture and rate are the group `heads`; of several, `heads_<architecture>[_<rate>]`.
+        model: The model, perhaps wrapped.
+        args: Arguments with the learning rates and the weight decay.
+        decayed: Names of the parameters with weight decay.
+        head_rates: Module key of a head → its learning rate; other heads have `head_learning_rate`, else
+            `learning_rate`. If all heads have one architecture and rate, they are the group `heads`; otherwise the
+            groups are `heads_<architecture>[_<rate>]`.
     """
-    rate = args.learning_rate or 0.0  # (a Trainer has filled it in)
+    rate = args.learning_rate or 0.0  # (the Trainer has set it)
     encoder_rate = rate if args.encoder_learning_rate is None else args.encoder_learning_rate
     head_rate = rate if args.head_learning_rate is None else args.head_learning_rate
     head_groups = _head_groups(model, head_rate, head_rates or {})
@@ -46,7 +46,7 @@ def parameter_groups(
     part_of: dict[int, str] = {}
     if args.layer_learning_rate_decay is not None:
         part_of, parts = encoder_parts(multi_head_model(model).encoder)
-        # the topmost layer has the encoder's own rate
+        # the topmost layer has the encoder's rate
         rates.update({part: encoder_rate * args.layer_learning_rate_decay**i for i, part in enumerate(parts[1:])})
     for part, rate in rates.items():
         for decay in (True, False):
@@ -75,7 +75,7 @@ def with_groups(
 ) -> tuple[Any, dict[str, Any]]:
     """Return the class and options of an optimizer, with `parameter_groups` as `params`.
 
-    An optimizer that brings groups stays as it is.
+    An optimizer that already has groups is not changed.
 
     Args:
         optimizer: Class and options.

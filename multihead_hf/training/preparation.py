@@ -28,10 +28,10 @@ def prepared_for_training(
     args: MultiHeadTrainingArguments,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> PreparedRows:
-    """As `prepared`; a dict of datasets is mixed into one, the same for the same seed.
+    """Prepare training rows like `prepared`; a dict of datasets is mixed into one, reproducibly for a seed.
 
     Raises:
-        ValueError: a dataset cannot be prepared, or they cannot be mixed; says which it is.
+        ValueError: A dataset cannot be prepared or mixed; the message names it.
     """
     dataset = part_of(dataset, "train")
     if not isinstance(dataset, dict) or isinstance(dataset, (DatasetDict, IterableDatasetDict)):
@@ -71,13 +71,13 @@ def prepared(
     require_labels: bool = True,
     with_column: set[str] | None = None,
 ) -> PreparedRows:
-    """As `read_and_prepare`; the first process prepares, and the others read what it has cached."""
+    """Prepare rows like `read_and_prepare`; the first process prepares, and the others read its cache."""
     first = args.main_process_first(desc=f"preparing {what}")
     return read_and_prepare(dataset, config, args.reading, tokenizer, what, require_labels, with_column, first)
 
 
 def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
-    """Store in the model how the arguments read texts and labels, as the default for later rows."""
+    """Store the arguments' text and label settings in the model, as defaults for later rows."""
     remember_readings(config.heads, args.reading)
     if args.text_columns is not None:
         config.text_columns = [args.text_columns] if isinstance(args.text_columns, str) else list(args.text_columns)
@@ -112,10 +112,10 @@ def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) 
 
 
 def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
-    """Give heads losses that are functions. The configuration keeps their names, under which they are saved.
+    """Set custom loss functions of heads. The configuration keeps their names, under which they are saved.
 
     Raises:
-        ValueError: a head that does not exist, a function without a name of its own, or settings that it does not take.
+        ValueError: A head does not exist, a function has no usable name, or it does not take the settings.
     """
     heads = model.config.heads
     for head_name, loss in losses.items():
@@ -136,15 +136,15 @@ def use_losses(model: MultiHeadModel, losses: Mapping[str, Loss]) -> None:
 
 
 def resolve_balanced(config: MultiHeadConfig, rows: PreparedRows, counts: Mapping[str, HeadCounts] | None) -> None:
-    """Make numbers of `"balanced"`: label_weights n / (k·n_c), pos_weight negatives / positives.
+    """Replace `"balanced"` by numbers: label_weights n / (k·n_c), pos_weight negatives / positives.
 
     Args:
-        config: configuration of the model.
-        rows: prepared training rows.
-        counts: counts of their labels; `None` for a stream, which is read for them.
+        config: Configuration of the model.
+        rows: Prepared training rows.
+        counts: Counts of their labels; `None` for a stream, which is read to count them.
 
     Raises:
-        ValueError: a label without an example, whose weight would be infinite.
+        ValueError: A label has no example, so that its weight would be infinite.
     """
     unresolved = {name: head for name, head in config.heads.items() if head.unresolved is not None}
     if not unresolved:
@@ -171,7 +171,7 @@ def resolve_balanced(config: MultiHeadConfig, rows: PreparedRows, counts: Mappin
 
 
 def upcast_trainable(model: nn.Module) -> None:
-    """Trainable parameters are float32: half-precision updates round away or overflow (autocast does the rest)."""
+    """Convert trainable parameters to float32: half-precision updates would round to zero or overflow."""
     half = [p for p in model.parameters() if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16)]
     for parameter in half:
         parameter.data = parameter.data.float()

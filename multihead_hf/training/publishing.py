@@ -49,10 +49,10 @@ class PublishingHooks(Trainer):
         Raises:
             ValueError: The model could not be loaded again; nothing has been written.
         """
-        multi_head_model(self.model).config.check_saveable()  # before the folder is made
-        # bars of weights that are written would be inside the bar of the training
+        multi_head_model(self.model).config.check_saveable()  # before the folder is created
+        # progress bars of written weights would interrupt the progress bar of the training
         secrets = [field.name for field in fields(self.args) if field.name.endswith("token")]
-        # (a checkpoint keeps the arguments as a pickle; a push needs the token)
+        # (a checkpoint pickles the arguments, which need the token for a push)
         with self._with_arguments(**dict.fromkeys(secrets if _internal_call else ())):
             without_bars(super().save_model, output_dir, _internal_call)
         folder = output_dir if output_dir is not None else self.args.output_dir
@@ -64,9 +64,9 @@ class PublishingHooks(Trainer):
             if self.head_weights is not None:
                 save_head_weighting(folder, self.head_weights.log_variances)
         elif os.path.isfile(pickle):
-            # a checkpoint keeps it for the Trainer; the folder that gets published must not hold one
+            # the Trainer needs it in a checkpoint; a published folder must not contain a pickle
             os.remove(pickle)
-        if multi_head_model(self.model) is self.model:  # else PEFT writes that of its adapter
+        if multi_head_model(self.model) is self.model:  # otherwise PEFT writes the card of its adapter
             self._card.write(folder)
         elif not is_checkpoint(folder):
             warn_of_lost_decisions(multi_head_model(self.model).config, folder)
@@ -82,7 +82,7 @@ class PublishingHooks(Trainer):
 
         def save(fresh: str) -> None:
             if base is not self.model and (folder / CARD).is_file():
-                shutil.copy(folder / CARD, fresh)  # PEFT adds to the card that it finds
+                shutil.copy(folder / CARD, fresh)  # PEFT extends an existing card
             super(PublishingHooks, self)._save(fresh, state_dict)
 
         write_files_whole(folder, save)

@@ -101,7 +101,7 @@ def train_from_config(
         **dict.fromkeys(name for name in run.heads if name not in saved_heads),
     }
     parts = _parts(run, string_columns(named, args.reading))
-    train_rows = parts["train"]  # what the heads are read off, also where it is split
+    train_rows = parts["train"]  # heads are inferred from these rows, even if they are split later
     heads = {**saved_heads, **_heads(run, args, train_rows, named)}
     if run.data.split is not None:
         split = stratified_split(
@@ -121,11 +121,11 @@ def train_from_config(
         eval_dataset=parts.get("validation"),
         callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
     )
-    # now, and not when hours have been trained
+    # now, and not after hours of training
     test = None if "test" not in parts else _prepared_test(parts["test"], trainer, args, tokenizer)
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
-    trainer.save_model()  # whatever becomes of what follows
+    trainer.save_model()  # before later steps that may fail
     return _finished(run, trainer, parts, test)
 
 
@@ -147,7 +147,7 @@ def _check_end(
     validation: RowsLike | None,
     evaluation_rows: RowsLike | None,
 ) -> None:
-    """Check, before the training, that what is configured for after it can be done.
+    """Check, before the training, that the steps after it can be done.
 
     Raises:
         ValueError: A setting of `after_training` does not fit the data, the heads or the arguments.
@@ -155,7 +155,7 @@ def _check_end(
     """
     has_sets = isinstance(validation, dict)
     if run.after_training.report:
-        from ..evaluation import plots  # noqa: F401 (says what to install)
+        from ..evaluation import plots  # noqa: F401 (the error gives what to install)
 
         if evaluation_rows is None or isinstance(evaluation_rows, dict):
             raise ValueError(
@@ -206,10 +206,10 @@ def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
 
 
 def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
-    """`train`, and `validation` and `test` where there are such rows; with `data.split` only `train`, still whole.
+    """Return `train`, and `validation` and `test` if there are such rows; with `data.split`, all rows as `train`.
 
     Raises:
-        ValueError: no rows to train on, or a split of what is in parts already.
+        ValueError: There are no training rows, or rows that already have splits should be split.
     """
     data = run.data
     sources = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -243,7 +243,7 @@ def _of_part(rows: AnyDataset, part: str) -> Dataset | IterableDataset:
     """
     if not isinstance(rows, Mapping):
         return rows
-    if len(rows) == 1:  # a sole part is often called train
+    if len(rows) == 1:  # a single split is often called train
         return next(iter(rows.values()))
     if part not in rows:
         raise ValueError(f"data.{part}: there is no split {part!r}; the splits are {list(rows)}")
@@ -256,7 +256,7 @@ def _heads(
     rows: AnyDataset | Mapping[str, AnyDataset],
     known: Mapping[str, HeadConfig | None],
 ) -> dict[str, HeadConfig]:
-    """The heads that are `None` in `known`, with labels and kind of those that do not say them read off the rows.
+    """Return the heads that are `None` in `known`; labels and task are inferred from the rows where not given.
 
     Raises:
         ValueError: No dataset has the column of a head, or its settings are wrong.
@@ -283,7 +283,7 @@ def _heads(
 def _inferred(
     rows: AnyDataset | Mapping[str, AnyDataset], readings: Mapping[str, LabelReading], for_all: Collection[str]
 ) -> dict[str, HeadConfig]:
-    """Heads off the rows; of several sets off the first one that is labelled for a head."""
+    """Infer heads from the rows; with several datasets, each head from the first one that is labelled for it."""
     if not isinstance(rows, dict):
         return heads_off(rows, readings, for_all)
     heads: dict[str, HeadConfig] = {}
@@ -326,7 +326,7 @@ def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadMo
 
 
 def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
-    """What was found, or why nothing could be: a run that is trained goes on to its metrics and its report."""
+    """Return the result, or the reason for a failure: a trained run still computes its metrics and report."""
     try:
         return str(tune_thresholds(trainer, validation))
     except ValueError as error:
@@ -361,7 +361,7 @@ def _finished(
     metrics: dict[str, float] = {}
     tables: list[str] = []
     if test is not None or validation is not None:
-        with collected_tables(trainer) as tables:  # they are shown at the end
+        with collected_tables(trainer) as tables:  # the tables are shown at the end
             metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
         tuned = " (which the thresholds or temperatures were chosen on)" if test is None and has_tuning else ""
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]

@@ -18,7 +18,7 @@ from ..model.head_multihead import HeadConfig, LabelReading, near_names
 from ..utils.messages import unknown_key
 from .arguments import MultiHeadTrainingArguments
 
-OUTPUT_DIR = "trainer_output"  # that of transformers
+OUTPUT_DIR = "trainer_output"  # the default of transformers
 Source = str | list[str] | dict[str, str | list[str]]
 
 
@@ -112,10 +112,10 @@ class RunConfig:
         model: See `ModelSection`.
         data: See `DataSection`.
         after_training: See `AfterTrainingSection`.
-        heads: name → settings of its `HeadConfig`, and how its labels are read: `column`, `sep`, `empty` and
-            `multi_hot` of its `LabelReading`. `labels` and `problem_type`, where left out, are read off the training
-            rows.
-        training: arguments of `MultiHeadTrainingArguments`.
+        heads: Name → settings of its `HeadConfig`, and how its labels are read: `column`, `sep`, `empty` and
+            `multi_hot` of its `LabelReading`. `labels` and `problem_type` are inferred from the training rows if left
+            out.
+        training: Arguments of `MultiHeadTrainingArguments`.
     """
 
     model: ModelSection = field(default_factory=ModelSection)
@@ -137,7 +137,7 @@ _HEAD_FIELDS = (*_READING, *(option.name for option in fields(HeadConfig) if opt
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML loader that reads 1e-4 as a number and `no` as a text, and refuses duplicate keys."""
+    """Safe YAML loader that reads 1e-4 as a number and `no` as a string, and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names: set[Any] = set()
@@ -149,7 +149,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 would take no, off and yes for booleans, and eval_strategy: no is a text
+# YAML 1.1 reads no, off and yes as booleans, but `eval_strategy: no` is a string
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -161,14 +161,15 @@ _Loader.add_implicit_resolver(
 
 
 def read_run_config(source: RunLike, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return a run, from a YAML file or its values.
+    """Return the configuration of a run from a YAML file or its values.
 
     Args:
-        source: path of the file, a dict, or a `RunConfig` (as it is).
-        changes: dotted key → value that it has instead, such as `{"training.learning_rate": 1e-4}`.
+        source: Path of the file, a dict, or a `RunConfig`.
+        changes: Dotted key → new value, such as `{"training.learning_rate": 1e-4}`.
 
     Raises:
-        ValueError: a file that cannot be read, an unknown key (says which is like it), or a value of another kind.
+        ValueError: The file cannot be read, a key is unknown (the message suggests similar keys), or a value has a
+            wrong type.
     """
     if isinstance(source, RunConfig):
         if changes:
@@ -186,7 +187,7 @@ def parse_change(text: str) -> tuple[str, Any]:
     """Return key and value of `KEY=VALUE`, the value as in YAML.
 
     Raises:
-        ValueError: it is not of this form.
+        ValueError: It does not have this form.
     """
     key, equals, value = text.partition("=")
     if not key or not equals:
@@ -207,7 +208,7 @@ def _read_yaml(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a run with some changed, by their dotted keys; `values` stays as it is."""
+    """Return a copy of the values of a run with changes by dotted key."""
     changed = dict(values)
     for key, value in changes.items():
         _put(changed, key.split("."), value)
@@ -215,7 +216,7 @@ def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
-    """Return the values of a run as a YAML file."""
+    """Return the values of a run as YAML text."""
     return yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False)
 
 
@@ -317,7 +318,7 @@ def _check_section(values: Mapping[str, Any], section: type[Any], where: str) ->
 
 
 def _is_of(value: object, hint: object) -> bool:
-    """Return whether a plain value has a type; other types are left to their class to check."""
+    """Return whether a plain value has a type; values of other types are checked by their class."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_is_of(value, member) for member in get_args(hint))
@@ -343,7 +344,7 @@ def _shown(hint: object) -> str:
 
 
 def _keys() -> Iterator[tuple[str, str, Field]]:
-    """Return section, key and field of everything but heads."""
+    """Return section, key and field of all keys except heads."""
     for name, section in SECTIONS.items():
         owner = MultiHeadTrainingArguments if name == "training" else section.type
         if is_dataclass(owner):

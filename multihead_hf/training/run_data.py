@@ -18,13 +18,13 @@ from .preparation import apply_text_settings, check_same_labels, labels_of, prep
 
 
 class RunData:
-    """Training and evaluation rows: `train` and `evaluation` (a dict where there are several sets).
+    """Training and evaluation rows: `train` and `evaluation` (a dict if there are several datasets).
 
     Args:
-        tokenizer: tokenizer of the encoder.
-        train: rows to train on, as they were given.
-        evaluation: rows to evaluate on, as they were given.
-        has_own_metrics: whether the user has a function of further metrics.
+        tokenizer: Tokenizer of the encoder.
+        train: Rows to train on, as the user gave them.
+        evaluation: Rows to evaluate on, as the user gave them.
+        has_own_metrics: Whether the user has a function that computes further metrics.
     """
 
     def __init__(
@@ -35,23 +35,23 @@ class RunData:
         has_own_metrics: bool,
     ) -> None:
         self.tokenizer = tokenizer
-        self.train: Any = train  # later as they were prepared
+        self.train: Any = train  # replaced by the prepared rows later
         self.evaluation: Any = part_of(evaluation, "validation")
         self._has_own_metrics = has_own_metrics
-        self._labels: dict[str, list[str]] | None = None  # of the heads that the rows were prepared for
+        self._labels: dict[str, list[str]] | None = None  # labels of the heads that the rows were prepared for
         self._counted: tuple[Any, dict[str, HeadCounts]] | None = None
 
     def prepare(self, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
-        """Prepare the rows for a model, the first time; later models need the same heads.
+        """Prepare the rows for the first model; later models need the same heads.
 
         Raises:
-            ValueError: rows that cannot be prepared, two metrics of one name, or other heads than before.
+            ValueError: Rows cannot be prepared, two metrics have the same name, or the heads differ from those before.
         """
         if self._labels is not None:
             check_same_labels(self._labels, config)
             apply_text_settings(config, args)
             return
-        metric_keys(config.heads)  # two metrics of one name fail now, not after the first epoch
+        metric_keys(config.heads)  # metrics with the same name fail now, not after the first epoch
         if isinstance(self.evaluation, Mapping):
             check_set_keys(config.heads, self.evaluation)
         if not self._has_own_metrics:
@@ -72,7 +72,7 @@ class RunData:
     def prepared_for_evaluation(
         self, rows: RowsLike, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
     ) -> PreparedRows | dict[str, PreparedRows]:
-        """Return prepared rows, or a dict of them for a dict of several sets."""
+        """Return prepared rows, or a dict of them for a dict of several datasets."""
         if isinstance(rows, (dict, DatasetDict)):
             name_of = (lambda name: f"{what} {name!r}") if what == "eval_dataset" else (lambda name: what)
             return {
@@ -81,7 +81,7 @@ class RunData:
         return prepared(rows, config, args, self.tokenizer, what)
 
     def label_counts(self, rows: object, heads: Mapping[str, HeadConfig]) -> dict[str, HeadCounts] | None:
-        """Count the labels of prepared training rows, once for the same rows; `None` for a stream."""
+        """Return the label counts of prepared training rows, computed once; `None` for a stream."""
         if not can_be_counted(rows):
             return None
         if self._counted is None or self._counted[0] is not rows:

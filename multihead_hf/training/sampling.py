@@ -1,4 +1,4 @@
-"""Order of the training rows, which is the same for a resumed run as for one without a pause."""
+"""Order of the training rows, which is the same for a resumed and an uninterrupted run."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
 class SeededByEpoch(Sampler[int]):
-    """A sampler by length whose order depends only on seed and epoch.
+    """A sampler that groups by length and whose order depends only on seed and epoch.
 
-    Transformers draws the order from the global random state when an epoch begins; on resume in the middle of an epoch,
-    the state of the checkpoint is restored only later.
+    Transformers draws the order from the global random state when an epoch begins. When a run resumes within an epoch,
+    the checkpoint's random state is restored only after that.
 
     Args:
         sampler: The sampler as the Trainer makes it.
@@ -22,7 +22,7 @@ class SeededByEpoch(Sampler[int]):
         self._sampler, self._seed, self._epoch = sampler, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch whose order is drawn next."""
+        """Set the epoch for the next order."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -58,10 +58,10 @@ def _metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:
 
 
 def _objective(trainer: Trainer, metrics: Mapping[str, float]) -> float:
-    """Return the value of `_metric` in an evaluation; with `load_best_model_at_end` that of the best one.
+    """Return the value of `_metric` in an evaluation; with `load_best_model_at_end`, in the best evaluation.
 
     Raises:
-        ValueError: it was not evaluated.
+        ValueError: The evaluation does not have the metric.
     """
     metric, greater = _metric(trainer.args)
     if metric not in metrics:

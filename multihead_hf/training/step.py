@@ -21,19 +21,19 @@ FirstPass: TypeAlias = Callable[[Mapping[str, Any], StepTotals], MultiHeadOutput
 def step_totals(
     heads: Mapping[str, HeadConfig], batches: list[Mapping[str, Any]], accelerator: Accelerator
 ) -> StepTotals:
-    """Return units of every term and the number of batches of a step, over all processes in one small reduction.
+    """Return every term's units and the number of batches of a step, summed over all processes in one reduction.
 
     Args:
         heads: the heads being trained.
         batches: this process's micro-batches, with `labels` and perhaps `sample_weight`; may be empty.
-        accelerator: sums over the processes; the totals are on its device.
+        accelerator: the accelerator that sums over the processes; the totals are on its device.
     """
     keys = [(name, term.name) for name, head in heads.items() for term in loss_terms(name, head)]
     totals = torch.zeros(len(keys) + 1, dtype=torch.float64)
     totals[-1] = len(batches)
     for batch in batches:
         units = batch_units(heads, batch.get("labels") or {}, batch.get("sample_weight"))
-        # a collator of one's own may leave out heads
+        # a custom collator may leave out heads
         indices = [index for index, (name, term) in enumerate(keys) if name in units]
         if indices:
             values = torch.stack([units[keys[index][0]][keys[index][1]] for index in indices])
@@ -52,9 +52,9 @@ def summed_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 def leave_out_repeated_rows(batches: list[dict[str, Any]], accelerator: Accelerator) -> None:
-    """Give weight 0 to the rows that fill up the last batches of an epoch.
+    """Give weight 0 to the repeated rows that fill the last batches of an epoch.
 
-    They give every process the same number of rows, and have been trained on before.
+    They give every process the same number of rows and were already trained on in this epoch.
     """
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not batches or not state.end_of_dataloader or state.remainder <= 0:
@@ -75,12 +75,12 @@ class OptimizerStep:
         self._heads: Mapping[str, HeadConfig] = {}
 
     def begin(self, heads: Mapping[str, HeadConfig], batches: list[Any], accelerator: Accelerator) -> StepTotals | None:
-        """Return the totals of a new step, without ratios; `None` where one batch is the whole step.
+        """Return the totals of a new step, without ratios; `None` if the step has only one batch.
 
         Args:
             heads: the heads being trained.
-            batches: the step's micro-batches on this process; all processes have equally many.
-            accelerator: sums over the processes.
+            batches: the step's micro-batches on this process; all processes have the same number of them.
+            accelerator: the accelerator that sums over the processes.
         """
         self._two_passes, self._heads = None, heads
         if not batches or (accelerator.num_processes == 1 and len(batches) == 1):
@@ -92,7 +92,7 @@ class OptimizerStep:
 
     @property
     def has_two_passes(self) -> bool:
-        """Whether a first pass over all micro-batches comes before the first backward pass."""
+        """Whether all micro-batches need a first pass before the first backward pass."""
         return self._two_passes is not None
 
     def of_next_batch(self, forward: FirstPass, accelerator: Accelerator) -> StepTotals:
@@ -107,10 +107,10 @@ class OptimizerStep:
 
 
 class TwoPasses:
-    """Two passes over the batches of an optimizer step, for ratio terms over the step.
+    """Two passes over the batches of an optimizer step, for ratio terms with step scope.
 
-    These need the statistics of all batches before the first backward pass: a first pass without gradients gathers
-    them, and the second draws the same random numbers (dropout) as the first.
+    Such terms need the statistics of all batches before the first backward pass: a first pass without gradients
+    collects them, and the second pass draws the same random numbers (dropout) as the first.
 
     Args:
         batches: Micro-batches of the step on this process.
@@ -125,7 +125,7 @@ class TwoPasses:
 
     @staticmethod
     def needed(heads: Mapping[str, HeadConfig]) -> bool:
-        """Return whether a head has a ratio term over the step."""
+        """Return whether a head has a ratio term with step scope."""
         return any(_step_terms(name, head) for name, head in heads.items())
 
     def totals_of_next_batch(
@@ -133,7 +133,7 @@ class TwoPasses:
     ) -> StepTotals:
         """Return the step's totals with ratios, and restore the random state for the next batch.
 
-        It is the random state at which the first pass read the batch whose second pass comes next.
+        This is the random state before the first pass over the same batch.
         """
         if self._next == 0:
             self._run_first_pass(heads, forward, accelerator)

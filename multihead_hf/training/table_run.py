@@ -15,7 +15,7 @@ from .run_config import read_run_config
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
-RUN_FILE = "run.yaml"  # in the folder of the model
+RUN_FILE = "run.yaml"  # written into the model's folder
 
 
 def table_run(
@@ -94,7 +94,7 @@ def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
     """Check the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
 
     Raises:
-        ValueError: the folder holds something, and neither is it to be overwritten, nor is a run in it resumed.
+        ValueError: The folder is not empty, and it should neither be overwritten nor hold a run to resume.
     """
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():

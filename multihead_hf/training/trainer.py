@@ -70,7 +70,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         40
     """
 
-    # `compute_loss` divides by the denominators of the whole accumulated step, so the Trainer must not divide again
+    # `compute_loss` divides by the denominators of the whole accumulated step; the Trainer must not divide again
     loss_is_scaled_for_ga = True
     optimizer: Any
     optimizer_cls_and_kwargs: Any
@@ -93,7 +93,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         check_extensions(args, data_collator, **kwargs)
         if processing_class is None and data_collator is None:
             raise ValueError("the default collator pads with the tokenizer: pass it as processing_class")
-        self.raw_train_dataset = train_dataset  # as it was given: its texts are read by a linear baseline
+        self.raw_train_dataset = train_dataset  # as the user gave it: the linear baseline reads its texts
         self._data = RunData(processing_class, train_dataset, eval_dataset, compute_metrics is not None)
         self._losses = dict(losses or {})
         self._choices = OpenChoices(args)
@@ -103,11 +103,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         self._card = ModelCardCallback(self, args.model_card)
         self._made_optimizer = False
         self.head_weights: HeadWeights | None = None
-        self.resumed_from: str | None = None  # checkpoint of the run
+        self.resumed_from: str | None = None  # checkpoint that the run was resumed from
         self._while_training: contextlib.ExitStack | None = None
-        if model is not None:  # `model_init` makes it inside `Trainer.__init__`: see `call_model_init`
+        if model is not None:  # else `Trainer.__init__` calls `model_init`: see `call_model_init`
             args = self._make_ready(model, args)
-        ours = [self._step_log, self._card, HeadWeightsCallback(self)]  # before the user's, who may save the model
+        ours = [self._step_log, self._card, HeadWeightsCallback(self)]  # before the user's, which may save the model
         super().__init__(
             model,
             args,
@@ -126,13 +126,13 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             self.data_collator = MultiHeadDataCollator(processing_class, self.config)
         elif self._data.train is not None:
             check_collator(data_collator, self._data.train)
-        # without a function of the user's the base class keeps no predictions
+        # without the user's function, the base class keeps no predictions
         self.compute_metrics = None if compute_metrics is None else self._evaluation.noting_keys(compute_metrics)
 
     # ---- model and data ----
 
     def _make_ready(self, model: nn.Module, args: MultiHeadTrainingArguments) -> MultiHeadTrainingArguments:
-        """Prepare data and model, then return the arguments, or a copy in which open settings are filled in."""
+        """Prepare data and model; return the arguments, or a copy with values for the settings left open."""
         base = multi_head_model(model)
         self._data.prepare(base.config, args)
         use_losses(base, self._losses)
@@ -146,7 +146,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         upcast_trainable(model)
         warn_of_frozen_heads(model, base.config, args.train_heads or list(base.config.heads))
         if args.head_weighting == "uncertainty":
-            # where exp(−s)·L + s/2 is lowest for the loss of the best constant prediction
+            # minimum of exp(−s)·L + s/2 for the loss of the best constant prediction
             constants = self._choices.constants(base, self._data.train)
             start = {name: math.log(2 * constant.loss) for name, constant in constants.items()}
             self.head_weights = HeadWeights(base, start)
@@ -167,7 +167,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         self.args = self._make_ready(model, self.args)
         return model
 
-    # ---- what the arguments leave open ----
+    # ---- settings that the arguments leave open ----
 
     @property
     def label_counts(self) -> dict[str, HeadCounts] | None:
@@ -183,7 +183,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
     def chosen_settings(self) -> list[str]:
         """Return sentences on the settings that were chosen for this run because the arguments leave them open."""
         if not self._made_optimizer:
-            return []  # the rates are those of the optimizer that was passed
+            return []  # the optimizer that was passed has its own rates
         adam_like = moves_like_adam(self.args, self.optimizer_cls_and_kwargs)
         return self._choices.told(multi_head_model(self.model), self.args, adam_like)
 
@@ -207,7 +207,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         leave_out_repeated_rows(batches, self.accelerator)
         if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
-            # the loop would take no step for them, and their gradient would leak into the next epoch's first one
+            # the loop takes no step for them, and their gradients would leak into the first step of the next epoch
             logger.warning_once(
                 f"the last {len(batches)} batches of the stream do not fill a step of {num_batches} and are left out"
             )
@@ -230,10 +230,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             This micro-batch's share of the loss of the step.
         """
         if self._step.has_two_passes:
-            # here and not in `get_batch_samples`, which runs before the random state is restored on resume and, after
-            # an evaluation, with the model still in evaluation mode
+            # not in `get_batch_samples`, which runs before a resumed run restores the random state, and which finds
+            # the model in evaluation mode after an evaluation
             model.train()
-            if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones have other weights then
+            if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimizers swap weights
                 self.optimizer.train()
             num_items_in_batch = self._step.of_next_batch(functools.partial(self._first_pass, model), self.accelerator)
         return super().training_step(model, inputs, num_items_in_batch)
@@ -245,7 +245,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             return model(**batch, num_items_in_batch=totals)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
-        """Count nothing: `get_batch_samples` has; evaluation batches, which also come here, count for themselves."""
+        """Count nothing: `get_batch_samples` counts for training, and evaluation batches are counted separately."""
 
     def compute_loss(
         self,
@@ -281,12 +281,12 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             if self.is_in_train:
                 self._step_log.note(outputs)
             if num_items_in_batch is not None:
-                # DDP and FSDP average gradients over processes, and these are shares of one sum
+                # DDP and FSDP average gradients over processes, but these losses are shares of one sum
                 loss = loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
     def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Combine the heads' losses by `head_weighting`, but for learned weights."""
+        """Combine the heads' losses by `head_weighting`, except with learned weights."""
         base = multi_head_model(self.model)
         if self.args.head_weighting == "prior":
             constants = self.constant_losses
@@ -303,14 +303,14 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         super().log({**logs, **self._step_log.take(logs)}, start_time)
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        # a checkpoint holds numbers of steps, which the base class compares with the arguments
+        # a checkpoint stores absolute steps, which the base class compares with the arguments
         shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
         steps = {name: math.ceil(max_steps * part) for name, part in shares.items() if part is not None and part < 1}
         with self._with_arguments(**steps):
             epochs, batches = super()._init_training_state(max_steps, *args, **kwargs)
         if self.state.global_step < max_steps:
             return epochs, batches
-        # the base class looks at `max_steps` after a step only, and would take one more of a run that has ended
+        # the base class checks `max_steps` only after a step, and would take one more step of a finished run
         return math.ceil(self.state.num_train_epochs), 0
 
     # ---- optimizer ----
@@ -360,12 +360,12 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             ValueError: The checkpoint to resume from is incomplete or does not fit, or the heads changed; nothing was
                 trained.
         """
-        if self.model_init is None:  # else the model is made anew
+        if self.model_init is None:  # otherwise a new model is created
             for rows in (self.train_dataset, self.eval_dataset):
                 self._data.check_heads_of(rows, self.config)
         folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         self.resumed_from = str(folder) if folder else None
-        # the checkpoints of FSDP and DeepSpeed are folders of shards, and what they wrap is not taken apart
+        # FSDP and DeepSpeed write sharded checkpoints, and their wrappers are not removed
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with contextlib.ExitStack() as self._while_training:
             self._while_training.callback(setattr, self, "_while_training", None)
@@ -376,13 +376,13 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             # (between the trials of a search there is no model)
             if self.optimizer is not None and self.model is not None:
                 missing, is_of_others = compare_trained(self.optimizer, self.model)
-                if is_of_others and self._made_optimizer:  # heads have come and gone since an earlier run
+                if is_of_others and self._made_optimizer:  # heads changed since an earlier run
                     self.optimizer = self.lr_scheduler = None
                 elif missing:
                     logger.warning(
                         f"the optimizer that was passed does not contain {missing[:5]}, which are not trained"
                     )
-            # before anything wraps the model, and before a checkpoint is loaded; `model_init` makes the model later
+            # before the model is wrapped and a checkpoint is loaded; `model_init` creates the model later
             self._choices.head_rates = None
             if self.model_init is None and self.optimizer is None:
                 self._measure_head_rates(self.model)
@@ -390,7 +390,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             if sharded:
                 self._while_training.pop_all()
                 self._while_training = None
-            else:  # from now on it computes as the saved model will, without autocast
+            else:  # remove autocast, so that the model computes as the saved model will
                 self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         multi_head_model(self.model).sync_thresholds()
         for _, head in heads_in(self.model, self.config.heads):

@@ -1,1 +1,1 @@
-"""Helpers that every package uses and that use no other package."""
+"""Helpers without imports from the other subpackages."""

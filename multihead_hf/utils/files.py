@@ -26,7 +26,7 @@ def write_whole(path: Path, data: bytes) -> None:
         with naming(path):
             part.write_bytes(data)
             with part.open("rb+") as file:
-                os.fsync(file.fileno())  # a name that lasts longer than what it names would be an empty file
+                os.fsync(file.fileno())  # otherwise a crash could leave the new name with an empty file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -58,8 +58,8 @@ def write_files_whole(folder: Path, save: Callable[[str], None], pattern: str = 
 
     Only files that match the pattern are moved; the temporary folder is never pushed. The configuration of a model is
     removed first and written last, and weights that the new ones do not replace are removed too. A process that is
-    killed in between leaves a folder that is refused because it has no configuration, and never the weights of one
-    model under the labels of another. After an error the folder is as it was before.
+    killed in between leaves a folder that is refused because it has no configuration, and never one model's weights
+    with another model's labels. After an error the folder is as it was before.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="_saving-") as temporary:
         fresh, old = Path(temporary, "new"), Path(temporary, "old")

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-_MANY = 30  # keys, from which on they are not all named in a message
+_MANY = 30  # with more keys than this, a message does not list them all
 
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

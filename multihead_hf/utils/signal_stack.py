@@ -17,8 +17,8 @@ class _Stack(ctypes.Structure):
 def signal_stack_kept() -> Iterator[None]:
     """Restore the alternate signal stack of this thread on exit (on Linux; elsewhere nothing is done).
 
-    OpenVINO's CPU plugin sets a stack of its own, and each of several plugins restores the one that it found, which
-    another may have freed by then. The next signal with a Python handler, such as Ctrl+C, then ends the process.
+    OpenVINO's CPU plugin sets its own stack, and each of several plugins restores the previous one, which another
+    plugin may have freed by then. The next signal with a Python handler, such as Ctrl+C, then crashes the process.
     """
     if sys.platform != "linux":
         yield
@@ -28,5 +28,5 @@ def signal_stack_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()  # plugins that are not freed yet would do it later
+        gc.collect()  # plugins that are not freed yet would change the stack later
         libc.sigaltstack(ctypes.byref(before), None)

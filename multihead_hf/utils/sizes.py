@@ -17,16 +17,16 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 @contextlib.contextmanager
 def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iterator[None]:
-    """Context manager: a model is created with at most about as many parameters as its file of weights has.
+    """Context manager: limit the parameters of a created model to about those in its weight file.
 
-    A configuration may ask for more than the memory can hold.
+    A configuration may ask for more than fits into memory.
 
     Raises:
         ValueError: If the configuration asks for more parameters.
     """
     files = _weight_files(name_or_path, **hub)
     saved = [math.prod(shape) for path in files for shape in _shapes(path)]
-    # what a model has beside its file: weights that are tied, and an unused pooler
+    # parameters that are not in the file: tied weights, and an unused pooler
     max_tensors, max_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
     tensors, cells, thread = 0, 0, threading.get_ident()
 
@@ -50,7 +50,7 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
 
 
 def _weight_files(name_or_path: str | os.PathLike, **hub: Any) -> list[str]:
-    """Return the files of weights of a saved model; an empty list without safetensors, which is reported elsewhere."""
+    """Return the weight files of a saved model; an empty list without safetensors, which is reported elsewhere."""
     try:
         return [cached_file(name_or_path, SAFE_WEIGHTS_NAME, **hub)]
     except OSError:
@@ -64,4 +64,4 @@ def _weight_files(name_or_path: str | os.PathLike, **hub: Any) -> list[str]:
 
 def _shapes(path: str) -> list[list[int]]:
     with safe_open(path, "pt") as file:
-        return [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 (no dict)
+        return [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 (not a dict)
