@@ -334,7 +334,7 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
 
 
 def _kept(trainer: MultiHeadTrainer) -> list[str]:
-    """Which model of the run is kept, if it is not the last one."""
+    """Return a sentence on which checkpoint is kept, if it may not be the last one."""
     state, kept = trainer.state, kept_checkpoint(trainer.args, trainer.state)
     if kept is None:
         return []

@@ -91,7 +91,7 @@ def trained_on(model: str, split: str | None) -> set[str]:
 
 
 def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
-    """Check the folder of a run, and with `overwrite` delete the checkpoints in it, which a later run would resume.
+    """Check the folder of a run, and with `overwrite` delete its checkpoints, which a later run would resume.
 
     Raises:
         ValueError: The folder is not empty, and it should neither be overwritten nor hold a run to resume.
