@@ -28,7 +28,7 @@ class HeadCalibration:
     Args:
         temperature: one number, or one for each label; unchanged where the rows do not determine one.
         is_determined: whether the rows determine the temperature. They do not where the likelihood rises to the end of
-            the search, as on rows that are all of one label.
+            the search, or they are all of one label.
         rows: number of labelled rows.
         before: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
             previous temperature.
@@ -75,10 +75,13 @@ def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
 
 
 def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: npt.NDArray[Any]) -> float:
-    """Return the temperature with the lowest loss; NaN if it is at the end of the search.
+    """Return the temperature with the lowest loss; NaN if it is at the end of the search, or all targets are equal.
 
-    The loss has one minimum in the temperature.
+    The loss has one minimum in the temperature. Of targets that are all equal it says only how far the logits are on
+    their side.
     """
+    if not len(targets) or (targets == targets[0]).all():
+        return math.nan
     minimum = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
     low, high = _BOUNDS
     return float(np.exp(minimum.x)) if low + _NEAR_BOUND < minimum.x < high - _NEAR_BOUND else math.nan

@@ -278,8 +278,8 @@ def calibrate(
         head = base.config.heads[name]
         if not calibration.is_determined:
             logger.warning(
-                f"head {name!r}: these {calibration.rows:,} rows do not determine a temperature (the likelihood rises "
-                "to the end of the search, as on rows of one label), and the head keeps its temperature"
+                f"head {name!r}: these {calibration.rows:,} rows do not determine a temperature (they are all of one "
+                "label, or the likelihood rises to the end of the search), and the head keeps its temperature"
             )
         moved = _moved_thresholds(head, calibration.temperature)
         head.calibration_temperature = calibration.temperature
