@@ -113,6 +113,7 @@ def calibrate_head(
         ValueError: If labelled rows are fewer than folds, or `folds` is below 2.
     """
     whole_number("folds", folds, 2)
+    whole_number("seed", seed, 0)
     whole_number("min_support", min_support, 0)
     all_targets, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
     labelled = (all_targets != MISSING).any(1) if multi_label else all_targets != MISSING

@@ -210,6 +210,7 @@ def tune_head(
         ValueError: If folds are too few, or labelled rows are fewer than folds.
     """
     whole_number("folds", folds, 3)
+    whole_number("seed", seed, 0)
     whole_number("min_support", min_support, 0)
     reference_cells = np.asarray(references, dtype=np.float32)
     labelled = (reference_cells != MISSING).any(1)

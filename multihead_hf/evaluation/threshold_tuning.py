@@ -305,6 +305,8 @@ def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_labe
         ValueError: If a head does not exist, has no labelled row or is not multi-label; or no head can be tuned.
     """
     base, labelled = predictions.model, predictions.labelled()
+    if heads is not None and not heads:
+        raise ValueError(f"heads {heads!r}: name a head of {list(base.config.heads)}, or leave it out for all of them")
     fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]
     for name in heads or []:
         base.check_head(name, "heads")

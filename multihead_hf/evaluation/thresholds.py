@@ -55,7 +55,8 @@ class Target(NamedTuple):
             raise ValueError(
                 f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"
             )
-        return self
+        false_positive, false_negative = map(float, self.costs)  # also of a tensor
+        return self._replace(costs=(false_positive, false_negative))
 
     def values(self, hits: Counts, predicted: Counts, positives: Counts) -> Values:
         """Return the score of each cut, higher is better; −inf for a cut that is not allowed."""
