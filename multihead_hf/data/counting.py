@@ -131,8 +131,9 @@ def _of_columns(batch: pa.Table, heads: Mapping[str, HeadConfig]) -> Targets:
         if name not in known:
             targets[name] = _unlabelled(len(labels), head)
         else:
-            read = _cells if head.multi_label else _ids
-            targets[name] = read(pc.struct_field(labels, [name]), name, head)
+            read, column = _cells if head.multi_label else _ids, pc.struct_field(labels, [name])
+            _check_kind(column, name, head)
+            targets[name] = read(column, name, head)
     weights = np.ones(len(labels))
     if WEIGHT in batch.column_names:
         weights = batch.column(WEIGHT).fill_null(1.0).to_numpy().astype(np.float64)
@@ -152,6 +153,16 @@ def _unlabelled(rows: int, head: HeadConfig) -> npt.NDArray[Any]:
     if head.multi_label:
         return np.full((rows, head.num_labels), MISSING, np.float32)
     return np.full(rows, MISSING, np.int64)
+
+
+def _check_kind(column: pa.Array, name: str, head: HeadConfig) -> None:
+    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if lists != head.multi_label and not pa.types.is_fixed_size_list(column.type):
+        kind = "a list of cells" if lists else "a label id"
+        raise ValueError(
+            f"head {name!r}: a prepared row has {kind}, but the head is {head.problem_type}: prepare the rows for this "
+            "model (prepare_dataset), or pass the raw rows"
+        )
 
 
 def _ids(column: pa.Array, name: str, head: HeadConfig) -> npt.NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Data frames and rows as `datasets` tables, whose columns each hold values of one type."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,13 @@ def _keeps_its_characters(cell: str) -> bool:
     return (str(int(value)) if value.is_integer() else str(value)) == cell
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
+def table_of(rows: Sequence[Mapping[str, Any]], what: str, strings: Collection[str] = ()) -> Dataset:
     """Return rows as a table, also where some rows lack a column.
+
+    Args:
+        rows: rows, column → value.
+        what: name of the rows in errors.
+        strings: columns of strings, in which a number among strings is one, as in a sheet with the cells `1` and `1|2`.
 
     Raises:
         ValueError: If there is no row, or a column holds values of several types; the message contains the row.
@@ -61,9 +67,18 @@ def table_of(rows: Sequence[Mapping[str, Any]], what: str) -> Dataset:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not columns:
         raise ValueError(f"{what} has no rows, or no such column")
-    return from_frame(
-        pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}), what
-    )
+    cells = {name: [row.get(name) for row in rows] for name in columns}
+    for name in cells.keys() & set(strings):
+        if any(isinstance(cell, str) for cell in cells[name]):
+            cells[name] = [str(cell) if _is_written_so(cell) else cell for cell in cells[name]]
+    return from_frame(pd.DataFrame({name: pd.Series(cells[name], dtype=object) for name in columns}), what)
+
+
+def _is_written_so(cell: object) -> bool:
+    """Return whether a cell is a number that has one spelling; 1.0 may have been 1."""
+    if isinstance(cell, float):
+        return math.isfinite(cell) and not cell.is_integer()
+    return isinstance(cell, int) and not isinstance(cell, bool)
 
 
 # errors of datasets and Arrow for values that they do not support

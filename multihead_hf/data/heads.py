@@ -13,6 +13,7 @@ from .frames import table_of
 from .label_warnings import SEPARATORS, warn_of_labels
 from .reading import (
     ReadingOptions,
+    as_written,
     ask_about_empty_cells,
     check_keywords,
     check_not_zeros_and_ones,
@@ -267,7 +268,7 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Clas
         rows += 1
         if not is_missing(value) and value != no_label:
             check_named(f"{what}, row {row}", [value])
-            counts[value] += 1
+            counts[as_written(value, feature)] += 1
     labelled = sum(counts.values())
     if isinstance(feature, ClassLabel):
         labels = list(feature.names)

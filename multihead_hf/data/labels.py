@@ -22,6 +22,8 @@ from .columns import (
     said_twice,
 )
 from .reading import (
+    Number,
+    as_written,
     ask_about_empty_cells,
     check_not_zeros_and_ones,
     class_name,
@@ -148,16 +150,17 @@ class LabelEncoder(NamedTuple):
             if value == -1:
                 return MISSING  # `datasets` marks a missing class as -1
             value = self.feature.int2str(value)
-        if isinstance(value, (bool, int, float)):
-            return self._id(self._spelled(value, row), row)
+        if isinstance(value, (bool, int, float)) or self.feature.dtype.startswith("decimal"):
+            return self._id(self._spelled(as_written(value, self.feature), row), row)
         if isinstance(value, datetime.datetime):  # ISO 8601, or as pandas writes it
             names = (class_name(value), value.isoformat(), str(value))
             return self._id(next((name for name in names if name in self.ids), names[0]), row)
         return self._id(class_name(value), row)
 
-    def _spelled(self, value: bool | int | float, row: int) -> str:
+    def _spelled(self, value: Number, row: int) -> str:
         """Return the label with the value of a boolean or number, however the label is spelled."""
         labels = self.spellings.get(meaning(value), [])
+        labels = [str(value)] if self.feature.dtype.startswith("decimal") and str(value) in labels else labels
         if len(labels) > 1:
             raise self._error(
                 row,

@@ -3,14 +3,18 @@
 import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from decimal import Decimal
+from typing import Any, TypeAlias, TypedDict
 
+import numpy as np
 from datasets import ClassLabel, Value
 
 from ..model.head_multihead import HeadConfig, LabelReading, near_names
 
 # option → the setting of `LabelReading` that it sets
 OPTIONS = {"label_columns": "column", "sep": "sep", "empty": "empty", "multi_hot": "multi_hot"}
+
+Number: TypeAlias = bool | int | float | Decimal
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -206,12 +210,21 @@ def class_name(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def meaning(label: str | bool | int | float) -> tuple[type, Any]:
+def as_written(value: Any, feature: ClassLabel | Value | None) -> Any:  # noqa: ANN401 (any cell)
+    """Return a number of half or single precision as it was written: 0.1 and not 0.10000000149011612."""
+    if isinstance(value, float) and feature is not None and feature.dtype in ("float16", "float32"):
+        return float(str(np.dtype(feature.dtype).type(value)))
+    return value
+
+
+def meaning(label: str | Number) -> tuple[type, Any]:
     """Return what a label means as a boolean or number, the same for each of its spellings; else its text.
 
     A file or data frame may store labels as values (true, 1, 2.0) whose names are spelled in another way ("TRUE", "01",
     "2.00").
     """
+    if isinstance(label, Decimal):
+        label = float(label)
     if isinstance(label, str):
         try:
             truth = {"true": True, "false": False}.get(label.lower())
@@ -243,7 +256,7 @@ def joined_text(value: object, feature: ClassLabel | Value | None, sep: str) -> 
     """
     if is_missing(value) or (isinstance(feature, ClassLabel) and value == -1):
         return ""
-    text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(value)
+    text = feature.int2str(value) if isinstance(feature, ClassLabel) else class_name(as_written(value, feature))
     return text if split_joined(text, sep) else ""
 
 

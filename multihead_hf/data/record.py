@@ -64,10 +64,11 @@ def check_record(
         ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
     records = list(_records(dataset))
-    if isinstance(dataset, Dataset) and not records:
+    if not records and isinstance(dataset, (Dataset, IterableDataset)):
         logger.warning_once(
-            f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (of files only "
-            "those of save_to_disk do), so this cannot be checked. The order of the labels must be the model's"
+            f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (a table that "
+            "became a stream does not, and of files only those of save_to_disk do), so this cannot be checked. The "
+            "order of the labels must be the model's"
         )
     for record in records:
         for name, head in config.heads.items():

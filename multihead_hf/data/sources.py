@@ -66,8 +66,9 @@ def read_dataset(
             missing number or an empty string. A column with a number that begins with 0 or +, or that is too long for a
             number, holds strings.
         encoding: encoding of text files, such as `"cp1252"`. By default UTF-8, or that of the byte order mark.
-        strings: columns of CSV files that are read as strings, as they are written, whatever they look like. (Columns
-            of joined labels are read in this way where the separator is known.)
+        strings: columns of CSV files that are read as strings, as they are written, whatever they look like; in JSON
+            and Excel files they may hold numbers beside strings. (Columns of joined labels are read in this way where
+            the separator is known.)
         hub: keyword arguments of `datasets.load_dataset` for a dataset on the Hub (`name`, `split`, `streaming`, …).
 
     Returns:
@@ -294,11 +295,11 @@ def _read(path: str, written: _Written) -> Dataset | pd.DataFrame:
         if suffix in TYPED:
             return _not_empty(_typed_file(path), path)
         if suffix == EXCEL:
-            return table_of(list(_valid(excel_rows(path), path)), path)
+            return table_of(list(_valid(excel_rows(path), path)), path, written.strings)
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} has no rows")
         text = TextFile(path, written.delimiter, written.encoding)
-        return _read_csv(text) if suffix in CSV else _read_json(text)
+        return _read_csv(text) if suffix in CSV else _read_json(text, written.strings)
     except (OSError, EOFError, ArrowInvalid) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except DatasetGenerationError as error:
@@ -321,12 +322,12 @@ def _typed_file(path: str) -> Dataset:
     return Dataset(InMemoryTable.from_batches([batch for batch, _ in batches_of(path, schema.names)], schema))
 
 
-def _read_json(text: TextFile) -> Dataset:
+def _read_json(text: TextFile, strings: Collection[str]) -> Dataset:
     rows = text.document() if text.suffix == ".json" else [_strict(row, text) for row, _ in text.rows()]
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ValueError(f"{text.name} cannot be read: row {number} is {row!r}, but a JSON object is expected")
-    return table_of(rows, text.name)
+    return table_of(rows, text.name, strings)
 
 
 def _strict(row: Row, text: TextFile) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def write_rows(path: str, rows: Sequence[Row], predictions: Sequence[Mapping[str
         further = [column for head in predictions[0] for column in (f"predicted_{head}", f"predicted_{head}_score")]
         columns = [column for column in dict.fromkeys(key for row in rows for key in row) if column not in further]
         writer = csv.DictWriter(file, [*columns, *further])
-        writer.writeheader()
+        writer.writerow({column: no_formula(column) for column in writer.fieldnames})
         for row, heads in zip(rows, predictions, strict=True):
             cells = {column: _cell(row.get(column)) for column in columns}
             for head, labels in heads.items():

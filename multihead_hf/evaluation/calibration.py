@@ -28,7 +28,7 @@ class HeadCalibration:
     Args:
         temperature: one number, or one for each label; unchanged where the rows do not determine one.
         is_determined: whether the rows determine the temperature. They do not if the likelihood rises up to the limit
-            of the search, for example if all rows have the same label.
+            of the search, or if all rows have the same label.
         rows: number of labelled rows.
         before: `ece` (expected calibration error over 15 bins) and `nll` (mean negative log-likelihood) with the
             previous temperature.
@@ -75,10 +75,13 @@ def softmax_nll(logits: Array, targets: npt.NDArray[np.int64]) -> float:
 
 
 def best_temperature(loss: Callable[[Array, Any], float], logits: Array, targets: npt.NDArray[Any]) -> float:
-    """Return the temperature with the lowest loss; NaN if it is at a limit of the search.
+    """Return the temperature with the lowest loss; NaN if it is at a limit of the search, or all targets are equal.
 
-    The loss has one minimum in the temperature.
+    The loss has one minimum in the temperature. Of targets that are all equal it says only how far the logits are on
+    their side.
     """
+    if not len(targets) or (targets == targets[0]).all():
+        return math.nan
     minimum = minimize_scalar(lambda log: loss(logits / np.exp(log), targets), bounds=_BOUNDS, method="bounded")
     low, high = _BOUNDS
     return float(np.exp(minimum.x)) if low + _NEAR_BOUND < minimum.x < high - _NEAR_BOUND else math.nan
@@ -110,6 +113,7 @@ def calibrate_head(
         ValueError: If labelled rows are fewer than folds, or `folds` is below 2.
     """
     whole_number("folds", folds, 2)
+    whole_number("seed", seed, 0)
     whole_number("min_support", min_support, 0)
     all_targets, cells = np.asarray(references), np.asarray(logits, dtype=np.float64)
     labelled = (all_targets != MISSING).any(1) if multi_label else all_targets != MISSING

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..data.rows_like import RowsLike
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import HeadConfig
+from ..model.head_multihead import HeadConfig, whole_number
 from ..model.unwrapping import multi_head_model
 from .bootstrap import Difference, Interval, RowCounts, differences, intervals
 from .predictions import ModelOrTrainer, Predictions, is_trainer, predicted
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -144,7 +147,7 @@ def confidence_intervals(
         >>> sorted(report.heads), report.confidence_level
         (['mood', 'topics'], 0.95)
     """
-    check_resampling(n_resamples, confidence_level)
+    check_resampling(n_resamples, confidence_level, seed)
     predictions = predicted(model, dataset, tokenizer, **reading)
     names = predictions.labelled()
     if not names:
@@ -153,11 +156,9 @@ def confidence_intervals(
     head_intervals = {
         name: intervals(head_counts, n_resamples, confidence_level, seed) for name, head_counts in counts.items()
     }
-    return IntervalReport(
-        head_intervals,
-        {name: int(head_counts.labelled.sum()) for name, head_counts in counts.items()},
-        confidence_level,
-    )
+    rows = {name: int(head_counts.labelled.sum()) for name, head_counts in counts.items()}
+    _warn_of_few_rows(rows, confidence_level)
+    return IntervalReport(head_intervals, rows, confidence_level)
 
 
 def compare(
@@ -203,7 +204,7 @@ def compare(
         >>> sorted(report.heads), report.heads["topics"]["f1_micro"].difference.value
         (['mood', 'topics'], 0.0)
     """
-    check_resampling(n_resamples, confidence_level)
+    check_resampling(n_resamples, confidence_level, seed)
     models = dict(baselines) if isinstance(baselines, Mapping) else _named(baselines)
     _check_one_vocabulary([candidate for candidate in (model, *models.values()) if not is_trainer(candidate)])
     against = _opponents(_config(model).heads, {name: _config(other).heads for name, other in models.items()})
@@ -222,6 +223,7 @@ def compare(
         )
         heads[name] = differences(counts, baseline_counts, n_resamples, confidence_level, seed)
         rows[name] = int(counts.labelled.sum())
+    _warn_of_few_rows(rows, confidence_level)
     return ComparisonReport(heads, rows, {name: against[name] for name in names}, confidence_level)
 
 
@@ -264,7 +266,7 @@ def row_counts(predictions: Predictions, name: str, positive: int | None) -> Row
     return RowCounts(predictions.decisions(name), np.asarray(predictions.references[name]), positive)
 
 
-def check_resampling(n_resamples: int, confidence_level: float) -> None:
+def check_resampling(n_resamples: int, confidence_level: float, seed: int = 0) -> None:
     """Check the settings of bootstrap intervals.
 
     Raises:
@@ -274,6 +276,17 @@ def check_resampling(n_resamples: int, confidence_level: float) -> None:
         raise ValueError(f"confidence_level {confidence_level}: give a number between 0 and 1, such as 0.95")
     if not isinstance(n_resamples, int) or n_resamples < 2:
         raise ValueError(f"n_resamples {n_resamples!r}: give a whole number of 2 or more, such as 1000")
+    whole_number("seed", seed, 0)
+
+
+def _warn_of_few_rows(rows: Mapping[str, int], confidence_level: float) -> None:
+    """Warn of heads with so few rows that even a difference in each of them would be chance (sign test)."""
+    few = {name: number for name, number in rows.items() if 0.5 ** (number - 1) > 1 - confidence_level}
+    if few:
+        logger.warning(
+            f"too few labelled rows for intervals of {100 * confidence_level:g}%: {few} (head: rows). They show how "
+            "much these rows differ, and say nothing about others"
+        )
 
 
 def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:

@@ -46,7 +46,7 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
         flat[column] = [" | ".join(f"{score:.4f}" for score in scores) for scores in flat[column]]
     for column in flat.select_dtypes(exclude="number"):
         flat[column] = [no_formula(cell) if isinstance(cell, str) else cell for cell in flat[column]]
-    write_whole(directory / "mistakes.csv", flat.to_csv(index=False).encode())
+    write_whole(directory / "mistakes.csv", flat.rename(columns=no_formula).to_csv(index=False).encode())
     write_whole(directory / "report.json", f"{content}\n".encode())
     write_whole(directory / PAGE, page.encode())
     report.folder = directory

@@ -210,6 +210,7 @@ def tune_head(
         ValueError: If folds are too few, or labelled rows are fewer than folds.
     """
     whole_number("folds", folds, 3)
+    whole_number("seed", seed, 0)
     whole_number("min_support", min_support, 0)
     reference_cells = np.asarray(references, dtype=np.float32)
     labelled = (reference_cells != MISSING).any(1)
@@ -230,9 +231,9 @@ def tune_head(
     requested = CANDIDATES[choose(totals, target)] if granularity == "auto" else granularity
     choice = requested if possible else "unchanged"
     candidates = {name: _held_out(rounds, [index] * folds, target) for index, name in enumerate(CANDIDATES)}
-    support = rows.positive.sum(0)
+    support, negatives = rows.positive.sum(0), int((rows.known & ~rows.positive).sum())
     if not possible:
-        reason, is_doubtful = _impossible(int(support.sum()), min_support, target), True
+        reason, is_doubtful = _impossible(int(support.sum()), negatives, min_support, target), True
     else:
         mean_scores = dict(zip(CANDIDATES, scores_of(totals.sum(2), target).mean(1).tolist(), strict=True))
         is_doubtful = mean_scores[choice] < mean_scores["unchanged"]
@@ -266,9 +267,11 @@ def _held_out(rounds: Sequence[_Round], candidates: list[int] | None, target: Ta
     return {name: sum(values[name] for values in metrics) / len(metrics) for name in metrics[0]}
 
 
-def _impossible(positives: int, min_support: int, target: Target) -> str:
+def _impossible(positives: int, negatives: int, min_support: int, target: Target) -> str:
     if positives < max(min_support, 1):
         return f"kept as they were: the number of positive labels is {positives}, but min_support is {min_support}"
+    if not negatives:
+        return "kept as they were: every label applies to every row, so the rows determine no threshold"
     return f"kept as they were: no threshold reaches a precision of {target.precision}"
 
 

@@ -278,8 +278,8 @@ def calibrate(
         head = base.config.heads[name]
         if not calibration.is_determined:
             logger.warning(
-                f"head {name!r}: these {calibration.rows:,} rows do not determine a temperature (the likelihood rises "
-                "to the end of the search, as on rows of one label), and the head keeps its temperature"
+                f"head {name!r}: these {calibration.rows:,} rows do not determine a temperature (they are all of one "
+                "label, or the likelihood rises to the end of the search), and the head keeps its temperature"
             )
         moved = _moved_thresholds(head, calibration.temperature)
         head.calibration_temperature = calibration.temperature
@@ -305,6 +305,8 @@ def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_labe
         ValueError: If a head does not exist, has no labelled row or is not multi-label; or no head can be tuned.
     """
     base, labelled = predictions.model, predictions.labelled()
+    if heads is not None and not heads:
+        raise ValueError(f"heads {heads!r}: name a head of {list(base.config.heads)}, or leave it out for all of them")
     fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]
     for name in heads or []:
         base.check_head(name, "heads")

@@ -55,7 +55,8 @@ class Target(NamedTuple):
             raise ValueError(
                 f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"
             )
-        return self
+        false_positive, false_negative = map(float, self.costs)  # also of a tensor
+        return self._replace(costs=(false_positive, false_negative))
 
     def values(self, hits: Counts, predicted: Counts, positives: Counts) -> Values:
         """Return the score of each cut, higher is better; −inf for a cut that is not allowed."""
@@ -114,10 +115,13 @@ class Cuts:
         # (folds, cuts + 1) each: positive cells above the cut, all cells above it, and the highest score below it
         self.hits = np.stack([_not_below(cuts, keys) for keys in positives])
         self.predicted = np.stack([len(keys) - at for keys, at in zip(by_fold, starts, strict=True)]).astype(np.int32)
+        self.cells = np.array([len(keys) for keys in by_fold], dtype=np.int64)
         zero = np.zeros(1, np.uint32)
         self.below = np.stack([_scores(np.append(zero, keys)[at]) for keys, at in zip(by_fold, starts, strict=True)])
 
-    def best(self, subsets: Bools, target: Target, min_support: int = 1) -> tuple[Values, Counts]:
+    def best(
+        self, subsets: Bools, target: Target, min_support: int = 1, min_negatives: int = 0
+    ) -> tuple[Values, Counts]:
         """Return the optimum over all thresholds in each of some subsets of the folds.
 
         The optimum is exact; if there are several, the highest is returned.
@@ -126,12 +130,15 @@ class Cuts:
             subsets: (subsets, folds).
             target: criterion of the optimum.
             min_support: minimum number of positives.
+            min_negatives: minimum number of negatives.
 
         Returns:
             Probabilities in (0, 1), half-way between the scores that they separate, NaN with fewer positives than
-            `min_support` (or none) or if no cut is allowed; and the positives (subsets,).
+            `min_support` (or none) or too few negatives, or if no cut is allowed; and the positives (subsets,).
         """
         thresholds, positives = np.full(len(subsets), np.nan), subsets.astype(np.int64) @ self.hits[:, 0]
+        negatives = subsets.astype(np.int64) @ self.cells - positives
+        supported = (positives >= max(min_support, 1)) & (negatives >= min_negatives)
         step = max(1, _AT_A_TIME // len(self.above))
         for begin in range(0, len(subsets), step):
             block = subsets[begin : begin + step]
@@ -139,7 +146,7 @@ class Cuts:
             objective = target.values(hits, predicted, hits[:, :1])  # (subsets, cuts + 1)
             best = objective.shape[1] - 1 - objective[:, ::-1].argmax(1)
             for row, cut in enumerate(best.tolist()):
-                if objective[row, cut] > -np.inf and hits[row, 0] >= max(min_support, 1):
+                if objective[row, cut] > -np.inf and supported[begin + row]:
                     low = self.below[block[row], cut].max()
                     thresholds[begin + row] = _between(float(self.above[cut]), float(low))
         return thresholds, positives
@@ -183,7 +190,7 @@ class Fit(NamedTuple):
     """Thresholds of a head that were chosen on some folds.
 
     Args:
-        common: the optimum over all labels; NaN with too few positives, or if no cut is allowed.
+        common: the optimum over all labels; NaN with too few positives, without a negative, or if no cut is allowed.
         head: (labels,) the common threshold for all labels; without one, the previous thresholds.
         label: (labels,) one for each label.
         fell_back: (labels,) whether `label` has the value of `head`, because there is no separate optimum.
@@ -211,7 +218,7 @@ def fit_thresholds(
         min_support: a label with fewer positives has the common threshold, and a head with fewer keeps its thresholds.
     """
     whole = Cuts([fold.scores[fold.known] for fold in folds], [fold.positive[fold.known] for fold in folds])
-    common, _ = whole.best(subsets, target, min_support)
+    common, _ = whole.best(subsets, target, min_support, 1)
     del whole  # as large as the rows
     label_thresholds, support = np.empty((2, len(subsets), len(before)))
     for begin in range(0, len(before), _BLOCK):
@@ -223,7 +230,7 @@ def fit_thresholds(
                 [fold.scores[label][rows] for fold, rows in zip(block, known, strict=True)],
                 [fold.positive[label][rows] for fold, rows in zip(block, known, strict=True)],
             )
-            label_thresholds[:, begin + label], support[:, begin + label] = cuts.best(subsets, target, min_support)
+            label_thresholds[:, begin + label], support[:, begin + label] = cuts.best(subsets, target, min_support, 1)
     return [_fit(*values, before) for values in zip(common, label_thresholds, support, strict=True)]
 
 

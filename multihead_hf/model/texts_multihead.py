@@ -38,6 +38,9 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
             f"columns are {list(frame.columns)}; texts are read from {trained}: frame.rename(columns={{...}}), or "
             'frame["..."].to_list()'
         )
+    twice = next((column for column in known if list(frame.columns).count(column) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the data frame has two columns called {twice!r}: drop or rename one of them")
     return frame[known].to_dicts() if library == "polars" else frame[known].to_dict("records")
 
 

@@ -227,7 +227,7 @@ class Table:
         with path.open("w", encoding="utf-8", newline="") as file:
             plain = csv.writer(file, lineterminator="\n")
             quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            plain.writerow(header)
+            plain.writerow(map(no_formula, header))
             for part in parts:
                 for row in map(self._rounded, self._read(part)):
                     cells = [self._cell(name, row.get(name)) for name in header]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
 from datasets import Dataset
@@ -18,7 +19,7 @@ from ..data.counting import HeadCounts, can_be_counted, head_counts
 from ..data.rows_like import PreparedRows, RowsLike, has_length
 from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import near_names
+from ..model.head_multihead import HeadConfig, near_names
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .defaults import heads_in
@@ -245,8 +246,27 @@ def check_learnable(
         raise ValueError(f"train_dataset: no row has a label for {list(heads)}, so nothing would be learned")
     if not any(counts[name].weight for name in heads):
         raise ValueError("train_dataset: sample_weight is 0 in all rows, so nothing would be learned")
+    weightless = [name for name in heads if name not in none and not _has_weight(heads[name], counts[name])]
+    if not any(head.loss_weight for name, head in heads.items() if name not in [*none, *weightless]):
+        labelled = [name for name in heads if name not in none]
+        raise ValueError(
+            f"train_dataset: only the heads {labelled} have labelled rows, and their loss_weight, or the label_weights "
+            "of all labels that occur, are 0, so nothing would be learned"
+        )
     if none:
         logger.warning(f"train_dataset: no row has a label for the heads {none}, so they learn nothing")
+    if weightless:
+        logger.warning(
+            f"train_dataset: the label_weights of all labels that occur are 0 for the heads {weightless}, so they "
+            "learn nothing"
+        )
+
+
+def _has_weight(head: HeadConfig, count: HeadCounts) -> bool:
+    """Return whether a label that occurs has a weight in the loss; for a multi-label head, also if only as a 0."""
+    if not isinstance(head.label_weights, list):
+        return True
+    return bool((np.asarray(head.label_weights) * (count.known if head.multi_label else count.positives)).any())
 
 
 def check_collator(collate: Callable[[list[Any]], Mapping[str, Any]], rows: PreparedRows) -> None:

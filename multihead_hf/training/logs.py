@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
-from ..data.rows_like import has_length
+from ..data.counting import can_be_counted
 from ..model.losses_multihead import loss_terms
 from ..model.modeling_multihead import MultiHeadOutput
 from ..model.unwrapping import multi_head_model
@@ -67,13 +67,15 @@ class StepLog(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Warn about heads without a label in a stream; other datasets were checked before training."""
+        """Warn about heads without a label in rows that were not counted before training."""
         self._strike_off(self._sums.tolist())  # sums since the last log
-        streams = not has_length(self._trainer.train_dataset)
-        if self._without_loss and self._has_noted and streams and state.is_world_process_zero:
+        heads = multi_head_model(self._trainer.model).config.heads
+        names = sorted(name for name in self._without_loss if heads[name].loss_weight)
+        is_counted = can_be_counted(self._trainer.train_dataset)
+        if names and self._has_noted and not is_counted and state.is_world_process_zero:
             logger.warning(
                 "train_dataset: no row that was read had a label with a weight for the heads "
-                f"{sorted(self._without_loss)}, so they have learned nothing"
+                f"{names}, so they have learned nothing"
             )
 
     def _strike_off(self, sums: Sequence[float]) -> None:

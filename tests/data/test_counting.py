@@ -66,6 +66,10 @@ def test_rows_of_another_head_are_refused() -> None:
         head_counts(rows, HEADS)
     with pytest.raises(ValueError, match=r"head 'mood': a prepared row has the label id 2, .* 0 to 1: prepare"):
         head_counts(Dataset.from_dict({"labels": [{"mood": 2}]}), HEADS)
+    with pytest.raises(ValueError, match=r"head 'topic': a prepared row has a label id, but the head is multi_label_"):
+        head_counts(Dataset.from_dict({"labels": [{"topic": 1}]}), HEADS)
+    with pytest.raises(ValueError, match=r"head 'mood': a prepared row has a list of cells, but the head is single_"):
+        head_counts(Dataset.from_dict({"labels": [{"mood": [1.0, 0.0]}]}), HEADS)
 
 
 def test_a_hundred_thousand_rows_are_no_delay() -> None:

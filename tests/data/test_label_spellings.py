@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import tiny
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from multihead_hf import HeadConfig, MultiHeadConfig, infer_heads, prepare_dataset, read_dataset
 
@@ -45,6 +45,24 @@ def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]
     path = written(tmp_path, *labels)
     assert targets(path, HeadConfig(labels=labels)) == [0, 1]
     assert targets(pd.read_csv(path), HeadConfig(labels=labels)) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_numbers_of_half_and_single_precision(tmp_path: Path, kind: str) -> None:
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "code": [0.1, 1.0, 0.7]}).cast_column("code", Value(kind))
+    rows.to_parquet(str(tmp_path / "rows.parquet"))
+    for source in (rows, rows.to_pandas(), tmp_path / "rows.parquet", rows.to_polars()):
+        assert infer_heads(source, ["code"])["code"].labels == ["0.1", "0.7", "1"]
+        encoded = prepare_dataset(source, tiny.tokenizer(), {"code": HeadConfig(labels=["0.1", "0.7", "1.0"])})
+        assert [row["labels"]["code"] for row in encoded] == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "ids"), [(["1.1", "2"], [0, 1]), (["1.10", "2.00"], [0, 1]), (["1.1", "2", "1.10"], [2, 1])]
+)
+def test_decimals_are_what_they_mean(labels: list[str], ids: list[int]) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "code": [Decimal("1.10"), Decimal("2")]})
+    assert targets(frame, HeadConfig(labels=labels)) == ids
 
 
 def test_points_in_time_have_one_name(tmp_path: Path) -> None:
@@ -125,3 +143,14 @@ def test_utf16_of_any_language_is_named(tmp_path: Path, encoding: str, text: str
 def test_splits_in_lists_of_files(tmp_path: Path) -> None:
     path = written(tmp_path, "a", "b")
     assert len(read_dataset({"train": [str(path), str(path)]})["train"]) == 4
+
+
+def test_numbers_among_joined_labels(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "code": 1}\n{"text": "b", "code": "1|2.5"}\n')
+    pd.DataFrame({"text": ["a", "b"], "code": [1, "1|2.5"]}).to_excel(tmp_path / "rows.xlsx", index=False)
+    for path in (tmp_path / "rows.jsonl", tmp_path / "rows.xlsx"):
+        head = infer_heads(path, ["code"], sep="|")["code"]
+        assert head.labels == ["1", "2.5"]
+        assert targets(path, head, sep="|") == [[1.0, 0.0], [1.0, 1.0]]
+        with pytest.raises(ValueError, match=r"column 'code': mixed types, 1 in row 0 is a number"):
+            infer_heads(path, ["code"])

@@ -68,3 +68,14 @@ def test_rows_without_a_record_are_said(tmp_path: Path, caplog: pytest.LogCaptur
     rows = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
     check_record(rows, model.config, tokenizer, f"rows of {tmp_path.name}")
     assert f"rows of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text
+    stream = prepare_dataset(tiny.table(8), tokenizer, model).to_iterable_dataset()
+    check_record(stream, model.config, tokenizer, f"stream of {tmp_path.name}")
+    assert f"stream of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text
+
+
+def test_a_stream_that_was_prepared_keeps_its_record(caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    stream = prepare_dataset(tiny.table(8).to_iterable_dataset(), tokenizer, model)
+    for rows in (stream, stream.map(lambda row: row), stream.shuffle(seed=0), stream.take(4)):
+        check_record(rows, model.config, tokenizer, "rows")
+    assert not caplog.records

@@ -118,6 +118,8 @@ def test_the_file_of_predictions(tmp_path: Path) -> None:
     ]
     assert list(read_dataset(path)["predicted_mood"]) == ["calm", "angry"]
     assert list(pd.read_csv(path)["predicted_mood_score"]) == [1.0, 0.75]
+    write_rows(str(path), [{"text": "w1", "=1+1": "w2"}], PREDICTIONS[:1])
+    assert path.read_text().startswith("text,'=1+1,predicted_topic,")
 
 
 def test_labels_that_hold_the_separator(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ def test_rows_of_one_label_determine_no_temperature(before: float | None) -> Non
     assert found.after == pytest.approx(found.before)
 
 
+@pytest.mark.parametrize("cell", [0.0, 1.0])
+def test_cells_that_are_all_equal_determine_no_temperature(cell: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 3)) + 1.0
+    for granularity in ("head", "label"):
+        found = calibrate_head(logits, np.full((40, 3), cell), True, None, granularity, min_support=0)
+        assert not found.is_determined
+        assert found.temperature == 1.0 if granularity == "head" else [1.0, 1.0, 1.0]
+        assert found.after == pytest.approx(found.before)
+
+
 @pytest.mark.parametrize("folds", [1, 0, -2, 2.5, True])
 def test_folds_that_are_none(folds: object) -> None:
     with pytest.raises(ValueError, match=r"folds .*: give a whole number of 2 or more"):

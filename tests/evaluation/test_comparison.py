@@ -1,6 +1,7 @@
 """confidence_intervals and compare, on models and trainers."""
 
 import json
+from typing import Any
 
 import pytest
 import tiny
@@ -127,3 +128,21 @@ def test_intervals_shrink_with_the_root_of_the_number_of_rows(trained: MultiHead
         interval = confidence_intervals(trained, rows, n_resamples=500).heads["topic"]["f1_micro"]
         widths.append(interval.high - interval.low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.2)
+
+
+def test_a_few_rows_show_nothing(trained: MultiHeadTrainer, caplog: pytest.LogCaptureFixture) -> None:
+    rows = tiny.table(5)
+    confidence_intervals(trained, rows, n_resamples=20)
+    assert "too few labelled rows for intervals of 95%: {'topic': " in caplog.text
+    caplog.clear()
+    compare(trained, tiny.model(pooling="mean"), rows, tokenizer=tiny.tokenizer(), n_resamples=20)
+    assert "too few labelled rows for intervals of 95%" in caplog.text
+    caplog.clear()
+    confidence_intervals(trained, tiny.table(40), n_resamples=20)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, float("nan"), True])
+def test_seeds_that_are_none(trained: MultiHeadTrainer, seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed .*: give a whole number of 0 or more"):
+        compare(trained, trained, tiny.table(8), seed=seed)

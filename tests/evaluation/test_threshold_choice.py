@@ -217,3 +217,18 @@ def test_what_cannot_be() -> None:
     with pytest.raises(ValueError, match="folds 2: give a whole number of 3 or more"):
         tune_head(ones, ones, ["a"], None, F1, folds=2)
     assert not math.isnan(tune_head(ones, ones, ["a"], None, F1, folds=3, min_support=1).after["f1_micro"])
+
+
+def test_rows_to_which_every_label_applies_determine_no_threshold() -> None:
+    scores = np.random.default_rng(0).uniform(0.2, 0.9, size=(40, 3))
+    for granularity in ("auto", "head", "label"):
+        tuned = tune_head(scores, np.ones((40, 3)), ["a", "b", "c"], [0.4, 0.5, 0.6], F1, granularity)
+        assert tuned.thresholds == [0.4, 0.5, 0.6]
+        assert tuned.is_doubtful
+        assert tuned.reason == "kept as they were: every label applies to every row, so the rows determine no threshold"
+    # a label that applies to every row has the threshold of those that do not
+    references = np.ones((40, 3))
+    references[::2, 1:] = 0.0
+    tuned = tune_head(scores, references, ["a", "b", "c"], None, F1, "label")
+    assert tuned.fallback == {"a": 40}
+    assert tuned.thresholds[0] == tuned.common

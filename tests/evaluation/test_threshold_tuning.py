@@ -213,3 +213,17 @@ def test_limits_of_labels_decide_in_evaluation_tuning_and_after_loading(tmp_path
     decided = again.decode({"topic": torch.from_numpy(found.predictions["topic"])})["topic"]
     assert (decided.decisions.sum(1) == 1).all()
     assert {len(labels) for labels in decided.labels} == {1}
+
+
+def test_no_head_is_named() -> None:
+    for tune in (tune_thresholds, calibrate):
+        with pytest.raises(ValueError, match=r"heads \[\]: name a head of \['topic', 'mood'\], or leave it out"):
+            tune(tiny.model(), tiny.table(40), heads=[], tokenizer=tiny.tokenizer())
+
+
+def test_costs_in_a_tensor() -> None:
+    found = [
+        tune_thresholds(tiny.model(), tiny.table(40), "cost", costs=costs, tokenizer=tiny.tokenizer(), min_support=1)
+        for costs in ((1.0, 5.0), torch.tensor([1.0, 5.0]))
+    ]
+    assert found[0] == found[1]

@@ -205,6 +205,14 @@ def test_a_data_frame_without_the_column(library: Any) -> None:
         )
 
 
+def test_a_data_frame_with_two_columns_of_texts() -> None:
+    frame = pd.DataFrame([["w1", "w2", 3]], columns=["text", "text", "id"])
+    for predict in (pipe(), MultiHeadPredictor(tiny.model(), tiny.tokenizer()).predict):
+        with pytest.raises(ValueError, match="the data frame has two columns called 'text': drop or rename one"):
+            predict(frame)
+        assert predict(frame.iloc[:, 1:])
+
+
 def test_what_a_user_of_transformers_expects_of_top_k_and_function_to_apply() -> None:
     model = tiny.model(heads=tiny.two_heads(thresholds=0.9))
     one = pipeline("multi-head-text-classification", model=model, tokenizer=tiny.tokenizer())

@@ -1,5 +1,6 @@
 """`predict_files`: every row once, in its order, whatever happens in between."""
 
+import csv
 import gzip
 import json
 import os
@@ -201,6 +202,16 @@ def test_bad_rows_go_to_a_side_file_and_the_rest_goes_on(saved: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"row 3 \(.*rows.jsonl, line 4\): column 'text' is None"):
         predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "strict.parquet", strict=True)
     assert not (tmp_path / "strict.parquet").exists()
+
+
+def test_names_of_columns_are_no_formulas(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('text,"=HYPERLINK(""x"")",-1\nw1,=1+1,-2\n')
+    for output in ("out.csv", "out.jsonl"):
+        predict_files(predictor(saved), str(tmp_path / "rows.csv"), tmp_path / output)
+    header, cells = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
+    assert header[:4] == ["row", "text", '\'=HYPERLINK("x")', "-1"]
+    assert cells[:4] == ["0", "w1", "'=1+1", "-2"]
+    assert json.loads((tmp_path / "out.jsonl").read_text())['=HYPERLINK("x")'] == "=1+1"
 
 
 def test_bad_rows_of_csv(saved: Path, tmp_path: Path) -> None:

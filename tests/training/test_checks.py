@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from training_runs import arguments, trainer_for
 from transformers import DataCollatorWithPadding
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
 from multihead_hf.model.losses_multihead import AdditiveTerm
 from multihead_hf.training import checks
 
@@ -192,6 +192,37 @@ def test_a_stream_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.L
     made(tmp_path, IterableDataset.from_generator(rows), max_steps=3, logging_steps=2).train()
     heads = "['mood']" if setting == "mood" else "['mood', 'topic']"
     assert f"had a label with a weight for the heads {heads}, so they have learned nothing" in caplog.text
+
+
+def test_a_list_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{**row, "labels": {"mood": None, "topic": None}} for row in prepared_rows()]
+    made(tmp_path, rows, max_steps=2).train()
+    assert "had a label with a weight for the heads ['mood', 'topic'], so they have learned nothing" in caplog.text
+    caplog.clear()
+    made(tmp_path, prepared_rows(), max_steps=2).train()
+    assert "learned nothing" not in caplog.text
+
+
+def prepared_rows() -> list[Any]:
+    return list(prepare_dataset(tiny.table(16), tiny.tokenizer(), tiny.two_heads()))
+
+
+def test_labels_without_a_weight(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"] * 8, "mood": ["calm", "angry"] * 8, "topic": [["roads"], []] * 8})
+    own = {"problem_type": "multi_label_classification"}
+    weights = {"label_weights": [0.0, 0.0, 1.0]}
+    mood = HeadConfig(labels=["calm", "angry", "sad"], **weights)
+    without = {"mood": mood, "topic": HeadConfig(labels=tiny.TOPICS, loss_weight=0.0, **own)}
+    with pytest.raises(
+        ValueError, match=r"only the heads \['mood', 'topic'\] have labelled rows, and their loss_weight"
+    ):
+        made(tmp_path, rows, tiny.model(heads=without))
+    # of a multi-label head the 0 of a label counts too
+    some = {"mood": mood, "topic": HeadConfig(labels=tiny.TOPICS, **own, **weights)}
+    made(tmp_path, rows, tiny.model(heads=some))
+    assert (
+        "the label_weights of all labels that occur are 0 for the heads ['mood'], so they learn nothing" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
