@@ -192,8 +192,8 @@ def try_encoder(model: PreTrainedModel) -> None:
         model: a `MultiHeadModel` with weights.
 
     Raises:
-        ValueError: the width of its vectors is not `hidden_size`, it reads padding as if it were text, or all texts
-            have the same vector.
+        ValueError: it gives no vectors of tokens, or of another width than `hidden_size`, it reads padding as if it
+            were text, or all texts have the same vector.
     """
     config = model.config.encoder
     kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
@@ -216,6 +216,13 @@ def try_encoder(model: PreTrainedModel) -> None:
             )
             _TRIED.add(kind)
             return
+        except AttributeError as error:
+            if "last_hidden_state" not in str(error):
+                raise
+            raise ValueError(
+                f"encoder: a {type(config).__name__} gives no vectors of tokens (last_hidden_state), so heads cannot "
+                "be put on it: choose another encoder"
+            ) from error
     width = alone.shape[-1]
     if width != config.hidden_size:
         raise ValueError(

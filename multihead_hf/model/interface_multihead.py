@@ -25,6 +25,8 @@ class HeadInterface:
     def _head_names(self, heads: Iterable[str] | None) -> list[str]:
         if heads is None:
             return list(self.config.heads)
+        if not isinstance(heads, Iterable):
+            raise ValueError(f"heads {heads!r}: give a name, or a list of names")
         names = [heads] if isinstance(heads, str) else list(heads)
         if not names:
             raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")

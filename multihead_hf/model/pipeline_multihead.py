@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .head_multihead import one_of
+from .inputs_multihead import check_adapter
 from .modes_multihead import evaluating
 from .texts_multihead import listed, shortened, text_parts
 from .truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
@@ -102,6 +103,7 @@ class MultiHeadPipeline(Pipeline):
         # truncation and padding are a state of the object: another thread that uses the caller's would change them
         self.tokenizer = copy.deepcopy(self.tokenizer)
         check_vocabulary(self.model.config, self.tokenizer)
+        check_adapter(self.model, self.model.config)
 
     def _sanitize_parameters(
         self,

@@ -5,6 +5,7 @@ import os
 from torch import nn
 
 from .head_multihead import is_a
+from .inputs_multihead import check_adapter
 from .modeling_multihead import MultiHeadModel
 
 
@@ -12,10 +13,11 @@ def multi_head_model(model: object) -> MultiHeadModel:
     """Return the `MultiHeadModel` of a model that is trained: itself, or the base model of a PEFT model.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it cannot be computed with the adapter around it.
     """
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_a(module, MultiHeadModel):
+            check_adapter(model, module.config)
             return module
     if model is None:
         raise ValueError(
