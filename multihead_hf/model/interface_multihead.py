@@ -44,7 +44,7 @@ class HeadInterface:
         Raises:
             ValueError: The model has no such head; the message gives `argument` and near names.
         """
-        if name not in self.config.heads:
+        if not isinstance(name, str) or name not in self.config.heads:
             known = list(self.config.heads)
             raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
 

@@ -70,6 +70,8 @@ def load_model(
 
 def graph_format(name_or_path: str | os.PathLike) -> str | None:
     """Return what wrote a folder's graph, `"openvino"` or `"onnx"`; `None` where it holds a model, or is no folder."""
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ValueError(f"{name_or_path!r}: give a folder or a name on the Hub")
     folder = Path(name_or_path)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return None

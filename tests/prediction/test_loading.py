@@ -12,7 +12,7 @@ from command_line import cli
 from peft import LoraConfig, get_peft_model
 from transformers import BartConfig
 
-from multihead_hf import MultiHeadConfig, MultiHeadModel
+from multihead_hf import MultiHeadConfig, MultiHeadModel, MultiHeadPredictor
 from multihead_hf.prediction.loading import load_model
 
 HUGE: list[Callable[[dict[str, Any]], Any]] = [
@@ -130,3 +130,8 @@ def test_an_adapter_without_its_base_model(tmp_path: Path) -> None:
         ValueError, match=r"holds an adapter \(PEFT\) without its base model: PeftModel.from_pretrained"
     ):
         load_model(tmp_path)
+
+
+def test_a_place_that_is_no_name() -> None:
+    with pytest.raises(ValueError, match="None: give a folder or a name on the Hub"):
+        MultiHeadPredictor.from_pretrained(None)  # type: ignore[arg-type]
