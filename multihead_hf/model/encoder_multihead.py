@@ -341,5 +341,9 @@ def pretrained_config(
         known = list(config.to_dict())
         if name not in known:
             raise ValueError(f"encoder_settings: a {type(config).__name__} has no {name!r}.{near_names(name, known)}")
-    config.update(dict(changes or {}))
+    for name, value in (changes or {}).items():
+        try:
+            setattr(config, name, value)
+        except Exception as error:  # (each version of transformers checks types with a class of its own)
+            raise ValueError(f"encoder_settings: {name} {value!r}: {' '.join(str(error).split())}") from error
     return config

@@ -263,16 +263,17 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     return run
 
 
-def _checked_head(head: str, settings: object) -> dict[str, Any]:
+def _checked_head(head: object, settings: object) -> dict[str, Any]:
     """Return the settings of a head after checking their names and how labels are read.
 
     Raises:
-        ValueError: The settings are not a mapping, a key is unknown, or a setting of `LabelReading` has a wrong value.
+        ValueError: The name is no text, the settings are no mapping, or a key or a value is wrong.
     """
+    if not isinstance(head, str):
+        raise ValueError(f"heads: {head!r}: a head's name is a text; numbers, dates, true and null need quotes in YAML")
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
-    values = dict(settings or {})
-    _check_keys(values, _HEAD_FIELDS, f"heads.{head}.")
+    _check_keys(values := dict(settings or {}), _HEAD_FIELDS, f"heads.{head}.")
     hints = get_type_hints(LabelReading)
     for name in _READING:
         if not _is_of(values.get(name), hints[name]):

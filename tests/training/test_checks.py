@@ -203,6 +203,7 @@ def test_a_stream_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.L
         ({"weight_decay": float("nan")}, "weight_decay nan: give a number"),
         ({"learning_rate": "1e-4"}, "learning_rate '1e-4': give a number"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps 0: give a whole number of 1 or more"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size 0: give a whole number of 1 or more"),
         ({"max_steps": 2.7}, "max_steps 2.7: give a whole number"),
         ({"text_columns": []}, r"text_columns \[\]: give one column"),
     ],
