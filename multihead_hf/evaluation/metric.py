@@ -12,6 +12,7 @@ from datasets import Features, List, Value
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.decoding_multihead import decide
 from ..model.modeling_multihead import MultiHeadModel, heads_of
+from ..model.unwrapping import multi_head_model
 from .metric_names import MULTI_LABEL, MetricHead, metric_keys
 from .metrics import check_cell_references, check_id_references, check_known_heads, check_scores, compute_metrics
 
@@ -65,7 +66,8 @@ class MultiHeadMetric(evaluate.Metric):
         experiment_id: str | None = None,
         timeout: float = 100,
     ) -> None:
-        by_name = heads_of(heads)
+        self._model = multi_head_model(heads) if isinstance(heads, torch.nn.Module) else None
+        by_name = heads_of(heads if self._model is None else self._model)
         metric_keys(by_name)  # report metrics with the same key before a pass over the data
         self.heads = by_name  # `_info`, called by the base class, reads it
         super().__init__(
@@ -178,6 +180,8 @@ class MultiHeadMetric(evaluate.Metric):
         )
 
     def _compute(self, *, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, float]:
+        if self._model is not None:
+            self._model.sync_thresholds()  # learned thresholds, as they are now
         scores, decisions, targets = {}, {}, {}
         for name, head in self.heads.items():
             rows = [row for row, cells in enumerate(references) if cells[name] is not None]

@@ -14,7 +14,7 @@ from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
 from .calibration import HeadCalibration, calibrate_head
-from .predictions import Predictions, predicted
+from .predictions import Predictions, is_trainer, predicted
 from .threshold_choice import HeadThresholds, tune_head
 from .thresholds import GRANULARITIES, Target
 
@@ -205,6 +205,7 @@ def tune_thresholds(
         confirmed = head.thresholds is None and head.learn_thresholds is None and not tuned.is_doubtful
         if tuned.choice != "unchanged" or confirmed:
             base.set_thresholds(name, tuned.thresholds)
+    _warn_of_adapter(model, base)
     return ThresholdReport(head_thresholds)
 
 
@@ -285,7 +286,17 @@ def calibrate(
         head.calibration_temperature = calibration.temperature
         if moved is not None:
             base.set_thresholds(name, moved)
+    _warn_of_adapter(model, base)
     return CalibrationReport(calibrations)
+
+
+def _warn_of_adapter(model: object, base: MultiHeadModel) -> None:
+    """Warn that PEFT saves no thresholds and temperatures; a trainer says it when it saves the adapter."""
+    if model is not base and not is_trainer(model):
+        logger.warning(
+            "an adapter does not store thresholds and temperatures (PEFT saves weights only): to keep them, save the "
+            "whole model, peft_model.merge_and_unload().save_pretrained(...)"
+        )
 
 
 def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:

@@ -175,7 +175,7 @@ def explain(
     for name in settings:
         if name not in known:
             raise ValueError(f"{method} has no setting {name!r}.{near_names(name, known)} Its settings: {known}")
-    plain = read_text_or_pair(text)
+    plain = read_text_or_pair(text, model.config.text_columns)
     texts = (plain,) if isinstance(plain, str) else plain
     reading = read_text(tokenizer, model.config, texts)
     read = reading.read()

@@ -16,6 +16,7 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from ..model.texts_multihead import text_parts
 from ..model.truncation_multihead import token_limit
+from ..model.values_multihead import whole_number
 from ..prediction.tokenizing import encode_different, size_of
 
 Text = str | tuple[str, str]
@@ -66,7 +67,7 @@ def predict_proba(
     number = None if label is None else label_number(model, head, label)
 
     def function(texts: Sequence[Any]) -> Probabilities:
-        scores = label_scores(model, tokenizer, head, read_texts(texts), batch_size)
+        scores = label_scores(model, tokenizer, head, read_texts(texts, model.config.text_columns), batch_size)
         if not settings.multi_label:
             return scores
         both = np.stack([1 - scores, scores], axis=-1)  # (texts, labels, 2)
@@ -87,8 +88,7 @@ def label_logits(
     model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, head: str, texts: Sequence[Text], batch_size: int
 ) -> Tensor:
     """Return the logits (texts, labels) of a head, float64 on the CPU, before calibration."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size {batch_size}: give a whole number above 0")
+    batch_size = whole_number("batch_size", batch_size, 1)
     config = model.config
     encoded = encode_different(tokenizer, config, [_parts(text) for text in texts], token_limit(config, tokenizer))
     logits = torch.empty(len(encoded.rows), config.heads[head].num_labels, dtype=torch.float64)
@@ -107,28 +107,31 @@ def _parts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
 
 
-def read_texts(texts: Iterable[object]) -> list[Text]:
+def read_texts(texts: Iterable[object], columns: Sequence[str] | None) -> list[Text]:
     """Return texts, or pairs of them, as plain strings.
 
     Raises:
-        ValueError: If `texts` is one text, an entry is not a text, or texts and pairs are mixed.
+        ValueError: If `texts` is one text, an entry is no text, or no pair for a model of pairs, or both are mixed.
     """
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise ValueError("give a list of texts: [text]")
-    plain_texts = [read_text_or_pair(text, f"text {row}: ") for row, text in enumerate(texts)]
+    plain_texts = [read_text_or_pair(text, columns, f"text {row}: ") for row, text in enumerate(texts)]
     if len({type(text) for text in plain_texts}) > 1:
         raise ValueError("some of the inputs are texts and some are pairs of texts: give one kind at a time")
     return plain_texts
 
 
-def read_text_or_pair(text: object, where: str = "") -> Text:
+def read_text_or_pair(text: object, columns: Sequence[str] | None, where: str = "") -> Text:
     """Return a text as a plain string, or a pair of texts as a tuple of two.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or one text for a model whose training had two text `columns`.
     """
     if isinstance(text, str):
-        return text_parts(str(text), None)[0]
+        try:
+            return text_parts(str(text), columns)[0]
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
     parts = list(text) if isinstance(text, (tuple, list, np.ndarray)) else []
     if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"{where}a text must be a string, or a pair of strings, not {type(text).__name__}: {text!r}")

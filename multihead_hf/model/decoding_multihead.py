@@ -122,6 +122,7 @@ def limited(
     """
     if head.min_labels is None and head.max_labels is None:
         return decisions
+    head.check_limits()
     precise = torch.logit(scores.double(), eps=1e-15) if logits is None else logits.double()
     margins = precise - torch.logit(thresholds.double(), eps=1e-15)
     ranks = margins.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)

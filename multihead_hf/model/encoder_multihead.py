@@ -192,8 +192,8 @@ def try_encoder(model: PreTrainedModel) -> None:
         model: A `MultiHeadModel` with weights.
 
     Raises:
-        ValueError: The width of its vectors is not `hidden_size`, its vectors depend on padding, or all texts have the
-            same vector.
+        ValueError: It has no vectors of tokens, their width is not `hidden_size`, they depend on padding, or all texts
+            have the same vector.
     """
     config = model.config.encoder
     kind = (type(config), config.hidden_size, getattr(config, "vocab_size", None), model.config.pooling)
@@ -216,6 +216,13 @@ def try_encoder(model: PreTrainedModel) -> None:
             )
             _TRIED.add(kind)
             return
+        except AttributeError as error:
+            if "last_hidden_state" not in str(error):
+                raise
+            raise ValueError(
+                f"encoder: a {type(config).__name__} gives no vectors of tokens (last_hidden_state), so heads cannot "
+                "be put on it: choose another encoder"
+            ) from error
     width = alone.shape[-1]
     if width != config.hidden_size:
         raise ValueError(
@@ -334,5 +341,9 @@ def pretrained_config(
         known = list(config.to_dict())
         if name not in known:
             raise ValueError(f"encoder_settings: a {type(config).__name__} has no {name!r}.{near_names(name, known)}")
-    config.update(dict(changes or {}))
+    for name, value in (changes or {}).items():
+        try:
+            setattr(config, name, value)
+        except Exception as error:  # (each version of transformers checks types with a class of its own)
+            raise ValueError(f"encoder_settings: {name} {value!r}: {' '.join(str(error).split())}") from error
     return config

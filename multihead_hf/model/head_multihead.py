@@ -367,11 +367,11 @@ class HeadConfig:
             self.learn_thresholds = number("learn_thresholds", self.learn_thresholds, above=0.0, below=1.0)
             if self.loss in BUILT_IN_LOSSES and "temperature" not in settings:
                 raise ValueError(
-                    f"learn_thresholds needs a loss in which thresholds take part, soft_f1 or soft_f1_bce, not "
-                    f"{self.loss!r}"
+                    f"learn_thresholds needs a loss with thresholds in it, soft_f1 or soft_f1_bce, not {self.loss!r}"
                 )
 
-    def _check_limits(self) -> None:
+    def check_limits(self) -> None:
+        """Raise a ValueError if `min_labels` or `max_labels` is impossible; they may have been changed since."""
         for name, value, least in (("min_labels", self.min_labels, 0), ("max_labels", self.max_labels, 1)):
             if value is None:
                 continue
@@ -382,7 +382,7 @@ class HeadConfig:
             raise ValueError(f"min_labels {self.min_labels} is above max_labels {self.max_labels}")
 
     def _check_rest(self) -> None:
-        self._check_limits()
+        self.check_limits()
         if self.activation not in ACT2FN:
             near = near_names(self.activation, ACT2FN)
             raise ValueError(f"unknown activation {self.activation!r}.{near} Known: {', '.join(ACT2FN)}")

@@ -25,6 +25,8 @@ class HeadInterface:
     def _head_names(self, heads: Iterable[str] | None) -> list[str]:
         if heads is None:
             return list(self.config.heads)
+        if not isinstance(heads, Iterable):
+            raise ValueError(f"heads {heads!r}: give a name, or a list of names")
         names = [heads] if isinstance(heads, str) else list(heads)
         if not names:
             raise ValueError(f"heads is empty: name some of {list(self.config.heads)}, or leave it out for all")
@@ -42,7 +44,7 @@ class HeadInterface:
         Raises:
             ValueError: The model has no such head; the message gives `argument` and near names.
         """
-        if name not in self.config.heads:
+        if not isinstance(name, str) or name not in self.config.heads:
             known = list(self.config.heads)
             raise ValueError(f"{argument}: the model has no head {name!r}.{near_names(name, known)} Its heads: {known}")
 

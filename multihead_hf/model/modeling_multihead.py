@@ -27,6 +27,7 @@ from .encoder_multihead import (
     try_encoder,
 )
 from .head_multihead import HeadConfig, is_a, near_names
+from .inputs_multihead import check_tokens
 from .interface_multihead import HeadInterface
 from .layers_multihead import ClassificationHead, MultiHeads, Windows, pool
 from .objective_multihead import StepTotals, combined_loss, head_losses
@@ -228,6 +229,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 "token_type_ids": token_type_ids,
                 "position_ids": position_ids,
             }
+            check_tokens(self.config.encoder, tokens, inputs_embeds)
             if input_ids is not None and input_ids.dim() == 3:
                 windows = Windows.of_tokens(input_ids, attention_mask, window_mask)
                 tokens = {name: windows.flat(values) for name, values in tokens.items()}
@@ -238,14 +240,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         logits, thresholds = self.heads(features, names)
 
         if windows is not None:
-            logits = {
-                name: windows.pool(head_logits, self.config.window_pooling) for name, head_logits in logits.items()
-            }
+            logits = {name: windows.pool(values, self.config.window_pooling) for name, values in logits.items()}
         losses: dict[str, Any] = {}
         if labels is not None:
             rows = next(iter(logits.values())).shape[0]
-            if sample_weight is not None and tuple(sample_weight.shape) != (rows,):
-                raise ValueError(f"sample_weight must be a tensor ({rows},), not {tuple(sample_weight.shape)}")
+            shape = tuple(getattr(sample_weight, "shape", ()))
+            if sample_weight is not None and shape != (rows,):
+                raise ValueError(f"sample_weight must be a tensor ({rows},), not {shape or sample_weight!r}")
             results = head_losses(self.config.heads, logits, labels, thresholds, step, sample_weight)
             self._keep_in_graph(results.losses, thresholds)
             losses = {"loss": self.combine(results.losses), "losses": results.losses, "loss_terms": results.terms}

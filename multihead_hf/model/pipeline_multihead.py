@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .head_multihead import one_of
+from .inputs_multihead import check_adapter
 from .modes_multihead import evaluating
 from .texts_multihead import listed, shortened, text_parts
 from .truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
-from .values_multihead import ThresholdsOfHeads
+from .values_multihead import ThresholdsOfHeads, whole_number
 
 # number of batches of a dataset or generator that are sorted by length at a time
 _SORTED_BATCHES = 16
@@ -102,6 +103,7 @@ class MultiHeadPipeline(Pipeline):
         # a copy: truncation and padding are state of the tokenizer, which another thread may change
         self.tokenizer = copy.deepcopy(self.tokenizer)
         check_vocabulary(self.model.config, self.tokenizer)
+        check_adapter(self.model, self.model.config)
 
     def _sanitize_parameters(
         self,
@@ -148,6 +150,8 @@ class MultiHeadPipeline(Pipeline):
             For one text a list with one dict head → list of `{"label": …, "score": …}`, for a list of texts a list of
             such dicts, and for a generator or a dataset an iterable of them.
         """
+        if kwargs.get("batch_size") is not None:
+            kwargs["batch_size"] = whole_number("batch_size", kwargs["batch_size"], 1)
         inputs = listed(inputs, self.model.config.text_columns)
         if isinstance(inputs, (str, Mapping)):
             return [super().__call__(inputs, **kwargs)]

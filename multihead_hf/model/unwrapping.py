@@ -5,6 +5,7 @@ import os
 from torch import nn
 
 from .head_multihead import is_a
+from .inputs_multihead import check_adapter
 from .modeling_multihead import MultiHeadModel
 
 
@@ -12,10 +13,11 @@ def multi_head_model(model: object) -> MultiHeadModel:
     """Return the `MultiHeadModel` of a trained model: the model itself, or the base model of a PEFT model.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or its adapter does not work with it.
     """
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_a(module, MultiHeadModel):
+            check_adapter(model, module.config)
             return module
     if model is None:
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
@@ -70,6 +70,8 @@ def load_model(
 
 def graph_format(name_or_path: str | os.PathLike) -> str | None:
     """Return the format of a folder's graph, `"openvino"` or `"onnx"`; `None` for a model or if it is not a folder."""
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ValueError(f"{name_or_path!r}: give a folder or a name on the Hub")
     folder = Path(name_or_path)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return None
@@ -149,6 +151,12 @@ def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig
     here = os.path.isdir(name_or_path)
     if here and not os.path.isfile(os.path.join(name_or_path, CONFIG_NAME)):
         folder = Path(name_or_path)
+        if (folder / ADAPTER_CONFIG_NAME).is_file():
+            raise ValueError(
+                f"{name_or_path} holds an adapter (PEFT) without its base model: "
+                "PeftModel.from_pretrained(MultiHeadModel.from_pretrained(BASE), ADAPTER).merge_and_unload() returns a "
+                "model that can be used, or saved whole into another folder"
+            )
         cut = any(folder.glob("*.safetensors")) or any(folder.glob("_saving-*"))
         raise ValueError(
             f"{name_or_path} is not a saved model: it has no {CONFIG_NAME}"

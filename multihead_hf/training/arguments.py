@@ -317,7 +317,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None:
                 number(name, value, low=0.0)
-        whole_number("gradient_accumulation_steps", self.gradient_accumulation_steps, 1)
+        for name in ("gradient_accumulation_steps", "per_device_train_batch_size", "per_device_eval_batch_size"):
+            whole_number(name, getattr(self, name), 1)
         whole_number("max_steps", self.max_steps, -1)
         for name, minimum in (("max_length", 1), ("max_windows", 1), ("stride", 0)):
             value = getattr(self, name)

@@ -264,16 +264,17 @@ def _checked(values: Mapping[str, Any]) -> RunConfig:
     return run
 
 
-def _checked_head(head: str, settings: object) -> dict[str, Any]:
+def _checked_head(head: object, settings: object) -> dict[str, Any]:
     """Return the settings of a head after checking their names and how labels are read.
 
     Raises:
-        ValueError: The settings are not a mapping, a key is unknown, or a setting of `LabelReading` has a wrong value.
+        ValueError: The name is not a string, the settings are not a mapping, or a key or a value is wrong.
     """
+    if not isinstance(head, str):
+        raise ValueError(f"heads: {head!r}: a head's name is a text; numbers, dates, true and null need quotes in YAML")
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
-    values = dict(settings or {})
-    _check_keys(values, _HEAD_FIELDS, f"heads.{head}.")
+    _check_keys(values := dict(settings or {}), _HEAD_FIELDS, f"heads.{head}.")
     hints = get_type_hints(LabelReading)
     for name in _READING:
         if not _is_of(values.get(name), hints[name]):
@@ -327,8 +328,7 @@ def _is_of(value: object, hint: object) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_is_of(item, get_args(hint)[1]) for item in value.values())
     if hint in (int, float):
-        numbers = (int, float) if hint is float else int
-        return isinstance(value, numbers) and not isinstance(value, bool)
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return isinstance(value, str)
     plain = (str, bool, dict, list, types.NoneType)

@@ -17,7 +17,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 @contextlib.contextmanager
 def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iterator[None]:
-    """Context manager: limit the parameters of a created model to about those in its weight file.
+    """Context manager: limit the parameters of a created model to a few times those in its weight file.
 
     A configuration may ask for more than fits into memory.
 
@@ -26,8 +26,9 @@ def no_larger_than_its_file(name_or_path: str | os.PathLike, **hub: Any) -> Iter
     """
     files = _weight_files(name_or_path, **hub)
     saved = [math.prod(shape) for path in files for shape in _shapes(path)]
-    # parameters that are not in the file: tied weights, and an unused pooler
-    max_tensors, max_cells = 2 * len(saved) + 100, 2 * sum(saved) + 10_000_000
+    # parameters that are not in the file: tied weights, an unused pooler, and, while the model is created, the decoder
+    # of BART and others, which has more weights than the encoder
+    max_tensors, max_cells = 4 * len(saved) + 100, 4 * sum(saved) + 10_000_000
     tensors, cells, thread = 0, 0, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

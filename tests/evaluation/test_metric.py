@@ -7,6 +7,8 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import pytest
+import tiny
+from peft import LoraConfig, get_peft_model
 
 from multihead_hf import HeadConfig, MultiHeadMetric
 from multihead_hf.evaluation.metrics import compute_metrics
@@ -258,3 +260,12 @@ print(result is None)
 """
     processes = [start(HEAD_CODE + use, tmp_path, str(rank)) for rank in (0, 1)]
     assert [output(process) for process in processes] == ["False", "True"]
+
+
+def test_learned_thresholds_of_a_model_are_those_it_has_now(new_metric):
+    model = tiny.model(heads=tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.5))
+    metrics = [new_metric(model), new_metric(get_peft_model(model, LoraConfig(target_modules=["query"])))]
+    model.heads["topic"].threshold_logits.data.fill_(3.0)  # 0.95
+    for metric in metrics:
+        metric.add_batch(predictions={"topic": [[0.7, 0.7, 0.7]]}, references={"topic": [[1, 1, 1]]})
+        assert metric.compute()["topic_f1_micro"] == 0.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 from training_runs import trainer_for
 from transformers import pipeline
 
@@ -227,3 +228,15 @@ def test_costs_in_a_tensor() -> None:
         for costs in ((1.0, 5.0), torch.tensor([1.0, 5.0]))
     ]
     assert found[0] == found[1]
+
+
+def test_an_adapter_does_not_keep_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = tiny.tokenizer()
+    for fit in (tune_thresholds, calibrate):
+        for wrapped in (False, True):
+            caplog.clear()
+            model = tiny.model()
+            adapted = get_peft_model(model, LoraConfig(target_modules=["query"])) if wrapped else model
+            fit(adapted, tiny.table(40), tokenizer=tokenizer)
+            said = "an adapter does not store thresholds and temperatures" in caplog.text
+            assert said == wrapped

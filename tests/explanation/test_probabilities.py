@@ -8,7 +8,7 @@ import tiny
 import torch
 from transformers import pipeline
 
-from multihead_hf import HeadConfig, MultiHeadModel, predict_proba
+from multihead_hf import HeadConfig, MultiHeadModel, explain, predict_proba
 
 TEXTS = ["w1 w2 w3", "", "w59", "w4 w5 w6 w7 w8 w9 w10", "w59", "w1"]
 
@@ -120,3 +120,25 @@ def test_refusals(head: str, label: str | None, texts: Any, message: str) -> Non
         predict_proba(model(), tiny.tokenizer(), "mood", batch_size=0)(["w1"])
     with pytest.raises(ValueError, match=r"is not a multi-head model: give MultiHeadModel"):
         predict_proba(tiny.tokenizer(), tiny.tokenizer(), "mood")  # type: ignore[arg-type]
+
+
+def test_one_text_for_a_model_of_pairs_is_refused() -> None:
+    pairs = tiny.model(text_columns=["question", "answer"])
+    message = r"the model reads pairs of texts, .'question': …, 'answer': ….*, but this is a single text: 'w1'"
+    with pytest.raises(ValueError, match=f"text 1: {message}"):
+        predict_proba(pairs, tiny.tokenizer(), "mood")([("w1", "w2"), "w1"])
+    with pytest.raises(ValueError, match=message):
+        explain(pairs, tiny.tokenizer(), "w1", "mood")
+
+
+@pytest.mark.parametrize("size", [0, "3", 1.5, True])
+def test_a_batch_size_that_is_no_number_of_texts(size: Any) -> None:
+    with pytest.raises(ValueError, match=f"batch_size {size!r}: give a whole number of 1 or more"):
+        predict_proba(tiny.model(), tiny.tokenizer(), "mood", batch_size=size)(["w1"])
+
+
+def test_texts_and_heads_of_another_type() -> None:
+    with pytest.raises(ValueError, match=r"give a list of texts: \[text\]"):
+        predict_proba(tiny.model(), tiny.tokenizer(), "mood")(None)
+    with pytest.raises(ValueError, match=r"the model has no head \['mood'\]"):
+        predict_proba(tiny.model(), tiny.tokenizer(), ["mood"])

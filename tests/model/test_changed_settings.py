@@ -114,3 +114,15 @@ def test_an_activation_that_does_not_exist() -> None:
     encoder.hidden_act = "nope"
     with pytest.raises(ValueError, match="encoder: its configuration names 'nope', which transformers does not know"):
         MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=tiny.two_heads()))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("max_labels", "2"), ("max_labels", 9), ("min_labels", 9)])
+def test_impossible_limits_of_labels(setting: str, value: Any) -> None:
+    model = tiny.model()
+    setattr(model.config.heads["topic"], setting, value)
+    with pytest.raises(ValueError, match=f"head 'topic': {setting} {value!r}: give a whole number from . to 3"):
+        MultiHeadPredictor(model, tiny.tokenizer()).predict(TEXTS)
+    setattr(model.config.heads["topic"], setting, None)
+    model.config.heads["topic"].min_labels, model.config.heads["topic"].max_labels = 3, 1
+    with pytest.raises(ValueError, match="head 'topic': min_labels 3 is above max_labels 1"):
+        model.decode({"topic": torch.zeros(1, 3)})

@@ -5,6 +5,7 @@ import tiny
 import torch
 from transformers import (
     CLIPTextConfig,
+    DPRConfig,
     FNetConfig,
     IBertConfig,
     LEDConfig,
@@ -132,3 +133,9 @@ def test_tokens_beyond_the_vocabulary_are_refused() -> None:
 def test_a_vector_that_does_not_depend_on_the_text(encoder: PreTrainedConfig) -> None:
     with pytest.raises(ValueError, match="pooling='cls' gives one vector for all texts"):
         made(encoder, pooling="cls")
+
+
+def test_an_encoder_without_vectors_of_tokens() -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a DPRConfig gives no vectors of tokens"):
+            made(DPRConfig(**SMALL))

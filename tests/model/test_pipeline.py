@@ -282,3 +282,11 @@ def test_saved_by_the_pipeline(tmp_path: Path) -> None:
     predict.save_pretrained(tmp_path)
     again = pipeline("multi-head-text-classification", str(tmp_path), trust_remote_code=True)
     assert again(TEXTS) == predict(TEXTS)
+
+
+@pytest.mark.parametrize("size", [0, -1, "4", 2.5])
+def test_a_batch_size_that_is_no_number_of_texts(size: Any) -> None:
+    predict = pipeline("multi-head-text-classification", model=tiny.model(), tokenizer=tiny.tokenizer())
+    with pytest.raises(ValueError, match=f"batch_size {size!r}: give a whole number of 1 or more"):
+        predict(["w1", "w2"], batch_size=size)
+    assert predict(["w1", "w2"], batch_size=np.int64(2)) == predict(["w1", "w2"], batch_size=2)

@@ -194,6 +194,7 @@ def test_settings_of_the_encoder_are_changed_and_saved(tmp_path: Path) -> None:
         {"attention_dropout_prob": 0.0}, "a BertConfig has no 'attention_dropout_prob'.*'attention_probs_dropout_prob'"
     )
     refused(["hidden_size"], "encoder_settings")
+    refused({"hidden_size": "x"}, "encoder_settings: hidden_size 'x': Validation error")
     refused({"num_hidden_layers": 9}, "lacks weights of the encoder")
     refused({"hidden_size": 8}, "lacks weights of the encoder, or has them in other sizes")
 

@@ -100,3 +100,41 @@ def test_what_predicts_does_not_depend_on_return_dict() -> None:
     assert pipeline("multi-head-text-classification", model=model, tokenizer=tiny.tokenizer())("w1 w2")
     found = MultiHeadPredictor(model, tiny.tokenizer()).logits(["w1 w2"])
     assert all(torch.equal(torch.from_numpy(found[name]), torch.from_numpy(own)) for name, own in expected.items())
+
+
+IDS = torch.ones(2, 9, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "give either input_ids or inputs_embeds"),
+        ({"input_ids": IDS, "inputs_embeds": torch.zeros(2, 9, 32)}, "give either input_ids or inputs_embeds"),
+        ({"input_ids": IDS.tolist()}, "input_ids must be a tensor, not a list"),
+        ({"input_ids": IDS[0]}, r"input_ids must be \(batch, length\).*not \(9,\)"),
+        ({"input_ids": IDS, "attention_mask": IDS.tolist()}, "attention_mask must be a tensor, not a list"),
+        ({"input_ids": IDS, "attention_mask": torch.ones(2, 12)}, r"attention_mask is \(2, 12\), but the tokens are"),
+        ({"input_ids": IDS, "attention_mask": torch.ones(9)}, r"attention_mask is \(9,\), but the tokens are \(2, 9\)"),
+        ({"input_ids": IDS, "token_type_ids": IDS[:1]}, r"token_type_ids is \(1, 9\), but the tokens are \(2, 9\)"),
+        ({"inputs_embeds": torch.zeros(2, 9, 32), "attention_mask": torch.ones(3, 9)}, r"attention_mask is \(3, 9\)"),
+        ({"input_ids": IDS.view(2, 3, 3), "attention_mask": IDS}, r"attention_mask is \(2, 9\), but the tokens are"),
+        ({"input_ids": IDS[:, :1].expand(2, 600)}, "600 tokens are more than the encoder's 512 positions"),
+        ({"input_ids": IDS, "heads": 3}, "heads 3: give a name, or a list of names"),
+    ],
+)
+def test_inputs_of_a_model_that_do_not_fit(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny.model()(**inputs)
+
+
+def test_inputs_of_a_model_that_fit() -> None:
+    model = tiny.model()
+    expected = model(input_ids=IDS).logits["mood"]
+    places = torch.arange(9)
+    for inputs in ({"position_ids": places[None]}, {"attention_mask": IDS.bool()}, {"attention_mask": IDS.float()}):
+        assert torch.allclose(model(input_ids=IDS, **inputs).logits["mood"], expected, atol=1e-5)
+
+
+def test_weights_of_rows_that_are_no_tensor() -> None:
+    with pytest.raises(ValueError, match=r"sample_weight must be a tensor \(3,\), not \[1, 1, 1\]"):
+        tiny.model()(**tiny.batch(), labels=tiny.labels(), sample_weight=[1, 1, 1])

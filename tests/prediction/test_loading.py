@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import tiny
 from command_line import cli
+from peft import LoraConfig, get_peft_model
+from transformers import BartConfig
 
-from multihead_hf import MultiHeadModel
+from multihead_hf import MultiHeadConfig, MultiHeadModel, MultiHeadPredictor
 from multihead_hf.prediction.loading import load_model
 
 HUGE: list[Callable[[dict[str, Any]], Any]] = [
@@ -112,3 +114,24 @@ def test_a_configuration_without_its_version(saved: Path) -> None:
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config.json has no format_version"):
         load_model(saved)
+
+
+def test_an_encoder_that_is_made_with_a_decoder_is_loaded(tmp_path: Path) -> None:
+    layers = {"encoder_layers": 24, "decoder_layers": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    encoder = BartConfig(vocab_size=64, d_model=32, encoder_ffn_dim=64, decoder_ffn_dim=64, **layers)
+    MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=tiny.two_heads())).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert list(load_model(tmp_path)[0].config.heads) == ["topic", "mood"]
+
+
+def test_an_adapter_without_its_base_model(tmp_path: Path) -> None:
+    get_peft_model(tiny.model(), LoraConfig(target_modules=["query"])).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds an adapter \(PEFT\) without its base model: PeftModel.from_pretrained"
+    ):
+        load_model(tmp_path)
+
+
+def test_a_place_that_is_no_name() -> None:
+    with pytest.raises(ValueError, match="None: give a folder or a name on the Hub"):
+        MultiHeadPredictor.from_pretrained(None)  # type: ignore[arg-type]

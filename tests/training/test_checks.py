@@ -8,13 +8,22 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset, IterableDataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from training_runs import arguments, trainer_for
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorWithPadding, pipeline
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
+from multihead_hf import (
+    HeadConfig,
+    MultiHeadModel,
+    MultiHeadPredictor,
+    MultiHeadTrainer,
+    prepare_dataset,
+    tune_thresholds,
+)
 from multihead_hf.model.losses_multihead import AdditiveTerm
 from multihead_hf.training import checks
+
+TASK = "multi-head-text-classification"
 
 
 def made(
@@ -232,6 +241,7 @@ def test_labels_without_a_weight(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         ({"weight_decay": float("nan")}, "weight_decay nan: give a number"),
         ({"learning_rate": "1e-4"}, "learning_rate '1e-4': give a number"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps 0: give a whole number of 1 or more"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size 0: give a whole number of 1 or more"),
         ({"max_steps": 2.7}, "max_steps 2.7: give a whole number"),
         ({"text_columns": []}, r"text_columns \[\]: give one column"),
     ],
@@ -290,3 +300,23 @@ def test_settings_without_an_end(tmp_path: Path) -> None:
 
 def test_the_least_weight_that_is_allowed(tmp_path: Path) -> None:
     made(tmp_path, tiny.table(8).add_column("sample_weight", [1e-9] * 8), max_steps=1).train()
+
+
+VIRTUAL = {"num_virtual_tokens": 3, "token_dim": 32, "num_layers": 2, "num_attention_heads": 2}
+
+
+def test_adapters_that_the_model_cannot_be_computed_with(tmp_path: Path) -> None:
+    for task in ("SEQ_CLS", "FEATURE_EXTRACTION"):
+        adapted = get_peft_model(tiny.model(), PrefixTuningConfig(task_type=task, **VIRTUAL))
+        for use in (
+            lambda adapted=adapted: made(tmp_path, model=adapted),
+            lambda adapted=adapted: MultiHeadPredictor(adapted, tiny.tokenizer()),
+            lambda adapted=adapted: pipeline(TASK, model=adapted, tokenizer=tiny.tokenizer()),
+            lambda adapted=adapted: tune_thresholds(adapted, tiny.table(), tokenizer=tiny.tokenizer()),
+        ):
+            with pytest.raises(ValueError, match="adapter 'default': PREFIX_TUNING needs a decoder"):
+                use()
+    prompt = PromptTuningConfig(task_type="SEQ_CLS", **VIRTUAL)
+    with pytest.raises(ValueError, match="adapter 'default': PROMPT_TUNING cannot read texts in windows"):
+        made(tmp_path, model=get_peft_model(tiny.model(max_length=16, truncation="windows"), prompt))
+    made(tmp_path, model=get_peft_model(tiny.model(), prompt)).train()

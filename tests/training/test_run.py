@@ -206,6 +206,8 @@ def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
             r"after_training\.early_stopping_patience needs training\.eval_strategy, load_best_model_at_end",
         ),
         ("heads=null", "heads: name at least one head"),
+        ("heads={2024: {column: topics}}", "heads: 2024: a head's name is a text"),
+        ("heads={null: {}}", "heads: None: a head's name is a text"),
     ],
 )
 def test_bad_input(folder: Path, change: str, message: str) -> None:
