@@ -69,6 +69,15 @@ class Record(NamedTuple):
     until: int
 
 
+def _holds_rows(values: list[Any]) -> bool:
+    """Return whether the values of a JSON object are columns, or one is a list of rows; a row has a text in it."""
+    lists = [value for value in values if isinstance(value, (list, dict))]
+    return bool(values) and (
+        len(lists) == len(values)
+        or any(isinstance(value, list) and isinstance(value[0], dict) for value in lists if value)
+    )
+
+
 @dataclass
 class TextFile:
     """A text file of rows.
@@ -158,6 +167,11 @@ class TextFile:
                 return [json.loads(line) for line in content.split("\n") if line.strip()]
             except (ValueError, RecursionError):
                 raise ValueError(f"{self.name} cannot be read: {error}") from None
+        if isinstance(data, dict) and _holds_rows(list(data.values())):
+            raise ValueError(
+                f"{self.name} holds one JSON object with lists or objects in it, and not rows: write a list of rows, "
+                "[{...}, {...}], such as frame.to_json(path, orient='records')"
+            )
         return [] if data is None else data if isinstance(data, list) else [data]
 
     def not_decoded(self, line: int) -> str:

@@ -1,5 +1,6 @@
 """Additional values of a training log, beside the combined loss."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class StepLog(TrainerCallback):
         self._rates: dict[str, float] = {}
         self._norms: dict[str, Tensor] = {}
         self._without_loss: set[str] = set()
+        self._not_finite: set[str] = set()
         self._has_noted = False
 
     def on_train_begin(
@@ -49,6 +51,7 @@ class StepLog(TrainerCallback):
         terms = {name: loss_terms(name, head) for name, head in self._trainer.trained_heads.items()}
         self._keys = [(name, None) for name in terms]
         self._without_loss, self._has_noted = set(terms), False
+        self._not_finite = set()
         self._keys += [
             (name, term.name) for name, head_terms in terms.items() for term in head_terms if len(head_terms) > 1
         ]
@@ -68,7 +71,9 @@ class StepLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Warn about heads without a label in rows that were not counted before training."""
-        self._strike_off(self._sums.tolist())  # sums since the last log
+        sums = self._sums.tolist()  # since the last log
+        self._strike_off(sums)
+        self._check_finite(sums)
         heads = multi_head_model(self._trainer.model).config.heads
         names = sorted(name for name in self._without_loss if heads[name].loss_weight)
         is_counted = can_be_counted(self._trainer.train_dataset)
@@ -80,6 +85,18 @@ class StepLog(TrainerCallback):
 
     def _strike_off(self, sums: Sequence[float]) -> None:
         self._without_loss -= {head for (head, term), value in zip(self._keys, sums, strict=True) if not term and value}
+
+    def _check_finite(self, values: Sequence[float]) -> None:
+        """Warn once about losses that are not finite; transformers logs the mean of the other steps instead."""
+        broken = [head for (head, term), value in zip(self._keys, values, strict=True) if not math.isfinite(value)]
+        names = sorted({*broken} - self._not_finite)
+        self._not_finite.update(names)
+        if names and self._trainer.is_world_process_zero():
+            logger.warning(
+                f"step {self._trainer.state.global_step:,}: the training losses of the heads {names} are not finite "
+                "(NaN or infinite), so the model may be broken: start again from finite weights, with a lower "
+                "learning_rate or head_learning_rate, and with bf16 or float32 instead of fp16"
+            )
 
     def count_step(self) -> None:
         """Count an optimizer step."""
@@ -106,6 +123,7 @@ class StepLog(TrainerCallback):
         means = (sums / self._steps).tolist()
         values = dict(zip(names, means, strict=True))
         self._strike_off(means)
+        self._check_finite(means)
         self._sums, self._steps = torch.zeros_like(sums), 0
         weights = {} if trainer.head_weights is None else trainer.head_weights.values()
         return {

@@ -106,6 +106,13 @@ def test_globs_lists_folders_and_parts(tmp_path: Path) -> None:
             b'{"text": "w1"}\n{"text": 2}\n',
             r"a.jsonl.*text.*(mixed types, 'w1' in row 0 is a str and 2|changed from string)",
         ),
+        (
+            "a.json",
+            b'{"text": ["w1"], "mood": ["calm"]}',
+            r"a.json holds one JSON object with lists .* orient='records'",
+        ),
+        ("a.json", b'{"text": {"0": "w1"}}', r"a.json holds one JSON object"),
+        ("a.json", b'{"version": "1", "data": [{"text": "w1"}]}', r"a.json holds one JSON object"),
         ("a.parquet", b"no parquet", r"a.parquet cannot be read: .*[Pp]arquet"),
         ("a.txt", b"x", r"a.txt: files of rows end in .csv, .tsv"),
         ("a.csv.gz", b"text\nw1\n", r"a.csv.gz cannot be read: Not a gzipped file"),

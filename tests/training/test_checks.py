@@ -203,6 +203,19 @@ def test_a_stream_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.L
     assert f"had a label with a weight for the heads {heads}, so they have learned nothing" in caplog.text
 
 
+@pytest.mark.parametrize("steps", [1, 2])  # the loss is logged at step 2, and the training may end before
+def test_losses_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int) -> None:
+    model = tiny.model()
+    trainer = made(tmp_path, model=model, max_steps=steps, logging_steps=2)
+    trainer.train()
+    assert "not finite" not in caplog.text
+    with torch.no_grad():
+        model.heads["mood"].layers[1].weight[0, 0] = torch.nan
+    trainer.train()
+    heads = "['mood']" if steps == 1 else "['mood', 'topic']"  # (the first step breaks the encoder)
+    assert caplog.text.count(f"the training losses of the heads {heads} are not finite (NaN or infinite)") == 1
+
+
 def test_a_list_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{**row, "labels": {"mood": None, "topic": None}} for row in prepared_rows()]
     made(tmp_path, rows, max_steps=2).train()
