@@ -68,7 +68,8 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
             message names the head.
     """
     if not heads or not isinstance(heads, Iterable):
-        raise ValueError("a multi-head model needs heads: heads={'topic': HeadConfig(labels=['a', 'b'])}")
+        given = "" if heads is None or isinstance(heads, Iterable) else f", not a {type(heads).__name__}"
+        raise ValueError(f"a multi-head model needs heads: heads={{'topic': HeadConfig(labels=['a', 'b'])}}{given}")
     entries: list[tuple[Any, Any]] = []
     if isinstance(heads, Mapping):
         entries = list(heads.items())

@@ -388,10 +388,10 @@ def _as_given(encoded: Mapping[str, Any], padding: RightPadding | None) -> dict[
 
 
 def config_of(source: object) -> MultiHeadConfig | None:
-    """Return the configuration of a model or a configuration; `None` for anything else."""
-    if is_a(source, MultiHeadModel):
-        return source.config
-    return source if is_a(source, MultiHeadConfig) else None
+    """Return the configuration of a model, in PEFT's wrapper too, or a configuration; `None` for anything else."""
+    parts = source.modules() if isinstance(source, nn.Module) else [source]
+    match: Any = next((part for part in parts if is_a(part, MultiHeadModel) or is_a(part, MultiHeadConfig)), None)
+    return getattr(match, "config", match)
 
 
 def heads_of(source: MultiHeadModel | MultiHeadConfig | HeadsLike) -> dict[str, HeadConfig]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value
+from peft import LoraConfig, get_peft_model
 
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadDataCollator, prepare_dataset
 
@@ -309,3 +310,10 @@ def test_a_column_that_has_another_heads_name_is_that_heads() -> None:
     heads = {"x": HeadConfig(labels=["a", "b"]), "x_labels": HeadConfig(labels=["a", "b"])}
     (row,) = prepare({"x_labels": ["b"]}, {"x_labels": Value("string")}, heads)
     assert row["labels"] == {"x": None, "x_labels": 1}
+
+
+def test_heads_of_an_adapted_model_and_of_something_else() -> None:
+    adapted = get_peft_model(tiny.model(), LoraConfig(target_modules=["query"]))
+    assert set(prepare_dataset(tiny.table(8), tiny.tokenizer(), adapted)[0]["labels"]) == {"topic", "mood"}
+    with pytest.raises(ValueError, match=r"needs heads: .*, not a "):
+        prepare_dataset(tiny.table(8), tiny.tokenizer(), tiny.tokenizer())
