@@ -62,7 +62,6 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
         name=name,
         config=config,
         facts=facts,
-        place=_place(facts.model_id),
         mark=MARK,
         rows=[_head_row(head_name, head, facts) for head_name, head in config.heads.items()],
         tables=[_table(config.heads, evaluation) for evaluation in facts.evaluations],
@@ -75,11 +74,6 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
         },
     )
     return f"---\n{_metadata(config, facts, name).to_yaml(line_break=chr(10))}\n---\n\n{body}"
-
-
-def _place(model_id: str | None) -> str:
-    """Return what the card's code loads: a repository on the Hub, or a folder wherever the reader has it."""
-    return model_id if model_id and "/" in model_id else f"path/to/{model_id or 'this/folder'}"
 
 
 def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData:
