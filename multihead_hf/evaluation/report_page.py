@@ -82,7 +82,7 @@ _HELP = {
     "accuracy": "rows that are right in every label",
     "accuracy_cells": "right decisions over all labels; easily high with many rare labels",
     "f1_micro": "over all labels together",
-    "f1_macro": "mean over the labels",
+    "f1_macro": "mean over all labels; one without a row here counts as 0",
     "f1_macro_present": "mean over the labels that occur here",
     "f1_samples": "mean over the rows",
     "f1_weighted": "mean over the labels, weighted by their rows",
