@@ -18,7 +18,7 @@ from ..model.texts_multihead import listed, several, text_parts
 from ..model.truncation_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
-from ..utils.hardware import computes_in_bf16
+from ..utils.hardware import is_faster_in_bf16
 from .backends import Logits, SavedGraph, check_backend
 from .loading import graph_format, load_graph, load_model
 from .model_state import ModelState
@@ -45,7 +45,7 @@ class MultiHeadPredictor:
         tokenizer: Tokenizer of its encoder.
         heads: Names of the heads to predict; all by default.
         precision: `"fp32"` (as the weights are), `"bf16"`, with CUDA `"fp16"`, for a quantised graph `"int8"`, or
-            `"auto"`: bf16 if the processor supports it, and if the decisions on some of the texts are those of fp32
+            `"auto"`: bf16 if the processor is faster in it, and if the decisions on some of the texts are those of fp32
             but for near-ties (a probability within 0.02 of the threshold or of the other label).
         batch_tokens: Tokens of a batch, padding included; by default 2,048 on a CPU (1,024 in a graph) and 65,536 on a
             GPU. In PyTorch a batch that does not fit into memory is halved.
@@ -333,7 +333,7 @@ class MultiHeadPredictor:
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
         """Choose the precision by some of these texts, and use it from now on.
 
-        bf16 is chosen if the processor computes in it, and if the decisions are those of fp32 but for near-ties.
+        bf16 is chosen if the processor is faster in it, and if the decisions are those of fp32 but for near-ties.
         With `precision="auto"` this is done with the first 512 texts or more.
 
         Args:
@@ -358,7 +358,7 @@ class MultiHeadPredictor:
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
-        if self._runtime.backend != "onnx" and computes_in_bf16(self.device.type == "cpu"):
+        if self._runtime.backend != "onnx" and is_faster_in_bf16(self.device.type == "cpu"):
             # batches of short and of long texts
             indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
             sample = [[rows[row] for row in batches[index]] for index in indices]
@@ -366,7 +366,7 @@ class MultiHeadPredictor:
             exact, lower = ([self.decode(logits) for logits in run] for run in runs)
             self.choice = choose(self.model.config.heads, exact, lower, BF16)
         else:
-            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} does not compute in bf16")
+            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} is not faster in bf16")
         self.use(self.choice.precision)
         return self.choice
 

@@ -107,8 +107,9 @@ class ModelCardCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Remember the metrics of the best checkpoint if it is loaded now."""
-        if args.load_best_model_at_end and state.best_model_checkpoint is not None:  # it is the current model
-            self._note_logged(state, state.best_global_step)
+        kept = kept_checkpoint(args, state)
+        if kept is not None:  # it is the current model
+            self._note_logged(state, kept[0])
 
     def _note_logged(self, state: TrainerState, step: int) -> None:
         """Remember the metrics that were logged at a step."""
@@ -159,8 +160,9 @@ class ModelCardCallback(TrainerCallback):
             setattr(facts, key, value)
         if state.global_step:
             facts.training = {"epochs": state.epoch, "steps": state.global_step}
-            if args.load_best_model_at_end and state.best_model_checkpoint is not None and not trainer.is_in_train:
-                facts.training["kept_step"] = state.best_global_step
+            kept = None if trainer.is_in_train else kept_checkpoint(args, state)
+            if kept is not None:
+                facts.training["kept_step"] = kept[0]
         if rows is not None:
             facts.training["hyperparameters"] = changed_settings(args, args.world_size)
             facts.training["labels"] = {
@@ -246,3 +248,11 @@ def hub_name(name: str) -> str | None:
     except HFValidationError:
         return None
     return None if not name or os.path.exists(name) else name
+
+
+def kept_checkpoint(args: TrainingArguments, state: TrainerState) -> tuple[int, float | None] | None:
+    """Return step and epoch of the checkpoint that `load_best_model_at_end` loads, `None` if the last model is kept."""
+    step = state.best_global_step
+    if not args.load_best_model_at_end or state.best_model_checkpoint is None or not step:
+        return None
+    return step, next((log["epoch"] for log in state.log_history if log["step"] == step and "epoch" in log), None)

@@ -16,7 +16,7 @@ from ..data.reading import OPTIONS, check_values
 from ..model.configuration_multihead import TRUNCATIONS, WINDOW_POOLINGS
 from ..model.values_multihead import number, one_of, whole_number
 from ..publishing.card_facts import check_given
-from ..utils.hardware import computes_in_bf16
+from ..utils.hardware import is_faster_in_bf16
 
 FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05
@@ -41,7 +41,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
     | `logging_steps` | 500 | `None`: 0.05, a twentieth of the run | a short run would never show a loss |
     | `dataloader_pin_memory` | `True` | `None`: if there is an accelerator | otherwise PyTorch warns of it |
-    | `bf16` | `False` | `None`: if the hardware computes in it | about 1.8 times as fast there |
+    | `bf16` | `False` | `None`: if the hardware is faster in it | about 1.8 times as fast there |
 
     `eval_steps`, which follows `logging_steps` by default in `TrainingArguments`, stays 500, as `save_steps` does.
     Arguments of `TrainingArguments` with the same default are not listed here.
@@ -74,7 +74,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         warmup_steps: Steps of linear warm-up; below 1 a share of all steps.
         train_sampling_strategy: `"random"`, `"sequential"`, or `"group_by_length"`, which puts texts of similar lengths
             into a batch.
-        bf16: Whether to compute in bfloat16; `None` means if the hardware does.
+        bf16: Whether to compute in bfloat16; `None` means if the hardware is faster in it.
         use_cpu: Whether to train on the CPU, also if there is an accelerator.
         freeze_encoder: Train the heads only; the encoder then stays in evaluation mode.
         train_heads: Names of the heads to train; other heads keep their weights and are left out of the loss. `None`
@@ -219,7 +219,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
     bf16: bool = field(
         default=None,  # type: ignore[assignment]
-        metadata={"help": "Compute in bfloat16. Default: where the hardware supports it."},
+        metadata={"help": "Compute in bfloat16. Default: where the hardware is faster in it."},
     )
     use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU, even if an accelerator is available."})
     # what is trained
@@ -280,7 +280,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         if self.bf16 is None:
             on_cpu = self.use_cpu or not torch.accelerator.is_available()
             is_chosen = self.fp16 or self.deepspeed is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
-            self.bf16 = not is_chosen and computes_in_bf16(on_cpu)
+            self.bf16 = not is_chosen and is_faster_in_bf16(on_cpu)
             if self.bf16 and on_cpu:
                 self.use_cpu = True  # required by transformers
         if self.logging_steps is None:

@@ -22,8 +22,8 @@ from transformers import (
 
 from ..evaluation.metric_names import evaluation_keys
 from ..evaluation.tables import evaluation_table, number
+from ..publishing.card_callback import kept_checkpoint
 from .description import WIDTH, describe_run, facts_of_run
-from .logs import kept_checkpoint
 
 if TYPE_CHECKING:
     from .trainer import MultiHeadTrainer

@@ -159,11 +159,3 @@ def learned_thresholds(model: nn.Module) -> dict[str, float]:
             statistics[f"{name}_threshold_min"] = min(values)
             statistics[f"{name}_threshold_max"] = max(values)
     return statistics
-
-
-def kept_checkpoint(args: TrainingArguments, state: TrainerState) -> tuple[int, float | None] | None:
-    """Return step and epoch of the checkpoint that `load_best_model_at_end` loads, `None` if the last model is kept."""
-    step = state.best_global_step
-    if not args.load_best_model_at_end or state.best_model_checkpoint is None or not step:
-        return None
-    return step, next((log["epoch"] for log in state.log_history if log["step"] == step and "epoch" in log), None)

@@ -18,11 +18,11 @@ from ..evaluation.threshold_tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, LabelReading
 from ..model.modeling_multihead import MultiHeadModel
+from ..publishing.card_callback import kept_checkpoint
 from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
 from .interruption import saved_when_interrupted
-from .logs import kept_checkpoint
 from .preparation import prepared
 from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
 from .trainer import MultiHeadTrainer

@@ -173,7 +173,7 @@ def test_a_stream_reads_no_more_than_a_window() -> None:
 
 
 def test_the_precision_is_chosen_once_there_are_enough_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_file, "computes_in_bf16", lambda on_cpu: True)
+    monkeypatch.setattr(predictor_file, "is_faster_in_bf16", lambda on_cpu: True)
     own = predictor(precision="auto")
     own.logits(texts(20))
     assert own.chosen is None
@@ -186,9 +186,9 @@ def test_the_precision_is_chosen_once_there_are_enough_texts(monkeypatch: pytest
 
 
 def test_a_processor_without_bf16_predicts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_file, "computes_in_bf16", lambda on_cpu: False)
+    monkeypatch.setattr(predictor_file, "is_faster_in_bf16", lambda on_cpu: False)
     choice = predictor(precision="auto").choose_precision(texts(600))
-    assert str(choice) == "precision fp32: this cpu does not compute in bf16"
+    assert str(choice) == "precision fp32: this cpu is not faster in bf16"
 
 
 def test_bf16_runs_in_bf16() -> None:

@@ -206,7 +206,7 @@ def test_bf16_where_the_processor_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, settings: dict[str, Any], expected: bool
 ) -> None:
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    monkeypatch.setattr(arguments_file, "computes_in_bf16", lambda on_cpu: has_bf16)
+    monkeypatch.setattr(arguments_file, "is_faster_in_bf16", lambda on_cpu: has_bf16)
     assert MultiHeadTrainingArguments(str(tmp_path), **settings).bf16 is expected
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert MultiHeadTrainingArguments(str(tmp_path), **settings).bf16 is False
