@@ -1,4 +1,4 @@
-"""Multi-label heads that predict almost nothing, or almost everything."""
+"""Heads that have learned nothing: they predict almost nothing, almost everything, one label, or by chance."""
 
 from collections.abc import Iterator
 
@@ -8,21 +8,50 @@ ALMOST_NOTHING = 0.05  # share of the labels that apply
 ALMOST_EVERYTHING = 0.9  # share of all labels
 ENOUGH_ROWS = 20
 ENOUGH_LABELS = 10  # minimum number of labels that apply
+BY_CHANCE = 0.05  # Cohen's kappa
 _MORE_TRAINING = "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer."
 _LESS_WEIGHT = "Tune thresholds (tune_thresholds), check pos_weight and how empty labels are read, or train longer."
+_CHECK_ROWS = "Check that its texts and labels belong together, train longer, or label more rows."
 
 
 def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
-    """Return the multi-label heads that predict almost nothing or almost everything.
+    """Return the heads that have learned nothing, as far as at least 20 labelled rows show it.
 
-    A head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost everything if it
-    predicts more than 90 % of all labels while fewer than half as many apply. Heads with fewer than 20 labelled rows
-    are not checked.
+    A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost everything
+    if it predicts more than 90 % of all labels while fewer than half as many apply. A single-label head has learned
+    nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance (Cohen's
+    kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104).
 
     Returns:
-        Head → `"nothing"` or `"everything"`, and a message with advice.
+        Head → `"nothing"`, `"everything"`, `"one label"` or `"chance"`, and a message with advice.
     """
-    return {name: collapse for name in metrics.heads for collapse in _collapse(metrics, name)}
+    checks = {True: _collapse, False: _no_agreement}
+    return {name: found for name, head in metrics.heads.items() for found in checks[head.multi_label](metrics, name)}
+
+
+def _no_agreement(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:
+    counts = metrics.single_label_counts(name)
+    support, predicted, hits = counts.support, counts.predicted, counts.hits
+    rows = int(support.sum())
+    if rows < ENOUGH_ROWS or support.max() == rows:
+        return
+    labels, most = metrics.heads[name].labels, int(support.argmax())
+    if predicted.max() == rows:
+        always = labels[int(predicted.argmax())]
+        accuracy = support[int(predicted.argmax())] / rows
+        yield (
+            "one label",
+            f"head {name!r} predicts {always!r} for all {rows:,} labelled rows, and {accuracy:.0%} have that label. "
+            f"{_CHECK_ROWS}",
+        )
+        return
+    accuracy, by_chance = hits.sum() / rows, float(support @ predicted) / rows**2
+    if accuracy - by_chance < BY_CHANCE * (1 - by_chance):
+        yield (
+            "chance",
+            f"head {name!r} is hardly better than chance on {rows:,} labelled rows: accuracy {accuracy:.2f}, and "
+            f"{support[most] / rows:.2f} by always predicting {labels[most]!r}. {_CHECK_ROWS}",
+        )
 
 
 def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from ..model.head_multihead import HeadConfig
 from .counts import ConfusionCounts, MultiLabelCounts, ScoreCounts, precision_recall_f1
 from .metric_names import MULTI_LABEL_METRICS
 from .metrics import MISSING, Bools, multi_label_figures, ranking_figures, with_mean
-from .tables import evaluation_table
+from .tables import evaluation_table, number
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,10 @@ class StreamingMetrics:
         labelled |= {name: counts.rows for name, counts in self._multi.items()}
         return {name: (labelled[name], self._rows[name]) for name in self.heads}
 
+    def single_label_counts(self, name: str) -> ConfusionCounts:
+        """Return the counts of a single-label head."""
+        return self._single[name]
+
     def multi_label_counts(self, name: str) -> MultiLabelCounts | None:
         """Return the counts of a multi-label head; `None` for a single-label head."""
         return self._multi.get(name)
@@ -154,8 +158,26 @@ class StreamingMetrics:
         return self._ranges[name]
 
     def table(self, title: str = "") -> str:
-        """Return a table with a line for each head: rows, labels, main scores, precision, recall and loss."""
-        return evaluation_table(self.heads, self.figures() | self.losses, self.rows(), title)
+        """Return a table with a line for each head: rows, labels, main scores, precision, recall and loss.
+
+        Below it is said of which heads labels without a row lower the macro F1.
+        """
+        table = evaluation_table(self.heads, self.figures() | self.losses, self.rows(), title)
+        return "\n".join([table, *self.absent_labels()])
+
+    def absent_labels(self) -> list[str]:
+        """Return a sentence for each head with labelled rows, but none of some of its labels."""
+        sentences = []
+        for name in self.labelled_heads:
+            counts = self._single.get(name) or self._multi[name]
+            labels, absent = len(counts.support), int((counts.support == 0).sum())
+            if 0 < absent < labels:
+                f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)[2]
+                sentences.append(
+                    f"{name}: {absent:,} of {labels:,} labels have no row here and count as 0 in F1 macro; over the others "
+                    f"it is {number(f1[counts.support > 0].mean())}"
+                )
+        return sentences
 
     def __str__(self) -> str:
         return self.table()

@@ -67,6 +67,8 @@ class Console:
         step, epoch = (state.global_step, state.epoch) if kept is None else kept
         title = evaluation_title(self.trainer.metric_prefix, epoch, step)
         lines = [evaluation_table(heads, figures, None if counted is None else counted.rows(), title)]
+        if counted is not None and not self.trainer.is_in_train:
+            lines += counted.absent_labels()
         known = {*evaluation_keys(heads), *_TIMES}
         lines += [f"{key} {_value(value)}" for key, value in figures.items() if key not in known]
         self.write("\n".join([*lines, ""]))

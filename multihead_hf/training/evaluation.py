@@ -91,7 +91,7 @@ class RunningEvaluation:
         return {key: value for key, value in metrics.items() if key not in self._users_keys}
 
     def warn_of_collapsed_heads(self, heads: Collection[str], prefix: str, says: bool) -> None:
-        """Warn once about a head that predicts almost nothing or everything, and again when that has changed.
+        """Warn once about a head that has learned nothing, and again when that has changed.
 
         Args:
             heads: Names of the heads.

@@ -77,3 +77,44 @@ def test_logits_that_are_not_finite() -> None:
 )
 def test_nothing_is_said(probabilities: list[float], references: list[float], rows: int) -> None:
     assert found(probabilities, references, rows) == {}
+
+
+def said_of_single_label(true: list[int], predicted: list[int]) -> dict:
+    """What is said of a single-label head with these label ids."""
+    metrics = StreamingMetrics({"mood": HeadConfig(labels=["calm", "angry", "sad"])})
+    metrics.add({"mood": torch.eye(3)[predicted]}, {"mood": torch.tensor(true)})
+    return collapsed_heads(metrics)
+
+
+def test_one_label_for_all_rows() -> None:
+    assert said_of_single_label([0] * 10 + [1] * 30, [0] * 40) == {
+        "mood": (
+            "one label",
+            "head 'mood' predicts 'calm' for all 40 labelled rows, and 25% have that label. Check that its texts and "
+            "labels belong together, train longer, or label more rows.",
+        )
+    }
+
+
+def test_no_better_than_chance() -> None:
+    """Half of each label is predicted as each of two labels: Cohen's kappa is 0."""
+    assert said_of_single_label([0] * 20 + [1] * 20, [0, 1] * 20) == {
+        "mood": (
+            "chance",
+            "head 'mood' is hardly better than chance on 40 labelled rows: accuracy 0.50, and 0.50 by always predicting "
+            "'calm'. Check that its texts and labels belong together, train longer, or label more rows.",
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted"),
+    [
+        ([0] * 36 + [1] * 4, [0] * 34 + [1] * 2 + [0, 0, 1, 1]),  # as often right as the frequent label, but informed
+        ([0] * 18 + [1], [0] * 19),  # too few rows
+        ([0] * 40, [0] * 40),  # all rows have that label
+        ([0] * 20 + [1] * 20, [0] * 15 + [1] * 25),
+    ],
+)
+def test_nothing_is_said_of_single_label_heads(true: list[int], predicted: list[int]) -> None:
+    assert said_of_single_label(true, predicted) == {}

@@ -54,7 +54,8 @@ def test_streaming_metrics_print_as_the_table() -> None:
         "mean F1 0.5000\n"
         "head   labels  rows  unlabelled  accuracy  F1 micro  F1 macro  precision  recall\n"
         "topic       3     3           1         -    0.6667    0.2667     0.6667  0.6667\n"
-        "mood        2     2           2    0.5000         -    0.3333     0.2500  0.5000"
+        "mood        2     2           2    0.5000         -    0.3333     0.2500  0.5000\n"
+        "topic: 1 of 3 labels have no row here and count as 0 in F1 macro; over the others it is 0.4000"
     )
     metrics.losses = {"topic_loss": 0.5, "loss": 0.25}
     assert str(metrics).startswith("loss 0.2500  mean F1 0.5000\n")
