@@ -164,7 +164,9 @@ class ModelCardCallback(TrainerCallback):
             if kept is not None:
                 facts.training["kept_step"] = kept[0]
         if rows is not None:
-            facts.training["hyperparameters"] = changed_settings(args, args.world_size)
+            settings = facts.training["hyperparameters"] = changed_settings(args, args.world_size)
+            if trainer.chosen_head_rates:
+                settings["head_learning_rate"] = ", ".join(f"{rate:g}" for rate in trainer.chosen_head_rates)
             facts.training["labels"] = {
                 name: {label: round(count) for label, count in zip(counts.labels, counts.sums, strict=True)}
                 for name, counts in (trainer.label_counts or {}).items()

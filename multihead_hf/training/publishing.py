@@ -28,6 +28,7 @@ from .checkpoints import (
     trained_parameters,
 )
 from .checks import check_token, warn_of_lost_decisions
+from .choices import OpenChoices
 from .head_weights import HeadWeights
 
 
@@ -38,6 +39,12 @@ class PublishingHooks(Trainer):
     push_in_progress: PushInProgress | None
     head_weights: HeadWeights | None
     _card: ModelCardCallback
+    _choices: OpenChoices
+
+    @property
+    def chosen_head_rates(self) -> list[float]:
+        """The different learning rates that new heads were given automatically, in ascending order."""
+        return sorted(set((self._choices.head_rates or {}).values()))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model and its card, as `Trainer.save_model`; the Trainer's pickle is kept only in checkpoints.
