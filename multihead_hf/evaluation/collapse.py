@@ -17,10 +17,10 @@ _CHECK_ROWS = "Check that its texts and labels belong together, train longer, or
 def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     """Return the heads that have learned nothing, as far as at least 20 labelled rows show it.
 
-    A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost everything
-    if it predicts more than 90 % of all labels while fewer than half as many apply. A single-label head has learned
-    nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance (Cohen's
-    kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104).
+    A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost
+    everything if it predicts more than 90 % of all labels while fewer than half as many apply. A single-label head has
+    learned nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance
+    (Cohen's kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104).
 
     Returns:
         Head → `"nothing"`, `"everything"`, `"one label"` or `"chance"`, and a message with advice.

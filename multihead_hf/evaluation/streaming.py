@@ -174,8 +174,8 @@ class StreamingMetrics:
             if 0 < absent < labels:
                 f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)[2]
                 sentences.append(
-                    f"{name}: {absent:,} of {labels:,} labels have no row here and count as 0 in F1 macro; over the others "
-                    f"it is {number(f1[counts.support > 0].mean())}"
+                    f"{name}: {absent:,} of {labels:,} labels have no row here and count as 0 in F1 macro; over the "
+                    f"others it is {number(f1[counts.support > 0].mean())}"
                 )
         return sentences
 

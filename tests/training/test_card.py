@@ -33,9 +33,10 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_the_chosen_rate_of_new_heads_is_in_the_card(tmp_path: Path) -> None:
-    trainer = trained(tmp_path / "model", learning_rate=1e-4, lr_scheduler_type="constant")
+    trainer = trained(tmp_path / "model", head_learning_rate=None, lr_scheduler_type="constant")
     trainer.save_model()
     (rate,) = trainer.chosen_head_rates
+    assert rate > trainer.args.learning_rate
     assert rate in {group["lr"] for group in trainer.optimizer.param_groups}
     assert read_facts(tmp_path / "model").training["hyperparameters"]["head_learning_rate"] == f"{rate:g}"
     trained(tmp_path / "given", head_learning_rate=0.01).save_model()
