@@ -20,7 +20,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check -q install
 # (a crashed worker ends the run: pytest-xdist was observed to hang after a restart)
 PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
-.PHONY: help install train test test-all test-slow test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean
+.PHONY: help install train test test-all test-nightly test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,18 +30,18 @@ install: $(VENV)/.installed ## make .venv with the pinned development set and th
 train: install ## train a small demo model into runs/wimbert-demo
 	$(BIN)/python examples/train_wimbert.py --demo --output_dir runs/wimbert-demo
 
-test: install ## run the tests for before a commit
-	$(BIN)/python $(PYTEST_FAST) -m "not slow and not gpu and not distributed and not browser"
+test: install ## run the tests for before a commit, in some minutes
+	$(BIN)/python $(PYTEST_FAST) -m "not slow and not distributed and not browser and not nightly and not gpu"
 
-test-all: install ## run these, and those over several processes and in a browser
+test-all: install ## run these, and those that are slow, over several processes or in a browser
 	$(BIN)/python $(PYTEST_FAST)
 
-test-slow: install ## run the tests marked slow
-	$(BIN)/python -m pytest -m slow
+test-nightly: install ## run the tests that take minutes each
+	$(BIN)/python -m pytest -m nightly
 
 test-ray: install ## run the test of examples/predict_ray.py, with Ray in .venv
 	$(BIN)/python $(PIP_INSTALL) -c .ci/constraints.txt 'ray[data]'
-	$(BIN)/python -m pytest -m slow tests/test_examples.py::test_ray
+	$(BIN)/python -m pytest -m nightly tests/test_examples.py::test_ray
 
 test-gpu: install ## run the tests marked gpu, on a machine that has one
 	$(BIN)/python -m pytest -m gpu

@@ -26,7 +26,7 @@ def test_none_is_forgotten() -> None:
     assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SMALLEST, "quality"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     flags, count = SMALLEST[name]
@@ -42,7 +42,7 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     assert any(float(ratio) > 0 for ratio in ratios)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_quality(tmp_path: Path) -> None:
     """On made-up tables and a tiny encoder: a line for each head, and finished runs are not run again."""
     folder = tmp_path / "data" / "made_up"

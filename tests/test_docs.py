@@ -53,7 +53,7 @@ def test_the_code_runs(folder: str, tmp_path: Path) -> None:
         check(name, printed, real=False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_outputs_are_those_of_the_real_encoder(folder: str, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_every_metric_is_in_the_reference() -> None:
     ) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason='pip install ".[docs]"')
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]

@@ -177,7 +177,7 @@ def test_explain(head: str | None, label: str | None, tmp_path: Path) -> None:
     assert "<mark" in (tmp_path / "page.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_the_demo_reaches_a_useful_score(tmp_path: Path) -> None:
     """What `make train` shows: far from all zeros on both heads, and no trivial 1.0."""
@@ -208,7 +208,7 @@ def test_a_worker_of_the_ray_example_predicts_as_the_pipeline(tmp_path: Path) ->
         assert row["predicted_mood_score"] == pytest.approx(own["mood"][0]["score"], abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ray(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason='not installed: pip install "ray[data]"')
     tiny.model().save_pretrained(tmp_path / "model")

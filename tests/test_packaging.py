@@ -21,7 +21,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTED_AS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 TARGETS = {
-    *("help", "install", "train", "test", "test-all", "test-slow", "test-gpu", "test-ray", "test-lowest", "fuzz"),
+    *("help", "install", "train", "test", "test-all", "test-nightly", "test-gpu", "test-ray", "test-lowest", "fuzz"),
     *("lint", "format", "types", "docs", "bench", "release-check", "clean"),
 }
 

@@ -305,13 +305,19 @@ def lengthen(config: PreTrainedConfig, inputs: dict[str, Tensor]) -> dict[str, T
     return {name: nn.functional.pad(tensor, (0, missing)) for name, tensor in inputs.items()}
 
 
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # its names in the encoders' configurations
+
+
 def pretrained_config(
     name_or_path: str | os.PathLike,
     changes: Mapping[str, Any] | None,
     trust_remote_code: bool | None,
     hub: Mapping[str, Any],
 ) -> PreTrainedConfig:
-    """Return the configuration of a pretrained encoder. No code of its repository is run.
+    """Return the configuration of a pretrained encoder, without dropout in its attention.
+
+    No code of its repository is run. Dropout in the attention keeps PyTorch from its fast kernel on CPUs, and changed
+    no score beyond chance (benchmarks/README.md).
 
     Args:
         name_or_path: Name on the Hub or folder of the encoder.
@@ -336,6 +342,9 @@ def pretrained_config(
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub)
     if config.model_type == MultiHeadConfig.model_type:
         raise ValueError(f"{name_or_path} is already a multi-head model: use MultiHeadModel.from_pretrained(...)")
+    for name in _ATTENTION_DROPOUT:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
     of_kind("encoder_settings", changes, Mapping)
     for name in changes or ():
         known = list(config.to_dict())

@@ -141,11 +141,11 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 else the default for its architecture.
             dtype: Precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` means the encoder's best.
-            encoder_settings: Settings of the encoder's config to change, such as `{"attention_probs_dropout_prob": 0}`.
+            encoder_settings: Settings of the encoder's config to change, such as `{"hidden_dropout_prob": 0.2}`. Its
+                dropout in the attention is 0 unless it is set here, for fast attention on CPUs; other dropouts stay.
             revision: Branch, tag or commit on the Hub.
             token: Hub token for a private encoder.
-            trust_remote_code: Whether to use code of the encoder's repository in place of transformers' classes. Such
-                an encoder is refused (see Raises), with or without it.
+            trust_remote_code: Whether to run code of the encoder's repository; such an encoder is refused (see Raises).
             **settings: Further fields of `MultiHeadConfig`, such as `max_length`. `max_length=None` means the encoder's
                 limit and `text_prefix=None` no prefix, whatever its files have.
 

@@ -134,7 +134,7 @@ class Runtime:
             return OPENVINO
         if texts >= WORTH_A_GRAPH:
             logger.warning_once(
-                "Predicting with PyTorch; on a CPU OpenVINO is about twice as fast: pip install "
+                "Predicting with PyTorch; OpenVINO is up to twice as fast on a CPU: pip install "
                 '"multihead-hf[openvino]"'
             )
         return TORCH

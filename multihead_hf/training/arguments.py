@@ -35,7 +35,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | argument | `TrainingArguments` | here | reason |
     |---|---|---|---|
     | `learning_rate` | 5e-5 | `None`: 44 / hidden size², at most 1e-3 | narrow encoders take higher rates |
-    | `num_train_epochs` | 3 | `None`: for 1,000 optimizer steps, from 3 to 20 | 3 epochs of 1,000 rows are too few |
+    | `num_train_epochs` | 3 | `None`: for 1,000 or 500 steps, from 3 to 20 | 3 epochs of 1,000 rows are too few |
     | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
@@ -69,7 +69,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         mixing_temperature: 1 takes every row once; above 1 favours small datasets (`mix_datasets`).
         mixing_stop: `"all_exhausted"` or `"first_exhausted"`: when drawing rows from several datasets ends.
         learning_rate: Peak learning rate; `None` means 44 / hidden size², at most 1e-3.
-        num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, from 3 to 20.
+        num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, or 500 if all heads are
+            single-label and the encoder is trained, from 3 to 20.
         per_device_train_batch_size: Rows of a batch on each device.
         warmup_steps: Steps of linear warm-up; below 1 a share of all steps.
         train_sampling_strategy: `"random"`, `"sequential"`, or `"group_by_length"`, which puts texts of similar lengths
@@ -203,7 +204,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
     num_train_epochs: float | None = field(
         default=None,
-        metadata={"help": "Training epochs. Default: as many as give 1,000 optimizer steps, from 3 to 20."},
+        metadata={"help": "Training epochs, by default 3 to 20: 1,000 optimizer steps, or 500 for single-label heads."},
     )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Number of rows per batch on each device."})
     warmup_steps: float = field(

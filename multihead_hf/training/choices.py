@@ -11,7 +11,16 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .constant_loss import Constant, best_constants
-from .defaults import EPOCHS_RULE, encoder_rate, feature_size, fresh_head_rate, heads_in, is_fresh
+from .defaults import (
+    encoder_rate,
+    epochs_rule,
+    feature_size,
+    fresh_head_rate,
+    heads_in,
+    is_fresh,
+    steps_for,
+    trains_encoder,
+)
 
 
 class OpenChoices:
@@ -61,7 +70,7 @@ class OpenChoices:
         base = multi_head_model(model)
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
         is_chosen = args.head_learning_rate is not None or (
-            not _trains_encoder(base) and not self._chose_rate(base, args)
+            not trains_encoder(base) and not self._chose_rate(base, args)
         )
         self.head_rates = {}
         if fresh and rows is not None and adam_like and not is_chosen:
@@ -73,13 +82,14 @@ class OpenChoices:
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []
-        if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and _trains_encoder(model):
+        if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and trains_encoder(model):
             choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
             choices.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
         if self.given.num_train_epochs is None and args.max_steps <= 0:
-            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({EPOCHS_RULE})")
+            steps = steps_for(model.config.heads, trains_encoder(model))
+            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({epochs_rule(steps)})")
         notes = [f"chosen automatically: {', '.join(choices)}"] if choices else []
         if args.head_learning_rate is None and not adam_like:
             notes.append(
@@ -103,7 +113,3 @@ def moves_like_adam(args: MultiHeadTrainingArguments, optimizer: tuple[Any, Any]
     factory = None if optimizer is None else getattr(optimizer[0], "func", optimizer[0])  # also for a functools.partial
     name = str(args.optim.value) if factory is None else str(getattr(factory, "__name__", factory))
     return any(kind in name.lower() for kind in ("ada", "ademamix", "lion", "rmsprop"))
-
-
-def _trains_encoder(model: MultiHeadModel) -> bool:
-    return any(parameter.requires_grad for parameter in model.encoder.parameters())

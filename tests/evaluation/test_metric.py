@@ -240,7 +240,7 @@ def test_it_works_without_a_network(tmp_path):
     assert 0 < float(output(start(textwrap.dedent(block) + HEAD_CODE + use, tmp_path))) < 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.distributed
 def test_two_processes_equal_one(tmp_path):
     use = """

@@ -5,7 +5,7 @@ output (before it stands what a training shows):
 
 - `text`: the same with any encoder, but for numbers with a decimal point;
 - `text title="Output"`: the true output with all-MiniLM-L6-v2. With the tiny encoder of the tests the number of lines
-  and the first word of each line are compared; `make test-slow` compares everything, numbers to 0.15
+  and the first word of each line are compared; `make test-nightly` compares everything, numbers to 0.15
   (processors round differently, and the tables have few rows).
 - any other `text title="…"`: shown, and not compared.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from transformers import AutoModel, set_seed
+from transformers import AutoModel, DistilBertConfig, DistilBertModel, set_seed
 
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel
 
@@ -175,16 +175,31 @@ def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
         MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
 
 
+def dropouts(model: MultiHeadModel) -> tuple[set[float], set[float]]:
+    """The dropouts inside the encoder's attention, and its others."""
+    rates = {name: own.p for name, own in model.encoder.named_modules() if isinstance(own, torch.nn.Dropout)}
+    inside = {name for name in rates if "attention.self" in name}
+    return {rates[name] for name in inside}, {rates[name] for name in rates.keys() - inside}
+
+
+def test_no_dropout_in_the_attention_of_an_encoder(tmp_path: Path) -> None:
+    made = MultiHeadModel.from_encoder(tiny.save_encoder(tmp_path / "encoder"), {"mood": HeadConfig(tiny.MOODS)})
+    assert dropouts(made) == ({0.0}, {0.1})
+    made.save_pretrained(tmp_path / "model")
+    assert dropouts(MultiHeadModel.from_pretrained(tmp_path / "model")) == ({0.0}, {0.1})
+    config = DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=64)
+    DistilBertModel(config).save_pretrained(tmp_path / "distilbert")
+    made = MultiHeadModel.from_encoder(tmp_path / "distilbert", {"mood": HeadConfig(tiny.MOODS)})
+    assert made.config.encoder.attention_dropout == 0.0
+
+
 def test_settings_of_the_encoder_are_changed_and_saved(tmp_path: Path) -> None:
     encoder = tiny.save_encoder(tmp_path / "encoder")
-    made = MultiHeadModel.from_encoder(
-        encoder, {"mood": HeadConfig(tiny.MOODS)}, encoder_settings={"attention_probs_dropout_prob": 0.0}
-    )
-    rates = {name: own.p for name, own in made.encoder.named_modules() if isinstance(own, torch.nn.Dropout)}
-    assert {rate for name, rate in rates.items() if "attention.self" in name} == {0.0}
-    assert {rate for name, rate in rates.items() if "attention.self" not in name} == {0.1}
+    settings = {"attention_probs_dropout_prob": 0.3, "hidden_dropout_prob": 0.2}
+    made = MultiHeadModel.from_encoder(encoder, {"mood": HeadConfig(tiny.MOODS)}, encoder_settings=settings)
+    assert dropouts(made) == ({0.3}, {0.2})
     made.save_pretrained(tmp_path / "model")
-    assert MultiHeadConfig.from_pretrained(tmp_path / "model").encoder.attention_probs_dropout_prob == 0.0
+    assert MultiHeadConfig.from_pretrained(tmp_path / "model").encoder.attention_probs_dropout_prob == 0.3
 
     def refused(settings: object, match: str) -> None:
         with pytest.raises(ValueError, match=match):

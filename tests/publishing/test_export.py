@@ -248,7 +248,7 @@ def test_the_example_reads_texts_as_the_pipeline(case: str, quick: None, tmp_pat
     check_example(model, tokenizer, tmp_path / "graph", tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("pooling", ["mean", pytest.param("max", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("max", marks=pytest.mark.nightly)])
 def test_windows(pooling: str, tmp_path: Path) -> None:
     settings = {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 4}
     model, tokenizer = made("bert", window_pooling=pooling, **settings), tokenizer_of()
@@ -513,7 +513,7 @@ def test_openvino(tmp_path: Path) -> None:
             torch.testing.assert_close(own, logits[head["name"]], atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("family", "pooling"),
@@ -529,7 +529,7 @@ def test_encoders(family: str, pooling: str | None, format: str, tmp_path: Path)
     assert all(own.changed == 0 for own in report.heads.values())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
     model = made("modernbert", truncation="windows", max_length=8)

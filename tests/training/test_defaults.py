@@ -21,7 +21,7 @@ from multihead_hf import (
 )
 from multihead_hf.training import arguments as arguments_file
 from multihead_hf.training.choices import moves_like_adam
-from multihead_hf.training.defaults import encoder_rate, epochs_for, feature_size, fresh_head_rate
+from multihead_hf.training.defaults import encoder_rate, epochs_for, feature_size, fresh_head_rate, steps_for
 
 OPEN = {"learning_rate": None, "head_learning_rate": None, "num_train_epochs": None}
 
@@ -39,7 +39,31 @@ def test_the_encoder_s_rate_follows_its_width(width: int, rate: float) -> None:
     ("rows", "epochs"), [(100, 20), (1_000, 16), (2_000, 8), (8_000, 3), (1_000_000, 3), (None, 3), (0, 3)]
 )
 def test_few_rows_get_more_epochs(rows: int | None, epochs: int) -> None:
-    assert epochs_for(rows, 16) == epochs
+    assert epochs_for(rows, 16, 1_000) == epochs
+
+
+@pytest.mark.parametrize(
+    ("heads", "trains_encoder", "steps"),
+    [
+        ({"topic": tiny.two_heads()["topic"]}, True, 1_000),
+        ({"mood": tiny.two_heads()["mood"]}, True, 500),
+        ({"mood": tiny.two_heads()["mood"]}, False, 1_000),
+        (tiny.two_heads(), True, 1_000),
+    ],
+)
+def test_single_label_heads_need_fewer_steps(heads: dict[str, HeadConfig], trains_encoder: bool, steps: int) -> None:
+    assert steps_for(heads, trains_encoder) == steps
+
+
+def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
+    model = MultiHeadModel(
+        MultiHeadConfig(encoder=tiny.bert_config(dropout=0.1), heads={"mood": tiny.two_heads()["mood"]})
+    )
+    args = MultiHeadTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    rows = tiny.table(800).select_columns(["text", "mood"])
+    trainer = MultiHeadTrainer(model, args, train_dataset=rows, processing_class=tiny.tokenizer())
+    assert trainer.args.num_train_epochs == 10
+    assert "num_train_epochs 10 (for 500 steps, from 3 to 20)" in trainer.chosen_settings()[0]
 
 
 def test_what_is_left_open_is_filled_into_a_copy(tmp_path: Path) -> None:
