@@ -44,6 +44,7 @@ def check(name: str, printed_by_block: list[str], real: bool) -> None:
             assert list(seen) == pytest.approx(list(shown), abs=0.15), f"{name}\n{printed}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # half a minute to a minute for a folder on a machine with nothing else to do
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_code_runs(folder: str, tmp_path: Path) -> None:
@@ -98,6 +99,7 @@ def test_every_public_name_is_in_the_reference(hook: ModuleType) -> None:
     assert sorted(names) == sorted(multihead_hf.__all__)
 
 
+@pytest.mark.slow
 def test_the_reference_of_commands_is_their_help(hook: ModuleType) -> None:
     text = hook.commands()
     assert re.findall(r"^## (.+)$", text, flags=re.M) == list(COMMANDS)

@@ -117,6 +117,7 @@ Path("failures.json").write_text(json.dumps(failures))
 """
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path) -> None:
     """In the order of their names, in a folder with complaints.csv and the model of the quickstart."""
     work = tmp_path / "work"

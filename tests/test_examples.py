@@ -45,6 +45,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_wimbert_from_the_hub_through_accelerate_to_the_hub_and_back(hub: HubServer, tmp_path: Path) -> None:
     environment = hub.env(tmp_path / "home", token="hf_test")
     script = [*LAUNCHERS["accelerate"], str(EXAMPLES / "train_wimbert.py")]
@@ -93,6 +94,7 @@ print(list(pipe("De container is vol", top_k=1)[0]))
     assert hub.strays == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_push_holds_the_code(hub: HubServer, tmp_path: Path) -> None:
     """What is on the Hub while training still runs: a push from a checkpoint is whole by itself."""
     script = """
@@ -119,6 +121,7 @@ trainer.train()
     assert {"last-checkpoint/optimizer.pt", "last-checkpoint/modeling_multihead.py"} <= names
 
 
+@pytest.mark.slow
 def test_pushing_without_a_token(hub: HubServer, tmp_path: Path) -> None:
     environment = hub.env(tmp_path / "home")
     command = [
@@ -136,6 +139,7 @@ def test_pushing_without_a_token(hub: HubServer, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_wimbert_on_two_processes(hub: HubServer, tmp_path: Path) -> None:
     flags = ["--max_steps", "2", "--save_strategy", "no", "--load_best_model_at_end", "false", "--eval_strategy", "no"]
@@ -147,6 +151,7 @@ def test_wimbert_on_two_processes(hub: HubServer, tmp_path: Path) -> None:
     assert len(config["heads"][0]["thresholds"]) == len(config["heads"][0]["labels"])
 
 
+@pytest.mark.slow
 def test_the_demo_trains_and_its_folder_predicts(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf")}
     flags = ["--demo", "--demo_rows", "300", "--num_train_epochs", "1", "--output_dir", "out", "--disable_tqdm", "true"]
@@ -161,6 +166,7 @@ def test_the_demo_trains_and_its_folder_predicts(tmp_path: Path) -> None:
     assert all(re.match(r"  [01]\.\d{3}  \w+", line) for line in lines[1:4] + lines[5:8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "label"), [("mood", "angry"), (None, None)])
 def test_explain(head: str | None, label: str | None, tmp_path: Path) -> None:
     planted_model().save_pretrained(tmp_path / "model")
@@ -190,6 +196,7 @@ def test_the_demo_reaches_a_useful_score(tmp_path: Path) -> None:
     assert 0.75 < float(found[1]) < 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()))
 def test_help(name: str, tmp_path: Path) -> None:
     assert "usage" in run([sys.executable, str(EXAMPLES / name), "--help"], tmp_path, dict(os.environ))

@@ -31,6 +31,7 @@ def imports_of(path: Path, everywhere: bool) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_no_import_goes_in_a_circle(everywhere: bool) -> None:
     files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]

@@ -103,6 +103,7 @@ def test_every_travelling_file_is_reached_from_the_model() -> None:
     assert reached | {"modeling_multihead.py"} == {path.name for path in TRAVELLING}
 
 
+@pytest.mark.slow
 def test_prediction_imports_no_library_for_training() -> None:
     """Beyond what transformers imports itself for a model and a pipeline."""
     script = """
@@ -164,6 +165,7 @@ def run_blocked(folder: Path, where: Path) -> dict:
     return json.loads((where / "found.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_works_and_can_be_saved_where_the_package_is_blocked(checkpoint: Path, tmp_path: Path) -> None:
     first = run_blocked(checkpoint, tmp_path)
     model = MultiHeadModel.from_pretrained(checkpoint)
@@ -186,6 +188,7 @@ def test_a_checkpoint_works_and_can_be_saved_where_the_package_is_blocked(checkp
         assert run_blocked(tmp_path / name, elsewhere) == first
 
 
+@pytest.mark.slow
 def test_a_model_from_custom_code_goes_on_training(checkpoint: Path, tmp_path: Path) -> None:
     script = """
 import sys

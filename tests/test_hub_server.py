@@ -252,6 +252,7 @@ def test_uploads_and_deletions(hub: HubServer, tmp_path: Path) -> None:
     assert not (hub.root / "contents" / ("0" * 64)).exists()
 
 
+@pytest.mark.slow
 def test_datasets_come_back_with_their_rows_and_features(hub: HubServer, tmp_path: Path) -> None:
     Dataset.from_dict({"n": [1, 2]}).to_parquet(tmp_path / "some.parquet")
     hub.add_dataset("org/parquet", {"train": tmp_path / "some.parquet"})
@@ -277,6 +278,7 @@ def test_datasets_come_back_with_their_rows_and_features(hub: HubServer, tmp_pat
     assert "README.md" in hub.files("tester/numbers", "dataset")
 
 
+@pytest.mark.slow
 def test_transformers_load_push_and_load_back(hub: HubServer, tiny_model: Path, tmp_path: Path) -> None:
     code = """
         import torch

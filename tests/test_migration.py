@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import tiny
 from hub_server import HubServer
 
@@ -14,6 +15,7 @@ CODE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 ENCODERS = set(re.findall(r'(?:from_encoder|from_pretrained)\("([^"]+)"', "\n".join(CODE)))
 
 
+@pytest.mark.slow
 def test_its_code_runs_in_order(tmp_path: Path) -> None:
     assert len(CODE) == 7
     words = [f"w{i} w{i % 7}" for i in range(40)]

@@ -53,6 +53,7 @@ def test_one_is_its_tutorial_without_outputs(notebook: Path) -> None:
                 assert (notebook.parent / path).exists(), path
 
 
+@pytest.mark.slow
 def test_what_they_start_from_is_made(tmp_path: Path) -> None:
     starts = {tuple(start_of(notebook)) for notebook in NOTEBOOKS}
     (longest,) = (start for start in starts if len(start) == 2)

@@ -30,6 +30,7 @@ def train(options: dict[str, Any], processes: int = 1) -> tuple[dict[str, torch.
     return torch.load(out / "final.pt", weights_only=True), json.loads((out / "found.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     settings = {
@@ -61,6 +62,7 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     assert alone["metrics"]["eval_topic_f1_micro"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_share_one_feature_cache(tmp_path: Path) -> None:
     settings = {"max_steps": 5, "learning_rate": 1e-2, "train_sampling_strategy": "sequential", "save_strategy": "no"}
@@ -75,6 +77,7 @@ def test_two_processes_share_one_feature_cache(tmp_path: Path) -> None:
     assert not list((tmp_path / "2" / "_features").glob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_a_stream_that_each_process_reads_is_refused(tmp_path: Path) -> None:
     settings = {"max_steps": 1, "save_strategy": "no", "output_dir": str(tmp_path), "stream": True}
@@ -88,6 +91,7 @@ def test_a_stream_that_each_process_reads_is_refused(tmp_path: Path) -> None:
 STEP_SCOPE = {"topic": {"loss_kwargs": {"average": "macro", "scope": "step"}}, "gradient_accumulation_steps": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "stall"),
     [

@@ -41,6 +41,7 @@ def score(out: str, figure: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.slow
 def test_ggu_then_sentiment(tmp_path: Path) -> None:
     out = recipe("train_ggu_sentiment.py", tmp_path, "--demo", "--epochs", "20", "10", "--output_dir", "out")
     reports = re.findall(r"^    accuracy +(\d\.\d+) +120$", out, flags=re.M)
@@ -63,6 +64,7 @@ def test_ggu_then_sentiment(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_ggu_from_the_hub_in_half_precision(hub: HubServer, tmp_path: Path) -> None:
     """The documented command: the schedule on a plateau, SGD with momentum, a cap on rows, batch size found."""
     flags = ["--encoder_dtype", "float16", "--momentum", "0.9", "--auto_find_batch_size", "--train_rows", "24"]
@@ -81,6 +83,7 @@ def test_ggu_from_the_hub_in_half_precision(hub: HubServer, tmp_path: Path) -> N
     assert (tmp_path / "out" / "_features").is_dir()
 
 
+@pytest.mark.slow
 def test_multilabel(tmp_path: Path) -> None:
     out = recipe("train_multilabel.py", tmp_path, "--demo", "--num_train_epochs", "4", "--output_dir", "out")
     assert score(out, "f1_micro") > 0.6
@@ -92,6 +95,7 @@ def test_multilabel(tmp_path: Path) -> None:
     assert len(few[1].split(", ")) <= len(many[1].split(", "))
 
 
+@pytest.mark.slow
 def test_multilabel_of_ones_own_table(tmp_path: Path) -> None:
     rows = [{"body": f"w{i % 7} w{i % 3}", "tags": "|".join(f"tag {i % n}" for n in (2, 3))} for i in range(60)]
     pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
@@ -103,6 +107,7 @@ def test_multilabel_of_ones_own_table(tmp_path: Path) -> None:
     assert "\nw1 w2\n" in out
 
 
+@pytest.mark.slow
 def test_imbalanced(tmp_path: Path) -> None:
     out = recipe("train_imbalanced.py", tmp_path, "--demo", "--output_dir", "out")
     assert 0.6 < score(out, "f1") < 1
@@ -129,6 +134,7 @@ def test_imbalanced(tmp_path: Path) -> None:
     assert float(probabilities[1]) + float(probabilities[2]) == pytest.approx(1, abs=0.002)
 
 
+@pytest.mark.slow
 def test_search(tmp_path: Path) -> None:
     flags = ["--demo", "--trials", "3", "--epochs", "1", "2", "--output_dir", "out", "--study", "sqlite:///search.db"]
     out = recipe("search.py", tmp_path, *flags)

@@ -70,6 +70,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[st
     return place, json.loads((place / "events.json").read_text())
 
 
+@pytest.mark.slow
 def test_no_network_and_no_program(events: tuple[Path, list[list[str]]]) -> None:
     assert [event for event in events[1] if event[0] != "write"] == []
 

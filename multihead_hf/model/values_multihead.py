@@ -56,7 +56,8 @@ def of_kind(setting: str, value: _Value, kind: type, several: bool = False) -> _
     )
     if value is not None and not fits:
         expected = f"a list in which each item is {_KINDS[kind]}" if several else _KINDS[kind]
-        raise ValueError(f"{setting} {value!r}: give {expected}, not a {type(value).__name__}")
+        name = type(value).__name__
+        raise ValueError(f"{setting} {value!r}: give {expected}, not {'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}")
     return value
 
 

@@ -278,7 +278,7 @@ def _checked_head(head: object, settings: object) -> dict[str, Any]:
     hints = get_type_hints(LabelReading)
     for name in _READING:
         if not _is_of(values.get(name), hints[name]):
-            raise ValueError(f"heads.{head}.{name}: {_shown(hints[name])} is expected, not {values[name]!r}")
+            raise ValueError(f"heads.{head}.{name}: expected {_shown(hints[name])}, not {values[name]!r}")
     try:
         LabelReading(**{name: values[name] for name in _READING if name in values})
     except ValueError as error:
@@ -315,7 +315,7 @@ def _check_section(values: Mapping[str, Any], section: type[Any], where: str) ->
     hints = get_type_hints(section)
     for name, value in values.items():
         if not _is_of(value, hints[name]):
-            raise ValueError(f"{where}.{name}: {_shown(hints[name])} is expected, not {value!r}")
+            raise ValueError(f"{where}.{name}: expected {_shown(hints[name])}, not {value!r}")
 
 
 def _is_of(value: object, hint: object) -> bool:

@@ -39,6 +39,7 @@ def figures(*arguments: str) -> dict[str, Any]:
 WINDOWS = {"max_length": 6, "truncation": "windows", "max_windows": 3, "stride": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, WINDOWS], ids=["texts", "windows"])
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 def test_the_metrics_are_those_of_pytorch(tmp_path: Path, backend: str, settings: dict[str, Any]) -> None:
@@ -49,6 +50,7 @@ def test_the_metrics_are_those_of_pytorch(tmp_path: Path, backend: str, settings
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_is_evaluated(tmp_path: Path) -> None:
     rows_and_model(tmp_path)
     assert cli("export", "model", "-o", "graph", "--format", "openvino").returncode == 0
@@ -59,6 +61,7 @@ def test_an_exported_graph_is_evaluated(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == expected
 
 
+@pytest.mark.slow
 def test_an_option_that_a_graph_cannot_follow_is_refused(tmp_path: Path) -> None:
     rows_and_model(tmp_path)
     assert cli("export", "model", "-o", "graph", "--format", "openvino").returncode == 0

@@ -34,6 +34,7 @@ def test_errors_are_one_line_and_exit_code_1(table: Path, tmp_path: Path) -> Non
         cli("--debug", "inspect", tmp_path / "no.csv", "--label-column", "mood")
 
 
+@pytest.mark.slow
 def test_the_program_is_installed(tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("multihead-hf"), "inspect", "no.csv", "--label-column", "mood"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -136,6 +137,7 @@ print("done", file=sys.stderr)
     assert done.stderr.count("Unknown key '") == 2
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_and_its_names_all_exist() -> None:
     script = f"""
 import sys
@@ -148,6 +150,7 @@ assert set(multihead_hf.__all__) <= set(dir(multihead_hf))
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_a_name_of_the_model_room_makes_models_known_to_transformers(tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
     script = """

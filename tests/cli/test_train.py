@@ -38,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path  # (the working directory)
 
 
+@pytest.mark.slow
 def test_a_table_becomes_a_model(folder: Path) -> None:
     done = cli(*TRAIN)
     assert done.returncode == 0, done.stderr

@@ -82,6 +82,7 @@ def test_a_folder_whose_thresholds_are_kept_is_not_written(saved: Path, tmp_path
     assert {path.name: path.read_bytes() for path in saved.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_learned_thresholds_are_replaced_and_the_model_still_loads(tmp_path: Path) -> None:
     heads = tiny.two_heads(loss="soft_f1_bce", learn_thresholds=0.565)
     trainer = trainer_for(tmp_path / "model", model=tiny.model(heads=heads), max_steps=1)

@@ -169,6 +169,7 @@ def test_shares_and_weights_may_end_in_zeros(tmp_path: Path) -> None:
     assert [row["topic"] for row in prepared["labels"]] == [[0.5, 1.0], [-100.0, 0.25]]
 
 
+@pytest.mark.slow
 def test_long_cells_are_read_and_the_limit_of_csv_is_left_alone(tmp_path: Path) -> None:
     script = "import csv; before = csv.field_size_limit(); import multihead_hf.prediction.rows; assert csv.field_size_limit() == before"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -186,6 +186,7 @@ def test_csv_oddities(tmp_path: Path) -> None:
         read_dataset(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_data_set_on_the_hub(tmp_path: Path) -> None:
     script = """
 from multihead_hf import infer_heads, read_dataset

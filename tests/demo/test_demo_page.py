@@ -180,6 +180,7 @@ def page(server: Server, tmp_path: Path) -> Iterator[Page]:
     page.driver.quit()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.predict("w1 w40")

@@ -47,6 +47,7 @@ def metadata(folder: Path) -> dict:
     return yaml.safe_load(block)
 
 
+@pytest.mark.slow
 def test_a_space_with_a_model_of_a_folder(tmp_path: Path) -> None:
     model = save(knowing_model(), tmp_path / "model")
     title, example = 'A \'title\': """ {x} \\', 'w1 "w2" \\n {model}'
@@ -82,6 +83,7 @@ def test_a_space_with_a_model_of_a_folder(tmp_path: Path) -> None:
     assert all((value == weights[key]).all() for key, value in knowing_model().state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_space_with_a_model_on_the_hub(tmp_path: Path) -> None:
     with HubServer(tmp_path / "hub") as hub:
         hub.add_model("me/complaints", save(knowing_model(), tmp_path / "model"))

@@ -227,6 +227,7 @@ def output(process):
     return out.strip()
 
 
+@pytest.mark.slow
 def test_it_works_without_a_network(tmp_path):
     block = """
     import socket

@@ -102,6 +102,7 @@ def cell_by_cell(scores, decisions, references):
 # Multi-label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing_rows", "missing_cells"), [(0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.3, 0.3), (1.0, 0.0)]
 )
@@ -252,6 +253,7 @@ def single_label_case(seed):
     return np.where(rng.random(rows) < 0.4, references, decisions), references, [f"l{i}" for i in range(labels)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 def test_single_label_equals_scikit_learn(missing):
     for seed in range(100):

@@ -45,6 +45,7 @@ def test_a_walk_over_the_imports_of_the_evaluation_never_enters_the_training(nam
     assert {path.parent.name for path in reached} - {"utils"} == {"evaluation", "data", "model"}
 
 
+@pytest.mark.slow
 def test_a_model_is_evaluated_where_no_training_can_be_imported(tmp_path: Path) -> None:
     tiny.model(heads=tiny.two_heads()).save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")

@@ -322,6 +322,7 @@ def test_logits_that_are_no_numbers(arrays: dict[str, Any]) -> None:
             make_report(HEADS, logits, arrays["references"], arrays["texts"])
 
 
+@pytest.mark.slow
 def test_more_labels_than_a_picture_holds() -> None:
     rng = np.random.default_rng(0)
     heads = {"intent": HeadConfig(labels=[f"label {place}" for place in range(600)])}

@@ -62,6 +62,7 @@ def test_prepared_rows_show_what_their_tokens_say(trainer: MultiHeadTrainer, tmp
         assert list(own.mistakes["text"]) == list(raw.heads[name].mistakes["text"])
 
 
+@pytest.mark.slow
 def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows, model = tiny.table(40), trainer.args.output_dir
     for name, table in (("rows", rows), ("train", tiny.table(64).select(range(48)))):
@@ -88,6 +89,7 @@ def test_command_gives_the_report_of_the_call(trainer: MultiHeadTrainer, tmp_pat
     assert (tmp_path / "out" / "report.html").read_bytes() != written
 
 
+@pytest.mark.slow
 def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows, training = tiny.table(40, seed=1), tiny.table(64).select(range(48))
     report = write_report(trainer, rows, tmp_path / "report", n_resamples=20)
@@ -115,6 +117,7 @@ def test_the_baseline_is_trained_on_the_rows_of_the_trainer(trainer: MultiHeadTr
     assert "linear baseline" not in str(none)
 
 
+@pytest.mark.slow
 def test_rows_without_their_texts_are_compared_by_their_tokens(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     rows = tiny.table(40, seed=1)
     raw = write_report(trainer, rows, tmp_path / "raw", n_resamples=5)
@@ -130,6 +133,7 @@ def test_rows_without_their_texts_are_compared_by_their_tokens(trainer: MultiHea
         assert [each.heads[name].baseline.figures for each in (prepared, tokens)] == [own.baseline.figures] * 2
 
 
+@pytest.mark.slow
 def test_without_training_rows_the_report_says_how_to_give_them(tmp_path: Path) -> None:
     model, rows = tiny.model(), tiny.table(30)
     options: dict[str, Any] = {"tokenizer": tiny.tokenizer(), "n_resamples": 5}
@@ -193,6 +197,7 @@ def test_every_file_of_a_report_is_known_before(trainer: MultiHeadTrainer, tmp_p
     assert written <= set(files_of_report(["topic", "mood"]))
 
 
+@pytest.mark.slow
 def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

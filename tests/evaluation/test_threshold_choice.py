@@ -64,6 +64,7 @@ def made_up(kind: str, seed: int, rows: int | None = None, labels: int | None = 
     return Head(scores[:rows], references[:rows], scores[new], references[new], thresholds)
 
 
+@pytest.mark.slow
 def test_new_rows_lose_nothing_and_badly_calibrated_heads_gain() -> None:
     gains: dict[str, list[float]] = {"moved": [], "by label": [], "settled": []}
     promised, kept, fitted, choices = [], [], [], set()

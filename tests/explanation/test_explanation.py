@@ -18,6 +18,7 @@ METHODS = ("integrated_gradients", "lime", "occlusion")
 EVIL = 'w1 <script>alert("x")</script> & w7 [bold]w2[/bold] \x1b[31m'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "text", ["w1 w2 w1", "  w1\n\nw2\t", "é😡 w7, 👩‍👩‍👧 onbekend", "w1", EVIL, "w7 " * 30, "我的 w7"]

@@ -39,6 +39,7 @@ def test_scores_add_up_to_the_change_of_the_logit(family: str) -> None:
     assert found.details["logit"] == pytest.approx(float(expected), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert", "llama"])
 def test_integrated_gradients_by_hand(family: str) -> None:
     """The definition, as a mean over the middles of 400 steps, with embeddings in the place of ids."""

@@ -13,6 +13,7 @@ METHODS = ("integrated_gradients", "lime", "occlusion")
 TEXT = "w1 w2 w7 w3, w1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("head", ["topic", "mood"])
 @pytest.mark.parametrize("family", ["bert", "modernbert"])

@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import tiny
 from datasets import Dataset
 from fuzzing import fuzz
@@ -164,6 +165,7 @@ FILES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
 TOKENIZER = tiny.tokenizer()
 
 
+@pytest.mark.slow
 @fuzz(12)
 @given(tables())
 def test_labels_and_texts_are_those_of_the_table_whatever_holds_it(rows: Rows) -> None:

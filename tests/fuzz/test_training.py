@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from fuzzing import fuzz
@@ -70,6 +71,7 @@ def batch(draw: st.DrawFn, rows: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
+@pytest.mark.slow
 @fuzz(15)
 @given(st.data())
 def test_a_few_steps_stay_finite_and_what_is_saved_is_the_model(data: st.DataObject) -> None:

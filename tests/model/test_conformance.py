@@ -317,6 +317,7 @@ def test_the_embeddings_can_be_resized_and_replaced(family: str) -> None:
 # ---- training ----
 
 
+@pytest.mark.slow
 @every_family
 def test_a_fixed_batch_is_overfitted(family: str) -> None:
     """As `TrainingTesterMixin` of transformers' own tests, which is in no package: loss and gradients fall by 90 %."""

@@ -462,6 +462,7 @@ def test_the_pipeline_works_in_batches() -> None:
 # 26 and 29 are the Trainer's: tests/training/test_trainer.py; 27 is a push: tests/test_examples.py
 
 
+@pytest.mark.slow
 def test_saving_again_keeps_every_file(tmp_path: Path) -> None:
     files = {path.name for path in Path(multihead_hf.model.__file__).parent.glob("*_multihead.py")}
     assert len(files) >= 4

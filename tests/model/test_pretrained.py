@@ -27,6 +27,7 @@ def assert_same_logits(first: torch.nn.Module, second: torch.nn.Module) -> None:
         assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_saved_and_reloaded_in_any_precision(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
@@ -96,6 +97,7 @@ def test_activation_checkpointing_gives_the_same_gradients(family: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_compiled(family: str) -> None:
     model = tiny.model(family)

@@ -185,6 +185,7 @@ print(json.dumps([found.pooling, found.max_length, found.text_prefix]))
 """
 
 
+@pytest.mark.slow
 def test_files_on_the_hub_are_followed_online_and_offline(tmp_path: Path) -> None:
     files = {"1_Pooling/config.json": MEAN, "sentence_bert_config.json": {"max_seq_length": 48}}
     prompts = {"prompts": {"classification": "sort: "}}

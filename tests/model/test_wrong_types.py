@@ -73,7 +73,7 @@ def test_a_setting_of_a_head(head: int, name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text_prefix": 5}, r"text_prefix 5: give a string, not a int"),
+        ({"text_prefix": 5}, r"text_prefix 5: give a string, not an int"),
         ({"text_columns": "ab"}, r"text_columns 'ab': give a list in which each item is a string"),
         ({"format_version": "9"}, r"format_version '9': give a whole number"),
         ({"return_dict": 1}, r"return_dict 1: give True or False"),

@@ -65,6 +65,7 @@ def check_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_allclose(logits, other[name], atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 @pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
 def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any]) -> None:
@@ -79,6 +80,7 @@ def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any])
     assert not graph.logits([])["topic"].size
 
 
+@pytest.mark.slow
 def test_a_model_that_has_changed_has_another_graph() -> None:
     model = tiny.model(heads=HEADS)
     graph = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="openvino", precision="fp32")
@@ -91,6 +93,7 @@ def test_a_model_that_has_changed_has_another_graph() -> None:
     assert np.abs(after["topic"] - before["topic"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_auto_makes_a_graph_where_it_pays_and_keeps_that_of_a_saved_model(
     tmp_path: Path, empty_cache: Path, made: list[str]
 ) -> None:
@@ -107,6 +110,7 @@ def test_auto_makes_a_graph_where_it_pays_and_keeps_that_of_a_saved_model(
     assert made == ["openvino"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["another", "broken"])
 def test_a_cached_graph_that_is_wrong_is_made_anew(
     tmp_path: Path, empty_cache: Path, made: list[str], damage: str
@@ -198,6 +202,7 @@ def test_bad_input() -> None:
             MultiHeadPredictor(model, tokenizer, **{"device": "cpu", **settings})
 
 
+@pytest.mark.slow
 def test_files_say_what_computed(tmp_path: Path) -> None:
     source = tmp_path / "texts.csv"
     source.write_text("text\n" + "\n".join(texts(40, 8)))
@@ -210,6 +215,7 @@ def test_files_say_what_computed(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "again.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_sent() -> None:
     """OpenVINO reports each import to a server, where its package for that can be imported."""
     script = """

@@ -73,6 +73,7 @@ def assert_predictions(found: list[dict[str, Any]], saved: Path, numbers: list[i
         assert row["predicted_mood_score"] == pytest.approx(own["mood"][0]["score"], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".json.gz", ".jsonl", ".parquet", ".arrow"])
 def test_every_kind_of_input(saved: Path, tmp_path: Path, suffix: str) -> None:
     source = written(ROWS, tmp_path / f"rows{suffix}")
@@ -535,6 +536,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_a_data_set_on_the_hub_that_has_changed_is_not_gone_on_with(saved: Path, tmp_path: Path) -> None:
     with HubServer(tmp_path / "hub") as hub:
         environment = hub.env(tmp_path / "home") | {
@@ -557,6 +559,7 @@ def test_a_data_set_on_the_hub_that_has_changed_is_not_gone_on_with(saved: Path,
     assert not (tmp_path / "out.parquet").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(saved: Path, tmp_path: Path) -> None:
     rows = [{"id": str(i), "text": f"w{i % 60} w{i // 60 % 60}"} for i in range(3000)]
     source, out = written(rows, tmp_path / "rows.csv"), tmp_path / "out.csv"
@@ -578,6 +581,7 @@ def test_a_killed_process_goes_on(saved: Path, tmp_path: Path) -> None:
     assert list(frame["id"]) == list(range(3000))
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_share_the_rows(saved: Path, tmp_path: Path) -> None:
     rows = [*ROWS, {"id": "bad", "text": None, "topic": "x"}]
@@ -631,6 +635,7 @@ predict_files(own, str(folder / "rows.parquet"), folder / f"out{suffix}")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, suffix: str) -> None:
     written(ROWS * 20, tmp_path / "rows.parquet")

@@ -126,6 +126,7 @@ def outputs_of(metadata: dict[str, str]) -> dict[str, str]:
     return {head["name"]: head["output"] for head in json.loads(metadata["multihead_hf.heads"])}
 
 
+@pytest.mark.slow
 def test_the_graph_says_what_the_model_says(traced: Traced) -> None:
     session, model = ort.InferenceSession(traced.folder / "model.onnx"), made()
     outputs = outputs_of(session.get_modelmeta().custom_metadata_map)
@@ -230,6 +231,7 @@ def test_the_example_decides_as_the_pipeline(traced: Traced, quick: None, tmp_pa
     assert [line for line in done.stdout.splitlines() if not line.startswith("  ")] == [*HEADS, *HEADS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["head+tail", "pairs", "left", "no special tokens"])
 def test_the_example_reads_texts_as_the_pipeline(case: str, quick: None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_length": 8}
@@ -279,6 +281,7 @@ def test_the_model_stays_as_it_is(quick: None, tmp_path: Path) -> None:
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 def test_modes_and_learned_thresholds_stay_as_they_are(tmp_path: Path) -> None:
     model = tiny.model(heads=tiny.two_heads(loss="soft_f1", learn_thresholds=0.4))
     model.train()
@@ -327,6 +330,7 @@ def test_int8(quick: None, tmp_path: Path) -> None:
     assert f"{expected:.4f}, {report.heads['topic'].score:.4f} (f1_micro)" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [False, True])
 def test_static_int8_of_onnx(quick: None, tmp_path: Path, labelled: bool) -> None:
     model, tokenizer = made(), tokenizer_of()
@@ -344,6 +348,7 @@ def test_static_int8_of_onnx(quick: None, tmp_path: Path, labelled: bool) -> Non
     check_predictions(model, tmp_path / "graph", report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [False, True])
 def test_static_int8_of_openvino(tmp_path: Path, labelled: bool) -> None:
     model, tokenizer = made(), tokenizer_of()
@@ -420,6 +425,7 @@ def test_what_was_there_stays_until_the_new_is_whole(quick: None, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["graph"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = tiny.model(), tokenizer_of()
     with pytest.raises(ValueError, match=r"format 'onx'.*Did you mean 'onnx'"):
@@ -490,6 +496,7 @@ def test_the_command(quick: None, tmp_path: Path) -> None:
         assert option in cli("export", "--help").stdout
 
 
+@pytest.mark.slow
 def test_openvino(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     model = made()
@@ -559,6 +566,7 @@ signal.raise_signal(signal.SIGUSR1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the alternate signal stack is kept on Linux only")
 def test_signals_can_be_handled_after_openvino_and_nncf(tmp_path: Path) -> None:
     """Several of OpenVINO's plugins leave a freed signal stack behind, and Ctrl+C would be a segmentation fault."""

@@ -67,6 +67,7 @@ def test_every_save_writes_the_card(tmp_path: Path) -> None:
     assert str(tmp_path) not in (folder / CARD).read_text() + (folder / FACTS).read_text()
 
 
+@pytest.mark.slow
 def test_the_code_in_the_card_runs_without_the_package(tmp_path: Path) -> None:
     trainer = trained(tmp_path / "complaints", model_card=KNOWN, max_length=16)
     trainer.save_model()

@@ -107,6 +107,7 @@ def test_an_evaluation_in_half_precision_leaves_the_weights(tmp_path: Path, sett
         assert torch.equal(own, before[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "sequential", "group_by_length", "batch_rebalance"])
 def test_a_run_goes_on_in_a_later_epoch_as_if_it_had_not_stopped(tmp_path: Path, strategy: str) -> None:
     """Batches of 8 of 48 rows are 6 steps an epoch; the checkpoint is in the second one."""

@@ -63,6 +63,7 @@ def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
     rows = tiny.table(800).select_columns(["text", "mood"])
     trainer = MultiHeadTrainer(model, args, train_dataset=rows, processing_class=tiny.tokenizer())
     assert trainer.args.num_train_epochs == 10
+    trainer.create_optimizer()
     assert "num_train_epochs 10 (for 500 steps, from 3 to 20)" in trainer.chosen_settings()[0]
 
 
@@ -236,6 +237,7 @@ def test_bf16_where_the_processor_has_it(
     assert MultiHeadTrainingArguments(str(tmp_path), **settings).bf16 is False
 
 
+@pytest.mark.slow
 def test_with_nothing_set_every_head_learns(tmp_path: Path) -> None:
     """The first run of a newcomer: a multi-label head beside a single-label one, on an encoder without pretraining."""
     rows = tiny.table(600)

@@ -85,6 +85,7 @@ def assert_same_step(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return any(gradient.abs().max() > 1e-6 for name, gradient in whole.items() if name.startswith("encoder"))
 
 
+@pytest.mark.slow
 def test_any_split_gives_the_same_step(tmp_path: Path) -> None:
     learned = []
 
@@ -116,6 +117,7 @@ def on_two_processes(runs: list[dict[str, Any]], folder: Path) -> list[dict[str,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_give_the_same_step(tmp_path: Path) -> None:
     drawn: list[dict[str, Any]] = []
@@ -169,6 +171,7 @@ TRAJECTORY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_twenty_steps_are_the_same_however_they_are_split(tmp_path: Path) -> None:
     def split(batch: int, accumulation: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 3, 5, 7], ids=["first", "within", "last of an epoch", "later"])
 def test_the_run_that_is_resumed_is_the_run_without_a_pause(tmp_path: Path, step: int) -> None:
     whole = trainer_for(tmp_path / "whole", **SETTINGS)

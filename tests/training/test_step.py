@@ -71,6 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:.gradient_checkpointing. is deprecated:FutureWarning"
 )  # in 5.20 it has no other name

@@ -57,6 +57,7 @@ def logged(history: list[dict[str, Any]], key: str) -> list[float]:
     return [entry[name] for entry in history if name in entry]
 
 
+@pytest.mark.slow
 def test_tensorboard(tmp_path: Path) -> None:
     history = run(tmp_path, "tensorboard")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -84,6 +85,7 @@ def records(path: Path) -> Iterator[bytes]:
             found = b""
 
 
+@pytest.mark.slow
 def test_weights_and_biases_offline(tmp_path: Path) -> None:
     from wandb.proto import wandb_internal_pb2
 

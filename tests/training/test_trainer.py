@@ -742,6 +742,7 @@ def test_the_training_labels_are_counted_once(tmp_path: Path, monkeypatch: pytes
 # ---- the random state ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
