@@ -20,10 +20,11 @@ def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost
     everything if it predicts more than 90 % of all labels while fewer than half as many apply. A single-label head has
     learned nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance
-    (Cohen's kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104).
+    (Cohen's kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104); at least 10 rows must have
+    another label than the most frequent one, as fewer show little.
 
     Returns:
-        Head → `"nothing"`, `"everything"`, `"one label"` or `"chance"`, and a message with advice.
+        Head → `"nothing"`, `"everything"` or `"chance"`, and a message with advice.
     """
     checks = {True: _collapse, False: _no_agreement}
     return {name: found for name, head in metrics.heads.items() for found in checks[head.multi_label](metrics, name)}
@@ -33,15 +34,15 @@ def _no_agreement(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, s
     counts = metrics.single_label_counts(name)
     support, predicted, hits = counts.support, counts.predicted, counts.hits
     rows = int(support.sum())
-    if rows < ENOUGH_ROWS or support.max() == rows:
+    if rows < ENOUGH_ROWS or rows - support.max() < ENOUGH_LABELS:
         return
     labels, most = metrics.heads[name].labels, int(support.argmax())
     if predicted.max() == rows:
         always = labels[int(predicted.argmax())]
         accuracy = support[int(predicted.argmax())] / rows
         yield (
-            "one label",
-            f"head {name!r} predicts {always!r} for all {rows:,} labelled rows, and {accuracy:.0%} have that label. "
+            "chance",
+            f"head {name!r} predicts {always!r} for all {rows:,} labelled rows, and {accuracy:.1%} have that label. "
             f"{_CHECK_ROWS}",
         )
         return
@@ -49,8 +50,8 @@ def _no_agreement(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, s
     if accuracy - by_chance < BY_CHANCE * (1 - by_chance):
         yield (
             "chance",
-            f"head {name!r} is hardly better than chance on {rows:,} labelled rows: accuracy {accuracy:.2f}, and "
-            f"{support[most] / rows:.2f} by always predicting {labels[most]!r}. {_CHECK_ROWS}",
+            f"head {name!r} is hardly better than chance on {rows:,} labelled rows: accuracy {accuracy:.3f}, and "
+            f"{support[most] / rows:.3f} by always predicting {labels[most]!r}. {_CHECK_ROWS}",
         )
 
 

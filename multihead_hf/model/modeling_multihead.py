@@ -142,7 +142,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
             dtype: Precision of the encoder's weights; half precision is for frozen encoders, the heads stay float32.
             attn_implementation: `"sdpa"`, `"eager"`, `"flash_attention_2"`, …; `None` means the encoder's best.
             encoder_settings: Settings of the encoder's config to change, such as `{"hidden_dropout_prob": 0.2}`. Its
-                dropout in the attention is 0 unless it is set here, for fast attention on CPUs; other dropouts stay.
+                dropout in the attention, where it has a setting of its own, is 0 unless it is set here.
             revision: Branch, tag or commit on the Hub.
             token: Hub token for a private encoder.
             trust_remote_code: Whether to run code of the encoder's repository; such an encoder is refused (see Raises).

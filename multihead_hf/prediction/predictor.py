@@ -51,9 +51,9 @@ class MultiHeadPredictor:
             GPU. In PyTorch a batch that does not fit into memory is halved.
         window_rows: Number of rows that are read, sorted, computed and written at a time; memory grows with it.
         device: Device such as `"cpu"` or `"cuda:1"`; by default CUDA if available.
-        backend: Runtime: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, about twice
-            as fast) or `"onnx"`. `"auto"` takes OpenVINO if it is installed, for calls of at least 256 different texts,
-            as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
+        backend: Runtime: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, up to
+            twice as fast) or `"onnx"`. `"auto"` takes OpenVINO if it is installed, for calls of at least 256 different
+            texts, as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
 
     Raises:
         ValueError: The model does not have a head, the precision or backend is unknown, or the device cannot be used.
@@ -366,7 +366,8 @@ class MultiHeadPredictor:
             exact, lower = ([self.decode(logits) for logits in run] for run in runs)
             self.choice = choose(self.model.config.heads, exact, lower, BF16)
         else:
-            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"this {self.device.type} is not faster in bf16")
+            name = "ONNX Runtime" if self._runtime.backend == "onnx" else f"this {self.device.type}"
+            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"{name} is not faster in bf16")
         self.use(self.choice.precision)
         return self.choice
 
@@ -381,8 +382,7 @@ class MultiHeadPredictor:
         self.chosen = precision
 
     def _forget_another_model(self) -> None:
-        now = self._state.now()
-        if now != self._known_of:
+        if (now := self._state.now()) != self._known_of:
             check_vocabulary(self.model.config, self.tokenizer)  # (embeddings may have been removed)
             self.model.check_labels()
             if self._graph is not None:

@@ -69,8 +69,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
         mixing_temperature: 1 takes every row once; above 1 favours small datasets (`mix_datasets`).
         mixing_stop: `"all_exhausted"` or `"first_exhausted"`: when drawing rows from several datasets ends.
         learning_rate: Peak learning rate; `None` means 44 / hidden size², at most 1e-3.
-        num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, or 500 if all heads are
-            single-label and the encoder is trained, from 3 to 20.
+        num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, or 500 if an encoder is
+            trained with single-label heads only, from 3 to 20.
         per_device_train_batch_size: Rows of a batch on each device.
         warmup_steps: Steps of linear warm-up; below 1 a share of all steps.
         train_sampling_strategy: `"random"`, `"sequential"`, or `"group_by_length"`, which puts texts of similar lengths

@@ -15,6 +15,7 @@ from .defaults import (
     encoder_rate,
     epochs_rule,
     feature_size,
+    filled_in,
     fresh_head_rate,
     heads_in,
     is_fresh,
@@ -33,6 +34,7 @@ class OpenChoices:
     def __init__(self, given: MultiHeadTrainingArguments) -> None:
         self.given = given
         self._constants: dict[str, Constant] | None = None
+        self.steps: int | None = None  # least number of optimizer steps; `None` before the epochs are chosen
         self.head_rates: dict[str, float] | None = None  # module key → rate; `None` before they are measured
 
     def forget_constants(self) -> None:
@@ -79,6 +81,15 @@ class OpenChoices:
             self.head_rates = {module_key(name): max(rate, args.learning_rate or 0.0) for name, rate in rates.items()}
         return self.head_rates
 
+    def filled_in(
+        self, args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None
+    ) -> MultiHeadTrainingArguments:
+        """Return the arguments, or a copy with the learning rate and the epochs that they leave open."""
+        names = args.train_heads or list(model.config.heads)
+        trained = {name: head for name, head in model.config.heads.items() if name in names}
+        self.steps = steps_for(trained, trains_encoder(model))
+        return filled_in(args, model, rows, self.steps)
+
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []
@@ -87,9 +98,8 @@ class OpenChoices:
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
             choices.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
-        if self.given.num_train_epochs is None and args.max_steps <= 0:
-            steps = steps_for(model.config.heads, trains_encoder(model))
-            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({epochs_rule(steps)})")
+        if self.steps is not None and self.given.num_train_epochs is None and args.max_steps <= 0:
+            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({epochs_rule(self.steps)})")
         notes = [f"chosen automatically: {', '.join(choices)}"] if choices else []
         if args.head_learning_rate is None and not adam_like:
             notes.append(

@@ -25,7 +25,7 @@ _ROWS_MEASURED = 16
 
 
 def filled_in(
-    args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None
+    args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None, steps: int
 ) -> MultiHeadTrainingArguments:
     """Return the arguments, or a copy with the learning rate and the epochs that they leave open.
 
@@ -33,6 +33,7 @@ def filled_in(
         args: The arguments, which are not changed.
         model: The model to be trained.
         rows: The prepared training rows, or `None`.
+        steps: Least number of optimizer steps, as `steps_for`.
     """
     if args.learning_rate is not None and args.num_train_epochs is not None:
         return args
@@ -41,7 +42,6 @@ def filled_in(
         args.learning_rate = encoder_rate(model.config.hidden_size)
     if args.num_train_epochs is None:
         rows_of_a_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        steps = steps_for(model.config.heads, trains_encoder(model))
         args.num_train_epochs = float(epochs_for(len(rows) if has_length(rows) else None, rows_of_a_step, steps))
     return args
 

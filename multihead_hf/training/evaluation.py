@@ -25,6 +25,7 @@ from ..publishing.card_callback import ModelCardCallback
 from .checks import check_countable
 from .console import set_title
 from .data_hooks import DataHooks
+from .defaults import heads_in
 from .preparation import prepared
 
 logger = logging.get_logger(__name__)
@@ -230,10 +231,20 @@ class EvaluationHooks(DataHooks):
         elif not self.is_in_train or 4 * self.state.global_step > self.state.max_steps:
             # (in the first quarter of a training a head may not have learned anything yet)
             first = self.is_world_process_zero()
-            self._evaluation.warn_of_collapsed_heads(self.config.heads, metric_key_prefix, first)
+            self._evaluation.warn_of_collapsed_heads(self._heads_that_learn(), metric_key_prefix, first)
         if metric_key_prefix == "eval":
             self._card.note_evaluation(metrics, list(sets) if isinstance(sets, dict) else None)
         return metrics
+
+    def _heads_that_learn(self) -> list[str]:
+        """Return the names of the heads, without single-label heads that are not trained now and never were."""
+        fresh = {name for name, head in heads_in(self.model, self.config.heads) if getattr(head, "is_fresh", False)}
+        learning = self.trained_heads if self.is_in_train else {}
+        return [
+            name
+            for name, head in self.config.heads.items()
+            if head.multi_label or name in learning or name not in fresh
+        ]
 
     def _mean_over_sets(self, metrics: Mapping[str, float], prefix: str, sets: Mapping[str, Any]) -> dict[str, float]:
         scores = [metrics[f"{prefix}_{name}_f1"] for name in sets if f"{prefix}_{name}_f1" in metrics]

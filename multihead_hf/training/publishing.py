@@ -28,7 +28,6 @@ from .checkpoints import (
     trained_parameters,
 )
 from .checks import check_token, warn_of_lost_decisions
-from .choices import OpenChoices
 from .head_weights import HeadWeights
 
 
@@ -39,12 +38,15 @@ class PublishingHooks(Trainer):
     push_in_progress: PushInProgress | None
     head_weights: HeadWeights | None
     _card: ModelCardCallback
-    _choices: OpenChoices
 
     @property
     def chosen_head_rates(self) -> list[float]:
-        """The different learning rates that new heads were given automatically, in ascending order."""
-        return sorted(set((self._choices.head_rates or {}).values()))
+        """The different peak learning rates of the heads where the argument leaves them open, in ascending order."""
+        if self.args.head_learning_rate is not None or self.optimizer is None:
+            return []
+        groups = [group for group in self.optimizer.param_groups if str(group.get("name", "")).startswith("heads")]
+        rates = {float(group.get("initial_lr", group["lr"])) for group in groups}
+        return [] if rates == {self.args.learning_rate} else sorted(rates)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model and its card, as `Trainer.save_model`; the Trainer's pickle is kept only in checkpoints.

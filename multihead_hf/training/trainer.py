@@ -25,7 +25,7 @@ from .checkpoints import check_resumable, check_same_heads
 from .checks import check_arguments, check_collator, check_extensions, warn_of_frozen_heads
 from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
-from .defaults import filled_in, heads_in, is_fresh
+from .defaults import heads_in, is_fresh
 from .evaluation import EvaluationHooks, RunningEvaluation
 from .features import check_frozen
 from .freezing import check_trainable, freeze
@@ -152,7 +152,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             self.head_weights = HeadWeights(base, start)
             if self._while_training is not None:
                 self._while_training.enter_context(self.head_weights.on_model(model))
-        return filled_in(args, base, self._data.train)
+        return self._choices.filled_in(args, base, self._data.train)
 
     def call_model_init(self, trial: object = None) -> nn.Module:
         """Make the model of a trial, and prepare the data and the arguments for it.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.metrics import cohen_kappa_score
 
 from multihead_hf import HeadConfig
 from multihead_hf.evaluation.collapse import collapsed_heads
@@ -89,8 +90,8 @@ def said_of_single_label(true: list[int], predicted: list[int]) -> dict:
 def test_one_label_for_all_rows() -> None:
     assert said_of_single_label([0] * 10 + [1] * 30, [0] * 40) == {
         "mood": (
-            "one label",
-            "head 'mood' predicts 'calm' for all 40 labelled rows, and 25% have that label. Check that its texts and "
+            "chance",
+            "head 'mood' predicts 'calm' for all 40 labelled rows, and 25.0% have that label. Check that its texts and "
             "labels belong together, train longer, or label more rows.",
         )
     }
@@ -101,18 +102,30 @@ def test_no_better_than_chance() -> None:
     assert said_of_single_label([0] * 20 + [1] * 20, [0, 1] * 20) == {
         "mood": (
             "chance",
-            "head 'mood' is hardly better than chance on 40 labelled rows: accuracy 0.50, and 0.50 by always predicting "
-            "'calm'. Check that its texts and labels belong together, train longer, or label more rows.",
+            "head 'mood' is hardly better than chance on 40 labelled rows: accuracy 0.500, and 0.500 by always "
+            "predicting 'calm'. Check that its texts and labels belong together, train longer, or label more rows.",
         )
     }
+
+
+@pytest.mark.parametrize(("hits", "is_said"), [(103, True), (107, False)])
+def test_the_limit_of_kappa(hits: int, is_said: bool) -> None:
+    """Of 100 rows of each label, as many are predicted as each: kappa is 2 · hits / 200 − 1, here 0.03 or 0.07."""
+    true = [0] * 100 + [1] * 100
+    half = hits // 2
+    predicted = [0] * half + [1] * (100 - half) + [0] * (100 - (hits - half)) + [1] * (hits - half)
+    kappa = cohen_kappa_score(true, predicted)
+    assert kappa == pytest.approx(hits / 100 - 1, abs=1e-3)
+    assert bool(said_of_single_label(true, predicted)) is is_said
 
 
 @pytest.mark.parametrize(
     ("true", "predicted"),
     [
-        ([0] * 36 + [1] * 4, [0] * 34 + [1] * 2 + [0, 0, 1, 1]),  # as often right as the frequent label, but informed
-        ([0] * 18 + [1], [0] * 19),  # too few rows
+        ([0] * 100 + [1] * 12, [0] * 92 + [1] * 8 + [0] * 8 + [1] * 4),  # less often right than the frequent label
+        ([0] * 9 + [1] * 10, [0] * 19),  # too few rows
         ([0] * 40, [0] * 40),  # all rows have that label
+        ([0] * 500 + [1] * 9, [0] * 509),  # too few rows have another one
         ([0] * 20 + [1] * 20, [0] * 15 + [1] * 25),
     ],
 )

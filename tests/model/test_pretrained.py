@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from transformers import AutoModel, DistilBertConfig, DistilBertModel, set_seed
+from transformers import AutoModel, DistilBertConfig, GPT2Config, PreTrainedConfig, set_seed
 
 from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadModel
 
@@ -189,10 +189,20 @@ def test_no_dropout_in_the_attention_of_an_encoder(tmp_path: Path) -> None:
     assert dropouts(made) == ({0.0}, {0.1})
     made.save_pretrained(tmp_path / "model")
     assert dropouts(MultiHeadModel.from_pretrained(tmp_path / "model")) == ({0.0}, {0.1})
-    config = DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=64)
-    DistilBertModel(config).save_pretrained(tmp_path / "distilbert")
-    made = MultiHeadModel.from_encoder(tmp_path / "distilbert", {"mood": HeadConfig(tiny.MOODS)})
-    assert made.config.encoder.attention_dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "setting"),
+    [
+        (DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=64), "attention_dropout"),
+        (GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=64), "attn_pdrop"),
+    ],
+)
+def test_the_dropout_has_other_names_in_other_encoders(tmp_path: Path, config: PreTrainedConfig, setting: str) -> None:
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    made = MultiHeadModel.from_encoder(tmp_path, {"mood": HeadConfig(tiny.MOODS)})
+    assert getattr(config, setting) == 0.1
+    assert getattr(made.config.encoder, setting) == 0.0
 
 
 def test_settings_of_the_encoder_are_changed_and_saved(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ def test_the_chosen_rate_of_new_heads_is_in_the_card(tmp_path: Path) -> None:
     assert rate > trainer.args.learning_rate
     assert rate in {group["lr"] for group in trainer.optimizer.param_groups}
     assert read_facts(tmp_path / "model").training["hyperparameters"]["head_learning_rate"] == f"{rate:g}"
+    trainer.train()  # with the same optimizer
+    trainer.save_model()
+    assert read_facts(tmp_path / "model").training["hyperparameters"]["head_learning_rate"] == f"{rate:g}"
     trained(tmp_path / "given", head_learning_rate=0.01).save_model()
     assert read_facts(tmp_path / "given").training["hyperparameters"]["head_learning_rate"] == 0.01
 

@@ -223,12 +223,10 @@ def test_a_head_that_predicts_nothing_is_warned_about_once(tmp_path: Path, caplo
     silent(trainer, 0.99)
     trainer.evaluate(rows)
     trainer.evaluate(rows)
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert re.fullmatch(expected, warned[0])
-    assert len(warned) == 2
-    assert warned[1].startswith("head 'mood' predicts 'angry' for all 59 labelled rows, and 53% have that label. ")
+    (warned,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.fullmatch(expected, warned.getMessage())
     trainer.evaluate({"late": rows})
-    assert re.fullmatch(f"evaluation set 'late': {expected}", caplog.records[2].getMessage())
+    assert re.fullmatch(f"evaluation set 'late': {expected}", caplog.records[-1].getMessage())
     silent(trainer, 0.5)
     trainer.evaluate(rows)
     before = len(caplog.records)
@@ -238,6 +236,21 @@ def test_a_head_that_predicts_nothing_is_warned_about_once(tmp_path: Path, caplo
     silent(trainer, 0.99)
     trainer.evaluate(rows)
     assert len(caplog.records) == before + 1  # it has changed in between
+
+
+def test_single_label_heads_that_learn_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = trainer_for(tmp_path, model=tiny.model(), rows=64, train_heads=["mood"], max_steps=1, learning_rate=1e-9)
+    rows = trainer.train_dataset
+    trainer.evaluate(rows)
+    assert "head 'mood'" not in caplog.text  # it is new
+    trainer.train()
+    trainer.evaluate(rows)
+    trainer.evaluate(rows)
+    warned = [record.getMessage() for record in caplog.records if "head 'mood' predicts" in record.getMessage()]
+    assert warned == [
+        "head 'mood' predicts 'angry' for all 59 labelled rows, and 52.5% have that label. Check that its texts and "
+        "labels belong together, train longer, or label more rows."
+    ]
 
 
 def test_before_the_first_step_nothing_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

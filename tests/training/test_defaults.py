@@ -65,6 +65,16 @@ def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
     assert trainer.args.num_train_epochs == 10
     trainer.create_optimizer()
     assert "num_train_epochs 10 (for 500 steps, from 3 to 20)" in trainer.chosen_settings()[0]
+    both = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(dropout=0.1), heads=tiny.two_heads()))
+
+    def epochs(**settings: Any) -> float:
+        args = MultiHeadTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **settings)
+        found = MultiHeadTrainer(both, args, train_dataset=tiny.table(800), processing_class=tiny.tokenizer())
+        return found.args.num_train_epochs
+
+    assert epochs() == 20
+    assert epochs(train_heads=["mood"]) == 10
+    assert epochs(train_heads=["mood"], freeze_encoder=True) == 20
 
 
 def test_what_is_left_open_is_filled_into_a_copy(tmp_path: Path) -> None:
