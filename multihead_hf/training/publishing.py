@@ -44,7 +44,8 @@ class PublishingHooks(Trainer):
         """The different peak learning rates of the heads where the argument leaves them open, in ascending order."""
         if self.args.head_learning_rate is not None or self.optimizer is None:
             return []
-        groups = [group for group in self.optimizer.param_groups if str(group.get("name", "")).startswith("heads")]
+        groups = getattr(self.optimizer, "param_groups", [])  # (DeepSpeed's placeholder has none)
+        groups = [group for group in groups if str(group.get("name", "")).startswith("heads")]
         rates = {float(group.get("initial_lr", group["lr"])) for group in groups}
         return [] if rates == {self.args.learning_rate} else sorted(rates)
 
