@@ -177,8 +177,10 @@ class EvaluationHooks(DataHooks):
             self.__dict__.pop("_eval_dataloaders", None)
             rows = self.eval_dataset[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
             eval_dataset = self._with_features(self.eval_dataset if rows is None else rows, "evaluation")
+        # cached features have one length, and groups would take memory for each row
+        order = {"train_sampling_strategy": "sequential"} if self.args.cache_features else {}
         # `dataloader_drop_last` applies to training only; metrics are computed over all rows
-        with self._with_arguments(dataloader_drop_last=False):
+        with self._with_arguments(dataloader_drop_last=False, **order):
             return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: PreparedRows) -> DataLoader:
