@@ -16,6 +16,10 @@ OVERRIDDEN = {
         ["batch_samples", "device"],
         "it counts labels of tensors, and ours are dicts; `get_batch_samples` calls it, and so does evaluation",
     ),
+    "_get_eval_sampler": (
+        ["eval_dataset"],
+        "it makes the sampler by length, which reads a column of lengths row by row",
+    ),
     "_get_train_sampler": (
         ["train_dataset"],
         "it makes the sampler by length, whose order has to be that of seed and epoch for a run that is resumed",

@@ -14,7 +14,7 @@ from .arguments import MultiHeadTrainingArguments
 from .checks import check_cacheable
 from .features import FeatureCache, cache_for
 from .run_data import RunData
-from .sampling import SeededByEpoch
+from .sampling import SeededByEpoch, with_read_lengths
 
 
 class DataHooks(Trainer):
@@ -46,7 +46,11 @@ class DataHooks(Trainer):
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return SeededByEpoch(sampler, seed)
+        return SeededByEpoch(with_read_lengths(sampler), seed)
+
+    def _get_eval_sampler(self, eval_dataset: PreparedRows) -> Sampler | None:
+        sampler = super()._get_eval_sampler(eval_dataset)
+        return with_read_lengths(sampler) if isinstance(sampler, LengthGroupedSampler) else sampler
 
     def _with_features(self, dataset: PreparedRows | None, what: str) -> PreparedRows | None:
         if not self.args.cache_features or dataset is None:

@@ -7,6 +7,12 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
+def with_read_lengths(sampler: LengthGroupedSampler) -> LengthGroupedSampler:
+    """Read the lengths at once; a column of a dataset would be read row by row in each epoch."""
+    sampler.lengths = sampler.lengths[:]
+    return sampler
+
+
 class SeededByEpoch(Sampler[int]):
     """A sampler that groups by length and whose order depends only on seed and epoch.
 

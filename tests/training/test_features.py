@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from datasets import concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from training_runs import arguments, trainer_for, weights
 from transformers import set_seed
@@ -342,3 +342,18 @@ def test_what_it_needs_is_said(tmp_path: Path) -> None:
         trainer.train()
     assert not os.path.exists(tmp_path / "_features")
     assert set(DTYPES) == {"float32", "bfloat16"}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_lengths_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool) -> None:
+    """A column of a dataset would be read row by row, in each epoch."""
+    settings = {"cache_features": True, "freeze_encoder": True} if cached else {}
+    trainer = trainer_for(tmp_path, train_sampling_strategy="group_by_length", **settings)
+    loaders = [trainer.get_train_dataloader(), trainer.get_eval_dataloader()]
+    read: list[object] = []
+    plain = Dataset.__getitem__
+    monkeypatch.setattr(Dataset, "__getitem__", lambda self, key: read.append(key) or plain(self, key))
+    for loader in loaders:
+        order = list(loader.batch_sampler.sampler)
+        assert sorted(order) == list(range(len(loader.dataset)))
+    assert read == []
