@@ -7,6 +7,8 @@
    encoder, rows and optimiser. Ratio of samples per second; 1 means no overhead.
 2. The same model and loop with 10 and 100 heads against one head: ratio of the step times.
 3. Soft-F1 over the step (two passes) against Soft-F1 over each micro-batch, under gradient accumulation.
+4. As 1, on texts of mixed length (lognormal, up to four times the median) in batches that transformers groups by
+   length, each padded to its longest text; with four times the steps, as it does not group few rows.
 
 Compared runs take turns, and the medians over the rounds are printed. They are ratios, not absolute speeds.
 """
@@ -33,6 +35,7 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils import logging
 
 from multihead_hf import (
@@ -82,7 +85,12 @@ class Clock(TrainerCallback):
     """Records the end of each optimiser step."""
 
     def __init__(self) -> None:
+        self.begin = 0.0
         self.ends: list[float] = []
+
+    def on_step_begin(self, args: Any, state: Any, *other: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:
+            self.begin = time.perf_counter()
 
     def on_step_end(self, args: Any, *other: Any, **kwargs: Any) -> None:
         synchronise(args.device)
@@ -103,26 +111,48 @@ class Benchmark:
         self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
         self.folder = tempfile.TemporaryDirectory()
 
-    def rows(self, count: int) -> list[dict[str, Any]]:
+    def total(self, mixed: bool) -> int:
+        """Return the rows of one round."""
+        return self.options.batch * (4 * self.options.steps if mixed else self.options.steps + 1)
+
+    def lengths(self, total: int, mixed: bool) -> list[int]:
+        """Return the number of tokens of each row."""
+        if not mixed:
+            return [self.length] * total
+        drawn = self.length / 2 * torch.randn(total).mul(0.8).exp()
+        return drawn.clamp(4, 2 * self.length).long().tolist()
+
+    def rows(self, count: int, mixed: bool = False) -> list[dict[str, Any]]:
         """Return prepared rows for one round."""
-        total = (self.options.steps + 1) * self.options.batch
-        ids = torch.randint(5, self.config.vocab_size, (total, self.length)).tolist()
+        total = self.total(mixed)
+        lengths = self.lengths(total, mixed)
+        ids = [torch.randint(5, self.config.vocab_size, (length,)).tolist() for length in lengths]
         cells = (torch.rand(total, count, LABELS) < 0.05).float().tolist()
-        mask = [1] * self.length
         return [
-            {"input_ids": ids[i], "attention_mask": mask, "labels": {f"head {h}": cells[i][h] for h in range(count)}}
+            {
+                "input_ids": ids[i],
+                "attention_mask": [1] * lengths[i],
+                "length": lengths[i],
+                "labels": {f"head {h}": cells[i][h] for h in range(count)},
+            }
             for i in range(total)
         ]
 
-    def by_hand(self, count: int) -> Callable[[], float]:
+    def by_hand(self, count: int, mixed: bool = False) -> Callable[[], float]:
         set_seed(0)
         model = ByHand(self.config, count).to(self.device).train()
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-        rows = self.rows(count)
+        rows = self.rows(count, mixed)
+        if mixed:
+            rows = [rows[i] for i in get_length_grouped_indices([row["length"] for row in rows], self.options.batch)]
 
         def collate(batch: list[dict]) -> dict[str, Any]:
             labels = [torch.tensor([row["labels"][name] for row in batch]) for name in batch[0]["labels"]]
-            ids = {key: torch.tensor([row[key] for row in batch]) for key in ("input_ids", "attention_mask")}
+            longest = max(row["length"] for row in batch)
+            ids = {
+                key: torch.tensor([row[key] + [0] * (longest - row["length"]) for row in batch])
+                for key in ("input_ids", "attention_mask")
+            }
             return {**ids, "labels": labels}
 
         def step(batch: dict[str, Any]) -> None:
@@ -135,7 +165,7 @@ class Benchmark:
             optimiser.step()
             optimiser.zero_grad()
 
-        return lambda: self.time_of(step, DataLoader(rows, self.options.batch, collate_fn=collate))  # type: ignore
+        return lambda: self.time_of(step, DataLoader(rows, self.options.batch, collate_fn=collate), mixed)  # type: ignore
 
     def own_model(self, count: int) -> Callable[[], float]:
         """Return a timed training step of `MultiHeadModel` in a hand-written loop, on one batch."""
@@ -157,21 +187,21 @@ class Benchmark:
 
         return step
 
-    def time_of(self, step: Callable[[Any], None], batches: Any) -> float:
-        """Return seconds per step, without the first step."""
-        begin = 0.0
+    def time_of(self, step: Callable[[Any], None], batches: Any, mixed: bool) -> float:
+        """Return seconds per step, without the first step unless the texts have mixed lengths."""
+        begin = time.perf_counter()
         for index, batch in enumerate(batches):
             step(batch)
             synchronise(self.device)
-            if index == 0:
+            if index == 0 and not mixed:
                 begin = time.perf_counter()
-        return (time.perf_counter() - begin) / self.options.steps
+        return (time.perf_counter() - begin) / (self.total(mixed) / self.options.batch - (not mixed))
 
     def model(self, count: int, **settings: Any) -> MultiHeadModel:
         set_seed(0)
         return MultiHeadModel(MultiHeadConfig(encoder=self.config, heads=heads(count, **settings)))
 
-    def trainer(self, count: int, accumulation: int = 1, **settings: Any) -> Callable[[], float]:
+    def trainer(self, count: int, accumulation: int = 1, mixed: bool = False, **settings: Any) -> Callable[[], float]:
         model, clock = self.model(count, **settings), Clock()
         args = MultiHeadTrainingArguments(
             self.folder.name,
@@ -185,7 +215,7 @@ class Benchmark:
             warmup_steps=0,
             lr_scheduler_type="constant",
             bf16=self.options.bf16,
-            train_sampling_strategy="sequential",
+            train_sampling_strategy="group_by_length" if mixed else "sequential",
             logging_steps=2,
             save_strategy="no",
             report_to="none",
@@ -193,13 +223,15 @@ class Benchmark:
             dataloader_pin_memory=self.device.type == "cuda",
         )
         trainer = MultiHeadTrainer(
-            model, args, None, self.rows(count), processing_class=self.tokenizer, callbacks=[clock]
+            model, args, None, self.rows(count, mixed), processing_class=self.tokenizer, callbacks=[clock]
         )
         trainer.remove_callback(PrinterCallback)
 
         def run() -> float:
             clock.ends.clear()
             trainer.train()
+            if mixed:
+                return (clock.ends[-1] - clock.begin) / len(clock.ends)
             return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
 
         return run
@@ -228,13 +260,18 @@ def part_3(benchmark: Benchmark) -> Iterator[tuple[str, list[float]]]:
     yield "3. macro Soft-F1 over the step / over its 4 micro-batches: time of a step", benchmark.ratios(step, batches)
 
 
+def part_4(benchmark: Benchmark) -> Iterator[tuple[str, list[float]]]:
+    ratios = benchmark.ratios(benchmark.by_hand(2, mixed=True), benchmark.trainer(2, mixed=True))
+    yield "4. Trainer / loop by hand, 2 heads, mixed lengths: samples per second", ratios
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="minilm", help="encoder and length of the texts")
     parser.add_argument("--batch", type=int, default=16, help="rows of an optimiser step")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a round")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of which the median is taken")
-    parser.add_argument("--parts", type=int, nargs="+", choices=[1, 2, 3], default=[1, 2, 3], help="see above")
+    parser.add_argument("--parts", type=int, nargs="+", choices=[1, 2, 3, 4], default=[1, 2, 3, 4], help="see above")
     parser.add_argument("--heads", type=int, nargs="+", default=[2, 10, 100], help="numbers of heads in part 1")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     options = parser.parse_args()
@@ -244,7 +281,7 @@ def main() -> None:
     print(f"{options.shape}, {benchmark.length} tokens, batch {options.batch}, {name}, torch {torch.__version__}")
     print(f"{'':74} median  min to max")
     for part in options.parts:
-        for title, ratios in (part_1, part_2, part_3)[part - 1](benchmark):
+        for title, ratios in (part_1, part_2, part_3, part_4)[part - 1](benchmark):
             print(f"{title:74} {statistics.median(ratios):6.3f}  {min(ratios):.3f} to {max(ratios):.3f}", flush=True)
 
 

@@ -17,7 +17,7 @@ SMALLEST = {
     "eval_memory": (["--few", "200", "--many", "400"], 2),
     "frozen_features": (["--rounds", "1", "--rows", "16", "--epochs", "2"], 4),
     "predict": (["--quick", "--rounds", "1", "--rows", "20", "--few", "50", "--many", "100"], 4),
-    "step_overhead": (["--rounds", "1", "--steps", "1", "--batch", "4", "--heads", "2"], 4),
+    "step_overhead": (["--rounds", "1", "--steps", "1", "--batch", "4", "--heads", "2"], 5),
     "train_speed": (["--rounds", "1", "--rows", "20"], 3),
 }
 
