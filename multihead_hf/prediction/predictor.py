@@ -52,8 +52,8 @@ class MultiHeadPredictor:
         window_rows: Number of rows that are read, sorted, computed and written at a time; memory grows with it.
         device: Device such as `"cpu"` or `"cuda:1"`; by default CUDA if available.
         backend: Runtime: `"torch"`, or on a CPU a graph of the model in `"openvino"` (the same decisions, up to
-            twice as fast) or `"onnx"`. `"auto"` takes OpenVINO if it is installed, for calls of at least 256 different
-            texts, as the graph takes some seconds to make. The graph of a saved model is kept under `HF_HOME`.
+            twice as fast) or `"onnx"`. `"auto"` takes OpenVINO if it is installed, for calls of at least
+            256 different texts, as the graph takes some seconds to make. A saved model's graph is kept under `HF_HOME`.
 
     Raises:
         ValueError: The model does not have a head, the precision or backend is unknown, or the device cannot be used.
