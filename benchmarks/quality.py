@@ -139,7 +139,7 @@ def multi_head(
 def plain(task: Task, options: argparse.Namespace, seed: int, folder: str) -> tuple[float, dict[str, Any]]:
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     seconds, found = 0.0, {}
-    steps = steps_for(task.heads, trains_encoder=True)
+    steps = steps_for(task.heads, encoder_trained=True)
     for name, head in task.heads.items():
         parts = {part: tokenised(task, part, name, tokenizer) for part in ("train", "validation", "test")}
         best = -1.0

@@ -85,16 +85,16 @@ class Clock(TrainerCallback):
     """Records the end of each optimiser step."""
 
     def __init__(self) -> None:
-        self.begin = 0.0
         self.ends: list[float] = []
-
-    def on_step_begin(self, args: Any, state: Any, *other: Any, **kwargs: Any) -> None:
-        if state.global_step == 0:
-            self.begin = time.perf_counter()
 
     def on_step_end(self, args: Any, *other: Any, **kwargs: Any) -> None:
         synchronise(args.device)
         self.ends.append(time.perf_counter())
+
+
+def seconds_per_step(ends: list[float]) -> float:
+    """Return the mean time of all steps but the first."""
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def synchronise(device: torch.device) -> None:
@@ -103,31 +103,29 @@ def synchronise(device: torch.device) -> None:
 
 
 class Benchmark:
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    """Timed runs on texts of one length, or of mixed lengths in batches that are grouped by them."""
+
+    def __init__(self, options: argparse.Namespace, mixed: bool = False) -> None:
+        self.options, self.mixed = options, mixed
+        self.total = options.batch * (4 * options.steps if mixed else options.steps + 1)  # rows of a round
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.config, self.length = SHAPES[options.shape]
         backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1}, unk_token="[UNK]"))
         self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
         self.folder = tempfile.TemporaryDirectory()
 
-    def total(self, mixed: bool) -> int:
-        """Return the rows of one round."""
-        return self.options.batch * (4 * self.options.steps if mixed else self.options.steps + 1)
-
-    def lengths(self, total: int, mixed: bool) -> list[int]:
+    def lengths(self) -> list[int]:
         """Return the number of tokens of each row."""
-        if not mixed:
-            return [self.length] * total
-        drawn = self.length / 2 * torch.randn(total).mul(0.8).exp()
+        if not self.mixed:
+            return [self.length] * self.total
+        drawn = self.length / 2 * torch.randn(self.total).mul(0.8).exp()
         return drawn.clamp(4, 2 * self.length).long().tolist()
 
-    def rows(self, count: int, mixed: bool = False) -> list[dict[str, Any]]:
+    def rows(self, count: int) -> list[dict[str, Any]]:
         """Return prepared rows for one round."""
-        total = self.total(mixed)
-        lengths = self.lengths(total, mixed)
+        lengths = self.lengths()
         ids = [torch.randint(5, self.config.vocab_size, (length,)).tolist() for length in lengths]
-        cells = (torch.rand(total, count, LABELS) < 0.05).float().tolist()
+        cells = (torch.rand(self.total, count, LABELS) < 0.05).float().tolist()
         return [
             {
                 "input_ids": ids[i],
@@ -135,15 +133,15 @@ class Benchmark:
                 "length": lengths[i],
                 "labels": {f"head {h}": cells[i][h] for h in range(count)},
             }
-            for i in range(total)
+            for i in range(self.total)
         ]
 
-    def by_hand(self, count: int, mixed: bool = False) -> Callable[[], float]:
+    def by_hand(self, count: int) -> Callable[[], float]:
         set_seed(0)
         model = ByHand(self.config, count).to(self.device).train()
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-        rows = self.rows(count, mixed)
-        if mixed:
+        rows = self.rows(count)
+        if self.mixed:
             rows = [rows[i] for i in get_length_grouped_indices([row["length"] for row in rows], self.options.batch)]
 
         def collate(batch: list[dict]) -> dict[str, Any]:
@@ -165,7 +163,7 @@ class Benchmark:
             optimiser.step()
             optimiser.zero_grad()
 
-        return lambda: self.time_of(step, DataLoader(rows, self.options.batch, collate_fn=collate), mixed)  # type: ignore
+        return lambda: self.time_of(step, DataLoader(rows, self.options.batch, collate_fn=collate))  # type: ignore
 
     def own_model(self, count: int) -> Callable[[], float]:
         """Return a timed training step of `MultiHeadModel` in a hand-written loop, on one batch."""
@@ -187,21 +185,20 @@ class Benchmark:
 
         return step
 
-    def time_of(self, step: Callable[[Any], None], batches: Any, mixed: bool) -> float:
-        """Return seconds per step, without the first step unless the texts have mixed lengths."""
-        begin = time.perf_counter()
-        for index, batch in enumerate(batches):
+    def time_of(self, step: Callable[[Any], None], batches: Any) -> float:
+        """Return seconds per step, without the first one."""
+        ends = []
+        for batch in batches:
             step(batch)
             synchronise(self.device)
-            if index == 0 and not mixed:
-                begin = time.perf_counter()
-        return (time.perf_counter() - begin) / (self.total(mixed) / self.options.batch - (not mixed))
+            ends.append(time.perf_counter())
+        return seconds_per_step(ends)
 
     def model(self, count: int, **settings: Any) -> MultiHeadModel:
         set_seed(0)
         return MultiHeadModel(MultiHeadConfig(encoder=self.config, heads=heads(count, **settings)))
 
-    def trainer(self, count: int, accumulation: int = 1, mixed: bool = False, **settings: Any) -> Callable[[], float]:
+    def trainer(self, count: int, accumulation: int = 1, **settings: Any) -> Callable[[], float]:
         model, clock = self.model(count, **settings), Clock()
         args = MultiHeadTrainingArguments(
             self.folder.name,
@@ -215,24 +212,23 @@ class Benchmark:
             warmup_steps=0,
             lr_scheduler_type="constant",
             bf16=self.options.bf16,
-            train_sampling_strategy="group_by_length" if mixed else "sequential",
+            train_sampling_strategy="group_by_length" if self.mixed else "sequential",
             logging_steps=2,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=self.device.type == "cuda",
+            use_cpu=self.device.type == "cpu",
         )
         trainer = MultiHeadTrainer(
-            model, args, None, self.rows(count, mixed), processing_class=self.tokenizer, callbacks=[clock]
+            model, args, None, self.rows(count), processing_class=self.tokenizer, callbacks=[clock]
         )
         trainer.remove_callback(PrinterCallback)
 
         def run() -> float:
             clock.ends.clear()
             trainer.train()
-            if mixed:
-                return (clock.ends[-1] - clock.begin) / len(clock.ends)
-            return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
+            return seconds_per_step(clock.ends)
 
         return run
 
@@ -261,7 +257,8 @@ def part_3(benchmark: Benchmark) -> Iterator[tuple[str, list[float]]]:
 
 
 def part_4(benchmark: Benchmark) -> Iterator[tuple[str, list[float]]]:
-    ratios = benchmark.ratios(benchmark.by_hand(2, mixed=True), benchmark.trainer(2, mixed=True))
+    benchmark = Benchmark(benchmark.options, mixed=True)
+    ratios = benchmark.ratios(benchmark.by_hand(2), benchmark.trainer(2))
     yield "4. Trainer / loop by hand, 2 heads, mixed lengths: samples per second", ratios
 
 

@@ -150,6 +150,9 @@ class StreamingMetrics:
         """Return the counts of a multi-label head; `None` for a single-label head."""
         return self._multi.get(name)
 
+    def _counts(self, name: str) -> ConfusionCounts | MultiLabelCounts:
+        return self._single[name] if name in self._single else self._multi[name]
+
     def probability_range(self, name: str) -> tuple[float, float]:
         """Return the lowest and the highest probability of a multi-label head on known cells.
 
@@ -169,7 +172,7 @@ class StreamingMetrics:
         """Return a sentence for each head with labelled rows, but none of some of its labels."""
         sentences = []
         for name in self.labelled_heads:
-            counts = self._single.get(name) or self._multi[name]
+            counts = self._counts(name)
             labels, absent = len(counts.support), int((counts.support == 0).sum())
             if 0 < absent < labels:
                 f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)[2]
@@ -206,7 +209,7 @@ class StreamingMetrics:
     def label_table(self, name: str) -> pd.DataFrame:
         """Return a head's labels with `support` (true), `predicted`, `precision`, `recall`, `f1` and `threshold`."""
         head = self.heads[name]
-        counts = self._single.get(name) or self._multi[name]
+        counts = self._counts(name)
         precision, recall, f1 = precision_recall_f1(counts.hits, counts.predicted, counts.support)
         thresholds = (head.thresholds or [0.5] * head.num_labels) if head.multi_label else [None] * head.num_labels
         columns = {

@@ -51,14 +51,14 @@ def trains_encoder(model: MultiHeadModel) -> bool:
     return any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
-def steps_for(heads: Mapping[str, HeadConfig], trains_encoder: bool) -> int:
+def steps_for(heads: Mapping[str, HeadConfig], encoder_trained: bool) -> int:
     """Return the optimizer steps that a run has at least: 1,000, or 500 where they are enough.
 
     They are enough where an encoder is trained with single-label heads only (benchmarks/README.md: from 500 to 1,000
     steps no such score rose by more than chance, but the macro F1 of multi-label heads with rare labels did).
     """
     single = not any(head.multi_label for head in heads.values())
-    return _STEPS_OF_SINGLE_LABELS if trains_encoder and single else _STEPS
+    return _STEPS_OF_SINGLE_LABELS if encoder_trained and single else _STEPS
 
 
 def epochs_rule(steps: int) -> str:
@@ -140,7 +140,12 @@ def heads_in(model: nn.Module, heads: Mapping[str, HeadConfig]) -> Iterable[tupl
             yield matches[-1], module
 
 
+def never_trained(head: ClassificationHead) -> bool:
+    """Return whether the weights of a head were initialised, and neither loaded nor trained since."""
+    # (heads of a model saved by an older version may lack the attribute, and they were loaded)
+    return getattr(head, "is_fresh", False)
+
+
 def is_fresh(head: ClassificationHead) -> bool:
     """Return whether a head is trained now and was neither loaded nor trained before."""
-    # (heads of a model saved by an older version may lack the attribute, and they were loaded)
-    return getattr(head, "is_fresh", False) and any(parameter.requires_grad for parameter in head.parameters())
+    return never_trained(head) and any(parameter.requires_grad for parameter in head.parameters())

@@ -25,7 +25,7 @@ from ..publishing.card_callback import ModelCardCallback
 from .checks import check_countable
 from .console import set_title
 from .data_hooks import DataHooks
-from .defaults import heads_in
+from .defaults import heads_in, never_trained
 from .preparation import prepared
 
 logger = logging.get_logger(__name__)
@@ -240,7 +240,7 @@ class EvaluationHooks(DataHooks):
 
     def _heads_that_learn(self) -> list[str]:
         """Return the names of the heads, without single-label heads that are not trained now and never were."""
-        fresh = {name for name, head in heads_in(self.model, self.config.heads) if getattr(head, "is_fresh", False)}
+        fresh = {name for name, head in heads_in(self.model, self.config.heads) if never_trained(head)}
         learning = self.trained_heads if self.is_in_train else {}
         return [
             name
