@@ -4,9 +4,9 @@
     python benchmarks/predict.py                                            # some minutes on 2 cores
 
 The texts are random words of the encoder's vocabulary, of mixed length (mean about 57 tokens, 95 % under 165). The head
-is trained on 1,000 similar texts to predict which of 20 groups most of a text's words belong to. Each round runs every
-system once over all texts, with loaded models and graphs; a ratio is the rows per second of `MultiHeadPredictor` at its
-defaults divided by those of another system, of the same round:
+is trained on 1,000 similar texts to predict to which of 20 groups of similar words most of a text's words belong. Each
+round runs every system once over all texts, with loaded models and graphs; a ratio is the rows per second of
+`MultiHeadPredictor` at its defaults divided by those of another system, of the same round:
 
 1. `transformers.pipeline("text-classification", batch_size=32)` for one head (several heads are as many pipelines);
 2. the best batch size of that pipeline, of 1, 8, 32 and 128;
@@ -38,7 +38,9 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
+from sklearn.cluster import KMeans
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -62,27 +64,36 @@ LABELS = [f"label {i}" for i in range(20)]
 Run = Callable[[list[str]], Any]
 
 
-def group_of_word(word: str) -> int:
-    return sum(map(ord, word)) % len(LABELS)
+class Words:
+    """Words of an encoder's vocabulary in 20 groups, by k-means of their vectors, and texts of them.
 
+    Args:
+        encoder: Folder or name of the encoder.
+        tokenizer: Its tokenizer.
+    """
 
-def group_of(text: str) -> str:
-    """Return the group that most words of a text belong to, which is the label of the head."""
-    groups = [group_of_word(word) for word in text.split()]
-    return LABELS[max(set(groups), key=lambda group: (groups.count(group), -group))]
+    def __init__(self, encoder: str, tokenizer: Any) -> None:
+        words = sorted(word for word in tokenizer.get_vocab() if word.isalnum())
+        table = AutoModel.from_pretrained(encoder).get_input_embeddings().weight.detach()
+        vectors = torch.nn.functional.normalize(table[tokenizer.convert_tokens_to_ids(words)].float()).numpy()
+        found = KMeans(len(LABELS), n_init=1, random_state=0).fit_predict(vectors)
+        self.groups = dict(zip(words, found.tolist(), strict=True))
 
+    def draw(self, count: int, seed: int = 0) -> list[str]:
+        """Return distinct texts with lognormal lengths, in which half of the words are from one group."""
+        draw, texts = random.Random(seed), []
+        words = list(self.groups)
+        groups = [[word for word in words if self.groups[word] == group] for group in range(len(LABELS))]
+        for _ in range(count):
+            length = min(max(round(draw.lognormvariate(3.72, 0.8)), 1), 400)
+            group = draw.choice(groups)
+            texts.append(" ".join(draw.choice(group if draw.random() < 0.5 else words) for _ in range(length)))
+        return texts
 
-def draw_texts(tokenizer: Any, count: int, seed: int = 0) -> list[str]:
-    """Return distinct texts with lognormal lengths, in which half of the words are from one group."""
-    draw = random.Random(seed)
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalnum())
-    groups = [[word for word in words if group_of_word(word) == group] for group in range(len(LABELS))]
-    texts = []
-    for _ in range(count):
-        length = min(max(round(draw.lognormvariate(3.72, 0.8)), 1), 400)
-        group = draw.choice([each for each in groups if each])
-        texts.append(" ".join(draw.choice(group if draw.random() < 0.5 else words) for _ in range(length)))
-    return texts
+    def label_of(self, text: str) -> str:
+        """Return the group that most words of a text belong to, which is its label."""
+        groups = [self.groups[word] for word in text.split()]
+        return LABELS[max(set(groups), key=lambda group: (groups.count(group), -group))]
 
 
 def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Run:
@@ -132,11 +143,11 @@ def openvino_by_hand(folder: str, tokenizer: Any, batch: int = 16) -> Run:
     return run
 
 
-def trained(encoder: str, tokenizer: Any, texts: list[str], folder: str) -> MultiHeadModel:
+def trained(encoder: str, tokenizer: Any, words: Words, texts: list[str], folder: str) -> MultiHeadModel:
     """Return a model whose head is trained on features of the encoder."""
     model = MultiHeadModel.from_encoder(encoder, heads={"topic": HeadConfig(labels=LABELS)})
     model.freeze_encoder()
-    rows = Dataset.from_dict({"text": texts, "topic": [group_of(text) for text in texts]})
+    rows = Dataset.from_dict({"text": texts, "topic": [words.label_of(text) for text in texts]})
     args = MultiHeadTrainingArguments(
         folder, cache_features=True, save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True
     )
@@ -161,11 +172,13 @@ def timed(run: Run, texts: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def systems(encoder: str, texts: list[str], folder: str, calibrate: bool) -> tuple[dict[str, Run], list[str]]:
+def systems(
+    encoder: str, words: Words, texts: list[str], folder: str, calibrate: bool
+) -> tuple[dict[str, Run], list[str]]:
     """Return the timed systems, beginning with `MultiHeadPredictor` at its defaults, and notes."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    others = draw_texts(tokenizer, 1_000 if calibrate else 40, seed=1)
-    model = trained(encoder, tokenizer, others, folder)
+    others = words.draw(1_000 if calibrate else 40, seed=1)
+    model = trained(encoder, tokenizer, words, others, folder)
     one = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=len(LABELS)).eval()
     pipe = pipeline("text-classification", model=one, tokenizer=tokenizer, device="cpu")
 
@@ -303,18 +316,19 @@ def main() -> None:
         options.encoder = minilm()
 
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
-    texts = draw_texts(tokenizer, options.rows)
+    words = Words(options.encoder, tokenizer)
+    texts = words.draw(options.rows)
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     print(f"{len(texts)} texts of {np.mean(lengths):.0f} tokens, 95 % under {np.percentile(lengths, 95):.0f}")
     with tempfile.TemporaryDirectory() as folder:
-        runs, noted = systems(options.encoder, texts, folder, not options.quick)
+        runs, noted = systems(options.encoder, words, texts, folder, not options.quick)
         results = {name: decided(run(texts)) for name, run in runs.items()}  # also warms up
         speeds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds):
             for name, run in runs.items():
                 speeds[name].append(len(texts) / timed(run, texts))
         exact = results["MultiHeadPredictor (torch, fp32)"]
-        truth = np.array([LABELS.index(group_of(text)) for text in texts])
+        truth = np.array([LABELS.index(words.label_of(text)) for text in texts])
         for name, own in speeds.items():
             line = f"   {name:58} {statistics.median(own):7.1f} rows/s  {min(own):.1f} to {max(own):.1f}"
             if (labels := results[name]) is not None:

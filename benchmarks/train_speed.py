@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from predict import LABELS, be_quiet, draw_texts, group_of, minilm
+from predict import LABELS, Words, be_quiet, minilm
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -89,8 +89,9 @@ def main() -> None:
     if options.encoder is None:
         options.encoder = minilm()
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
-    texts = draw_texts(tokenizer, options.rows)
-    one = Dataset.from_dict({"text": texts, "topic": [group_of(text) for text in texts]})
+    words = Words(options.encoder, tokenizer)
+    texts = words.draw(options.rows)
+    one = Dataset.from_dict({"text": texts, "topic": [words.label_of(text) for text in texts]})
     three = Dataset.from_dict({**one.to_dict(), "second": one["topic"], "third": one["topic"]})
     like_stock = {"per_device_train_batch_size": 8, "train_sampling_strategy": "random", "bf16": False}
     print(f"{options.rows} texts, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
