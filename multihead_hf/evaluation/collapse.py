@@ -1,4 +1,4 @@
-"""Heads that have learned nothing: they predict almost nothing, almost everything, one label, or by chance."""
+"""Heads that predict almost nothing, almost everything, one label or by chance, and heads that need thresholds."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,8 @@ ALMOST_EVERYTHING = 0.9  # share of all labels
 ENOUGH_ROWS = 20
 ENOUGH_LABELS = 10  # minimum number of labels that apply
 BY_CHANCE = 0.05  # Cohen's kappa
+MUCH_BETTER = 0.05  # difference of micro F1
+ENOUGH_FOR_A_THRESHOLD = 100  # minimum number of labels that apply
 _MORE_TRAINING = "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer."
 _LESS_WEIGHT = "Tune thresholds (tune_thresholds), check pos_weight and how empty labels are read, or train longer."
 _CHECK_ROWS = "Check that its texts and labels belong together, train longer, or label more rows."
@@ -28,6 +30,33 @@ def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     """
     checks = {True: _collapse, False: _no_agreement}
     return {name: found for name, head in metrics.heads.items() for found in checks[head.multi_label](metrics, name)}
+
+
+def heads_with_better_thresholds(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
+    """Return the multi-label heads whose micro F1 another threshold, the same for all labels, would raise by 0.05.
+
+    At least 100 labels must apply, as with fewer the best threshold of some rows is often that of no others.
+
+    Returns:
+        Head → `"threshold"`, and a message with advice.
+    """
+    found = {}
+    for name in metrics.heads:
+        counts = metrics.multi_label_counts(name)
+        if counts is None or (support := int(counts.support.sum())) < ENOUGH_FOR_A_THRESHOLD:
+            continue
+        predicted = int(counts.predicted.sum())
+        f1 = 2 * int(counts.hits.sum()) / (predicted + support)
+        threshold, highest = metrics.best_common_threshold(name)
+        if highest - f1 < MUCH_BETTER:
+            continue
+        found[name] = (
+            "threshold",
+            f"head {name!r} predicts {predicted:,} labels on {counts.rows:,} labelled rows, and {support:,} apply. Its "
+            f"micro F1 is {f1:.3f} ({_limits(metrics, name)}); on these rows it would be {highest:.3f} with a "
+            f"threshold of {threshold:.2g}. Tune thresholds on validation rows (tune_thresholds).",
+        )
+    return found
 
 
 def _no_agreement(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:
@@ -83,8 +112,13 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
 def _extreme(metrics: StreamingMetrics, name: str, highest: bool) -> str:
     """Return the highest or lowest probability and the thresholds, in words."""
     value = metrics.probability_range(name)[1 if highest else 0]
+    limits = _limits(metrics, name)
+    shown = f"{value:.2g}" if f"{value:.2g}" not in limits.split() else f"{value:.4g}"
+    return f"its {'highest' if highest else 'lowest'} probability is {shown} ({limits})"
+
+
+def _limits(metrics: StreamingMetrics, name: str) -> str:
+    """Return the thresholds of a head in words."""
     thresholds = metrics.heads[name].thresholds or [0.5]
     low, high = f"{min(thresholds):.2g}", f"{max(thresholds):.2g}"
-    limits = f"threshold {low}" if low == high else f"thresholds {low} to {high}"
-    shown = f"{value:.2g}" if f"{value:.2g}" not in (low, high) else f"{value:.4g}"
-    return f"its {'highest' if highest else 'lowest'} probability is {shown} ({limits})"
+    return f"threshold {low}" if low == high else f"thresholds {low} to {high}"

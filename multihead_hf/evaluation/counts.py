@@ -155,6 +155,13 @@ class ScoreCounts:
         for index, cells in enumerate((known & ~positive, positive & known)):
             self._counts[index] += np.bincount(bin_ids[cells], minlength=labels * bins).reshape(labels, bins)
 
+    def best_cut(self) -> tuple[float, float]:
+        """Return the calibrated logit that as the threshold of all labels has the highest micro F1, and that F1."""
+        negative, positive = (values.sum(0)[::-1].cumsum() for values in self._counts)  # at or above each bin
+        f1 = ratio(2.0 * positive, negative + positive + positive[-1])
+        best = int(f1.argmax())
+        return _LOGIT_RANGE * (1 - 2 * (best + 1) / len(f1)), float(f1[best])
+
     def figures(self) -> tuple[dict[str, float], float]:
         """Return `roc_auc_*` and `average_precision_*`, without undefined ones, and their largest possible error."""
         negative, positive = self._counts

@@ -160,6 +160,20 @@ class StreamingMetrics:
         """
         return self._ranges[name]
 
+    def best_common_threshold(self, name: str) -> tuple[float, float]:
+        """Return the threshold for all labels of a multi-label head with the highest micro F1 on these rows, and it.
+
+        Scores are counted in bins of 0.02 in logit space.
+        """
+        if name in self._binned:
+            cut, f1 = self._binned[name].best_cut()
+        else:
+            counts = ScoreCounts(1)
+            for arrays in self._kept[name]:
+                counts.add(*(values.reshape(-1, 1) for values in arrays))
+            cut, f1 = counts.best_cut()
+        return 1 / (1 + math.exp(-cut)), f1
+
     def table(self, title: str = "") -> str:
         """Return a table with a line for each head: rows, labels, main scores, precision, recall and loss.
 

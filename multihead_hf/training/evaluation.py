@@ -14,7 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
 from ..data.rows_like import PreparedRows, RowsLike
-from ..evaluation.collapse import collapsed_heads
+from ..evaluation.collapse import collapsed_heads, heads_with_better_thresholds
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.metric_names import check_set_keys
 from ..evaluation.streaming import StreamingMetrics
@@ -91,19 +91,20 @@ class RunningEvaluation:
         metrics = {f"{self.prefix}_{key}": value for key, value in evaluation.figures(combine, trained).items()}
         return {key: value for key, value in metrics.items() if key not in self._users_keys}
 
-    def warn_of_collapsed_heads(self, heads: Collection[str], prefix: str, says: bool) -> None:
-        """Warn once about a head that has learned nothing, and again when that has changed.
+    def warn_of_weak_heads(self, heads: Collection[str], prefix: str, ended: bool, says: bool) -> None:
+        """Warn once about a head that has learned nothing or lacks other thresholds, and again when that has changed.
 
         Args:
             heads: Names of the heads.
             prefix: Prefix of the evaluation's metrics.
+            ended: Whether no further training step comes; only then other thresholds are recommended.
             says: Whether this process shows the warning.
         """
         if self.last is None:
             return
-        collapses = collapsed_heads(self.last)
+        found = (heads_with_better_thresholds(self.last) if ended else {}) | collapsed_heads(self.last)
         for name in heads:
-            kind, text = collapses.get(name, ("", ""))
+            kind, text = found.get(name, ("", ""))
             if kind and kind != self._collapsed.get((prefix, name)) and says:
                 with tqdm.external_write_mode():  # above the progress bar
                     logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
@@ -232,8 +233,9 @@ class EvaluationHooks(DataHooks):
             )
         elif not self.is_in_train or 4 * self.state.global_step > self.state.max_steps:
             # (in the first quarter of a training a head may not have learned anything yet)
+            ended = not self.is_in_train or self.state.global_step >= self.state.max_steps
             first = self.is_world_process_zero()
-            self._evaluation.warn_of_collapsed_heads(self._heads_that_learn(), metric_key_prefix, first)
+            self._evaluation.warn_of_weak_heads(self._heads_that_learn(), metric_key_prefix, ended, first)
         if metric_key_prefix == "eval":
             self._card.note_evaluation(metrics, list(sets) if isinstance(sets, dict) else None)
         return metrics

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, f1_score
 
 from multihead_hf import HeadConfig
-from multihead_hf.evaluation.collapse import collapsed_heads
+from multihead_hf.evaluation.collapse import collapsed_heads, heads_with_better_thresholds
 from multihead_hf.evaluation.streaming import StreamingMetrics
 
 LABELS = ["joy", "fear", "anger", "love"]
@@ -59,6 +59,55 @@ def test_almost_everything_is_predicted() -> None:
             "empty labels are read, or train longer.",
         )
     }
+
+
+@pytest.mark.parametrize("exact_rows", [10_000, 10])  # scores of all rows, and scores in bins
+def test_another_threshold_would_be_better(exact_rows: int) -> None:
+    probabilities = torch.tensor([0.9, 0.3, 0.25, 0.02]).repeat(100, 1)
+    references = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(100, 1)
+    references[:50, 2] = -100  # not known
+    metrics = StreamingMetrics(
+        {"emotion": HeadConfig(labels=LABELS, problem_type="multi_label_classification")}, exact_rows
+    )
+    for part in (slice(0, 40), slice(40, 100)):
+        metrics.add({"emotion": torch.logit(probabilities[part])}, {"emotion": references[part]})
+    threshold, f1 = metrics.best_common_threshold("emotion")
+    assert 0.25 < threshold <= 0.3
+    assert f1 == 1.0 == f1_score(references[50:], probabilities[50:] >= threshold, average="micro")
+    ((name, (kind, text)),) = heads_with_better_thresholds(metrics).items()
+    assert (name, kind) == ("emotion", "threshold")
+    assert text == (
+        "head 'emotion' predicts 100 labels on 100 labelled rows, and 200 apply. Its micro F1 is 0.667 (threshold "
+        f"0.5); on these rows it would be 1.000 with a threshold of {threshold:.2g}. Tune thresholds on validation "
+        "rows (tune_thresholds)."
+    )
+
+
+def test_the_best_threshold_is_that_of_a_search() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(300, 4, generator=draw)
+    references = (torch.rand(300, 4, generator=draw) < torch.sigmoid(2 * logits - 2)).float()
+    metrics = StreamingMetrics({"emotion": HeadConfig(labels=LABELS, problem_type="multi_label_classification")})
+    metrics.add({"emotion": logits}, {"emotion": references})
+    threshold, f1 = metrics.best_common_threshold("emotion")
+    scores = [f1_score(references, logits >= cut, average="micro") for cut in logits.flatten().tolist()]
+    assert f1 == pytest.approx(max(scores), abs=0.003)  # scores are counted in bins
+    cut = torch.logit(torch.tensor(threshold))
+    assert f1_score(references, logits >= cut, average="micro") == pytest.approx(f1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "probability"),
+    [
+        (50, 0.3),  # too few labels apply
+        (200, 0.6),  # the threshold is right
+    ],
+)
+def test_no_other_threshold_is_recommended(rows: int, probability: float) -> None:
+    metrics = StreamingMetrics({"emotion": HeadConfig(labels=LABELS, problem_type="multi_label_classification")})
+    logits = torch.logit(torch.tensor([probability, 0.1, 0.1, 0.1])).repeat(rows, 1)
+    metrics.add({"emotion": logits}, {"emotion": torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(rows, 1)})
+    assert heads_with_better_thresholds(metrics) == {}
 
 
 def test_logits_that_are_not_finite() -> None:
