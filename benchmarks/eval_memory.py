@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset, load_from_disk
+from predict import anonymous_memory
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
@@ -43,9 +44,7 @@ class Memory(TrainerCallback):
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
         self.steps += 1
         if self.steps % 10 == 1:
-            status = Path("/proc/self/status").read_text()
-            own = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-            self.highest = max(self.highest, int(own.split()[1]) / 1024)
+            self.highest = max(self.highest, anonymous_memory())
 
 
 def write_rows(path: Path, count: int) -> None:

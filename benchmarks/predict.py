@@ -238,18 +238,31 @@ def latencies(runs: dict[str, Run], texts: list[str]) -> None:
         print(f"   {title:58} {np.median(own):7.1f} ms      95 % under {np.percentile(own, 95):.1f} ms")
 
 
-def memory_of(rows: str, folder: str) -> float:
-    """Return the highest anonymous memory of `predict_files`, in MB."""
+def anonymous_memory() -> float:
+    """Return the anonymous memory of this process, in MB; pages of mapped files do not count."""
+    status = Path("/proc/self/status").read_text()
+    own = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+    return int(own.split()[1]) / 1024
+
+
+def highest_memory(run: Callable[[], Any]) -> float:
+    """Return the highest anonymous memory of this process while something runs, in MB."""
     highest = 0.0
     done = threading.Event()
 
     def watch() -> None:
         nonlocal highest
         while not done.wait(0.02):
-            status = Path("/proc/self/status").read_text()
-            own = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-            highest = max(highest, int(own.split()[1]) / 1024)
+            highest = max(highest, anonymous_memory())
 
+    threading.Thread(target=watch, daemon=True).start()
+    run()
+    done.set()
+    return highest
+
+
+def memory_of(rows: str, folder: str) -> float:
+    """Return the highest anonymous memory of `predict_files`, in MB."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     heads = {name: HeadConfig(labels=LABELS, problem_type="multi_label_classification") for name in ("a", "b")}
     encoder = BertConfig(
@@ -257,10 +270,7 @@ def memory_of(rows: str, folder: str) -> float:
     )
     model = MultiHeadModel(MultiHeadConfig(encoder=encoder, heads=heads, pooling="mean"))
     predictor = MultiHeadPredictor(model, tokenizer, precision="fp32", device="cpu", backend="torch")
-    threading.Thread(target=watch, daemon=True).start()
-    predict_files(predictor, rows, f"{rows}.parquet", overwrite=True)
-    done.set()
-    return highest
+    return highest_memory(lambda: predict_files(predictor, rows, f"{rows}.parquet", overwrite=True))
 
 
 def memory_ratio(encoder: str, few: int, many: int) -> str:

@@ -13,12 +13,11 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
-from predict import be_quiet
+from predict import be_quiet, highest_memory
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback
 
@@ -46,19 +45,8 @@ def write_rows(path: Path, count: int) -> None:
             writer.write_table(pa.table([texts, topics, tags], schema=schema))
 
 
-def train(rows: str, folder: str) -> float:
-    """Train on the rows; return the highest anonymous memory, in MB."""
-    highest = 0.0
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.02):
-            status = Path("/proc/self/status").read_text()
-            own = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-            highest = max(highest, int(own.split()[1]) / 1024)
-
-    threading.Thread(target=watch, daemon=True).start()
+def train(rows: str, folder: str) -> None:
+    """Train on the rows of a file."""
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -76,8 +64,6 @@ def train(rows: str, folder: str) -> float:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    done.set()
-    return highest
 
 
 def main() -> None:
@@ -88,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rows:
         be_quiet()
-        print(train(options.rows, f"{options.rows}.out"))
+        print(highest_memory(lambda: train(options.rows, f"{options.rows}.out")))
         return
     found = []
     with tempfile.TemporaryDirectory() as folder:

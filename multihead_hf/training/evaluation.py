@@ -42,7 +42,7 @@ class RunningEvaluation:
         self.last: StreamingMetrics | None = None
         self._current: Evaluation | None = None
         self._users_keys: set[str] = set()
-        self._collapsed: dict[tuple[str, str], str] = {}  # prefix and head → how it has collapsed
+        self._weak: dict[tuple[str, str], str] = {}  # prefix and head → kind of the weakness
 
     @contextlib.contextmanager
     def counted(
@@ -105,10 +105,10 @@ class RunningEvaluation:
         found = (heads_with_better_thresholds(self.last) if ended else {}) | collapsed_heads(self.last)
         for name in heads:
             kind, text = found.get(name, ("", ""))
-            if kind and kind != self._collapsed.get((prefix, name)) and says:
+            if kind and kind != self._weak.get((prefix, name)) and says:
                 with tqdm.external_write_mode():  # above the progress bar
                     logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
-            self._collapsed[prefix, name] = kind
+            self._weak[prefix, name] = kind
 
 
 @contextlib.contextmanager
