@@ -82,7 +82,7 @@ def common(
 ) -> None:
     """One pretrained encoder, any number of named classification heads.
 
-    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage.
+    Exit codes: 0, 1 for an error (in one line, with what to type), 2 for wrong usage, 130 after Ctrl+C.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in IN_PROCESSES:
         raise ValueError(
@@ -97,6 +97,9 @@ def main() -> None:
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds
     try:
         app()
+    except KeyboardInterrupt:  # (typer reports one within a command)
+        print(f"{NAME}: stopped", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

@@ -101,7 +101,7 @@ def command(
         try:
             done = train_from_config(configuration, **settings)
         except KeyboardInterrupt as stop:
-            print(f"{NAME}: {stop or 'stopped'}; run the same command with --resume to continue", file=sys.stderr)
+            print(f"{NAME}: {_stopped(stop, configuration.training.get('output_dir', OUTPUT_DIR))}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not done.trainer.is_world_process_zero():
         return
@@ -112,6 +112,17 @@ def command(
         if not is_file and not configuration.after_training.report and find_spec("matplotlib") is None:
             print('\nNo report was made, as it needs matplotlib: pip install "multihead-hf[plots]"')
         _say_next(str(done.trainer.args.output_dir), list(done.trainer.config.heads))
+
+
+def _stopped(stop: KeyboardInterrupt, folder: str) -> str:
+    """Return what Ctrl+C has left, and how to go on."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
+    if checkpoint is None:
+        return "stopped before a checkpoint was saved; to start again, run the same command with --overwrite"
+    what = str(stop) or f"stopped; the newest checkpoint is {checkpoint}"
+    return f"{what}; run the same command with --resume to continue"
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:
@@ -162,11 +173,14 @@ def _run_of_table(
     with _unsaid("multihead_hf.data"):  # the run infers the heads again, and shows the warnings then
         heads = infer_heads(rows, columns, **reading)
     options = {name: value for name, value in table.items() if value is not None}
+    whole = [training_part(rows)] if isinstance(rows, Mapping) else []
+    validation = rows.get("validation", ()) if parts else one_part(rows, None, whole)
     return table_run(
         source[0] if len(source) == 1 else source,
         heads,
         output_dir,
         parts=parts,
+        validation_rows=len(validation) // (1 if parts else 10),
         label_columns=columns,
         text_columns=labels.text_column,
         **options,

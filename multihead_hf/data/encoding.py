@@ -60,7 +60,8 @@ def prepare_dataset(
             each label; by default the column with the head's name, or with `_labels` or `_label` after it, or the
             columns named after the labels of a multi-label head; a head without a column is unlabelled in this dataset.
             `sep`: the separator between the labels in a cell (`"roads|noise"`). `empty`: what an empty cell of such a
-            column means, `"missing"` (unlabelled) or `"none"` (no label applies); required where there is such a cell.
+            column means, `"missing"` (unlabelled) or `"none"` (no label applies); required where there is such a cell,
+            and for columns of one label each where no cell is 0.
             `multi_hot`: whether lists of integers hold 0 or 1 for each label, or label ids; required where they hold 0
             and 1 only and are of one length. `reading`: a dict head → `LabelReading`.
 

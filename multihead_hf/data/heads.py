@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
 from .frames import table_of
+from .label_columns import LabelColumns
 from .label_warnings import SEPARATORS, warn_of_labels
 from .reading import (
     ReadingOptions,
@@ -83,8 +84,8 @@ def infer_heads(
 
     Raises:
         ValueError: If a column does not exist, holds no label, or is of a type that cannot hold labels; a label occurs
-            only outside the split that is read; or cells can be read in two ways (empty cells of joined labels without
-            `empty`, lists of 0 and 1 without `multi_hot`).
+            only outside the split that is read; or cells can be read in two ways (empty cells of joined labels, or of
+            columns for one label each that hold no 0, without `empty`; lists of 0 and 1 without `multi_hot`).
 
     Example:
         >>> from multihead_hf import infer_heads
@@ -131,9 +132,9 @@ def heads_off(
     empty_settings = {name: reading.empty for name, reading in readings.items() if reading.empty is not None}
     if empty_settings and all((heads[name].reading or _NOTHING).empty is None for name in empty_settings):
         logger.warning(
-            f"empty={next(iter(empty_settings.values()))!r} changes nothing: it is for columns of joined labels, and "
-            f"for {', '.join(map(repr, empty_settings))} no separator is set (sep), or none occurs. Empty cells count "
-            "as not labelled"
+            f"empty={next(iter(empty_settings.values()))!r} changes nothing: it is for joined labels and for "
+            f"columns of one label each, and for {', '.join(map(repr, empty_settings))} no separator is set (sep), or "
+            "none occurs. Empty cells count as not labelled"
         )
     return heads
 
@@ -245,7 +246,7 @@ def _read_column(dataset: Dataset | IterableDataset, name: str, reading: LabelRe
     for column_name in column_names(column):
         check_column(features, column_name, f"head {name!r}")
     if not isinstance(column, str):
-        return _read_label_columns(dataset, features, f"head {name!r}", column)
+        return _read_label_columns(dataset, features, f"head {name!r}", column, reading.empty)
     inner = feature_of(features, column, f"head {name!r}")
     what = f"head {name!r}, column {column!r}"
     if is_list(features[column]):
@@ -363,18 +364,19 @@ def _read_lists(
 
 
 def _read_label_columns(
-    dataset: Dataset | IterableDataset, features: Features, what: str, columns: list[str]
+    dataset: Dataset | IterableDataset, features: Features, what: str, columns: list[str], empty: str | None
 ) -> _Column:
     for column in columns:
         check_label_column(features, column, what)
-    counts: Counter[str] = Counter()
-    missing = rows = 0
-    for batch in column_batches(dataset, columns):
-        for row in zip(*(batch[column] for column in columns), strict=True):
-            rows += 1
-            missing += all(is_missing(cell) for cell in row)
-            counts.update(c for c, cell in zip(columns, row, strict=True) if not is_missing(cell) and cell > 0)
-    return _Column("one column per label", columns, True, counts, missing, rows)
+    cells = LabelColumns(columns).add_rows(dataset)
+    if empty is None:
+        cells.check(what)
+    # (a table with cells of all three kinds shows that an empty one is unknown: other rows of it may have no 0)
+    empty = empty or ("missing" if any(cells.empty.values()) else None)
+    missing = cells.missing_rows if empty == "missing" else 0
+    return _Column(
+        "one column per label", columns, True, cells.positive, missing, cells.rows, LabelReading(empty=empty)
+    )
 
 
 def _kind(inner: ClassLabel | Value) -> str:

@@ -13,6 +13,13 @@ logger = logging.get_logger(__name__)
 # separators that are tried if none is given; commas occur in many label names
 SEPARATORS = "|;,"
 _SHOWN = 5
+_ENOUGH_ROWS = 20
+# as pandas reads them from a CSV file by default, and as PyTorch and datasets mark a missing class
+_GAPS = {"#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+_NEGATIVE = {"-1", "-100"}
+
+ONLY_POSITIVE = "every known cell is 1, and the others are unknown"
+EMPTY_ADVICE = 'If an empty cell means that the label does not apply, read it so: empty="none" (--empty none).'
 
 
 def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separators: str) -> bool:
@@ -31,6 +38,12 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separato
     if len(present) == 1 and counts[present[0]] == labelled:
         logger.warning(
             f"head {name!r}: all {labelled:,} labelled rows have the label {present[0]!r}, so there is nothing to learn"
+        )
+    _warn_of_gaps(name, present, counts)
+    if labelled >= _ENOUGH_ROWS and len(present) > labelled / 2 and max(counts.values()) < labelled / 2:
+        logger.warning(
+            f"head {name!r}: {len(present):,} different labels in {labelled:,} labelled rows, so most of them cannot "
+            "be learned. Is this a column of ids, numbers or free text?"
         )
     alike = near_equal_labels(present)
     if alike:
@@ -62,6 +75,18 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separato
             )
             return True
     return False
+
+
+def _warn_of_gaps(name: str, present: list[str], counts: Mapping[str, int]) -> None:
+    """Warn of labels that often stand for an unlabelled row."""
+    numbers = [label for label in present if label.isdecimal()]
+    gaps = [label for label in present if label in _GAPS or (label in _NEGATIVE and len(numbers) > 1)]
+    if gaps and len(gaps) < len(present):
+        shown = ", ".join(f"{label!r} ({counts[label]:,} rows)" for label in gaps[:_SHOWN])
+        logger.warning(
+            f"head {name!r}: {shown} is read as a label like any other. If it means that a row is not labelled, empty "
+            "these cells (pandas.read_csv does so with texts such as NA)"
+        )
 
 
 def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from .columns import (
     is_text,
     said_twice,
 )
+from .label_columns import LabelColumns
 from .reading import (
     Number,
     as_written,
@@ -84,7 +85,7 @@ class LabelEncoder(NamedTuple):
 
     def read_with(self) -> dict[str, Any]:
         """Return the reading options that apply to the column."""
-        keys: tuple[str, ...] = ("sep", "empty") if self.joined else ()
+        keys: tuple[str, ...] = ("sep", "empty") if self.joined else ("empty",) * (not isinstance(self.column, str))
         if self.head.multi_label and isinstance(self.column, str) and not self.joined and self._integers():
             keys = ("multi_hot",)
         return {key: value for key, value in self.reading.to_dict().items() if key in keys}
@@ -101,6 +102,8 @@ class LabelEncoder(NamedTuple):
             ValueError: If cells can be read in two ways and no option decides between them.
         """
         if not isinstance(self.column, str):
+            if self.reading.empty is None and isinstance(dataset, Dataset):
+                LabelColumns(self.column).add_rows(dataset).check(f"head {self.name!r}")
             return
         if self.head.multi_label and not self.joined and self._integers() and self.reading.multi_hot is None:
             check_not_zeros_and_ones(self.what, self._first_cells(dataset), self.head.num_labels)
@@ -139,7 +142,9 @@ class LabelEncoder(NamedTuple):
         return targets
 
     def _label_columns(self, cells: Sequence[Any], row: int) -> list[float] | None:
-        if all(is_missing(cell) for cell in cells):
+        if self.reading.empty == "none":
+            cells = [0 if is_missing(cell) else cell for cell in cells]
+        elif all(is_missing(cell) for cell in cells):
             return None
         return self._multi_hot(cells, row)
 
@@ -240,13 +245,7 @@ def _is_integer(cell: object) -> bool:
 
 
 class UnknownLabel(ValueError):
-    """Error for a label that the head does not have.
-
-    Args:
-        message: message with the head, column and row.
-        label: the label.
-        head: name of the head.
-    """
+    """Error for a label that the head does not have; `message` contains head, column and row."""
 
     def __init__(self, message: str, label: str, head: str) -> None:
         super().__init__(message, label, head)  # all arguments, so that the error can be pickled between processes

@@ -26,8 +26,8 @@ class ReadingOptions(TypedDict, total=False):
     Args:
         label_columns: the column of the labels, or a list of columns, one for each label.
         sep: the separator between the labels in the cells of multi-label heads, such as `"|"`.
-        empty: what an empty cell of such a column means: `"missing"` (the row is unlabelled) or `"none"` (no label
-            applies).
+        empty: what an empty cell of such a column, or of a column for one label, means: `"missing"` (unlabelled) or
+            `"none"` (no label applies).
         multi_hot: whether lists of integers hold 0 or 1 for each label, or label ids.
         reading: a dict head → `LabelReading`, or a dict of its settings.
     """

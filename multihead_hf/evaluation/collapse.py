@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ..data.label_warnings import EMPTY_ADVICE, ONLY_POSITIVE
 from .streaming import StreamingMetrics
 
 ALMOST_NOTHING = 0.05  # share of the labels that apply
@@ -20,13 +21,14 @@ def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     """Return the heads that have learned nothing, as far as at least 20 labelled rows show it.
 
     A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost
-    everything if it predicts more than 90 % of all labels while fewer than half as many apply. A single-label head has
-    learned nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance
-    (Cohen's kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104); at least 10 rows must have
-    another label than the most frequent one, as fewer show little.
+    everything if it predicts more than 90 % of all labels while fewer than half as many apply; if all its known cells
+    are 1, its scores show nothing. A single-label head has learned nothing if it predicts one label for all rows, or
+    agrees with the true labels hardly more than by chance (Cohen's kappa below 0.05; Cohen 1960,
+    https://doi.org/10.1177/001316446002000104); at least 10 rows must have another label than the most frequent one, as
+    fewer show little.
 
     Returns:
-        Head → `"nothing"`, `"everything"` or `"chance"`, and a message with advice.
+        Head → `"nothing"`, `"everything"`, `"negatives"` (there are none) or `"chance"`, and a message with advice.
     """
     checks = {True: _collapse, False: _no_agreement}
     return {name: found for name, head in metrics.heads.items() for found in checks[head.multi_label](metrics, name)}
@@ -92,6 +94,13 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
         int(values.sum()) for values in (counts.hits, counts.predicted, counts.support, counts.known)
     )
     on_rows = f"on {counts.rows:,} labelled rows"
+    if support == known:
+        yield (
+            "negatives",
+            f"head {name!r}: {ONLY_POSITIVE} {on_rows}, so to predict every label is always right and its F1 shows "
+            f"nothing. {EMPTY_ADVICE}",
+        )
+        return
     if support >= ENOUGH_LABELS and hits < ALMOST_NOTHING * support:
         if not predicted:
             description = f"reached no threshold {on_rows}:"

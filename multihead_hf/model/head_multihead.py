@@ -58,8 +58,8 @@ class LabelReading:
     Args:
         column: Column that holds the labels, or a list of columns, one for each label.
         sep: Separator between the labels in a cell, such as `"|"` in `"roads|noise"`.
-        empty: Meaning of an empty cell of joined labels: `"missing"` (the row is unlabelled) or `"none"` (none of the
-            labels applies).
+        empty: Meaning of an empty cell of joined labels, or of a column for one label: `"missing"` (unknown) or
+            `"none"` (the label does not apply).
         multi_hot: Whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`).
 
     Raises:

@@ -153,6 +153,10 @@ class SavedGraph:
                     f"{self.folder}: {name}={saved!r} is part of the graph and cannot be changed to {now!r}"
                 )
 
+    def digest(self, about: object) -> str:
+        """Return a digest of the graph, which any changed bit of its files changes, and of further values."""
+        return files_digest(sorted(path for path in Path(self.folder).iterdir() if path.is_file()), about)
+
     def compiled(self, precision: str) -> CompiledGraph:
         """Return the compiled graph.
 
@@ -214,7 +218,10 @@ def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, back
 def is_whole(folder: Path) -> bool:
     """Return whether a cache folder contains a complete and unchanged graph."""
     digest = folder / _DIGEST
-    return digest.is_file() and digest.read_text() == _digest_of(folder)
+    try:
+        return digest.is_file() and digest.read_text() == _digest_of(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def _digest_of(folder: Path) -> str:

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -25,6 +26,7 @@ METADATA = "multihead_hf"
 METADATA_VERSION = 1
 
 WINDOWS = "windows"
+_QUIET = threading.RLock()  # what it changes belongs to the whole process
 
 
 class LogitsGraph(nn.Module):
@@ -172,7 +174,15 @@ def dynamic_axes(sample: Mapping[str, Tensor]) -> dict[str, dict[int, Any]]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence exporters, which print their progress and warn about their own code."""
+    """Silence exporters, which print their progress and warn about their own code.
+
+    Other threads are silent meanwhile, and wait before they do the same.
+    """
+    with _QUIET:
+        yield from _quietened()
+
+
+def _quietened() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-GRAPH_FILE = "model.onnx"
+GRAPH_FILE, WEIGHTS_FILE = "model.onnx", "model.onnx.data"
 
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> "Model":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model
 
 PACKAGES = ("openvino",)
-GRAPH_FILE = "openvino_model.xml"
+GRAPH_FILE, WEIGHTS_FILE = "openvino_model.xml", "openvino_model.bin"
 
 
 def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, Any]) -> "Model":

@@ -75,7 +75,11 @@ def graph_format(name_or_path: str | os.PathLike) -> str | None:
     folder = Path(name_or_path)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return None
-    return next((name for name, runtime in GRAPHS.items() if (folder / runtime.GRAPH_FILE).is_file()), None)
+    found = [name for name, runtime in GRAPHS.items() if (folder / runtime.GRAPH_FILE).is_file()]
+    if len(found) > 1:
+        files = " and ".join(GRAPHS[name].GRAPH_FILE for name in found)
+        raise ValueError(f"{folder} holds two graphs, {files}, which may differ: give each a folder of its own")
+    return found[0] if found else None
 
 
 def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:

@@ -4,7 +4,6 @@ import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..model.digest import files_digest, module_digest, plain_config
+from ..model.digest import module_digest, plain_config
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.texts_multihead import listed, several, text_parts
 from ..model.truncation_multihead import check_vocabulary, token_limit
@@ -325,10 +324,7 @@ class MultiHeadPredictor:
         tokenizer = self.tokenizer
         tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
         about = [plain_config(self.model.config), tokens]
-        if self._graph is None:
-            return module_digest(self.model, about)
-        # the graph computes, and the model has no weights
-        return files_digest(sorted(path for path in Path(self._graph.folder).iterdir() if path.is_file()), about)
+        return module_digest(self.model, about) if self._graph is None else self._graph.digest(about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
         """Choose the precision by some of these texts, and use it from now on.
@@ -358,7 +354,9 @@ class MultiHeadPredictor:
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
-        if self._runtime.backend != "onnx" and is_faster_in_bf16(self.device.type == "cpu"):
+        if self._graph is not None and self._graph.quantize is not None:
+            self.choice = PrecisionChoice(self._graph.quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
+        elif self._runtime.backend != "onnx" and is_faster_in_bf16(self.device.type == "cpu"):
             # batches of short and of long texts
             indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
             sample = [[rows[row] for row in batches[index]] for index in indices]
@@ -377,6 +375,8 @@ class MultiHeadPredictor:
         Args:
             precision: Its name; `None` means that it is chosen by the next texts.
         """
+        if self._graph is not None and precision is not None:
+            self._graph.check(AUTO, precision)
         if precision != self.chosen:
             self._known.clear()
         self.chosen = precision

@@ -1,5 +1,8 @@
 """Computation of the logits of token rows: by PyTorch, or by a graph of the model."""
 
+import functools
+import os
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from .backends import (
     is_installed,
     is_whole,
 )
+from .graph import float32_copy
 from .precision import EXACT, autocast
 
 logger = logging.get_logger(__name__)
@@ -54,6 +58,8 @@ class _Kept:
 
 # model → backend → graph, shared by the predictors of a model
 _GRAPHS: "weakref.WeakKeyDictionary[MultiHeadModel, dict[str, _Kept]]" = weakref.WeakKeyDictionary()
+_first_process: int | None = None
+_MAKING = threading.RLock()  # several threads need one graph of a model
 
 
 class Runtime:
@@ -84,8 +90,13 @@ class Runtime:
         self.backend = TORCH if saved is None else saved.backend
         self._asked = backend
         self._saved = saved
-        self._fixed: CompiledGraph | None = None
+        self._fixed: dict[str, CompiledGraph] = {}
         self._graph: ModelGraph | None = None
+        self._not_cached: tuple[Any, ...] | None = None  # a state of the model without a graph in the cache
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings alone: compiled graphs cannot be copied, and another process compiles its own."""
+        return {**self.__dict__, "_fixed": {}, "_graph": None, "_not_cached": None}
 
     @property
     def batch_tokens(self) -> int:
@@ -103,29 +114,35 @@ class Runtime:
         """
         if self._saved is not None or not texts:
             return
-        self.backend, self._graph = TORCH, None
         name = self._candidate(texts)
-        if name == TORCH:
-            return
-        graphs = _GRAPHS.setdefault(self.model, {})
-        if name not in graphs or graphs[name].state != state:
-            if self._asked == AUTO and texts < WORTH_A_GRAPH and not self._is_cached(name):
-                return
-            graphs[name] = _Kept(state, self._made(name))
-        self._graph = graphs[name].graph
+        self._graph = None if name == TORCH else self._graph_of(name, texts, state)
         self.backend = TORCH if self._graph is None else name
+
+    def _graph_of(self, name: str, texts: int, state: tuple[Any, ...]) -> ModelGraph | None:
+        """Return the graph of this state of the model; `None` if there is none, and none is worth making."""
+        with _MAKING:
+            graphs = _GRAPHS.setdefault(self.model, {})
+            if name not in graphs or graphs[name].state != state:
+                if self._asked == AUTO and texts < WORTH_A_GRAPH and not self._is_cached(name, state):
+                    return None
+                graphs[name] = _Kept(state, self._made(name))
+            return graphs[name].graph
 
     def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
         """Return for each batch of unpadded token rows head → logits (rows, labels)."""
+        _note_process()
         if self._saved is not None:
-            if self._fixed is None:
-                self._fixed = self._saved.compiled(precision)
-            return self._fixed.run(batches, self.tokenizer, heads)
+            _check_not_forked(self._saved)
+            if precision not in self._fixed:
+                self._fixed[precision] = self._saved.compiled(precision)
+            return self._fixed[precision].run(batches, self.tokenizer, heads)
         if self._graph is not None and batches and self._is_right(batches, heads):
             return self._graph.compiled(precision).run(batches, self.tokenizer, heads)
         return self._run_torch(batches, precision, heads)
 
     def _candidate(self, texts: int) -> str:
+        if _is_forked():  # (it would wait for ever)
+            return TORCH
         if self._asked != AUTO:
             return self._asked
         if self.device.type != "cpu":
@@ -139,8 +156,13 @@ class Runtime:
             )
         return TORCH
 
-    def _is_cached(self, name: str) -> bool:
-        return self.keep and is_whole(cache_folder(self.model, self.tokenizer, name))
+    def _is_cached(self, name: str, state: tuple[Any, ...] | None = None) -> bool:
+        """Return whether the cache has the graph; for a known state of the model, all weights are read only once."""
+        if not self.keep or (state is not None and state == self._not_cached):
+            return False
+        found = is_whole(cache_folder(self.model, self.tokenizer, name))
+        self._not_cached = None if found else state
+        return found
 
     def _made(self, name: str) -> ModelGraph | None:
         """Make the graph, with a log message; `None` if that is impossible."""
@@ -156,12 +178,15 @@ class Runtime:
 
     def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
         """Compare a graph with PyTorch on its first use; PyTorch replaces a wrong graph."""
-        entry = _GRAPHS[self.model][self.backend]
+        with _MAKING:
+            return self._is_checked(_GRAPHS[self.model][self.backend], batches, heads)
+
+    def _is_checked(self, entry: _Kept, batches: Batches, heads: Sequence[str]) -> bool:
         graph = entry.graph
         if entry.is_checked or graph is None:
             return graph is not None
         sample = [rows[:2] for rows in (*batches[-1:], *batches[: _COMPARED - 1])]
-        expected = self._run_torch(sample, EXACT, heads)
+        expected = self._run_torch(sample, EXACT, heads, float32_copy(self.model))
         problem = self._problem(graph, sample, expected, heads)
         entry.is_checked = True
         if problem is not None:
@@ -190,24 +215,53 @@ class Runtime:
         except Exception as error:  # runtimes raise errors of many kinds
             raise ValueError(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
 
-    def _run_torch(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
+    def _run_torch(
+        self, batches: Batches, precision: str, heads: Sequence[str], model: MultiHeadModel | None = None
+    ) -> list[Logits]:
         # (autocast casts the weights once for all batches within it)
-        with evaluating(self.model), torch.inference_mode(), autocast(self.device, precision):
-            return [self._forward(rows, heads) for rows in batches]
+        model = self.model if model is None else model
+        with evaluating(model), torch.inference_mode(), autocast(self.device, precision):
+            return [self._forward(model, rows, heads) for rows in batches]
 
-    def _forward(self, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
+    def _forward(self, model: MultiHeadModel, rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> Logits:
         """Return the logits of a batch, which is halved if it does not fit into memory."""
         try:
             batch = {name: tensor.to(self.device) for name, tensor in pad_tokens(self.tokenizer, rows).items()}
-            logits = self.model(**batch, heads=heads, return_dict=True).logits
+            logits = model(**batch, heads=heads, return_dict=True).logits
             return {name: values.float().cpu().numpy() for name, values in logits.items()}
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not should_reduce_batch_size(error):
                 raise
         clear_device_cache(garbage_collection=True)
         middle = len(rows) // 2
-        halves = [self._forward(part, heads) for part in (rows[:middle], rows[middle:])]
+        halves = [self._forward(model, part, heads) for part in (rows[:middle], rows[middle:])]
         return {name: np.concatenate([half[name] for half in halves]) for name in heads}
+
+
+def _check_not_forked(saved: SavedGraph) -> None:
+    if _is_forked():
+        raise ValueError(
+            f"{saved.folder}: a graph cannot compute in a process that was forked from one that has predicted: it "
+            "lacks the threads of the runtime. Start processes with the method 'spawn' "
+            "(multiprocessing.set_start_method), or predict without processes"
+        )
+
+
+def _is_forked() -> bool:
+    """Return whether this process was forked from one that has predicted: threads of runtimes do not exist in it."""
+    return _first_process not in (None, os.getpid())
+
+
+def _note_process() -> None:
+    """Note the first process that predicts, and let processes that are forked from it compute in one thread.
+
+    With more threads, PyTorch would wait for ever for those that a fork does not copy.
+    """
+    global _first_process
+    if _first_process is None:
+        _first_process = os.getpid()
+        if hasattr(os, "register_at_fork"):  # (not on Windows)
+            os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def usable_device(name: str | torch.device) -> torch.device:

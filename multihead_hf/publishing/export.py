@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
@@ -46,6 +46,8 @@ from .quantization import calibration_batches
 if TYPE_CHECKING:
     import onnx_ir
     import openvino
+
+logger = logging.get_logger(__name__)
 
 Program: TypeAlias = "onnx_ir.Model | openvino.Model"
 
@@ -146,7 +148,8 @@ def export_model(
         batches: Labelled rows to compare and evaluate on too: padded batches as `MultiHeadDataCollator` returns them.
             With them OpenVINO's int8 leaves layers in float32 until the mean score is within 0.002 of float32's.
         tolerance: Largest difference from PyTorch's logits; a graph (in float32) that differs by more is refused.
-        overwrite: Whether to write into a folder that is not empty; other files in it stay.
+        overwrite: Whether to write into a folder that is not empty; other files in it stay, but a graph of another
+            format, which may be of other weights, is removed.
 
     Returns:
         The folder, the files and their sizes, and the comparison of each head with the model.
@@ -181,7 +184,7 @@ def export_model(
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
             _save_config(model, folder)
-            _put_in_place(folder, output_path, FORMATS[format].GRAPH_FILE)
+            _put_in_place(folder, output_path, format)
     finally:
         for name, values in thresholds.items():
             model.config.heads[name].thresholds = values
@@ -351,16 +354,23 @@ def _save_config(model: MultiHeadModel, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _put_in_place(folder: Path, target: Path, graph_file: str) -> None:
+def _put_in_place(folder: Path, target: Path, format: str) -> None:
     """Move the folder to its place.
 
-    An existing folder receives the files one by one, the graph last, so that a graph is never without its weights.
+    An existing folder receives the files one by one, the graph last, so that a graph is never without its weights, and
+    no graph stays with the configuration of another one.
     """
+    graph_file = FORMATS[format].GRAPH_FILE
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, target)
         return
-    (target / graph_file).unlink(missing_ok=True)
+    for backend in FORMATS.values():
+        (target / backend.GRAPH_FILE).unlink(missing_ok=True)
+    for name, backend in FORMATS.items():
+        if name != format and (target / backend.WEIGHTS_FILE).exists():
+            (target / backend.WEIGHTS_FILE).unlink()
+            logger.warning(f"{target}: the {name} graph that was there is removed")
     for path in sorted(folder.iterdir(), key=lambda path: path.name == graph_file):
         os.replace(path, target / path.name)
 

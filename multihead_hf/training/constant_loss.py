@@ -19,14 +19,15 @@ from ..model.losses_multihead import MISSING, AdditiveTerm, Term, is_known, loss
 
 # enough rows for a mean to about 1 %, and at most as many cells as take a few seconds
 _MOST_ROWS, _MOST_CELLS = 20_000, 2_000_000
-_FLOOR = 1e-3  # a head with almost nothing to learn must not dominate the other heads
+# a head with almost nothing to learn must not dominate the other heads
+_NOTHING, _FLOOR = 1e-3, 1e-2
 
 
 class Constant(NamedTuple):
     """The best constant prediction of a head.
 
     Args:
-        loss: The head's loss with this prediction, over the labelled rows.
+        loss: The head's loss with this prediction, over the labelled rows; at least 0.01 in `best_constants`.
         logits: (labels,), the prediction.
     """
 
@@ -50,7 +51,11 @@ def best_constants(rows: PreparedRows, heads: Mapping[str, HeadConfig], seed: in
     known = {name: head for name, head in heads.items() if is_known(head) and head.unresolved is None}
     targets = _distinct_targets(rows, known, seed)
     constants = {name: best_constant(name, known[name], *targets[name]) for name in known if name in targets}
-    return {name: constant for name, constant in constants.items() if _FLOOR < constant.loss < math.inf}
+    return {
+        name: constant._replace(loss=max(constant.loss, _FLOOR))
+        for name, constant in constants.items()
+        if _NOTHING < constant.loss < math.inf
+    }
 
 
 def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor) -> Constant:

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerState
 
 from ..data.counting import HeadCounts
-from ..data.label_warnings import near_equal_labels
+from ..data.label_warnings import EMPTY_ADVICE, ONLY_POSITIVE, near_equal_labels
 from ..data.rows_like import has_length
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
@@ -163,6 +164,8 @@ def _weighting_line(facts: RunFacts) -> str:
         line = f"{line} (no loss can be divided by that of a constant prediction: the losses are added without scaling)"
     elif facts.constant_losses:
         losses = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
+        others = ", ".join(name for name in weights if name not in facts.constant_losses)
+        losses = f"{losses}; not divided, as that is 0 or not known: {others}" if others else losses
         line = f"{line} (each loss is divided by that of the best constant prediction: {losses})"
     if len(set(weights.values())) == 1:
         return f"{line}, the same loss_weight for every head"
@@ -177,6 +180,10 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
         present = [] if counts is None else [label for label, n in zip(head.labels, counts.positives, strict=True) if n]
         if counts is not None and not counts.labelled and name in facts.trained_heads:
             lines.append(f"Head {name!r} has no labelled training row: it learns nothing.")
+        elif head.multi_label and counts is not None and not present:
+            lines.append(f"Head {name!r}: no label applies to any training row, so it learns to predict none.")
+        elif head.multi_label and counts is not None and _only_positive(counts):
+            lines.append(f"Head {name!r}: {ONLY_POSITIVE}, so it learns to predict every label. {EMPTY_ADVICE}")
         elif not head.multi_label and (head.num_labels == 1 or len(present) == 1):
             only = (present or head.labels)[0]
             lines.append(f"Head {name!r} has one class only, {only!r}: there is nothing to learn.")
@@ -186,6 +193,10 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
             more = f"; and {len(alike) - _GROUPS:,} more" if len(alike) > _GROUPS else ""
             lines.append(f"Head {name!r} has labels that differ only in case, blanks or Unicode form: {groups}{more}.")
     return lines
+
+
+def _only_positive(counts: HeadCounts) -> bool:
+    return bool(np.any(counts.known)) and np.array_equal(counts.sums, counts.known)
 
 
 def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Optimizer) -> RunFacts:

@@ -49,6 +49,7 @@ class _StopAfterStep(TrainerCallback):
         # not earlier: the checkpoint contains `control`, and a resumed run must not stop immediately
         if self.interrupted:
             control.should_training_stop = True
+            args.save_total_limit = None  # at 1, the end of a training deletes every checkpoint but the best one
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if control.should_training_stop and self.interrupted:
@@ -70,7 +71,7 @@ def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
         yield
         return
     stop = _StopAfterStep()
-    before = signal.getsignal(signal.SIGINT)
+    before, limit = signal.getsignal(signal.SIGINT), trainer.args.save_total_limit
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if stop.interrupted or not stop.training:
@@ -84,6 +85,7 @@ def saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        trainer.args.save_total_limit = limit
         trainer.remove_callback(stop)
     step = trainer.state.global_step
     if stop.interrupted and step < trainer.state.max_steps:

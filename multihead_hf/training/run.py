@@ -12,6 +12,7 @@ from ..data.reading import OPTIONS, column_names, said_readings, separator_for_a
 from ..data.rows_like import AnyDataset, PreparedRows, RowsLike
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
+from ..data.text_groups import split_by_text, warn_of_shared_texts
 from ..evaluation.predictions import Predictions, predicted
 from ..evaluation.report_files import write_report
 from ..evaluation.threshold_tuning import calibrate, tune_thresholds
@@ -94,7 +95,9 @@ def train_from_config(
     args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
     _take_readings(run, args)
     start = run.model.start_from
-    saved_heads = {} if start is None else MultiHeadConfig.from_pretrained(start).heads
+    saved = None if start is None else MultiHeadConfig.from_pretrained(start)
+    saved_heads = {} if saved is None else saved.heads
+    texts = args.text_columns or (saved and saved.text_columns)
     _check_known(run, saved_heads)
     named: dict[str, HeadConfig | None] = {
         **saved_heads,
@@ -103,11 +106,16 @@ def train_from_config(
     parts = _parts(run, string_columns(named, args.reading))
     train_rows = parts["train"]  # heads are inferred from these rows, even if they are split later
     heads = {**saved_heads, **_heads(run, args, train_rows, named)}
-    if run.data.split is not None:
-        split = stratified_split(
-            train_rows, heads, run.data.split, run.data.split_seed, run.data.groups, **args.reading
+    if run.data.split is None:
+        warn_of_shared_texts(parts, texts)
+    else:
+        how = (train_rows, heads, run.data.split, run.data.split_seed)
+        by_text = run.data.groups is None and isinstance(train_rows, Dataset)
+        parts = dict(
+            split_by_text(*how, texts, args.reading)
+            if by_text
+            else stratified_split(*how, run.data.groups, **args.reading)
         )
-        parts = dict(split)
     validation = parts.get("validation")
     set_seed(args.seed)
     model, tokenizer = _model(run, heads)
@@ -334,10 +342,10 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
 
 
 def _kept(trainer: MultiHeadTrainer) -> list[str]:
-    """Return a sentence on which checkpoint is kept, if it may not be the last one."""
+    """Return a sentence on which checkpoint is kept, if there was a choice."""
     state, kept = trainer.state, kept_checkpoint(trainer.args, trainer.state)
     if kept is None:
-        return []
+        return [] if trainer.args.eval_strategy == "no" else ["The model of the last epoch is kept."]
     metric = f"eval_{str(trainer.args.metric_for_best_model).removeprefix('eval_')}"
     epoch = f"step {kept[0]:,}" if kept[1] is None else f"epoch {kept[1]:g} (step {kept[0]:,})"
     return [f"The model of {epoch} is kept: {metric} {state.best_metric:.4f} is the best of {state.epoch:g} epochs."]

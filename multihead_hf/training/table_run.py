@@ -15,6 +15,7 @@ from .run_config import read_run_config
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+ENOUGH_TO_CHOOSE = 200  # validation rows
 RUN_FILE = "run.yaml"  # written into the model's folder
 
 
@@ -24,14 +25,16 @@ def table_run(
     output_dir: str,
     *,
     parts: Collection[str] = (),
+    validation_rows: int | None = None,
     encoder: str = ENCODER,
     label_columns: Mapping[str, str | list[str]] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Return the configuration of a run on a table with default settings.
 
-    The run splits the table, trains, keeps the epoch with the best F1 on the validation rows, tunes thresholds on them,
-    and reports on the test rows.
+    The run splits the table, trains, tunes thresholds on the validation rows, and reports on the test rows. It keeps
+    the epoch with the best F1 on the validation rows where there are at least 200 of them, and else the last one: on
+    fewer rows, the epoch that looks best is often one that has learned less.
 
     Args:
         source: The table: files, a glob, a folder, or a dataset on the Hub.
@@ -39,6 +42,7 @@ def table_run(
         output_dir: Folder of the model.
         parts: Names of existing splits; then the rows are not split, and steps that need validation rows are left out
             if there are none.
+        validation_rows: Number of validation rows; `None` if it is not known.
         encoder: Pretrained encoder, a name on the Hub or a folder.
         label_columns: Name of a head → its column or columns, if they differ from the name.
         settings: `delimiter` and `encoding` of the files; `text_columns`, `sep`, `empty` and `multi_hot` as for
@@ -58,7 +62,8 @@ def table_run(
         data["split"] = SPLIT
     if validated:
         training |= {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 1}
-        training |= {"load_best_model_at_end": True, "metric_for_best_model": "f1"}
+        if validation_rows is None or validation_rows >= ENOUGH_TO_CHOOSE:
+            training |= {"load_best_model_at_end": True, "metric_for_best_model": "f1"}
         after["tune_thresholds"] = any(head.multi_label for head in heads.values())
     if validated or "test" in parts:
         after["report"] = importlib.util.find_spec("matplotlib") is not None

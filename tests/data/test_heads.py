@@ -151,3 +151,23 @@ def test_a_stream_of_mixed_types_names_the_row() -> None:
 def test_a_separator_for_no_head() -> None:
     with pytest.raises(ValueError, match=r"sep: there is no head 'topics'. Did you mean 'topic'"):
         infer_heads(Dataset.from_dict({"topic": ["a|b"]}), ["topic"], sep={"topics": "|"})
+
+
+def warnings_of(labels: list, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    infer_heads(Dataset.from_dict({"text": list(map(str, range(len(labels)))), "mood": labels}), ["mood"])
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_labels_that_often_stand_for_an_unlabelled_row_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    (said,) = warnings_of(["calm", "angry", "NA", "NA"], caplog)
+    assert said.startswith("head 'mood': 'NA' (2 rows) is read as a label like any other. If it means")
+    (said,) = warnings_of([0, 1, 1, -1], caplog)
+    assert said.startswith("head 'mood': '-1' (1 rows) is read as a label")
+    assert warnings_of([-1, 1, 1, -1], caplog) == []  # (a usual pair)
+
+
+def test_a_column_of_ids_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    (said,) = warnings_of([f"id {row // 2}" for row in range(20)] + ["other"], caplog)
+    assert said.startswith("head 'mood': 11 different labels in 21 labelled rows")
+    assert warnings_of([f"label {row // 3}" for row in range(21)], caplog) == []

@@ -332,7 +332,8 @@ def test_empty_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) ->
     rows = Dataset.from_dict({"topics": ["a|b", "a", ""], "mood": ["calm", "angry", None]})
     infer_heads(rows, ["mood"], empty="none")
     assert (
-        "empty='none' changes nothing: it is for columns of joined labels, and for 'mood' no separator" in caplog.text
+        "empty='none' changes nothing: it is for joined labels and for columns of one label each, and for 'mood' "
+        "no separator" in caplog.text
     )
     caplog.clear()
     infer_heads(rows, COLUMNS, sep={"topics": "|"}, empty={"mood": "none", "topics": "none"})
@@ -446,3 +447,39 @@ def test_streams_without_types_are_read_alike() -> None:
     stream = IterableDataset.from_generator(lambda: iter(rows))
     heads = infer_heads(stream, ["topics"], sep="|", empty="none")
     assert labels_of(stream, heads) == [[0, 0]] * 3 + [[1, 1]]
+
+
+LABELS = {"topic": ["roads", "waste"]}
+
+
+def label_columns(**columns: list) -> Dataset:
+    return Dataset.from_dict({"text": [f"text {row}" for row in range(4)], **columns})
+
+
+def test_columns_of_1_and_empty_cells_are_asked_about() -> None:
+    rows = label_columns(roads=[1, None, 1, None], waste=[None, 1, None, None])
+    question = r"head 'topic', one column for each label: no cell says that a label does not apply \(0\), and 5 of 8"
+    with pytest.raises(ValueError, match=question):
+        infer_heads(rows, LABELS)
+    head = HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match=question):
+        prepare_dataset(rows, tiny.tokenizer(), {"topic": head}, label_columns=LABELS)
+    heads = infer_heads(rows, LABELS, empty="none")
+    assert heads["topic"].reading == LabelReading(column=["roads", "waste"], empty="none")
+    labels = prepare_dataset(rows, tiny.tokenizer(), heads)["labels"]
+    assert [row["topic"] for row in labels] == [[1, 0], [0, 1], [1, 0], [0, 0]]
+    heads = infer_heads(rows, LABELS, empty="missing")
+    labels = prepare_dataset(rows, tiny.tokenizer(), heads)["labels"]
+    assert [row["topic"] for row in labels] == [[1, -100], [-100, 1], [1, -100], None]
+
+
+def test_columns_with_zeros_are_read_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    rows = label_columns(roads=[1, None, 0, 0], waste=[0, 1, None, 0])
+    heads = infer_heads(rows, LABELS)
+    labels = prepare_dataset(rows.select([0, 1]), tiny.tokenizer(), heads)["labels"]  # (it remembers what is meant)
+    assert [row["topic"] for row in labels] == [[1, 0], [-100, 1]]
+    assert "no cell" not in caplog.text
+    infer_heads(label_columns(roads=[1, None, 1, None], waste=[0, 1, None, 0]), LABELS)
+    assert "no cell of the columns 'roads' is 0, and some are empty, which counts as unknown" in caplog.text
+    full = infer_heads(label_columns(roads=[1, 1, 1, 0], waste=[1, 1, 1, 1]), LABELS)
+    assert full["topic"].reading == LabelReading(column=["roads", "waste"])

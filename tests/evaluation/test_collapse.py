@@ -180,3 +180,12 @@ def test_the_limit_of_kappa(hits: int, is_said: bool) -> None:
 )
 def test_nothing_is_said_of_single_label_heads(true: list[int], predicted: list[int]) -> None:
     assert said_of_single_label(true, predicted) == {}
+
+
+def test_without_a_known_negative_the_scores_show_nothing() -> None:
+    said = found([0.9, 0.9, 0.9, 0.9], [1.0, -100.0, 1.0, -100.0])
+    assert said["emotion"][0] == "negatives"
+    assert said["emotion"][1].startswith(
+        "head 'emotion': every known cell is 1, and the others are unknown on 40 labelled rows, so to predict every "
+        "label is always right and its F1 shows nothing."
+    )

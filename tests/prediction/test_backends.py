@@ -1,9 +1,14 @@
 """Graphs in PyTorch's place: the same logits, made once, and never of another model."""
 
+import contextlib
+import os
+import pickle
 import random
 import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +116,7 @@ def test_auto_makes_a_graph_where_it_pays_and_keeps_that_of_a_saved_model(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["another", "broken"])
+@pytest.mark.parametrize("damage", ["another", "broken", "not a text"])
 def test_a_cached_graph_that_is_wrong_is_made_anew(
     tmp_path: Path, empty_cache: Path, made: list[str], damage: str
 ) -> None:
@@ -122,6 +127,8 @@ def test_a_cached_graph_that_is_wrong_is_made_anew(
     (cached,) = empty_cache.iterdir()
     if damage == "broken":
         (cached / "openvino_model.xml").write_text("<net/>")
+    elif damage == "not a text":
+        (cached / "digest").write_bytes(b"\xff\xfe\xff")
     else:
         weights = bytearray((cached / "openvino_model.bin").read_bytes())
         weights[1000:2000] = bytes(1000)
@@ -234,3 +241,80 @@ assert "openvino_telemetry" not in sys.modules
 
 def test_the_threshold_of_texts_is_what_the_docstring_says() -> None:
     assert f"{runtime.WORTH_A_GRAPH} different texts" in (MultiHeadPredictor.__doc__ or "")
+
+
+_FORKED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tiny
+from datasets import Dataset
+from multihead_hf import MultiHeadPredictor
+
+predictor = MultiHeadPredictor(tiny.model(), tiny.tokenizer(), device="cpu", backend=sys.argv[2])
+texts = [f"w{row} w{row + 1}" for row in range(40)]
+expected = predictor.predict([f"{text} w1" for text in texts])["mood"].labels
+predictor._known.clear()
+rows = Dataset.from_dict({"text": texts})
+done = rows.map(lambda row: {"mood": predictor.predict([f"{row['text']} w1"])["mood"].labels[0]}, num_proc=2)
+assert done["mood"] == expected, (done["mood"][:3], expected[:3])
+print("the same")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
+def test_a_forked_process_predicts_after_its_parent(backend: str) -> None:
+    """Threads are not copied by a fork, and it would wait for them for ever."""
+    command = [sys.executable, "-c", _FORKED, str(Path(tiny.__file__).parent), backend]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        said, errors = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert said.endswith("the same\n"), errors
+
+
+@pytest.mark.slow
+def test_threads_share_one_graph(tmp_path: Path, empty_cache: Path, made: list[str]) -> None:
+    own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")
+    given = texts(12)
+    expected = MultiHeadPredictor.from_pretrained(str(tmp_path / "model"), device="cpu", backend="torch").logits(given)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(own.logits, [given] * 8))
+    for result in results:
+        check_equal(result, expected)
+    assert made == ["openvino"]
+
+
+def test_a_few_texts_read_the_weights_once(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    original = runtime.cache_folder
+    monkeypatch.setattr(runtime, "cache_folder", lambda *given: asked.append(1) or original(*given))
+    own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu")
+    for text in texts(5):
+        own.logits([text])
+    assert len(asked) == 1
+    with torch.no_grad():
+        next(own.model.parameters()).add_(1.0)
+    own.logits(texts(1))
+    assert len(asked) == 2
+
+
+@pytest.mark.slow
+def test_a_model_in_half_precision_is_compared_in_float32() -> None:
+    model = tiny.model(heads=HEADS).bfloat16()
+    own = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="openvino", precision="fp32")
+    own.logits(texts(5))
+    assert own.backend == "openvino"
+
+
+def test_a_predictor_is_pickled_without_its_graph(tmp_path: Path) -> None:
+    own = MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu", backend="onnx")
+    expected = own.logits(texts(5))
+    again = pickle.loads(pickle.dumps(own))
+    assert again.backend == "onnx"
+    again._known.clear()
+    check_equal(again.logits(texts(5)), expected)

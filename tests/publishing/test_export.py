@@ -371,6 +371,9 @@ def check_predictions(model: MultiHeadModel, folder: Path, report: Any) -> None:
     assert max(own.difference for own in report.quantized_heads.values()) > 1e-3
     predictor = MultiHeadPredictor.from_pretrained(str(folder))
     assert (predictor.backend, predictor.chosen) == (report.format, "int8")
+    assert predictor.choose_precision(TEXTS).precision == predictor.chosen == "int8"
+    with pytest.raises(ValueError, match="holds a graph in int8, not in 'fp32'"):
+        predictor.use("fp32")
     found = predictor.predict(TEXTS)
     exact = MultiHeadPredictor(model, tokenizer_of(), device="cpu", backend="torch", precision="fp32").predict(TEXTS)
     assert list(found) == list(exact)
@@ -422,6 +425,12 @@ def test_what_was_there_stays_until_the_new_is_whole(quick: None, tmp_path: Path
     export_model(made(), tokenizer_of(), folder, overwrite=True)
     assert (folder / "mine.txt").read_text() == "mine"
     ort.InferenceSession(folder / "model.onnx")
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        (folder / name).write_text("of another model")
+    with pytest.raises(ValueError, match=r"holds two graphs, openvino_model.xml and model.onnx, which may differ"):
+        MultiHeadPredictor.from_pretrained(str(folder))
+    export_model(made(), tokenizer_of(), folder, overwrite=True)
+    assert not list(folder.glob("openvino*"))
     assert [path.name for path in tmp_path.iterdir()] == ["graph"]
 
 

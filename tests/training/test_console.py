@@ -17,7 +17,7 @@ from datasets import Dataset
 from training_runs import trainer_for
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 
-from multihead_hf import HeadConfig, MultiHeadTrainingArguments
+from multihead_hf import HeadConfig, MultiHeadTrainer, MultiHeadTrainingArguments
 from multihead_hf.data.counting import HeadCounts
 from multihead_hf.evaluation.tables import number
 from multihead_hf.training import console, console_choice
@@ -457,7 +457,24 @@ def test_memory_is_pinned_where_an_accelerator_takes_it(monkeypatch: pytest.Monk
 
     assert [pinned("cuda"), pinned("mps"), pinned(None)] == [True, False, False]
     assert [pinned("cuda", use_cpu=True), pinned("cuda", dataloader_pin_memory=False)] == [False, False]
-    assert pinned(None, dataloader_pin_memory=True)
+    assert pinned(None, dataloader_pin_memory=True, bf16=False)  # (in bf16 on a CPU, transformers does not pin)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([[1.0, None], [None, 1.0]], "Head 'topic': every known cell is 1, and the others are unknown, so it learns"),
+        ([[0.0, 0.0], [0.0, None]], "Head 'topic': no label applies to any training row, so it learns to predict none"),
+    ],
+)
+def test_a_head_without_negatives_or_positives_is_said(
+    cells: list, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Dataset.from_dict({"text": ["a", "b"], "topic": cells})
+    heads = {"topic": HeadConfig(labels=["roads", "waste"], problem_type="multi_label_classification")}
+    args = MultiHeadTrainingArguments(str(tmp_path), max_steps=1, report_to="none")
+    MultiHeadTrainer(tiny.model(heads=heads), args, train_dataset=rows, processing_class=tiny.tokenizer()).train()
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.filterwarnings("error")

@@ -121,6 +121,13 @@ def test_heads_whose_loss_is_no_yardstick_are_left_out() -> None:
     assert list(found) == ["fine"]
 
 
+def test_a_head_with_little_to_learn_has_a_limited_weight() -> None:
+    heads = {"rare": HeadConfig(labels=["x", "y"]), "fine": HeadConfig(labels=["x", "y"])}
+    found = best_constants(rows(rare=[0] * 999 + [1], fine=[0, 1] * 500), heads)
+    assert found["rare"].loss == 0.01  # 0.0079 without the limit
+    assert found["fine"].loss == pytest.approx(math.log(2))
+
+
 def test_rows_of_datasets_and_streams_and_lists_are_read_alike() -> None:
     made = rows(kind=[0, 1, 1, 2], topic=[[1.0, 0.0, 0.0], None, [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     heads = {"kind": HeadConfig(labels=LABELS), "topic": multi()}
