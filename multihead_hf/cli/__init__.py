@@ -95,6 +95,8 @@ def main() -> None:
     """Run the command line."""
     if not sys.stderr.isatty():  # in a log file each update of a progress bar is a line
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds
+        if "train" in sys.argv[1:]:  # its tables show the progress
+            os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         app()
     except KeyboardInterrupt:  # (typer reports one within a command)

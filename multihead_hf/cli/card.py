@@ -27,7 +27,7 @@ def command(
     """Write the model card again (README.md, model_card.json), from the stored facts and the options given."""
     from ..prediction.loading import saved_config
     from ..publishing.card import CARD, add_report_folder, read_facts, write_card
-    from ..publishing.card_facts import check_given
+    from ..publishing.card_facts import check_given, shown_path
 
     config = saved_config(model)
     check_folder(model)
@@ -37,7 +37,7 @@ def command(
         options["tags"] = [*facts.tags, *(tag for tag in options["tags"] if tag not in facts.tags)]
     for name, value in check_given(options).items():
         setattr(facts, name, value)
-    facts.model_id = known["model_id"] or facts.model_id or os.path.basename(os.path.abspath(model))
+    facts.model_id = known["model_id"] or facts.model_id or shown_path(model)
     pictures = {} if report is None else add_report_folder(facts, config, report, rows_name)
     if not write_card(model, config, facts, pictures, replace):
         raise ValueError(f"{os.path.join(model, CARD)} was written or edited by hand: --replace overwrites it")

@@ -216,7 +216,7 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
             raise ValueError(
                 f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}"
                 f"{'' if strings == list(features) else f'; columns of text: {strings}'}. Choose the text column with "
-                "text_columns=[...]"
+                "text_columns=[...] (--text-column NAME)"
             )
         if name not in strings:
             raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")

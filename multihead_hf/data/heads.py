@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..model.head_multihead import HeadConfig, LabelReading
 from .frames import table_of
 from .label_columns import LabelColumns
-from .label_warnings import SEPARATORS, warn_of_labels
+from .label_warnings import SEPARATORS, joined_labels, warn_of_labels
 from .reading import (
     ReadingOptions,
     as_written,
@@ -170,12 +170,17 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
                 "them: split the rows again, or name the head's labels yourself"
             )
     logger.info(f"head {name!r}: {content.describe()}")
-    warned = warn_of_labels(name, content.counts, content.rows - content.missing, content.separators)
-    if content.unused is not None and not warned:
-        logger.warning(
-            f"{what}: the separator {content.unused!r} occurs in none of {content.rows:,} rows, so no row has several "
-            "labels. If that is wrong, set the separator that the column has"
-        )
+    warn_of_labels(name, content.counts, content.rows - content.missing)
+    joined = joined_labels(name, content.counts, content.separators)
+    if content.unused is not None:
+        unused = f"{what}: the separator {content.unused!r} occurs in none of {content.rows:,} rows"
+        if joined is None:
+            unused += ", so no row has several labels. If that is wrong, set the separator that the column has"
+            logger.warning(unused)
+        elif joined[1]:
+            raise ValueError(f"{unused}; {joined[0]}")
+    if joined is not None:
+        logger.warning(joined[0])
     problem_type = "multi_label_classification" if content.multi_label else "single_label_classification"
     head_reading = replace(content.reading, column=None if column == name else column)
     return HeadConfig(labels=content.labels, problem_type=problem_type, reading=head_reading)

@@ -22,17 +22,13 @@ ONLY_POSITIVE = "every known cell is 1, and the others are unknown"
 EMPTY_ADVICE = 'If an empty cell means that the label does not apply, read it so: empty="none" (--empty none).'
 
 
-def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separators: str) -> bool:
+def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int) -> None:
     """Warn of labels that are likely a mistake.
 
     Args:
         name: name of the head.
         counts: label → number of rows that have it.
         labelled: number of labelled rows.
-        separators: characters that may separate several labels in one string; empty if labels are not strings.
-
-    Returns:
-        Whether some labels look like several labels joined into one string.
     """
     present = [label for label, count in counts.items() if count]
     if len(present) == 1 and counts[present[0]] == labelled:
@@ -53,28 +49,39 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int, separato
             f"{shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, give them one spelling in the "
             "data"
         )
+
+
+def joined_labels(name: str, counts: Mapping[str, int], separators: str) -> tuple[str, bool] | None:
+    """Return a message if some labels look like several labels joined into one string, and whether most of them do.
+
+    Args:
+        name: name of the head.
+        counts: label → number of rows that have it.
+        separators: characters that may separate several labels in one string; empty if labels are not strings.
+    """
+    present = [label for label, count in counts.items() if count]
     lists = [label for label in present if separators and label.startswith("[") and label.endswith("]")]
     if lists:
-        logger.warning(
+        message = (
             f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as "
             f"text, such as {lists[0]!r}, and each is read as one label. If a row may have several labels, write "
             'them with a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep '
             "lists"
         )
-        return True
+        return message, 2 * len(lists) > len(present)
     for sep in separators:
         joined = [label for label in present if sep in label]
         parts = _known_parts(joined, present, sep)
         if parts:
             shown = ", ".join(map(repr, parts[:_SHOWN])) + (", …" if len(parts) > _SHOWN else "")
             hold = "hold" if len(joined) > 1 else "holds"
-            logger.warning(
+            message = (
                 f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} {sep!r}, and their parts are "
                 f"also labels of other rows ({shown}). If a row may have several labels, set sep={{{name!r}: "
                 f'{sep!r}}} (--sep "{name}={sep}")'
             )
-            return True
-    return False
+            return message, 2 * len(joined) > len(present)
+    return None
 
 
 def _warn_of_gaps(name: str, present: list[str], counts: Mapping[str, int]) -> None:

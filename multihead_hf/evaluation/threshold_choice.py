@@ -279,17 +279,19 @@ def _reason(
     choice: str, candidates: Mapping[str, Metrics], scores: Mapping[str, float], target: Target, forced: bool
 ) -> str:
     shown = {name: _shown(metrics, target) for name, metrics in candidates.items()}
+    score = f"{'micro F1 ' * (target.metric == 'f1')}{shown[choice]} on held-out folds"
     if choice == "unchanged":
         within = "; gains within a standard error do not count" if max(scores.values()) > scores[choice] else ""
         return (
-            f"kept as they were ({shown[choice]}; one per head {shown['head']}, one per label {shown['label']} on "
-            f"held-out folds{within})"
+            f"kept as they were: {score}, {shown['head']} with one threshold for the head and {shown['label']} with "
+            f"one per label{within}"
         )
-    threshold = f"one threshold per {choice}{', as asked' if forced else ''}"
+    kinds = {"head": "one threshold for the head", "label": "one threshold per label"}
+    threshold = f"{kinds[choice]}{', as asked' if forced else ''}"
     other = "label" if choice == "head" else "head"
-    against = f"against {shown['unchanged']} as they were and {shown[other]} with one per {other}"
+    against = f"{shown['unchanged']} as they were and {shown[other]} with {kinds[other]}"
     worse = "; that is worse than before, and granularity='auto' keeps the better ones"
-    return f"{threshold}: {shown[choice]} on held-out folds, {against}{worse * (scores[choice] < scores['unchanged'])}"
+    return f"{threshold}: {score}, {against}{worse * (scores[choice] < scores['unchanged'])}"
 
 
 def _shown(metrics: Metrics, target: Target) -> str:

@@ -331,6 +331,7 @@ def pretrained_config(
         ValueError: The encoder would run code from its repository, it is a multi-head model, or its configuration does
             not have a setting.
     """
+    _check_is_there(name_or_path)
     settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
     has_own_code = "AutoModel" in settings.get("auto_map", {}) or "AutoConfig" in settings.get("auto_map", {})
     native = settings.get("model_type") in CONFIG_MAPPING_NAMES
@@ -358,3 +359,16 @@ def pretrained_config(
         except Exception as error:  # (each version of transformers checks types with a class of its own)
             raise ValueError(f"encoder_settings: {name} {value!r}: {' '.join(str(error).split())}") from error
     return config
+
+
+def _check_is_there(name_or_path: str | os.PathLike) -> None:
+    """Raise `ValueError` for a path that is no folder; of names on the Hub transformers says more."""
+    path = os.fspath(name_or_path)
+    if os.path.isdir(path) or (path and not path.startswith((".", "/", "~")) and path.count("/") < 2):
+        return
+    parent = os.path.dirname(path.rstrip("/")) or "."
+    beside = os.listdir(parent) if os.path.isdir(parent) else []
+    raise ValueError(
+        f"encoder {path!r}: there is no such folder.{near_names(os.path.basename(path.rstrip('/')), beside)} Give a "
+        "folder, or a name on the Hub such as 'sentence-transformers/all-MiniLM-L6-v2'"
+    )

@@ -17,7 +17,7 @@ from ..evaluation.metric_names import metric_names
 from ..evaluation.report import EvaluationReport
 from ..model.configuration_multihead import MultiHeadConfig
 from .card import CARD, report_evaluation, report_pictures, write_card
-from .card_facts import CardFacts, check_given, picture_path
+from .card_facts import CardFacts, check_given, picture_path, shown_path
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -194,7 +194,7 @@ class ModelCardCallback(TrainerCallback):
         self._user_facts |= check_given({key: value for key, value in (user_facts or {}).items() if value is not None})
         facts, newest = self.facts(), self._newest()
         if facts.model_id is None:
-            facts.model_id = os.path.basename(os.path.abspath(folder)) or None
+            facts.model_id = shown_path(folder)
         if not write_card(folder, self._trainer.config, facts, None if newest is None else newest.files):
             logger.info(
                 f"{os.path.join(folder, CARD)} was edited by hand or written by another program, and is not changed"

@@ -1,5 +1,6 @@
 """Facts of a model card, and the facts that users can give."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -162,3 +163,9 @@ def _text(name: str, value: object) -> None:
 def _number(name: str, value: object) -> None:
     if not isinstance(value, Real):
         raise ValueError(f"{name} is {value!r}, not a number")
+
+
+def shown_path(folder: str) -> str | None:
+    """Return a folder as it is named in the card's code: as it was given, or the name alone of an absolute path."""
+    path = os.path.basename(os.path.abspath(folder)) if os.path.isabs(folder) else os.path.normpath(folder)
+    return path.replace(os.sep, "/") if path not in ("", ".") else None

@@ -63,7 +63,7 @@ def steps_for(heads: Mapping[str, HeadConfig], encoder_trained: bool) -> int:
 
 def epochs_rule(steps: int) -> str:
     """Return in words how the number of epochs is chosen."""
-    return f"for {steps:,} steps, from {_LEAST_EPOCHS} to {_MOST_EPOCHS}"
+    return f"for {steps:,} steps, but at least {_LEAST_EPOCHS} and at most {_MOST_EPOCHS} epochs"
 
 
 def encoder_rate(width: int) -> float:

@@ -108,7 +108,7 @@ def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
     if holds_something and not (resume or overwrite):
         raise ValueError(
             f"{folder} exists and is not empty: --resume continues from its newest checkpoint, --overwrite starts a "
-            "new run, or name another output_dir"
+            "new run, or name another folder (--output-dir; output_dir in a YAML file)"
         )
     if overwrite:
         for checkpoint in folder.glob("checkpoint-*"):

@@ -322,6 +322,9 @@ def test_a_separator_that_the_column_does_not_have(caplog: pytest.LogCaptureFixt
     caplog.clear()
     infer_heads(rows, ["topics"], sep=";", empty="none")
     assert not caplog.records
+    most = Dataset.from_dict({"topics": ["a;b", "a;c", "b;c", "a", "a; b;c"]})
+    with pytest.raises(ValueError, match=r"the separator '\|' occurs in none of 5 rows; .*4 of its 5 .*topics=;"):
+        infer_heads(most, ["topics"], sep=for_head)
     mixed = Dataset.from_dict({"topics": ["a;b", "a|c", "b", "c, d", "d"]})
     infer_heads(mixed, ["topics"], sep={"topics": "|"})
     assert "1 of its 6 labels holds ';'" in caplog.text

@@ -113,8 +113,8 @@ def test_the_reason_names_all_three() -> None:
     figures = {name: f"{metrics['f1_micro']:.3f}" for name, metrics in found.candidates.items()}
     assert found.choice == "head"
     assert found.reason == (
-        f"one threshold per head: {figures['head']} on held-out folds, against {figures['unchanged']} as they were and "
-        f"{figures['label']} with one per label"
+        f"one threshold for the head: micro F1 {figures['head']} on held-out folds, {figures['unchanged']} as they were "
+        f"and {figures['label']} with one threshold per label"
     )
     settled = head._replace(thresholds=found.thresholds)
     again = settled.tuned()
@@ -122,13 +122,13 @@ def test_the_reason_names_all_three() -> None:
     assert again.thresholds == found.thresholds
     figures = {name: f"{metrics['f1_micro']:.3f}" for name, metrics in again.candidates.items()}
     assert again.reason.startswith(
-        f"kept as they were ({figures['unchanged']}; one per head {figures['head']}, one per label {figures['label']} "
-        "on held-out folds"
+        f"kept as they were: micro F1 {figures['unchanged']} on held-out folds, {figures['head']} with one threshold for "
+        f"the head and {figures['label']} with one per label"
     )
     forced = settled.tuned(granularity="label")
     assert forced.choice == "label"
     assert forced.is_doubtful
-    assert forced.reason.startswith(f"one threshold per label, as asked: {figures['label']} on held-out folds")
+    assert forced.reason.startswith(f"one threshold per label, as asked: micro F1 {figures['label']} on held-out folds")
     assert forced.reason.endswith("that is worse than before, and granularity='auto' keeps the better ones")
     assert len(set(forced.thresholds)) > 1
     assert forced.after == forced.candidates["label"]

@@ -80,7 +80,7 @@ def test_a_head_that_would_get_no_better_stays_as_it_is(
     assert trainer.model.heads["topic"].threshold_logits is not None
     assert found.thresholds == head.thresholds
     assert found.before == found.candidates["unchanged"]
-    assert f"\ntopic: kept as they were ({found.before['f1_micro']:.3f}; one per head " in str(report)
+    assert f"\ntopic: kept as they were: micro F1 {found.before['f1_micro']:.3f} on held-out folds, " in str(report)
     assert not caplog.records
     # nothing that is asked for without evidence is written either
     few = rows.map(
@@ -119,8 +119,8 @@ def test_what_is_chosen_is_shown() -> None:
     assert values == found.thresholds
     micro = {name: f"{metrics['f1_micro']:.3f}" for name, metrics in found.candidates.items()}
     assert (
-        f"topic: one threshold per label: {micro['label']} on held-out folds, against {micro['unchanged']} as they were "
-        f"and {micro['head']} with one per head\n  thresholds {min(values):.3f} to {max(values):.3f}"
+        f"topic: one threshold per label: micro F1 {micro['label']} on held-out folds, {micro['unchanged']} as they were "
+        f"and {micro['head']} with one threshold for the head\n  thresholds {min(values):.3f} to {max(values):.3f}"
     ) in str(report)
     head = tune_thresholds(model, tiny.table(96), granularity="head", tokenizer=tiny.tokenizer())
     assert f"\n  threshold {head.heads['topic'].common:.3f}" in str(head)

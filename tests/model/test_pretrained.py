@@ -173,6 +173,13 @@ def test_saving_leaves_the_configuration_as_it_is(tmp_path: Path) -> None:
 
 def test_a_multi_head_model_is_no_encoder(tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    for name, message in (
+        (str(tmp_path / "minlm"), r"there is no such folder\. Did you mean 'minilm'"),
+        ("./no/e", "Give"),
+    ):
+        with pytest.raises(ValueError, match=rf"encoder '{name}': .*{message}"):
+            MultiHeadModel.from_encoder(name, heads=tiny.two_heads())
     with pytest.raises(ValueError, match=r"is already a multi-head model: use MultiHeadModel.from_pretrained"):
         MultiHeadModel.from_encoder(tmp_path, heads=tiny.two_heads())
 

@@ -84,3 +84,23 @@ def test_outside_a_training_and_outside_the_main_thread_nothing_changes(tmp_path
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGINT)]
+
+
+def test_the_checkpoint_stays_where_only_the_best_one_is_kept(tmp_path: Path) -> None:
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_total_limit": 1}
+    settings = {
+        **SETTINGS,
+        **best,
+        "learning_rate": 1e-12,
+        "head_learning_rate": 1e-12,
+    }  # (the first epoch stays the best)
+    trainer = trainer_for(tmp_path, callbacks=[Presses(8)], **settings)
+    with pytest.raises(TrainingInterrupted) as stop, saved_when_interrupted(trainer):
+        trainer.train()
+    assert stop.value.step == 9
+    assert Path(stop.value.checkpoint).is_dir()
+    assert trainer.args.save_total_limit == 1
+    resumed = trainer_for(tmp_path, **settings)
+    with saved_when_interrupted(resumed):
+        resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 12

@@ -105,7 +105,7 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     assert f"{done.metrics['topic_f1_micro']:.4f}" in table
     assert "test  epoch 2" not in capsys.readouterr().out  # it is not shown twice
     saved = MultiHeadModel.from_pretrained("out").config.heads
-    assert "\ntopic: kept as they were (" in done.said[1]  # 12 rows show no better ones
+    assert "\ntopic: kept as they were: " in done.said[1]  # 12 rows show no better ones
     assert set(saved["topic"].thresholds or []) == {0.5}
     assert saved["mood"].calibration_temperature is not None
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"]["heads"] == ["topic", "mood"]
