@@ -7,6 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 # The lowest-versions environment may use an older one, down to requires-python.
 PYTHON_LOWEST ?= $(PYTHON)
+# `make release-check` may try the wheel with another one.
+PYTHON_TRIED ?= $(PYTHON)
 
 # Factor for the number of examples of `make fuzz`: `make fuzz FUZZ=300`.
 FUZZ ?= 30
@@ -19,6 +21,7 @@ BIN := $(VENV)/$(BIN_DIR)
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
 # (a crashed worker ends the run: pytest-xdist was observed to hang after a restart)
 PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
+FAST := not slow and not distributed and not browser and not nightly and not gpu
 
 .PHONY: help install train test test-all test-nightly test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean
 
@@ -31,7 +34,7 @@ train: install ## train a small demo model into runs/wimbert-demo
 	$(BIN)/python examples/train_wimbert.py --demo --output_dir runs/wimbert-demo
 
 test: install ## run the tests for before a commit, in some minutes
-	$(BIN)/python $(PYTEST_FAST) -m "not slow and not distributed and not browser and not nightly and not gpu"
+	$(BIN)/python $(PYTEST_FAST) -m "$(FAST)"
 
 test-all: install ## run these, and those that are slow, over several processes or in a browser
 	$(BIN)/python $(PYTEST_FAST)
@@ -47,7 +50,7 @@ test-gpu: install ## run the tests marked gpu, on a machine that has one
 	$(BIN)/python -m pytest -m gpu
 
 test-lowest: $(VENV_LOWEST)/.installed ## run the fast tests with the lowest supported versions, in .venv-lowest
-	$(VENV_LOWEST)/$(BIN_DIR)/python $(PYTEST_FAST)
+	$(VENV_LOWEST)/$(BIN_DIR)/python $(PYTEST_FAST) -m "$(FAST)"
 
 fuzz: install ## run the fuzzers of tests/fuzz on 30 times as many examples, in about half an hour
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 7200
@@ -64,7 +67,7 @@ types: install ## check the types (mypy)
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs-installed ## build the documentation into site/, without a warning
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The documentation is site/index.html"
 
 bench: install ## run the benchmarks, but for quality.py, which needs datasets
@@ -77,7 +80,7 @@ release-check: $(VENV)/.release-installed ## build wheel and sdist, install each
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/python .ci/release_check.py dist
+	$(BIN)/python .ci/release_check.py dist --python $(PYTHON_TRIED)
 
 clean: ## remove caches and build output; .venv, .venv-lowest and runs stay
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

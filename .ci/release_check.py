@@ -10,8 +10,8 @@ the package and without it, and the command line answers.
 import argparse
 import os
 import subprocess
+import sys
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -82,11 +82,11 @@ def check_contents(wheel: Path) -> None:
         raise SystemExit(f"{wheel.name}: missing {missing}, not of the package {strange}")
 
 
-def try_distribution(path: Path, packages_of: str | None) -> None:
+def try_distribution(path: Path, packages_of: str | None, creator: str) -> None:
     """Install one file into an empty environment, and run the trial."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        venv.create(folder / "venv", with_pip=True)
+        run([creator, "-m", "venv", str(folder / "venv")], folder)
         python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         install = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
         if packages_of is None:
@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the wheel and the sdist")
     parser.add_argument("--packages-of", help="a Python whose packages are used in place of installing dependencies")
+    parser.add_argument("--python", default=sys.executable, help="Python of the environments (default: this one)")
     options = parser.parse_args()
     wheels, sdists = (sorted(options.folder.glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
     if (len(wheels), len(sdists)) != (1, 1):
@@ -114,7 +115,7 @@ def main() -> None:
     check_contents(wheels[0])
     packages_of = options.packages_of and str(Path(options.packages_of).absolute())
     for path in (*wheels, *sdists):
-        try_distribution(path.resolve(), packages_of)
+        try_distribution(path.resolve(), packages_of, options.python)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ multi-head models as soon as a name from `multihead_hf.model` has been used, or 
 """
 
 import importlib
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from .training.run import TrainingReport, train_from_config
     from .training.trainer import MultiHeadTrainer
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("multihead-hf")  # stated once, in pyproject.toml
+except PackageNotFoundError:  # the folder without an installation
+    __version__ = "0+unknown"
 
 # public name → its module; the command line reads help texts from its source without importing it
 _LAZY = {

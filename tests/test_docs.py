@@ -1,6 +1,7 @@
 """The code of README.md and of the documentation runs, and prints what the pages show."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -118,8 +119,29 @@ def test_every_metric_is_in_the_reference() -> None:
 @pytest.mark.nightly
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason='pip install ".[docs]"')
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = _built(tmp_path / "site")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "WARNING" not in done.stderr
+    assert "WARNING -" not in done.stderr
     assert (tmp_path / "site" / "reference" / "cli" / "index.html").is_file()
+    model = (tmp_path / "site" / "reference" / "api" / "model" / "index.html").read_text(encoding="utf-8")
+    assert "Examples:" in model
+    assert 'id="multihead_hf.MultiHeadPipeline.__call__"' in model
+
+
+@pytest.mark.nightly
+def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason='pip install ".[docs]"')
+    assert "--quiet" not in (ROOT / "Makefile").read_text(encoding="utf-8")  # (it hides warnings from --strict)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("[A page](no-such-page.md)\n")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text("site_name: links\n")
+    done = _built(tmp_path / "site", "--config-file", str(config))
+    assert done.returncode != 0
+    assert "no-such-page.md" in done.stderr
+
+
+def _built(site: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site), *options]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=280)
