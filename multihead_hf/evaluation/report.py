@@ -109,6 +109,7 @@ class EvaluationReport:
         training: plots of the training run.
         baseline: the linear baselines, and why heads have none; `None` if no baseline was requested.
         folder: folder of the files.
+        split: name of the split of the rows; `None` if it is not known.
 
     Example:
         >>> from multihead_hf import MultiHeadModel, write_report
@@ -128,6 +129,7 @@ class EvaluationReport:
     training: list[Picture] = field(default_factory=list)
     baseline: "BaselineReport | None" = None
     folder: Path | None = None
+    split: str | None = None
 
     @property
     def pictures(self) -> list[Picture]:
@@ -143,6 +145,7 @@ class EvaluationReport:
         return {
             "title": self.title,
             "rows": self.rows,
+            "split": self.split,
             "confidence_level": self.confidence_level,
             "unlabelled": self.unlabelled,
             "baseline": self._baseline_dict(),

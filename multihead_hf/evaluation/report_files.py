@@ -98,6 +98,7 @@ def write_report(
     strings = string_columns(heads, trainer.args.reading if trainer is not None else reading)
     data = read_dataset(dataset, strings=strings)
     rows = one_part(data, split)
+    names = [name for name, part in data.items() if part is rows] if isinstance(data, Mapping) else []
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read more than once, but this is a {type(rows).__name__}")
     if not len(rows):
@@ -130,6 +131,7 @@ def write_report(
         confidence_level=confidence_level,
         seed=seed,
     )
+    report.split = names[0] if names else None
     if trainer is not None:
         trainer.note_report(report)
     report.folder = Path(folder)

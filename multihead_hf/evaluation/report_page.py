@@ -29,7 +29,9 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
         max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
     """
     directory = Path(folder)
-    page = _template().render(report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, help=_HELP)
+    page = _template().render(
+        report=report, max_mistakes=max_mistakes, number=_number, percent=_percent, meaning=_meaning
+    )
     # all content is created before the first file is written
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
     mistakes = pd.concat([head.mistakes for head in report.heads.values()], ignore_index=True)
@@ -78,13 +80,36 @@ def _percent(value: float) -> str:
     return f"{100 * value:g}%"
 
 
-_HELP = {
-    "accuracy": "rows that are right in every label",
-    "accuracy_cells": "right decisions over all labels; easily high with many rare labels",
-    "f1_micro": "over all labels together",
-    "f1_macro": "mean over all labels; one without a row here counts as 0",
-    "f1_macro_present": "mean over the labels that occur here",
-    "f1_samples": "mean over the rows",
-    "f1_weighted": "mean over the labels, weighted by their rows",
-    "mcc": "Matthews correlation: 0 is chance, 1 is perfect",
+_KINDS = {
+    "f1": "harmonic mean of precision and recall",
+    "precision": "share of the predicted labels that are right",
+    "recall": "share of the true labels that are found",
+    "roc_auc": "probability that a row with the label scores higher than one without; 0.5 is chance",
+    "average_precision": "mean precision over all thresholds (area under the precision-recall curve)",
 }
+_AREAS = ("roc_auc", "average_precision")
+_MEANS = {
+    "micro": "over all labels together",
+    "macro": "mean over all labels; one without a row here counts as 0",
+    "macro_present": "mean over the labels that occur here",
+    "samples": "mean over the rows",
+    "weighted": "mean over the labels, weighted by their rows",
+}
+
+
+def _meaning(metric: str, multi_label: bool) -> str:
+    """Return in words what a metric of a report is."""
+    whole = {
+        "accuracy": "share of the rows whose labels are all right"
+        if multi_label
+        else "share of the rows that are right",
+        "accuracy_cells": "right decisions over all labels; easily high with many rare labels",
+        "mcc": "Matthews correlation: 0 is chance, 1 is perfect",
+    }
+    if metric in whole:
+        return whole[metric]
+    kind = max((kind for kind in _KINDS if metric.startswith(kind)), key=len, default="")
+    mean = _MEANS.get(metric.removeprefix(kind).strip("_"), "")
+    if kind in _AREAS and metric.endswith("macro"):
+        mean = "mean over the labels that some rows here have and others do not"
+    return "; ".join(part for part in (_KINDS.get(kind, ""), mean) if part)

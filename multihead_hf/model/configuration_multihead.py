@@ -251,6 +251,15 @@ class MultiHeadConfig(PreTrainedConfig):
         unset = [name for name in ("id2label", "label2id") if settings.get(name) is None]
         return {name: value for name, value in settings.items() if name not in unset}
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return the configuration as it is saved: without the encoder's "LABEL_0", "LABEL_1", labels of no head."""
+        settings = super().to_diff_dict()
+        if isinstance(settings.get("encoder"), dict):
+            settings["encoder"] = {
+                name: value for name, value in settings["encoder"].items() if name not in ("id2label", "label2id")
+            }
+        return settings
+
     def check_saveable(self) -> None:
         """Check that the configuration can be saved and read again.
 

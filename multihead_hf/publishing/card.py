@@ -95,7 +95,7 @@ def report_evaluation(report: Mapping[str, Any], name: str | None = None) -> dic
     heads = report["heads"]
     baselines = {head: entry["baseline"] for head, entry in heads.items() if entry.get("baseline") is not None}
     return {
-        "name": name,
+        "name": name or (f"the {split} rows" if (split := report.get("split")) else None),
         "rows": report["rows"],
         "confidence_level": report["confidence_level"],
         "metrics": {

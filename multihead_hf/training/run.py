@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, set_seed
 
 from ..data.heads import heads_off
@@ -375,7 +375,8 @@ def _finished(
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"
-        write_report(trainer, parts.get("test", validation), folder, baseline=run.after_training.baseline)
+        split = "validation" if test is None else "test"
+        write_report(trainer, DatasetDict({split: parts[split]}), folder, baseline=run.after_training.baseline)
         sentences.append(f"The report is {folder}/report.html")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

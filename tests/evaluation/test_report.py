@@ -17,9 +17,10 @@ from multihead_hf import HeadConfig
 from multihead_hf.evaluation import report_pictures as module
 from multihead_hf.evaluation.baseline import BaselineReport, HeadBaseline
 from multihead_hf.evaluation.bootstrap import Interval
+from multihead_hf.evaluation.metric_names import MULTI_LABEL_METRICS, POSITIVE_LABEL_METRICS, SINGLE_LABEL_METRICS
 from multihead_hf.evaluation.metrics import single_label_metrics
 from multihead_hf.evaluation.report import EvaluationReport, make_report
-from multihead_hf.evaluation.report_page import save_report
+from multihead_hf.evaluation.report_page import _meaning, save_report
 from multihead_hf.evaluation.report_pictures import file_name
 
 ROWS = 120
@@ -345,3 +346,12 @@ def test_a_head_without_any_positive_says_why_it_has_no_score() -> None:
     report = make_report(heads, {"topic": np.full((3, 2), -9.0)}, references, list("abc"), **options)
     assert not report.has_baselines
     assert "– (no row has any of its labels)" in str(report)
+
+
+def test_every_metric_of_a_report_is_explained() -> None:
+    for metric in (*MULTI_LABEL_METRICS, *SINGLE_LABEL_METRICS, *POSITIVE_LABEL_METRICS):
+        assert _meaning(metric, metric in MULTI_LABEL_METRICS), metric
+    assert _meaning("accuracy", True) == "share of the rows whose labels are all right"
+    assert _meaning("accuracy", False) == "share of the rows that are right"
+    assert _meaning("f1_macro_present", True).endswith("; mean over the labels that occur here")
+    assert _meaning("roc_auc_micro", True).endswith("; over all labels together")

@@ -60,6 +60,7 @@ def test_a_config_is_the_same_after_json_and_after_a_folder(family: str, tmp_pat
 def test_the_encoders_config_can_be_read_out_of_the_whole(family: str, tmp_path: Path) -> None:
     config = config_of(family)
     config.save_pretrained(tmp_path)
+    assert "LABEL_" not in (tmp_path / "config.json").read_text(encoding="utf-8")
     alone = type(config.encoder).from_pretrained(tmp_path)
     expected = config.to_dict()["encoder"]
     found = alone.to_dict()
