@@ -20,9 +20,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase
 
-    from ..data.rows_like import RowsLike
+    from ..data.rows_like import AnyDataset, RowsLike
+    from ..model.configuration_multihead import MultiHeadConfig
     from ..model.modeling_multihead import MultiHeadModel
 
 
@@ -75,13 +77,31 @@ def command(
     batches = (
         _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None
     )
-    texts = read_part(calibration, files, {}, reading, None) if calibration else None
+    texts = _texts(read_part(calibration, files, {}, reading, None), labels, config) if calibration else None
     report = export_model(
         loaded, tokenizer, output, calibration=texts, batches=batches, overwrite=overwrite, **settings
     )
     show(report, as_json)
     if not as_json:
         print(f"The graph is {os.path.join(report.folder, report.graph)}")
+
+
+def _texts(rows: "Dataset | IterableDataset", labels: LabelOptions, config: "MultiHeadConfig") -> "AnyDataset":
+    """Return rows with their text columns alone, under the model's names.
+
+    Raises:
+        ValueError: If a text column does not exist.
+    """
+    from ..data.columns import features_of
+    from ..data.encoding import find_text_columns
+
+    try:
+        columns = find_text_columns(features_of(rows), labels.text_column or config.text_columns)
+    except ValueError as error:
+        raise ValueError(f"calibration: {error}") from None
+    names = config.text_columns or ["text", "text_pair"][: len(columns)]
+    renamed = {column: name for column, name in zip(columns, names, strict=True) if column != name}
+    return rows.select_columns(columns).rename_columns(renamed)
 
 
 def _batches(

@@ -143,8 +143,8 @@ def export_model(
         quantize: `"int8"` for weights and activations in 8 bits. The differences are reported, and the graph is kept.
             Heads and pooling stay in float32.
         calibration: Some hundred texts like those to be predicted, or rows with the columns of the training, for int8.
-            Ranges of activations are measured on the first 800 of them. OpenVINO needs them; without them ONNX Runtime
-            measures the ranges of each batch as it runs.
+            Ranges of activations are measured on 800 of them, evenly spaced. OpenVINO needs them; without them ONNX
+            Runtime measures the ranges of each batch as it runs.
         batches: Labelled rows to compare and evaluate on too: padded batches as `MultiHeadDataCollator` returns them.
             With them OpenVINO's int8 leaves layers in float32 until the mean score is within 0.002 of float32's.
         tolerance: Largest difference from PyTorch's logits; a graph (in float32) that differs by more is refused.
@@ -255,13 +255,13 @@ def _write(
     metadata = graph_metadata(source, tokenizer, inputs)
     outputs = {head["name"]: head["output"] for head in metadata["heads"]}
     sample = sample_tokens(source, inputs)
+    labelled = list(labelled_batches(batches or (), inputs))
+    texts = None if calibration is None else calibration_batches(source, tokenizer, calibration, inputs)
     with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), quiet():
         program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
         program = backend.name_and_describe(program, list(outputs.values()), metadata)
         programs = {"float32": program}
-        labelled = list(labelled_batches(batches or (), inputs))
         if quantize is not None:
-            texts = None if calibration is None else calibration_batches(source, tokenizer, calibration, inputs)
             programs[quantize] = _quantized(
                 program,
                 format,
@@ -278,10 +278,18 @@ def _write(
             runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
     all_batches = itertools.chain(check_batches(source, tokenizer, inputs), labelled)
     comparisons = compare(source, runners, outputs, all_batches)
+    if labelled and all(comparison.score is None for comparison in comparisons["float32"].values()):
+        logger.warning("no row of the data has a label, so no scores were compared")
     sizes = {precision: _sizes(parent / precision) for precision in programs}
     final_precision = quantize or "float32"
+    folder = parent / final_precision
+    if quantize is not None:
+        folder = parent / "described"  # (the files of the graphs that were run are still in use)
+        folder.mkdir()
+        facts = {name: comparison.metadata() for name, comparison in comparisons[quantize].items()}
+        backend.save(backend.describe(programs[quantize], {"comparison": facts}), folder)
     report = ExportReport(
-        folder=str(parent / final_precision),
+        folder=str(folder),
         graph=backend.GRAPH_FILE,
         format=format,
         quantize=quantize,
@@ -290,7 +298,7 @@ def _write(
         heads=comparisons["float32"],
         quantized_heads=None if quantize is None else comparisons[quantize],
     )
-    return parent / final_precision, report
+    return folder, report
 
 
 def _quantized(

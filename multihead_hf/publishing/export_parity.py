@@ -59,6 +59,11 @@ class HeadComparison:
     score: float | None = None
     model_score: float | None = None
 
+    def metadata(self) -> dict[str, Any]:
+        """Return what the metadata of a quantized graph say about the head."""
+        scores = {"metric": self.score_name, "model": self.model_score, "graph": self.score}
+        return {**scores, "decisions": self.decisions, "changed": self.changed}
+
 
 class Batch(NamedTuple):
     """Token ids and masks, and head → targets if they are known."""

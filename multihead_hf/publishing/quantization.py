@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
     import onnx_ir
     import openvino
 
+logger = logging.get_logger(__name__)
+
 Tokens = Mapping[str, npt.NDArray[np.int64]]
 Run = Callable[[Tokens], Mapping[str, np.ndarray]]
 _BATCH, _MOST_BATCHES = 8, 100  # more batches hardly change the ranges
+_ENOUGH = 100  # texts
 
 _RANKED = 32
 MOST_LOST = 0.002
@@ -58,17 +63,31 @@ def calibration_batches(
     """
     columns = model.config.text_columns
     parts = []
-    for row, text in enumerate(itertools.islice(texts, _BATCH * _MOST_BATCHES)):
+    for row, text in _some_of(texts):
         try:
             parts.append(tuple(text_parts(text, columns)))
         except ValueError as error:
             raise ValueError(f"calibration row {row}: {error}") from None
     if not parts:
         raise ValueError("calibration has no rows: give a few hundred texts like those to predict")
+    if len(parts) < _ENOUGH:
+        logger.warning(
+            f"The ranges of int8 are measured on {len(parts):,} {'text' if len(parts) == 1 else 'texts'} only: give a "
+            "few hundred like those to predict"
+        )
     rows = encode_different(tokenizer, model.config, parts, token_limit(model.config, tokenizer)).rows
     rows.sort(key=size_of)
     batches = [pad_tokens(tokenizer, rows[begin : begin + _BATCH]) for begin in range(0, len(rows), _BATCH)]
     return [{name: batch[name].numpy() for name in inputs} for batch in batches]
+
+
+def _some_of(texts: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+    """Return row numbers and texts: evenly spaced ones where there are too many, or the first ones of a stream."""
+    most = _BATCH * _MOST_BATCHES
+    if isinstance(texts, (Dataset, Sequence)):
+        rows = len(texts)
+        return ((row, texts[row]) for row in (index * rows // min(rows, most) for index in range(min(rows, most))))
+    return itertools.islice(enumerate(texts), most)
 
 
 def quantize_openvino(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -39,6 +40,7 @@ if parse(torch.__version__) < parse("2.11"):
     pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
 
 from multihead_hf.prediction import graph_onnx  # noqa: E402
+from multihead_hf.publishing import quantization  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MULTI = "multi_label_classification"
@@ -316,6 +318,9 @@ def test_int8(quick: None, tmp_path: Path) -> None:
     session = ort.InferenceSession(tmp_path / "graph" / "model.onnx")
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["multihead_hf.quantize"]) == "int8"
+    compared = json.loads(metadata["multihead_hf.comparison"])
+    assert compared == {name: own.metadata() for name, own in report.quantized_heads.items()}
+    assert compared["topic"]["graph"] == report.quantized_heads["topic"].score is not None
     feed = {each.name: batch[each.name].numpy() for each in session.get_inputs()}
     known = (batch["labels"]["topic"] >= 0).all(1).numpy()
     logits = session.run([outputs_of(metadata)["topic"]], feed)[0]
@@ -397,10 +402,14 @@ def test_calibration_is_checked(quick: None, tmp_path: Path) -> None:
         ),
         ({"calibration": TEXTS}, r"calibration is for int8: give quantize='int8'"),
         ({"calibration": [], "quantize": "int8"}, "calibration has no rows"),
-        ({"calibration": [{"txet": "w1"}], "quantize": "int8"}, "calibration row 0: .*'text'"),
+        ({"calibration": [{"txet": "w1"}], "quantize": "int8"}, "^calibration row 0: .*'text'"),
     ):
         with pytest.raises(ValueError, match=message):
             export_model(model, tokenizer, tmp_path / "graph", **options)
+    inputs = ["input_ids", "attention_mask"]
+    batches = quantization.calibration_batches(model, tokenizer, [f"w{row}" for row in range(2_400)], inputs)
+    ids = {tuple(row) for batch in batches for row in batch["input_ids"].tolist()}
+    assert sum(len(batch["input_ids"]) for batch in batches) == 800 >= len(ids)
     assert not (tmp_path / "graph").exists()
 
 
@@ -495,6 +504,18 @@ def test_the_command(quick: None, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["quantize"] == "int8"
     assert set(report["quantized_heads"]) == set(HEADS)
+    others = pd.DataFrame({"body": ["w1 w2", "w3"], "text": [1, 2]})
+    others.to_csv(tmp_path / "others.csv", index=False)
+    static = ("--overwrite", "--quantize", "int8", "--calibration", tmp_path / "others.csv")
+    done = cli("export", model, "-o", tmp_path / "out", *static)
+    assert done.returncode == 1
+    assert "calibration: text column 'text' is not text" in done.stderr
+    done = cli("export", model, "-o", tmp_path / "out", *static, "--text-column", "body")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "multihead_hf.comparison"
+        in ort.InferenceSession(tmp_path / "out" / "model.onnx").get_modelmeta().custom_metadata_map
+    )
     done = cli("export", model, "-o", tmp_path / "none", "--tolerance", "0")
     assert done.returncode == 1
     assert "the graph's logits differ from PyTorch's" in done.stderr
