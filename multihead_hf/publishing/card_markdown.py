@@ -41,6 +41,14 @@ _SHOWN = {
 }
 
 
+def _output(config: MultiHeadConfig) -> str:
+    """Return the form of a prediction, with labels of at most three heads and made-up scores."""
+    heads = list(config.heads.items())[:3]
+    lines = [f"{_code(name)}: [{{'label': {_code(head.labels[0])}, 'score': 0.9}}]," for name, head in heads]
+    lines += ["..."] * (len(config.heads) > len(heads))
+    return "\n".join(["[{", *(f"    {line}" for line in lines), "}]"])
+
+
 def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
     """Return the card as Markdown with its metadata.
 
@@ -69,6 +77,7 @@ def model_card(config: MultiHeadConfig, facts: CardFacts) -> str:
         decides={key: _decides(head) for key, head in config.heads.items()},
         counts=facts.training.get("labels") or {},
         text=_example(config, facts),
+        output=_output(config),
         losses={
             key: head.loss or ("bce" if head.multi_label else "cross_entropy") for key, head in config.heads.items()
         },
