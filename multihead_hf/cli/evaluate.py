@@ -52,7 +52,7 @@ def command(
 
     config = saved_config(model)
     reading = labels.reading(config)
-    compute = None
+    compute = predictor = None
     options = {name: value for name, value in computing.items() if value is not None}
     is_graph = graph_format(model) is not None
     if not is_graph and not options:
@@ -69,3 +69,6 @@ def command(
         return
     metrics, counted = evaluated(loaded, rows, tokenizer, compute, **reading)
     print(as_text(metrics) if as_json else counted)
+    if predictor is not None and not as_json:
+        reason = "" if predictor.choice is None else f" ({predictor.choice.reason})"
+        print(f"Computed by {predictor.backend} in {predictor.chosen or 'fp32'}{reason}")

@@ -212,7 +212,7 @@ def _say_next(folder: str, heads: list[str]) -> None:
     print(f"\nThe model is {folder}. What you can do with it:")
     print(f"  {NAME} predict {model} new_rows.csv -o predictions.csv")
     for command, package, extra in (
-        (f"explain {model} 'a text'{head}", "captum", "explain"),
+        (f'explain {model} "a text"{head}', "captum", "explain"),
         (f"demo {model}", "gradio", "demo"),
     ):
         needs = "" if find_spec(package) else f'    (first: pip install "multihead-hf[{extra}]")'

@@ -48,6 +48,8 @@ def test_the_metrics_are_those_of_pytorch(tmp_path: Path, backend: str, settings
     assert expected["topic_f1_micro"] > 0.1
     found = figures("model", "--backend", backend)
     assert found == pytest.approx(expected, abs=1e-4)
+    said = cli("evaluate", "model", "rows.parquet", *COLUMNS, "--backend", backend).stdout
+    assert said.endswith(f"\nComputed by {backend} in fp32\n")
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_a_table_becomes_a_model(folder: Path) -> None:
     assert "\nThe model of the last epoch is kept.\n" in done.stdout
     assert "\ntest  epoch 2  step 6  loss" in done.stdout
     assert "  multihead-hf predict runs/rows new_rows.csv -o predictions.csv\n" in done.stdout
-    assert "  multihead-hf explain runs/rows 'a text' --head topic" in done.stdout
+    assert '  multihead-hf explain runs/rows "a text" --head topic' in done.stdout
     config = MultiHeadModel.from_pretrained("runs/rows").config
     assert {name: head.multi_label for name, head in config.heads.items()} == {"topic": True, "mood": False}
     assert config.heads["topic"].reading.column == "topics"
