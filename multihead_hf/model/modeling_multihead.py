@@ -72,6 +72,10 @@ class MultiHeadOutput(ModelOutput):
 class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     """One encoder (`model.encoder`) with any number of named classification heads (`model.heads`).
 
+    Args:
+        config: The whole configuration.
+        encoder: An encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
+
     Example:
         >>> from transformers import AutoTokenizer
         >>> from multihead_hf import HeadConfig, MultiHeadModel
@@ -95,12 +99,6 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
     accepts_loss_kwargs = False
 
     def __init__(self, config: MultiHeadConfig, encoder: PreTrainedModel | None = None) -> None:
-        """Make a model with fresh heads.
-
-        Args:
-            config: The whole configuration.
-            encoder: An encoder with its weights, used as it is; `None` builds a fresh one from `config.encoder`.
-        """
         super().__init__(config)
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.config.encoder = self.encoder.config

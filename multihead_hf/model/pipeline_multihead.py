@@ -83,6 +83,10 @@ class _InOrder:
 class MultiHeadPipeline(Pipeline):
     """Pipeline for the task `"multi-head-text-classification"`: the labels of every head, for one text or many.
 
+    Args:
+        *args: As for `Pipeline` of transformers, whose function `pipeline` makes it.
+        **kwargs: As for `Pipeline`.
+
     Example:
         >>> from transformers import pipeline
         >>> pipe = pipeline("multi-head-text-classification", "complaints", trust_remote_code=True)
