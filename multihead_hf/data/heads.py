@@ -154,6 +154,8 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
     labelled = {part: rows for part, rows in parts.items() if part == first or has_columns(rows, column)}
     if for_all and not _holds_separator(name, reading, labelled):
         reading = replace(reading, sep=None)
+    if reading.sep is not None and isinstance(column, str) and is_list(features_of(parts[first]).get(column)):
+        logger.warning(f"{what}: sep={reading.sep!r} changes nothing, as the cells are lists of labels")
     with in_part(first):
         content = _read_column(parts[first], name, reading)
     if not content.labels or content.missing == content.rows:

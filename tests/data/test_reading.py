@@ -331,6 +331,15 @@ def test_a_separator_that_the_column_does_not_have(caplog: pytest.LogCaptureFixt
     assert "','" not in caplog.text
 
 
+def test_a_separator_for_lists_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"topics": [["a", "b"], ["a"]], "joined": ["a|b", "a"]})
+    infer_heads(rows, ["topics"], sep={"topics": "|"})
+    assert "column 'topics': sep='|' changes nothing, as the cells are lists of labels" in caplog.text
+    caplog.clear()
+    infer_heads(rows, ["topics", "joined"], sep="|")  # (it is for the other head)
+    assert not caplog.records
+
+
 def test_empty_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
     rows = Dataset.from_dict({"topics": ["a|b", "a", ""], "mood": ["calm", "angry", None]})
     infer_heads(rows, ["mood"], empty="none")
