@@ -124,7 +124,7 @@ def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
             "numbers or lists of them, or leave the column out"
         )
     try:
-        rows = Dataset.from_polars(frame)
+        rows = Dataset.from_polars(frame.collect() if hasattr(frame, "collect") else frame)
     except _NO_COLUMN as error:
         raise ValueError(
             f"the data frame cannot be read: {str(error).splitlines()[0]}. Make the values strings, numbers or lists "

@@ -195,7 +195,7 @@ def _check_heads(option: str, values: Mapping[str, Any], known: list[str]) -> No
 
 def is_missing(value: object) -> bool:
     """Return whether a value is `None` or NaN, which means unlabelled."""
-    return value is None or (isinstance(value, float) and value != value)
+    return value is None or (isinstance(value, (float, np.floating)) and bool(value != value))
 
 
 def class_name(value: object) -> str:
@@ -212,7 +212,7 @@ def class_name(value: object) -> str:
 
 def as_written(value: Any, feature: ClassLabel | Value | None) -> Any:  # noqa: ANN401 (any cell)
     """Return a number of half or single precision as it was written: 0.1 and not 0.10000000149011612."""
-    if isinstance(value, float) and feature is not None and feature.dtype in ("float16", "float32"):
+    if isinstance(value, (float, np.floating)) and feature is not None and feature.dtype in ("float16", "float32"):
         return float(str(np.dtype(feature.dtype).type(value)))
     return value
 

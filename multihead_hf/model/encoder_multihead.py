@@ -363,12 +363,9 @@ def pretrained_config(
 
 def _check_is_there(name_or_path: str | os.PathLike) -> None:
     """Raise `ValueError` for a path that is no folder; of names on the Hub transformers says more."""
-    path = os.fspath(name_or_path)
-    if os.path.isdir(path) or (path and not path.startswith((".", "/", "~")) and path.count("/") < 2):
-        return
-    parent = os.path.dirname(path.rstrip("/")) or "."
-    beside = os.listdir(parent) if os.path.isdir(parent) else []
-    raise ValueError(
-        f"encoder {path!r}: there is no such folder.{near_names(os.path.basename(path.rstrip('/')), beside)} Give a "
-        "folder, or a name on the Hub such as 'sentence-transformers/all-MiniLM-L6-v2'"
-    )
+    path = str(name_or_path)
+    if not os.path.isdir(path) and (not path or path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise ValueError(
+            f"encoder {path!r}: there is no such folder. Give a folder, or a name on the Hub such as "
+            "'sentence-transformers/all-MiniLM-L6-v2'"
+        )

@@ -170,6 +170,8 @@ class Runtime:
             logger.warning(
                 f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"
             )
+        elif self._asked == AUTO:
+            logger.warning(f"Predicting with {name}: its cached graph is used (backend='torch' needs no graph)")
         try:
             return ModelGraph(self.model, self.tokenizer, name, self.keep)
         except (ValueError, ImportError, OSError) as error:

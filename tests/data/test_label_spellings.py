@@ -18,7 +18,7 @@ MULTI = "multi_label_classification"
 
 def targets(rows: Any, head: HeadConfig, **reading: Any) -> list[Any]:
     config = MultiHeadConfig(encoder=tiny.bert_config(0.0), heads={"code": head})
-    return prepare_dataset(rows, tiny.tokenizer(), config, **reading)["labels"]["code"]
+    return [row["code"] for row in prepare_dataset(rows, tiny.tokenizer(), config, **reading)["labels"]]
 
 
 def written(folder: Path, *cells: str) -> Path:

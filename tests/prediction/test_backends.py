@@ -17,11 +17,14 @@ import pytest
 import tiny
 import torch
 from command_line import cli
+from packaging.version import parse
 
 from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
 from multihead_hf.prediction import backends, runtime
 
 pytest.importorskip("transformers.exporters", reason="the exporters need a newer transformers")
+if parse(torch.__version__) < parse("2.11"):
+    pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
 MULTI = "multi_label_classification"
 HEADS = {"topic": HeadConfig(tiny.TOPICS, MULTI), "a.b é": HeadConfig(["x", "y"], architecture="mlp")}
 
