@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers.utils import logging
 
-from .reading import ask_about_empty_cells, empty_cells, is_missing
+from .reading import ask_about_empty_cells, empty_cells
 from .sources import column_batches
 
 logger = logging.get_logger(__name__)
@@ -31,18 +32,18 @@ class LabelColumns:
     def add_rows(self, dataset: Dataset | IterableDataset) -> "LabelColumns":
         """Count the cells of some rows, and return self."""
         for batch in column_batches(dataset, self.columns):
-            missing = None
-            for column in self.columns:
-                cells = [is_missing(cell) for cell in batch[column]]
-                known = [cell for cell, is_empty in zip(batch[column], cells, strict=True) if not is_empty]
-                self.positive[column] += sum(cell > 0 for cell in known)
-                self.not_one[column] += sum(cell != 1 for cell in known)
-                self.empty[column] += len(cells) - len(known)
-                if self._first_empty is None and any(cells):
-                    self._first_empty = self.rows + cells.index(True)
-                missing = cells if missing is None else [all(pair) for pair in zip(missing, cells, strict=True)]
-            self.rows += len(missing or ())
-            self.missing_rows += sum(missing or ())
+            values = np.array(
+                [batch[column] for column in self.columns], dtype=np.float64
+            )  # (columns, rows), NaN: empty
+            empty = np.isnan(values)
+            for column, cells, gaps in zip(self.columns, values, empty, strict=True):
+                self.positive[column] += int((cells > 0).sum())
+                self.not_one[column] += int(((cells != 1) & ~gaps).sum())
+                self.empty[column] += int(gaps.sum())
+            if self._first_empty is None and empty.any():
+                self._first_empty = self.rows + int(empty.any(0).argmax())
+            self.rows += values.shape[1]
+            self.missing_rows += int(empty.all(0).sum())
         return self
 
     @property
