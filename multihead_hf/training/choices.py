@@ -1,8 +1,10 @@
 """Automatic choice of settings that the arguments leave open."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data.rows_like import PreparedRows
@@ -85,6 +87,11 @@ class OpenChoices:
         self, args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None
     ) -> MultiHeadTrainingArguments:
         """Return the arguments, or a copy with the learning rate and the epochs that they leave open."""
+        on_cpu = args.use_cpu or not torch.accelerator.is_available()
+        if args.bf16 and on_cpu and any(weight.dtype == torch.float16 for weight in model.parameters()):
+            # (a frozen encoder, whose layer norms fail on a CPU if weights and inputs are of the two types)
+            args = copy.copy(args)
+            args.bf16, args.mixed_precision = False, "no"
         names = args.train_heads or list(model.config.heads)
         trained = {name: head for name, head in model.config.heads.items() if name in names}
         self.steps = steps_for(trained, trains_encoder(model))

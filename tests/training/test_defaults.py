@@ -265,3 +265,20 @@ def test_with_nothing_set_every_head_learns(tmp_path: Path) -> None:
     found = trainer.evaluate()
     for name, head in heads.items():
         assert found[f"eval_{name}_{'f1_micro' if head.multi_label else 'accuracy'}"] > 0.9, name
+
+
+def test_bf16_is_left_out_for_a_frozen_encoder_in_float16_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments_file, "is_faster_in_bf16", lambda on_cpu: True)
+    for dtype, bf16 in ((torch.float32, True), (torch.float16, False)):
+        model = tiny.model()
+        model.encoder.to(dtype)
+        args = MultiHeadTrainingArguments(
+            str(tmp_path), max_steps=1, freeze_encoder=True, use_cpu=True, report_to="none"
+        )
+        assert args.bf16
+        trainer = MultiHeadTrainer(model, args, train_dataset=tiny.table(8), processing_class=tiny.tokenizer())
+        assert trainer.args.bf16 is bf16
+        assert trainer.accelerator.mixed_precision == ("bf16" if bf16 else "no")
+        trainer.train()
