@@ -158,14 +158,14 @@ def _run_of_table(
     """
     from .. import infer_heads
     from ..data.sources import one_part, training_part
-    from ..training.table_run import table_run
+    from ..training.table_run import SPLIT, table_run
 
     columns = labels.columns()
     reading = labels.options(list(columns))
     rows = read(source, files, dict.fromkeys(columns), {**reading, "label_columns": columns})
     parts = list(rows) if isinstance(rows, Mapping) and len(rows) > 1 else []
+    part = one_part(rows, None, [training_part(rows)] if isinstance(rows, Mapping) else [])
     if not columns:
-        part = one_part(rows, None, [training_part(rows)] if isinstance(rows, Mapping) else [])
         raise typer.BadParameter(
             f"name the columns of the labels, --label-column topics --label-column mood. Columns: {part.column_names}",
             param_hint="--label-column",
@@ -173,14 +173,12 @@ def _run_of_table(
     with _unsaid("multihead_hf.data"):  # the run infers the heads again, and shows the warnings then
         heads = infer_heads(rows, columns, **reading)
     options = {name: value for name, value in table.items() if value is not None}
-    whole = [training_part(rows)] if isinstance(rows, Mapping) else []
-    validation = rows.get("validation", ()) if parts else one_part(rows, None, whole)
     return table_run(
         source[0] if len(source) == 1 else source,
         heads,
         output_dir,
         parts=parts,
-        validation_rows=len(validation) // (1 if parts else 10),
+        validation_rows=len(rows.get("validation", ())) if parts else int(len(part) * SPLIT["validation"]),
         label_columns=columns,
         text_columns=labels.text_column,
         **options,

@@ -22,6 +22,7 @@ from .reading import ReadingOptions, check_keywords, string_columns
 from .rows_like import RowsLike
 from .sources import in_part, read_dataset, training_part
 from .splits import IN_PART, LABELLED, Label, SplitReport, label_ids, report_of
+from .text_groups import text_key
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -191,8 +192,7 @@ def inspect_dataset(
             encoders[part] = label_encoders(rows, by_name, options, False)
             ids[part] = label_ids(rows, by_name, options, require_labels=False)
         for row, text in enumerate(texts):
-            if any(map(str.strip, text)):
-                key = tuple(" ".join(cell.split()).casefold() for cell in text)
+            if (key := text_key(text)) is not None:
                 places.setdefault(key, []).append((part, row))
     labels = report_of(ids, by_name)
     first = training_part(parts)

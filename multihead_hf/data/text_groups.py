@@ -1,6 +1,6 @@
 """Rows with equal texts: they stay in one split, and are counted where they are in several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -15,13 +15,20 @@ logger = logging.get_logger(__name__)
 _GROUP = "_rows_of_equal_texts"
 
 
-def text_keys(rows: Dataset, columns: Sequence[str]) -> list[str | None]:
-    """Return the text of each row as it is compared: in lower case with single blanks; `None` for an empty text."""
+def text_key(texts: Iterable[str | None]) -> tuple[str, ...] | None:
+    """Return a text, or the two of a pair, as they are compared: in lower case with single blanks; `None` if empty."""
+    key = tuple(" ".join((text or "").split()).casefold() for text in texts)
+    return key if any(key) else None
+
+
+def text_keys(rows: Dataset, text_columns: str | Sequence[str] | None) -> list[str | None]:
+    """Return the text of each row as `text_key` does, with a line for each column."""
+    columns = find_text_columns(rows.features, text_columns)
     keys: list[str | None] = []
-    for batch in column_batches(rows, list(columns)):
+    for batch in column_batches(rows, columns):
         for texts in zip(*(batch[column] for column in columns), strict=True):
-            key = "\n".join(" ".join(str(text or "").split()).casefold() for text in texts)
-            keys.append(key if key.strip() else None)
+            key = text_key(texts)
+            keys.append(None if key is None else "\n".join(key))
     return keys
 
 
@@ -41,7 +48,7 @@ def split_by_text(
     Raises:
         ValueError: As for `stratified_split`.
     """
-    keys = text_keys(rows, find_text_columns(rows.features, text_columns))
+    keys = text_keys(rows, text_columns)
     known = [key for key in keys if key is not None]
     repeated = len(known) - len(set(known))
     if not repeated:
@@ -65,13 +72,12 @@ def warn_of_shared_texts(parts: Mapping[str, Any], text_columns: str | Sequence[
         text_columns: one or two columns; by default `"text"`.
     """
     tables = {part: rows for part, rows in parts.items() if isinstance(rows, Dataset)}
-    if "train" not in tables or len(tables) < 2:
+    train = tables.pop("train", None)
+    if train is None or not tables:
         return
-    trained = set(text_keys(tables["train"], find_text_columns(tables["train"].features, text_columns)))
-    for part in tables:
-        if part == "train":
-            continue
-        keys = text_keys(tables[part], find_text_columns(tables[part].features, text_columns))
+    trained = set(text_keys(train, text_columns))
+    for part, rows in tables.items():
+        keys = text_keys(rows, text_columns)
         shared = sum(key is not None and key in trained for key in keys)
         if shared:
             logger.warning(
