@@ -36,12 +36,13 @@ LabelColumnOption = Annotated[
 ]
 TextColumnOption = Annotated[
     list[str] | None,
-    typer.Option(help="Column of the text; give it twice for text pairs. Default: the model's, else text."),
+    typer.Option(help="Column of the text; give it twice for text pairs. Default: that of the model, or text."),
 ]
 SepOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Separator between the labels in a cell, such as '|'; for one head NAME=|. Default: the model's."
+        help="Separator between the labels in a cell, such as '|'; for one head NAME=|, where NAME is its "
+        "--label-column. Without it (or one that the model remembers) each cell is one label."
     ),
 ]
 EmptyOption = Annotated[
@@ -49,14 +50,14 @@ EmptyOption = Annotated[
     typer.Option(
         metavar="[missing|none]",
         help="What an empty cell of joined labels means: the row is not labelled (missing), or none of the labels "
-        "applies (none); for one head NAME=none. Default: the model's.",
+        "applies (none); for one head NAME=none. Default: that of the model.",
     ),
 ]
 MultiHotOption = Annotated[
     bool | None,
     typer.Option(
         "--multi-hot/--no-multi-hot",
-        help="Lists of integers hold 0 or 1 for each label, or label ids. Default: the model's.",
+        help="Lists of integers hold 0 or 1 for each label, or label ids. Default: that of the model.",
     ),
 ]
 FileOptions = Annotated[dict[str, Any], library("read_dataset", "delimiter", "encoding")]
@@ -241,7 +242,9 @@ def check_head(name: str, heads: list[str], option: str) -> None:
     """
     if name not in heads:
         raise typer.BadParameter(
-            f"there is no head {name!r}.{near_names(name, heads)} Heads: {heads}", param_hint=option
+            f"there is no head {name!r}.{near_names(name, heads)} Heads: {heads} (a head has the name given in "
+            "--label-column, or in the model)",
+            param_hint=option,
         )
 
 

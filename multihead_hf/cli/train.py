@@ -108,7 +108,7 @@ def command(
     if as_json:
         print(as_text(done.metrics))
     else:
-        print("\n\n".join(done.said))
+        print("\n\n".join(done.messages))
         if not is_file and not configuration.after_training.report and find_spec("matplotlib") is None:
             print('\nNo report was made, as it needs matplotlib: pip install "multihead-hf[plots]"')
         _say_next(str(done.trainer.args.output_dir), list(done.trainer.config.heads))

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _INTEGER = r"0|-?[1-9]\d{0,17}"
 _NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
-_WHOLE = r"-?(0|[1-9]\d{0,14})\.0"  # as data frames write integers beside missing values
 _SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column with numbers from 0 to 1 only does not hold versions
 
 
@@ -43,8 +42,8 @@ def _are_numbers(known: pd.Series) -> bool:
     cells = pd.Series(known.unique())
     if cells.astype("float64").nunique() < len(cells):
         return False  # "1" and "1.0", or "0.5" and "0.50", are one number but may be two labels
-    round_trip = cells.map(_keeps_its_characters).all()
-    return bool(round_trip or cells.str.fullmatch(_WHOLE).all() or cells.str.fullmatch(_SHARE).all())
+    round_trip = cells.map(_keeps_its_characters).all() or cells.map(lambda cell: str(float(cell)) == cell).all()
+    return bool(round_trip or cells.str.fullmatch(_SHARE).all())
 
 
 def _keeps_its_characters(cell: str) -> bool:

@@ -36,12 +36,12 @@ class DatasetReport:
     """Findings of `inspect_dataset`. `print(report)` shows them as tables, `to_dict()` returns plain values.
 
     Args:
-        parts: split → `rows`, `empty_texts` (numbers of their rows), `lengths` (percentile → tokens, or words without a
-            tokenizer) and `longer` (share of texts longer than `max_length`; `None` without a limit).
+        splits: split → `rows`, `empty_texts` (numbers of their rows), `lengths` (percentile → tokens, or words without
+            a tokenizer) and `longer` (share of texts longer than `max_length`; `None` without a limit).
         unit: unit of the lengths, `"tokens"` or `"words"`.
         max_length: the limit to which `longer` refers.
         labels: counts of every head's labels in each split.
-        never: head → labels that occur in no row of the `train` split (else the first).
+        absent_labels: head → labels that occur in no row of the `train` split (else the first).
         rare: head → labels that occur in that split, but in fewer than `rare_below` rows.
         rare_below: number of rows below which a label is rare.
         absent_in_a_batch: head → share of its labels without a positive row in a batch of `batch_size` rows of that
@@ -49,11 +49,11 @@ class DatasetReport:
         batch_size: number of rows of such a batch.
         contradictions: texts that occur several times with different labels: `text`, `heads`, `rows` as (split, row).
             `text` is in lower case with single blanks, as it is compared.
-        in_several_parts: texts that occur in several splits: `text` and `rows`.
+        in_several_splits: texts that occur in several splits: `text` and `rows`.
         heads: head → `task`, `labels` (their number), `labelled` (split → labelled rows), `no_label` (split → labelled
             rows to which no label applies; multi-label heads only), and how the labels were read: `column`, and `sep`,
             `empty` and `multi_hot` where they mattered.
-        no_column: split → heads for which no column was found; they count as unlabelled.
+        missing_columns: split → heads for which no column was found; they count as unlabelled.
 
     Example:
         >>> from multihead_hf import MultiHeadModel, inspect_dataset
@@ -62,19 +62,19 @@ class DatasetReport:
         ('words', 'multi-label')
     """
 
-    parts: dict[str, dict[str, Any]]
+    splits: dict[str, dict[str, Any]]
     unit: str
     max_length: int | None
     labels: SplitReport
-    never: dict[str, list[str]]
+    absent_labels: dict[str, list[str]]
     rare: dict[str, list[str]]
     rare_below: int
     absent_in_a_batch: dict[str, float]
     batch_size: int
     contradictions: list[dict[str, Any]]
-    in_several_parts: list[dict[str, Any]]
+    in_several_splits: list[dict[str, Any]]
     heads: dict[str, dict[str, Any]]
-    no_column: dict[str, list[str]]
+    missing_columns: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values (keys of objects are strings).
@@ -85,38 +85,39 @@ class DatasetReport:
         return json.loads(json.dumps({**self.__dict__, "labels": self.labels.to_dict()}))
 
     def __str__(self) -> str:
-        lines = [f"{'':24}" + "".join(f"{part:>14}" for part in self.parts)]
+        lines = [f"{'':24}" + "".join(f"{part:>14}" for part in self.splits)]
 
         def line(title: str, cells: list[str]) -> None:
             lines.append(f"{title:24}" + "".join(f"{cell:>14}" for cell in cells))
 
-        line("rows", [f"{facts['rows']:,}" for facts in self.parts.values()])
-        line("empty texts", [f"{len(facts['empty_texts']):,}" for facts in self.parts.values()])
+        line("rows", [f"{facts['rows']:,}" for facts in self.splits.values()])
+        line("empty texts", [f"{len(facts['empty_texts']):,}" for facts in self.splits.values()])
         for percentile in PERCENTILES:
             title = "longest" if percentile == 100 else f"{percentile} % up to"
-            line(f"{self.unit}: {title}", [f"{facts['lengths'][percentile]:,}" for facts in self.parts.values()])
+            line(f"{self.unit}: {title}", [f"{facts['lengths'][percentile]:,}" for facts in self.splits.values()])
         if self.max_length is not None:
-            line(f"longer than {self.max_length}", [f"{facts['longer']:.1%}" for facts in self.parts.values()])
+            line(f"longer than {self.max_length}", [f"{facts['longer']:.1%}" for facts in self.splits.values()])
         lines += ["", *_head_lines(self.heads), "", str(self.labels), ""]
-        for part, names in self.no_column.items():
+        for part, names in self.missing_columns.items():
             where = f" in {part}" if part else ""
             lines.append(
                 f"no column{where} for the heads {names}: if another column holds their labels, name that column"
             )
-        unlabelled_heads = self.no_column.get(training_part(self.parts), [])
+        unlabelled_heads = self.missing_columns.get(training_part(self.splits), [])
         for name, share in self.absent_in_a_batch.items():
             if name in unlabelled_heads:
                 continue
             lines.append(
                 f"{name}: a batch of {self.batch_size} rows has no positive of {share:.0%} of the labels on average"
             )
-            for labels, what in ((self.never[name], "never"), (self.rare[name], f"fewer than {self.rare_below} times")):
+            rare = f"fewer than {self.rare_below} times"
+            for labels, what in ((self.absent_labels[name], "never"), (self.rare[name], rare)):
                 if labels:
                     more = ", …" if len(labels) > _SHOWN else ""
                     lines.append(f"{name}: {len(labels)} labels occur {what}: {', '.join(labels[:_SHOWN])}{more}")
         for entries, what in (
             (self.contradictions, "texts occur several times with different labels"),
-            (self.in_several_parts, "texts occur in several splits"),
+            (self.in_several_splits, "texts occur in several splits"),
         ):
             lines.append(f"{len(entries):,} {what}")
             for entry in entries[:_SHOWN]:
@@ -158,7 +159,7 @@ def inspect_dataset(
     Example:
         >>> from multihead_hf import MultiHeadModel, inspect_dataset
         >>> report = inspect_dataset("complaints.csv", MultiHeadModel.from_pretrained("complaints"))
-        >>> report.parts[""]["rows"], sorted(report.rare)
+        >>> report.splits[""]["rows"], sorted(report.rare)
         (40, ['mood', 'topics'])
     """
     check_keywords(options, inspect_dataset)
@@ -200,11 +201,11 @@ def inspect_dataset(
     repeated = {text: rows for text, rows in places.items() if len(rows) > 1}
     shared_texts = [text for text, rows in repeated.items() if len({part for part, _ in rows}) > 1]
     return DatasetReport(
-        parts=facts,
+        splits=facts,
         unit="words" if tokenizer is None else "tokens",
         max_length=max_length,
         labels=labels,
-        never={
+        absent_labels={
             name: [label for label, count in label_counts.items() if not count] for name, label_counts in counts.items()
         },
         rare={
@@ -222,9 +223,9 @@ def inspect_dataset(
             for text, rows in repeated.items()
             if (differing := _differing([ids[part][row] for part, row in rows], list(by_name)))
         ],
-        in_several_parts=[{"text": " ".join(text), "rows": repeated[text]} for text in shared_texts],
+        in_several_splits=[{"text": " ".join(text), "rows": repeated[text]} for text in shared_texts],
         heads={name: _head_facts(name, ids, encoders, head) for name, head in by_name.items()},
-        no_column={
+        missing_columns={
             part: names
             for part, part_encoders in encoders.items()
             if (names := [name for name in by_name if name not in part_encoders])

@@ -322,13 +322,13 @@ def label_encoders(
         raise ValueError(
             f"no column holds labels of the heads {list(heads)}: the columns are {list(features)}. A head's column "
             "has the name of the head (or this name and '_labels'); choose another column with label_columns={head: "
-            "column}"
+            "column} (--label-column HEAD=COLUMN)"
         )
     unlabelled = [name for name in heads if name not in encoders]
     if unlabelled and require_labels:
         logger.warning(
             f"no column for the heads {unlabelled}: they are not labelled in this dataset. Columns: {list(features)}. "
-            "If one of them holds the labels, name it with label_columns={head: column}"
+            "If one of them holds the labels, name it with label_columns={head: column} (--label-column HEAD=COLUMN)"
         )
     return encoders
 

@@ -347,14 +347,14 @@ class SplitReport:
 
 
 def split_report(
-    parts: Mapping[str, Any],
+    splits: Mapping[str, Any],
     heads: MultiHeadModel | MultiHeadConfig | HeadsLike,
     **options: "Unpack[ReadingOptions]",
 ) -> SplitReport:
     """Count how often each label of every head occurs in each split.
 
     Args:
-        parts: split → rows, raw or prepared, as `stratified_split` returns.
+        splits: split → rows, raw or prepared, as `stratified_split` returns.
         heads: the model, its configuration, or the heads by name.
         options: how labels are read, as for `prepare_dataset`.
 
@@ -373,9 +373,9 @@ def split_report(
     by_name = heads_of(heads)
     strings = string_columns(by_name, options)
     ids = {}
-    for part, rows in parts.items():
-        with in_part(part):
-            ids[part] = label_ids(read_dataset(rows, strings=strings), by_name, options, False)
+    for split, rows in splits.items():
+        with in_part(split):
+            ids[split] = label_ids(read_dataset(rows, strings=strings), by_name, options, False)
     return report_of(ids, by_name)
 
 

@@ -99,13 +99,13 @@ class Difference:
     """One metric of two models.
 
     Args:
-        one: the metric of the first model.
-        other: the metric of the second model.
-        difference: `one` minus `other`, with its interval.
+        model: the metric of the model.
+        baseline: the metric of the model that it is compared with.
+        difference: `model` minus `baseline`, with its interval.
     """
 
-    one: float
-    other: float
+    model: float
+    baseline: float
     difference: Interval
 
     @property

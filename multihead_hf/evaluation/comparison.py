@@ -64,7 +64,7 @@ class ComparisonReport:
     Args:
         heads: head → metric → the values of both models and their difference.
         rows: head → number of labelled rows.
-        others: head → name of the model that it was compared with.
+        baselines: head → name of the model that it was compared with.
         confidence_level: share of the bootstrap samples that an interval holds.
 
     Example:
@@ -73,20 +73,20 @@ class ComparisonReport:
         >>> model = MultiHeadModel.from_pretrained("complaints")
         >>> tokenizer = AutoTokenizer.from_pretrained("complaints")
         >>> report = compare(model, {"earlier": model}, "complaints.csv", tokenizer=tokenizer, n_resamples=100)
-        >>> report.others["mood"], report.heads["mood"]["accuracy"].verdict
+        >>> report.baselines["mood"], report.heads["mood"]["accuracy"].verdict
         ('earlier', 'not shown')
     """
 
     heads: dict[str, dict[str, Difference]]
     rows: dict[str, int]
-    others: dict[str, str]
+    baselines: dict[str, str]
     confidence_level: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values.
 
         Returns:
-            A dict with `heads` (each difference also with its `verdict`), `rows`, `others` and `confidence_level`.
+            A dict with `heads` (each difference also with its `verdict`), `rows`, `baselines` and `confidence_level`.
         """
         values = asdict(self)
         for name, metrics in self.heads.items():
@@ -96,15 +96,17 @@ class ComparisonReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'model':>7}{'other':>7}  "
+            f"{'head':20}{'against':16}{'rows':>8}  {'metric':18}{'model':>9}{'baseline':>10}  "
             f"{f'difference ({100 * self.confidence_level:g}% interval)':32}verdict"
         ]
         for name, metrics in self.heads.items():
             for metric, difference in metrics.items():
                 interval = difference.difference
                 shown = f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-                prefix = f"{name:20}{self.others[name]:16}{self.rows[name]:8,}  {metric:18}"
-                lines.append(f"{prefix}{difference.one:7.3f}{difference.other:7.3f}  {shown:32}{difference.verdict}")
+                prefix = f"{name:20}{self.baselines[name]:16}{self.rows[name]:8,}  {metric:18}"
+                lines.append(
+                    f"{prefix}{difference.model:9.3f}{difference.baseline:10.3f}  {shown:32}{difference.verdict}"
+                )
         return "\n".join(lines)
 
 
@@ -308,5 +310,5 @@ def check_same_labels(name: str, one: HeadConfig, other: HeadConfig) -> None:
 
 def _named(others: "ModelOrTrainer | Sequence[ModelOrTrainer]") -> dict[str, ModelOrTrainer]:
     if not isinstance(others, (list, tuple)):
-        return {"other": others}
-    return {f"other {number}": other for number, other in enumerate(others, start=1)}
+        return {"baseline": others}
+    return {f"baseline {number}": other for number, other in enumerate(others, start=1)}

@@ -39,7 +39,7 @@ class PredictionReport:
         errors: File of these rows, or `None` if there are no bad rows.
         resumed: Number of rows of the input, good and bad, that an earlier run had done.
         texts: Number of texts that the model has read in this run; a text that is repeated soon is read once.
-        cut: Number of these texts that were truncated.
+        truncated: Number of these texts that were truncated.
         seconds: Seconds of this run, without loading the model.
         precision: Precision of the model.
         backend: Runtime that computed the logits.
@@ -58,7 +58,7 @@ class PredictionReport:
     errors: str | None
     resumed: int
     texts: int
-    cut: int
+    truncated: int
     seconds: float
     precision: str
     backend: str
@@ -74,8 +74,8 @@ class PredictionReport:
         lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
         if self.resumed:
             lines.append(f"{self.resumed:,} rows of the input had already been predicted")
-        if self.cut:
-            lines.append(f"{self.cut:,} of {self.texts:,} texts are longer than the model reads, and were truncated")
+        if self.truncated:
+            lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
         if self.bad_rows:
             lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
         if self.undecoded:
@@ -183,7 +183,7 @@ class FileRun:
         if self.parts.can_go_on() or (before := self.parts.ended()) is None:
             return None
         _refuse_other(self.output, about, before, "give another output, or --overwrite")
-        return {**before["report"], "seconds": 0.0, "texts": 0, "cut": 0, "resumed": before["rows read"]}
+        return {**before["report"], "seconds": 0.0, "texts": 0, "truncated": 0, "resumed": before["rows read"]}
 
     def _begun(self, about: dict[str, Any], resume: bool, overwrite: bool) -> str:
         """Resume an earlier run, or begin a new one, and return the precision.

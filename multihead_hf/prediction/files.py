@@ -98,7 +98,7 @@ def predict_files(
     if isinstance(names, (list, tuple)):
         names = [os.fspath(name) if isinstance(name, os.PathLike) else name for name in names]
     rows = open_rows(names, delimiter, split, config, (path, errors, parts), encoding)
-    check_columns(rows.columns, texts, "the text")
+    check_columns(rows.columns, texts, "the text", ". Choose it with text_columns=[...] (--text-column NAME)")
     keep = [keep] if isinstance(keep, str) else keep
     check_columns(rows.columns, list(keep or ()), "--keep")
     heads = {name: predictor.model.config.heads[name] for name in predictor.heads}

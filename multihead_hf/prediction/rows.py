@@ -169,7 +169,7 @@ def columns_of(path: Path) -> list[str]:
     return [] if schema is None else list(schema.names)
 
 
-def check_columns(columns: list[str], names: list[str], what: str) -> None:
+def check_columns(columns: list[str], names: list[str], what: str, advice: str = "") -> None:
     """Check that columns exist.
 
     Raises:
@@ -177,7 +177,9 @@ def check_columns(columns: list[str], names: list[str], what: str) -> None:
     """
     for name in names:
         if name not in columns:
-            raise ValueError(f"there is no column {name!r} for {what}.{near_names(name, columns)} Columns: {columns}")
+            raise ValueError(
+                f"there is no column {name!r} for {what}.{near_names(name, columns)} Columns: {columns}{advice}"
+            )
 
 
 def _is_hub_name(source: str) -> bool:

@@ -6,6 +6,7 @@ They show a table when a training starts, one short line for each log of losses,
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,11 @@ class Console:
     def __init__(self, trainer: "MultiHeadTrainer", write: Callable[[str], Any] = tqdm.write) -> None:
         self.trainer = trainer
         self.write = write
+        self._begun = time.monotonic(), 0
 
     def start(self, state: TrainerState, optimizer: Optimizer) -> None:
         """Show the description of the run."""
+        self._begun = time.monotonic(), state.global_step
         self.write(f"{describe_run(facts_of_run(self.trainer, state, optimizer))}\n")
 
     def log(self, state: TrainerState, logs: Mapping[str, Any]) -> None:
@@ -65,13 +68,22 @@ class Console:
         # after the training, the model may be an earlier checkpoint
         kept = None if self.trainer.is_in_train else kept_checkpoint(self.trainer.args, state)
         step, epoch = (state.global_step, state.epoch) if kept is None else kept
-        title = evaluation_title(self.trainer.metric_prefix, epoch, step)
+        title = evaluation_title(self.trainer.metric_prefix, epoch, step) + self._time_left(state)
         lines = [evaluation_table(heads, figures, None if counted is None else counted.rows(), title)]
         if counted is not None and not self.trainer.is_in_train:
             lines += counted.absent_labels()
         known = {*evaluation_keys(heads), *_TIMES}
         lines += [f"{key} {_value(value)}" for key, value in figures.items() if key not in known]
         self.write("\n".join([*lines, ""]))
+
+    def _time_left(self, state: TrainerState) -> str:
+        """Return the minutes that the training still takes if it goes on as fast; empty outside of it."""
+        begun, first_step = self._begun
+        done = state.global_step - first_step
+        if not self.trainer.is_in_train or done < 1:
+            return ""
+        minutes = (time.monotonic() - begun) * (state.max_steps - state.global_step) / done / 60
+        return f"  about {minutes:,.0f} min left" if minutes >= 1 else ""
 
     def summary_keys(self, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the keys of an evaluation's loss and mean F1, or all keys of any other log entry."""

@@ -154,22 +154,28 @@ def _frozen_line(facts: RunFacts) -> str:
     return f"{line}; the heads {', '.join(untrained_heads)} are not trained" if untrained_heads else line
 
 
+_HEAD_WEIGHTING = {
+    "fixed": "added as they are",
+    "prior": "each divided by its value at the best constant prediction, so that all heads count alike",
+    "uncertainty": "weighted by learned uncertainties",
+}
+
+
 def _weighting_line(facts: RunFacts) -> str:
     """Return a line on the combination of the heads' losses."""
     weights = {name: facts.heads[name].loss_weight for name in facts.trained_heads}
     if len(weights) < 2:
         return ""
-    line = f"head weighting: {facts.head_weighting}"
-    if facts.head_weighting == "prior" and not facts.constant_losses:
-        line = f"{line} (no loss can be divided by that of a constant prediction: the losses are added without scaling)"
-    elif facts.constant_losses:
+    how = _HEAD_WEIGHTING[facts.head_weighting]
+    if facts.constant_losses:
         losses = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
         others = ", ".join(name for name in weights if name not in facts.constant_losses)
-        losses = f"{losses}; not divided, as that is 0 or not known: {others}" if others else losses
-        line = f"{line} (each loss is divided by that of the best constant prediction: {losses})"
-    if len(set(weights.values())) == 1:
-        return f"{line}, the same loss_weight for every head"
-    return f"{line}, loss_weight {', '.join(f'{name} {weight:g}' for name, weight in weights.items())}"
+        how += f" ({losses}; not divided, as that is 0 or not known: {others})" if others else f" ({losses})"
+    elif facts.head_weighting == "prior":
+        how = "added as they are, because no loss of a constant prediction is known"
+    if len(set(weights.values())) > 1:
+        how += f", times their loss_weight ({', '.join(f'{name} {weight:g}' for name, weight in weights.items())})"
+    return f'losses of the heads: {how} (head_weighting="{facts.head_weighting}")'
 
 
 def _doubtful_heads(facts: RunFacts) -> list[str]:

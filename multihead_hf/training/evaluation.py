@@ -130,6 +130,8 @@ class EvaluationHooks(DataHooks):
 
     eval_dataset: Any
     control: TrainerControl
+    recommends_thresholds = True
+    """Whether the evaluation at the end of the training recommends thresholds; not if they are tuned next."""
     _evaluation: RunningEvaluation
     _card: ModelCardCallback
 
@@ -233,7 +235,9 @@ class EvaluationHooks(DataHooks):
             )
         elif not self.is_in_train or 4 * self.state.global_step > self.state.max_steps:
             # (in the first quarter of a training a head may not have learned anything yet)
-            ended = not self.is_in_train or self.state.global_step >= self.state.max_steps
+            ended = not self.is_in_train or (
+                self.recommends_thresholds and self.state.global_step >= self.state.max_steps
+            )
             first = self.is_world_process_zero()
             self._evaluation.warn_of_weak_heads(self._heads_that_learn(), metric_key_prefix, ended, first)
         if metric_key_prefix == "eval":

@@ -28,6 +28,8 @@ from .preparation import prepared
 from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
 from .trainer import MultiHeadTrainer
 
+CLEARLY_HIGHER = 0.02  # mean F1
+
 
 class TrainingReport(NamedTuple):
     """Result of a training run by `train_from_config`.
@@ -35,8 +37,8 @@ class TrainingReport(NamedTuple):
     Args:
         trainer: The trainer with the trained model, which is saved in `trainer.args.output_dir`.
         metrics: Metrics on the test rows, else on the validation rows, without a prefix; empty if there are neither.
-        said: Messages to print: calibration, thresholds and the place of the report, and at the end the tables of the
-            evaluation.
+        messages: Messages to print: calibration, thresholds and the place of the report, and at the end the tables of
+            the evaluation.
 
     Example:
         >>> from multihead_hf import train_from_config
@@ -55,7 +57,7 @@ class TrainingReport(NamedTuple):
 
     trainer: MultiHeadTrainer
     metrics: dict[str, float]
-    said: list[str]
+    messages: list[str]
 
 
 def train_from_config(
@@ -131,6 +133,7 @@ def train_from_config(
     )
     # now, and not after hours of training
     test = None if "test" not in parts else _prepared_test(parts["test"], trainer, args, tokenizer)
+    trainer.recommends_thresholds = not run.after_training.tune_thresholds
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
     trainer.save_model()  # before later steps that may fail
@@ -341,11 +344,25 @@ def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:
         return f"The thresholds were not tuned: {error}"
 
 
+def _last_epoch_is_kept(log: list[dict[str, float]]) -> str:
+    """Return a sentence on the kept epoch, with the best one if its mean F1 was clearly higher."""
+    scores = [(entry["eval_f1"], entry["epoch"]) for entry in log if "eval_f1" in entry and "epoch" in entry]
+    sentence = "The model of the last epoch is kept."
+    if not scores or max(scores)[0] - scores[-1][0] < CLEARLY_HIGHER:
+        return sentence
+    (best, epoch), (last, _) = max(scores), scores[-1]
+    return (
+        f"{sentence} Its mean F1 on the validation rows is {last:.3f}, and that of epoch {epoch:g} was {best:.3f}. "
+        "With fewer than 200 validation rows such a difference is mostly chance; with more, "
+        "training.load_best_model_at_end and training.metric_for_best_model f1 keep the best epoch."
+    )
+
+
 def _kept(trainer: MultiHeadTrainer) -> list[str]:
     """Return a sentence on which checkpoint is kept, if there was a choice."""
     state, kept = trainer.state, kept_checkpoint(trainer.args, trainer.state)
     if kept is None:
-        return [] if trainer.args.eval_strategy == "no" else ["The model of the last epoch is kept."]
+        return [] if trainer.args.eval_strategy == "no" else [_last_epoch_is_kept(state.log_history)]
     metric = f"eval_{str(trainer.args.metric_for_best_model).removeprefix('eval_')}"
     epoch = f"step {kept[0]:,}" if kept[1] is None else f"epoch {kept[1]:g} (step {kept[0]:,})"
     return [f"The model of {epoch} is kept: {metric} {state.best_metric:.4f} is the best of {state.epoch:g} epochs."]
@@ -364,6 +381,7 @@ def _finished(
         predictions = predicted(trainer, validation)
         sentences += [str(calibrate(trainer, predictions))] if run.after_training.calibrate else []
         sentences += [_tuned(trainer, predictions)] if run.after_training.tune_thresholds else []
+    trainer.recommends_thresholds = True
     sentences += _kept(trainer)
     prefix = "eval" if test is None else "test"
     metrics: dict[str, float] = {}
@@ -376,8 +394,9 @@ def _finished(
     if run.after_training.report:
         folder = f"{trainer.args.output_dir}/_report"
         split = "validation" if test is None else "test"
-        write_report(trainer, DatasetDict({split: parts[split]}), folder, baseline=run.after_training.baseline)
-        sentences.append(f"The report is {folder}/report.html")
+        rows = DatasetDict({split: parts[split]})
+        report = write_report(trainer, rows, folder, baseline=run.after_training.baseline)
+        tables.append(str(report))
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     else:

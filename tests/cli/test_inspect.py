@@ -38,7 +38,7 @@ def test_one_column_for_each_label(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"body": ["a", "b"], "roads": [True, False], "waste": [False, False]}).to_parquet(path)
     done = cli("inspect", path, "--label-column", "topic=roads,waste", "--text-column", "body", "--json")
-    assert json.loads(done.stdout)["never"] == {"topic": ["waste"]}
+    assert json.loads(done.stdout)["absent_labels"] == {"topic": ["waste"]}
 
 
 def test_a_separator_for_one_head(tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_p
     named = cli("inspect", table, "--model", tmp_path / "model", *options)
     assert "no column" not in named.stdout
     found = json.loads(cli("inspect", table, "--model", tmp_path / "model", "--json").stdout)
-    assert found["no_column"] == {"": ["topic"]}
+    assert found["missing_columns"] == {"": ["topic"]}

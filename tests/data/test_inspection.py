@@ -32,21 +32,21 @@ PARTS = DatasetDict(train=Dataset.from_list(TRAIN), test=Dataset.from_list(TEST)
 def test_everything_is_found() -> None:
     report = inspect_dataset(PARTS, HEADS, tiny.tokenizer(), max_length=5, batch_size=2, rare_below=3)
     assert report.unit == "tokens"
-    assert report.parts["train"] == {
+    assert report.splits["train"] == {
         "rows": 6,
         "empty_texts": [4],
         "lengths": {50: 5, 90: 7, 95: 7, 99: 7, 100: 7},  # [CLS] and [SEP] count
         "longer": pytest.approx(1 / 6),
     }
     assert report.labels.counts["topic"]["roads"] == {"train": 3, "test": 0}
-    assert report.never == {"topic": ["parks"], "mood": []}
+    assert report.absent_labels == {"topic": ["parks"], "mood": []}
     assert report.rare == {"topic": ["waste", "noise"], "mood": ["angry"]}
     assert [(entry["text"], entry["heads"]) for entry in report.contradictions] == [
         ("w1 w2 w3", ["topic"]),
         ("w4", ["mood"]),  # one of the two rows is not labelled for topic: that contradicts nothing
     ]
     assert report.contradictions[0]["rows"] == [("train", 0), ("train", 1)]
-    assert report.in_several_parts == [{"text": "w5 w6 w7 w8 w9", "rows": [("train", 5), ("test", 0)]}]
+    assert report.in_several_splits == [{"text": "w5 w6 w7 w8 w9", "rows": [("train", 5), ("test", 0)]}]
 
 
 def test_labels_without_a_positive_in_a_batch() -> None:
@@ -80,7 +80,7 @@ def test_the_models_own_settings() -> None:
     rows = PARTS["train"].rename_column("text", "complaint")
     report = inspect_dataset(rows, model, tiny.tokenizer())
     assert report.max_length == 6
-    assert report.parts[""]["lengths"][100] == 9
+    assert report.splits[""]["lengths"][100] == 9
     without_labels = DatasetDict(train=rows, test=rows.select_columns("complaint"))
     assert inspect_dataset(without_labels, model).labels.labelled["mood"] == {"train": 5, "test": 0}
 
@@ -89,7 +89,7 @@ def test_pairs_and_cells_that_are_not_known() -> None:
     rows = Dataset.from_dict({"a": ["w1", "w1"], "b": ["w2 w3", "w2 w3"], "topic": [[1.0, None], [1.0, 1.0]]})
     heads = {"topic": HeadConfig(labels=["x", "y"], problem_type="multi_label_classification")}
     report = inspect_dataset(rows, heads, tiny.tokenizer(), text_columns=["a", "b"])
-    assert report.parts[""]["lengths"][100] == 6  # [CLS] w1 [SEP] w2 w3 [SEP]
+    assert report.splits[""]["lengths"][100] == 6  # [CLS] w1 [SEP] w2 w3 [SEP]
     assert not report.contradictions
 
 
@@ -108,9 +108,9 @@ def test_pairs_are_not_their_joined_texts() -> None:
     second = Dataset.from_dict({"a": ["a"], "b": ["b c"], "mood": ["angry"]})
     report = inspect_dataset(DatasetDict(train=first, test=second), heads, text_columns=["a", "b"])
     assert not report.contradictions
-    assert not report.in_several_parts
+    assert not report.in_several_splits
     report = inspect_dataset(DatasetDict(train=first, test=first), heads, text_columns=["a", "b"])
-    assert [each["text"] for each in report.in_several_parts] == ["a b c"]
+    assert [each["text"] for each in report.in_several_splits] == ["a b c"]
 
 
 def test_an_empty_part_and_an_empty_batch() -> None:

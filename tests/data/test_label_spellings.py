@@ -47,6 +47,15 @@ def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]
     assert targets(pd.read_csv(path), HeadConfig(labels=labels)) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("cells", "labels"), [(["1.0", "1.5", "2.0"], ["1", "1.5", "2"]), (["1", "1.5", "2"], ["1", "1.5", "2"])]
+)
+def test_decimals_have_one_name_from_every_source(tmp_path: Path, cells: list[str], labels: list[str]) -> None:
+    path = written(tmp_path, *cells)
+    for source in (path, pd.read_csv(path), pl.read_csv(path), Dataset.from_csv(str(path))):
+        assert infer_heads(source, ["code"])["code"].labels == labels
+
+
 @pytest.mark.parametrize("kind", ["float16", "float32"])
 def test_numbers_of_half_and_single_precision(tmp_path: Path, kind: str) -> None:
     rows = Dataset.from_dict({"text": ["a", "b", "c"], "code": [0.1, 1.0, 0.7]}).cast_column("code", Value(kind))

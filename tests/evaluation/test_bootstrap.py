@@ -104,7 +104,7 @@ def test_pairs_make_a_small_difference_visible() -> None:
     assert alone[1].high > alone[0].low  # the two intervals overlap
     assert difference.difference.low > 0
     assert difference.verdict == "better"
-    assert (difference.one, difference.other) == (alone[0].value, alone[1].value)
+    assert (difference.model, difference.baseline) == (alone[0].value, alone[1].value)
     assert difference.difference.value == pytest.approx(alone[0].value - alone[1].value)
     same = differences(counts[0], counts[0])["accuracy"].difference
     assert (same.low, same.value, same.high) == (0, 0, 0)

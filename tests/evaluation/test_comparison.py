@@ -47,16 +47,16 @@ def test_a_multi_head_run_against_runs_of_its_single_heads(trained: MultiHeadTra
     rows = tiny.table(96)
     untrained = {"topic alone": one_head_model("topic"), "mood alone": one_head_model("mood")}
     found = compare(trained, untrained, rows, tokenizer=tiny.tokenizer(), n_resamples=300)
-    assert found.others == {"topic": "topic alone", "mood": "mood alone"}
+    assert found.baselines == {"topic": "topic alone", "mood": "mood alone"}
     predictions = trained.predict(rows)
     labelled = predictions.label_ids["mood"] != -100
     true, guess = predictions.label_ids["mood"][labelled], predictions.predictions["mood"].argmax(-1)[labelled]
     accuracy = found.heads["mood"]["accuracy"]
-    assert accuracy.one == pytest.approx(accuracy_score(true, guess))
-    assert found.heads["mood"]["f1_macro"].one == pytest.approx(
+    assert accuracy.model == pytest.approx(accuracy_score(true, guess))
+    assert found.heads["mood"]["f1_macro"].model == pytest.approx(
         f1_score(true, guess, average="macro", labels=range(len(MOODS)), zero_division=0)
     )
-    assert accuracy.difference.value == pytest.approx(accuracy.one - accuracy.other)
+    assert accuracy.difference.value == pytest.approx(accuracy.model - accuracy.baseline)
     assert found.heads["topic"]["f1_micro"].verdict == "better"
     assert found.to_dict()["heads"]["topic"]["f1_micro"]["verdict"] == "better"
     assert "topic alone" in str(found)
@@ -74,7 +74,7 @@ def test_binary_figures_are_of_one_label(trained: MultiHeadTrainer) -> None:
     found = compare(models[0], models[1], tiny.table(40), tokenizer=tiny.tokenizer(), n_resamples=20).heads["mood"][
         "f1"
     ]
-    assert found.one == found.other
+    assert found.model == found.baseline
 
 
 def test_one_tokenizer_cannot_read_for_different_vocabularies(trained: MultiHeadTrainer) -> None:
@@ -103,7 +103,7 @@ def test_bad_input(trained: MultiHeadTrainer) -> None:
     with pytest.raises(ValueError, match=f"head 'mood' is single_label_classification in one model and {kind}"):
         compare(trained, one_head_model("mood", problem_type=kind, loss=None), rows, tokenizer=tokenizer)
     twice = [one_head_model("mood"), one_head_model("mood")]
-    with pytest.raises(ValueError, match="head 'mood' is in 'other 1' and in 'other 2'"):
+    with pytest.raises(ValueError, match="head 'mood' is in 'baseline 1' and in 'baseline 2'"):
         compare(trained, twice, rows, tokenizer=tokenizer)
     strange = tiny.model(heads={"colour": HeadConfig(labels=["red", "blue"])})
     with pytest.raises(ValueError, match="nothing to compare: none of"):

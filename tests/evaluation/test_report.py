@@ -160,7 +160,7 @@ def test_the_linear_baseline_stands_beside_the_figures(arrays: dict[str, Any], t
     report = make_report(HEADS, **arrays, n_resamples=200, baseline=baseline)
     own, other = report.heads["mood"], baseline.heads["mood"].figures["f1"]
     assert own.difference is not None
-    assert own.difference.one == pytest.approx(own.figures["f1"])
+    assert own.difference.model == pytest.approx(own.figures["f1"])
     assert own.difference.difference.value == pytest.approx(own.figures["f1"] - other)
     assert own.difference.difference.low > 0
     assert own.baseline_warning is None

@@ -474,9 +474,9 @@ def test_what_the_report_counts(saved: Path, tmp_path: Path) -> None:
     source = str(written([{"text": long}] * 30 + [{"text": "w1"}], tmp_path / "rows.csv"))
     own = predictor(saved, precision="auto")
     report = predict_files(own, source, tmp_path / "out.csv")
-    assert (report.texts, report.cut, report.precision) == (2, 1, "fp32")
+    assert (report.texts, report.truncated, report.precision) == (2, 1, "fp32")
     assert own.chosen is None  # too few to measure: the next file may have more
-    assert "1 of 2 texts are longer than the model reads, and were truncated" in str(report)
+    assert "1 of 2 texts were truncated to the length the model reads" in str(report)
 
 
 class Stopped(Exception):

@@ -1,5 +1,6 @@
 """What is shown while training and evaluating."""
 
+import html
 import logging
 import re
 import sys
@@ -31,7 +32,7 @@ topic  multi-label        3        44           4           1  -
 mood   single-label       2        44           4           -  -
 rows: train 48, evaluation 16
 trained (parameters, at the peak learning rate): encoder 35,648 at 0.001, heads 165 at 0.01
-head weighting: fixed, the same loss_weight for every head
+losses of the heads: added as they are (head_weighting="fixed")
 
 """
 SETTINGS = {
@@ -310,7 +311,8 @@ def test_a_run_with_everything() -> None:
         "trained (parameters, at the peak learning rate): encoder 22,565,376 at 1e-05 to 5e-05, heads 47,355\n"
         "  at 0.01, head weighting 2 at 0.01\n"
         "frozen (parameters): encoder 11,000,000; the heads spam, empty are not trained\n"
-        "head weighting: uncertainty, loss_weight topic 2, mood 1\n"
+        "losses of the heads: weighted by learned uncertainties, times their loss_weight (topic 2, mood 1)\n"
+        '  (head_weighting="uncertainty")\n'
         "Head 'mood' has labels that differ only in case, blanks or Unicode form: 'Calm ' and 'calm'.\n"
         "Head 'spam' has one class only, 'no': there is nothing to learn.\n"
         "A further line."
@@ -535,7 +537,7 @@ def test_a_notebook_shows_the_table_and_not_every_metric(
     trainer.train()
     found = trainer.evaluate()
     start, bar, *tables = displayed
-    assert start == [f"<pre>{START.rstrip()}</pre>"]
+    assert start == [f"<pre>{html.escape(START.rstrip())}</pre>"]
     columns = re.findall(r"<th>(.*?)</th>", bar[-1]) or re.findall(r"<th style=.*?>(.*?)</th>", bar[-1])
     assert columns == ["Epoch", "Training Loss", "Validation Loss", "F1"] if evaluates else ["Step", "Training Loss"]
     text = [each[0] for each in tables if each[0].startswith("<pre>")]

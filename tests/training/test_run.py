@@ -99,13 +99,14 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     done = train_from_config(
         config(data=data, after_training={"calibrate": True, "tune_thresholds": True, "report": True})
     )
-    assert [done.said[2], done.said[3]] == ["The report is out/_report/report.html", "On the test rows:"]
-    (table,) = done.said[4:]
+    assert done.messages[2] == "On the test rows:"
+    table, report = done.messages[3:]
+    assert report.endswith("\nThe report is out/_report/report.html")
     assert table.startswith("test  epoch 2  step ")
     assert f"{done.metrics['topic_f1_micro']:.4f}" in table
     assert "test  epoch 2" not in capsys.readouterr().out  # it is not shown twice
     saved = MultiHeadModel.from_pretrained("out").config.heads
-    assert "\ntopic: kept as they were: " in done.said[1]  # 12 rows show no better ones
+    assert "\ntopic: kept as they were: " in done.messages[1]  # 12 rows show no better ones
     assert set(saved["topic"].thresholds or []) == {0.5}
     assert saved["mood"].calibration_temperature is not None
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"]["heads"] == ["topic", "mood"]
@@ -126,7 +127,7 @@ def test_a_trained_run_goes_on_where_thresholds_cannot_be_tuned(folder: Path) ->
     rows[40:43].to_csv("few.csv", index=False)
     data = {"train": "train.csv", "validation": "few.csv"}
     done = train_from_config(config(data=data, after_training={"tune_thresholds": True}))
-    assert re.search(r"^The thresholds were not tuned: .*labelled", done.said[0])
+    assert re.search(r"^The thresholds were not tuned: .*labelled", done.messages[0])
     assert "topic_f1_micro" in done.metrics
 
 
