@@ -58,7 +58,7 @@ from multihead_hf import (
     infer_heads,
     read_dataset,
 )
-from multihead_hf.training.defaults import epochs_for, steps_for
+from multihead_hf.training.defaults import run_length
 
 QUIET = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
 OLD = {
@@ -139,7 +139,7 @@ def multi_head(
 def plain(task: Task, options: argparse.Namespace, seed: int, folder: str) -> tuple[float, dict[str, Any]]:
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     seconds, found = 0.0, {}
-    steps = steps_for(task.heads, encoder_trained=True)
+    length = run_length(task.heads, encoder_trained=True)
     for name, head in task.heads.items():
         parts = {part: tokenised(task, part, name, tokenizer) for part in ("train", "validation", "test")}
         best = -1.0
@@ -152,7 +152,7 @@ def plain(task: Task, options: argparse.Namespace, seed: int, folder: str) -> tu
                 folder,
                 seed=seed,
                 learning_rate=rate,
-                num_train_epochs=epochs_for(len(parts["train"]), BATCH, steps),
+                num_train_epochs=length.epochs_for(len(parts["train"]), BATCH),
                 per_device_train_batch_size=BATCH,
                 per_device_eval_batch_size=64,
                 warmup_steps=0.1,

@@ -332,7 +332,14 @@ def pretrained_config(
             not have a setting.
     """
     _check_is_there(name_or_path)
-    settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
+    except OSError as error:
+        if os.path.isdir(name_or_path):
+            raise
+        raise OSError(
+            f"encoder {str(name_or_path)!r}: no folder here, nor on the Hub as far as can be seen: {error}"
+        ) from error
     has_own_code = "AutoModel" in settings.get("auto_map", {}) or "AutoConfig" in settings.get("auto_map", {})
     native = settings.get("model_type") in CONFIG_MAPPING_NAMES
     if has_own_code and settings.get("model_type") != MultiHeadConfig.model_type and (trust_remote_code or not native):

@@ -70,7 +70,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
         mixing_stop: `"all_exhausted"` or `"first_exhausted"`: when drawing rows from several datasets ends.
         learning_rate: Peak learning rate; `None` means 44 / hidden size², at most 1e-3.
         num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, or 500 if an encoder is
-            trained with single-label heads only, from 3 to 20.
+            trained with single-label heads only, from 3 to 10; up to 20 for fewer than 100 steps or a frozen encoder.
         per_device_train_batch_size: Rows of a batch on each device.
         warmup_steps: Steps of linear warm-up; below 1 a share of all steps.
         train_sampling_strategy: `"random"`, `"sequential"`, or `"group_by_length"`, which puts texts of similar lengths
@@ -204,7 +204,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
     num_train_epochs: float | None = field(
         default=None,
-        metadata={"help": "Training epochs, by default 3 to 20: 1,000 optimizer steps, or 500 for single-label heads."},
+        metadata={"help": "Training epochs. Default: as many as give 1,000 steps, from 3 to 10 (or 20 for few rows)."},
     )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Number of rows per batch on each device."})
     warmup_steps: float = field(

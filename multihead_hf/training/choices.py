@@ -14,14 +14,14 @@ from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .constant_loss import Constant, best_constants
 from .defaults import (
+    RunLength,
     encoder_rate,
-    epochs_rule,
     feature_size,
     filled_in,
     fresh_head_rate,
     heads_in,
     is_fresh,
-    steps_for,
+    run_length,
     trains_encoder,
 )
 
@@ -36,7 +36,7 @@ class OpenChoices:
     def __init__(self, given: MultiHeadTrainingArguments) -> None:
         self.given = given
         self._constants: dict[str, Constant] | None = None
-        self.steps: int | None = None  # least number of optimizer steps; `None` before the epochs are chosen
+        self.length: RunLength | None = None  # `None` before the epochs are chosen
         self.head_rates: dict[str, float] | None = None  # module key → rate; `None` before they are measured
 
     def forget_constants(self) -> None:
@@ -94,8 +94,8 @@ class OpenChoices:
             args.bf16, args.mixed_precision = False, "no"
         names = args.train_heads or list(model.config.heads)
         trained = {name: head for name, head in model.config.heads.items() if name in names}
-        self.steps = steps_for(trained, trains_encoder(model))
-        return filled_in(args, model, rows, self.steps)
+        self.length = run_length(trained, trains_encoder(model))
+        return filled_in(args, model, rows, self.length)
 
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
@@ -105,8 +105,8 @@ class OpenChoices:
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
             choices.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
-        if self.steps is not None and self.given.num_train_epochs is None and args.max_steps <= 0:
-            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({epochs_rule(self.steps)})")
+        if self.length is not None and self.given.num_train_epochs is None and args.max_steps <= 0:
+            choices.append(f"num_train_epochs {args.num_train_epochs:g} ({self.length})")
         notes = [f"chosen automatically: {', '.join(choices)}"] if choices else []
         if args.head_learning_rate is None and not adam_like:
             notes.append(

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,41 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from .arguments import MultiHeadTrainingArguments
 
-_STEPS, _STEPS_OF_SINGLE_LABELS = 1_000, 500
-_LEAST_EPOCHS, _MOST_EPOCHS = 3, 20
+_STEPS, _STEPS_OF_SINGLE_LABELS, _FEW_STEPS = 1_000, 500, 100
+_LEAST_EPOCHS, _MOST_EPOCHS, _MOST_WITH_ENCODER = 3, 20, 10
 _RATE_BY_AREA, _HIGHEST_RATE = 44.0, 1e-3
 # maximum change of a logit, or of a hidden unit of an mlp head, in one optimizer step
 _STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
 _ROWS_MEASURED = 16
 
 
+class RunLength(NamedTuple):
+    """Length of a run whose number of epochs is left open.
+
+    Args:
+        steps: Optimizer steps that the run has at least, if the number of epochs allows it.
+        epochs: Maximum number of epochs for that; up to 20 where they are fewer than 100 steps.
+    """
+
+    steps: int
+    epochs: int
+
+    def epochs_for(self, rows: int | None, rows_of_a_step: int) -> int:
+        """Return the number of epochs, at least 3; 3 for an unknown number of rows."""
+        if not rows:
+            return _LEAST_EPOCHS
+        steps = math.ceil(rows / rows_of_a_step)  # of one epoch
+        most = max(self.epochs, min(math.ceil(_FEW_STEPS / steps), _MOST_EPOCHS))
+        return min(max(math.ceil(self.steps / steps), _LEAST_EPOCHS), most)
+
+    def __str__(self) -> str:
+        rule = f"for {self.steps:,} steps, but at least {_LEAST_EPOCHS} and at most {self.epochs} epochs"
+        few = f" (up to {_MOST_EPOCHS} if {self.epochs} are fewer than {_FEW_STEPS} steps)"
+        return rule + few * (self.epochs < _MOST_EPOCHS)
+
+
 def filled_in(
-    args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None, steps: int
+    args: MultiHeadTrainingArguments, model: MultiHeadModel, rows: PreparedRows | None, length: RunLength
 ) -> MultiHeadTrainingArguments:
     """Return the arguments, or a copy with the learning rate and the epochs that they leave open.
 
@@ -33,7 +58,7 @@ def filled_in(
         args: The arguments, which are not changed.
         model: The model to be trained.
         rows: The prepared training rows, or `None`.
-        steps: Least number of optimizer steps, as `steps_for`.
+        length: Length of the run, as `run_length`.
     """
     if args.learning_rate is not None and args.num_train_epochs is not None:
         return args
@@ -42,7 +67,7 @@ def filled_in(
         args.learning_rate = encoder_rate(model.config.hidden_size)
     if args.num_train_epochs is None:
         rows_of_a_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        args.num_train_epochs = float(epochs_for(len(rows) if has_length(rows) else None, rows_of_a_step, steps))
+        args.num_train_epochs = float(length.epochs_for(len(rows) if has_length(rows) else None, rows_of_a_step))
     return args
 
 
@@ -51,19 +76,18 @@ def trains_encoder(model: MultiHeadModel) -> bool:
     return any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
-def steps_for(heads: Mapping[str, HeadConfig], encoder_trained: bool) -> int:
-    """Return the optimizer steps that a run has at least: 1,000, or 500 where they are enough.
+def run_length(heads: Mapping[str, HeadConfig], encoder_trained: bool) -> RunLength:
+    """Return the length of a run: 1,000 steps, or 500 where they are enough, in at most 10 epochs, or 20.
 
-    They are enough where an encoder is trained with single-label heads only (benchmarks/README.md: from 500 to 1,000
-    steps no such score rose by more than chance, but the macro F1 of multi-label heads with rare labels did).
+    500 steps are enough where an encoder is trained with single-label heads only (benchmarks/README.md: from 500 to
+    1,000 steps no such score rose by more than chance, but the macro F1 of multi-label heads with rare labels did).
+    From 150 and from 500 rows an encoder learned as much in 10 and 8 epochs as in 20 (ibid.); a head on a frozen
+    encoder needs more.
     """
+    if not encoder_trained:
+        return RunLength(_STEPS, _MOST_EPOCHS)
     single = not any(head.multi_label for head in heads.values())
-    return _STEPS_OF_SINGLE_LABELS if encoder_trained and single else _STEPS
-
-
-def epochs_rule(steps: int) -> str:
-    """Return in words how the number of epochs is chosen."""
-    return f"for {steps:,} steps, but at least {_LEAST_EPOCHS} and at most {_MOST_EPOCHS} epochs"
+    return RunLength(_STEPS_OF_SINGLE_LABELS if single else _STEPS, _MOST_WITH_ENCODER)
 
 
 def encoder_rate(width: int) -> float:
@@ -77,14 +101,6 @@ def encoder_rate(width: int) -> float:
         width: Hidden size of the encoder.
     """
     return float(f"{min(_RATE_BY_AREA / width**2, _HIGHEST_RATE):.1e}")
-
-
-def epochs_for(rows: int | None, rows_of_a_step: int, steps: int) -> int:
-    """Return the epochs that give at least that many optimizer steps, from 3 to 20; 3 for an unknown number of rows."""
-    if not rows:
-        return _LEAST_EPOCHS
-    epochs = math.ceil(steps / math.ceil(rows / rows_of_a_step))
-    return min(max(epochs, _LEAST_EPOCHS), _MOST_EPOCHS)
 
 
 def fresh_head_rate(architecture: str, size: float) -> float:

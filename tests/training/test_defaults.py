@@ -21,7 +21,7 @@ from multihead_hf import (
 )
 from multihead_hf.training import arguments as arguments_file
 from multihead_hf.training.choices import moves_like_adam
-from multihead_hf.training.defaults import encoder_rate, epochs_for, feature_size, fresh_head_rate, steps_for
+from multihead_hf.training.defaults import encoder_rate, feature_size, fresh_head_rate, run_length
 
 OPEN = {"learning_rate": None, "head_learning_rate": None, "num_train_epochs": None}
 
@@ -36,10 +36,13 @@ def test_the_encoder_s_rate_follows_its_width(width: int, rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(100, 20), (1_000, 16), (2_000, 8), (8_000, 3), (1_000_000, 3), (None, 3), (0, 3)]
+    ("rows", "epochs"),
+    [(40, 20), (80, 20), (128, 13), (500, 10), (1_000, 10), (2_000, 8), (8_000, 3), (1_000_000, 3), (None, 3), (0, 3)],
 )
 def test_few_rows_get_more_epochs(rows: int | None, epochs: int) -> None:
-    assert epochs_for(rows, 16, 1_000) == epochs
+    assert run_length(tiny.two_heads(), True).epochs_for(rows, 16) == epochs
+    if rows == 1_000:
+        assert run_length(tiny.two_heads(), False).epochs_for(rows, 16) == 16
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_few_rows_get_more_epochs(rows: int | None, epochs: int) -> None:
     ],
 )
 def test_single_label_heads_need_fewer_steps(heads: dict[str, HeadConfig], trains_encoder: bool, steps: int) -> None:
-    assert steps_for(heads, trains_encoder) == steps
+    assert run_length(heads, trains_encoder).steps == steps
 
 
 def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
@@ -64,7 +67,10 @@ def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
     trainer = MultiHeadTrainer(model, args, train_dataset=rows, processing_class=tiny.tokenizer())
     assert trainer.args.num_train_epochs == 10
     trainer.create_optimizer()
-    assert "num_train_epochs 10 (for 500 steps, but at least 3 and at most 20 epochs)" in trainer.chosen_settings()[0]
+    assert (
+        "num_train_epochs 10 (for 500 steps, but at least 3 and at most 10 epochs (up to 20 if "
+        in trainer.chosen_settings()[0]
+    )
     both = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(dropout=0.1), heads=tiny.two_heads()))
 
     def epochs(**settings: Any) -> float:
@@ -72,7 +78,8 @@ def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
         found = MultiHeadTrainer(both, args, train_dataset=tiny.table(800), processing_class=tiny.tokenizer())
         return found.args.num_train_epochs
 
-    assert epochs() == 20
+    assert epochs() == 10
+    assert epochs(freeze_encoder=True) == 20
     assert epochs(train_heads=["mood"]) == 10
     assert epochs(train_heads=["mood"], freeze_encoder=True) == 20
 
@@ -84,7 +91,7 @@ def test_what_is_left_open_is_filled_into_a_copy(tmp_path: Path) -> None:
         model=model, args=args, train_dataset=tiny.table(48), processing_class=tiny.tokenizer(), eval_dataset=None
     )
     assert (args.learning_rate, args.num_train_epochs, args.head_learning_rate) == (None, None, None)
-    assert (made.args.learning_rate, made.args.num_train_epochs) == (1e-3, 20.0)
+    assert (made.args.learning_rate, made.args.num_train_epochs) == (1e-3, 10.0)
     given = trainer_for(tmp_path, learning_rate=3e-5, num_train_epochs=1)
     assert (given.args.learning_rate, given.args.num_train_epochs) == (3e-5, 1)
 
@@ -179,7 +186,10 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
     assert told.startswith(
         "chosen automatically: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08"
     )
-    assert told.endswith("num_train_epochs 20 (for 1,000 steps, but at least 3 and at most 20 epochs)")
+    assert told.endswith(
+        "num_train_epochs 17 (for 1,000 steps, but at least 3 and at most 10 epochs (up to 20 if 10 are fewer than 100 "
+        "steps))"
+    )
     trainer.args.learning_rate = 7e-6
     assert "learning_rate 7e-06" not in trainer.chosen_settings()[0]
     assert trainer_for(tmp_path).chosen_settings() == []
