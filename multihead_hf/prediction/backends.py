@@ -235,6 +235,8 @@ class ModelGraph:
         model: The model.
         tokenizer: Tokenizer of its encoder.
         backend: `"openvino"` or `"onnx"`.
+        folder: Folder of the graph in the cache, as `cache_folder`.
+        is_cached: Whether the folder has the graph, as `is_whole`.
         keep: Whether a new graph is stored in the cache, for other processes and later use.
 
     Raises:
@@ -242,13 +244,21 @@ class ModelGraph:
         ImportError: The exporter needs another version of a package.
     """
 
-    def __init__(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, keep: bool) -> None:
+    def __init__(
+        self,
+        model: MultiHeadModel,
+        tokenizer: PreTrainedTokenizerBase,
+        backend: str,
+        folder: Path,
+        is_cached: bool,
+        keep: bool,
+    ) -> None:
         self._backend, self._keep = backend, keep
         self._outputs = output_names(model)
         self._compiled: dict[str, CompiledGraph] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.folder = cache_folder(model, tokenizer, backend)
-        if not is_whole(self.folder):
+        self.folder = folder
+        if not is_cached:
             self._make(model, tokenizer)
 
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:

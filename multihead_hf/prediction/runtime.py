@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,15 @@ class Runtime:
         with _MAKING:
             graphs = _GRAPHS.setdefault(self.model, {})
             if name not in graphs or graphs[name].state != state:
-                if self._asked == AUTO and texts < WORTH_A_GRAPH and not self._is_cached(name, state):
+                is_worth_it = self._asked != AUTO or texts >= WORTH_A_GRAPH
+                if not is_worth_it and (not self.keep or state == self._not_cached):
                     return None
-                graphs[name] = _Kept(state, self._made(name))
+                folder = cache_folder(self.model, self.tokenizer, name)  # (reads all weights)
+                is_cached = is_whole(folder)
+                if not is_worth_it and not is_cached:
+                    self._not_cached = state
+                    return None
+                graphs[name] = _Kept(state, self._made(name, folder, is_cached))
             return graphs[name].graph
 
     def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
@@ -156,24 +163,16 @@ class Runtime:
             )
         return TORCH
 
-    def _is_cached(self, name: str, state: tuple[Any, ...] | None = None) -> bool:
-        """Return whether the cache has the graph; for a known state of the model, all weights are read only once."""
-        if not self.keep or (state is not None and state == self._not_cached):
-            return False
-        found = is_whole(cache_folder(self.model, self.tokenizer, name))
-        self._not_cached = None if found else state
-        return found
-
-    def _made(self, name: str) -> ModelGraph | None:
+    def _made(self, name: str, folder: Path, is_cached: bool) -> ModelGraph | None:
         """Make the graph, with a log message; `None` if that is impossible."""
-        if not self._is_cached(name):
+        if not is_cached:
             logger.warning(
                 f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"
             )
         elif self._asked == AUTO:
             logger.warning(f"Predicting with {name}: its cached graph is used (backend='torch' needs no graph)")
         try:
-            return ModelGraph(self.model, self.tokenizer, name, self.keep)
+            return ModelGraph(self.model, self.tokenizer, name, folder, is_cached, self.keep)
         except (ValueError, ImportError, OSError) as error:
             logger.warning(f"{name} cannot be used for this model, so PyTorch is used (backend='torch'): {error}")
             return None
