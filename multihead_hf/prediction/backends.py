@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -205,14 +205,26 @@ def output_names(model: MultiHeadModel) -> dict[str, str]:
     return {head: f"logits_{index:04}" for index, head in enumerate(model.config.heads)}
 
 
-def cache_folder(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str) -> Path:
+def cache_folder(
+    model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, backend: str, adapters: Sequence[object] = ()
+) -> Path:
     """Return the folder of a model's graph in the cache below `HF_HOME`.
 
-    Its name depends on the weights, the configuration and the versions of all packages that affect the graph.
+    Its name depends on the weights, the configuration, the adapters in use and the versions of all packages that affect
+    the graph.
     """
     packages = ["multihead_hf", "torch", "transformers", *GRAPHS[backend].PACKAGES]
-    about = [plain_config(model.config), token_inputs(model, tokenizer), {name: version(name) for name in packages}]
+    versions = {name: _version(name) for name in packages}
+    about = [plain_config(model.config), token_inputs(model, tokenizer), versions, *map(str, adapters)]
     return Path(constants.HF_HOME) / "multihead_hf" / "graphs" / f"{backend}-{module_digest(model, about)}"
+
+
+def _version(package: str) -> str:
+    """Return the version of a package, also of one whose distribution has another name, such as onnxruntime-gpu."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(getattr(importlib.import_module(package), "__version__", "unknown"))
 
 
 def is_whole(folder: Path) -> bool:
@@ -253,7 +265,7 @@ class ModelGraph:
         is_cached: bool,
         keep: bool,
     ) -> None:
-        self._backend, self._keep = backend, keep
+        self.backend, self._keep = backend, keep
         self._outputs = output_names(model)
         self._compiled: dict[str, CompiledGraph] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -265,7 +277,7 @@ class ModelGraph:
         """Export the model, and replace a graph in the cache."""
         self._temporary = tempfile.TemporaryDirectory(prefix="multihead-graph-", ignore_cleanup_errors=True)
         folder = Path(self._temporary.name)
-        make_graph(model, tokenizer, self._backend, folder)
+        make_graph(model, tokenizer, self.backend, folder)
         if self._keep and _copied(folder, self.folder):
             self._temporary = None
         else:
@@ -274,7 +286,7 @@ class ModelGraph:
     def compiled(self, precision: str) -> CompiledGraph:
         """Return the graph compiled for a precision, which is done once."""
         if precision not in self._compiled:
-            self._compiled[precision] = CompiledGraph(self._backend, self.folder, self._outputs, precision)
+            self._compiled[precision] = CompiledGraph(self.backend, self.folder, self._outputs, precision)
         return self._compiled[precision]
 
 
@@ -290,7 +302,11 @@ def _copied(source: Path, target: Path) -> bool:
             temporary.chmod(0o755)
             if target.exists():  # damaged, or written by another process meanwhile
                 shutil.rmtree(target)
-            os.rename(temporary, target)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not is_whole(target):  # else another process was faster
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:

@@ -218,9 +218,9 @@ class FileRun:
         return {name for name, _ in self.table.columns.ours()} <= set(columns_of(path))
 
     def _precision(self) -> str:
-        """Return the requested precision, or with "auto" and enough texts the measured choice."""
-        if self.predictor.precision != AUTO:
-            return self.predictor.precision
+        """Return the precision that was set or chosen before, else with enough texts the measured choice."""
+        if self.predictor.precision != AUTO or self.predictor.chosen is not None:
+            return self.predictor.chosen or self.predictor.precision
         texts = []
         for row in itertools.islice(self.rows, _MEASURED):
             if self._problem(row) is None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,24 @@ from ..utils.sizes import no_larger_than_its_file
 from .backends import GRAPHS, SavedGraph, is_installed, readable_graph
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def names_of_heads(model: MultiHeadModel, heads: str | Sequence[str] | None) -> list[str] | None:
+    """Return the names of the requested heads; `None` for all.
+
+    Raises:
+        ValueError: They are not names of heads.
+    """
+    heads = [heads] if isinstance(heads, str) else heads
+    if heads is None:
+        return None
+    if not isinstance(heads, Iterable):
+        raise ValueError(f"heads {heads!r}: give a name, or a list of names")
+    if not heads:
+        raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
+    for name in heads:
+        model.check_head(name, "heads")
+    return list(heads)
 
 
 def load_model(

@@ -1,6 +1,6 @@
 """State that the logits of a model depend on, to detect changes between two calls."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -9,6 +9,17 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.truncation_multihead import text_settings
 
 _SAMPLED = 8  # sampled numbers per weight
+
+
+class State(NamedTuple):
+    """A state; equal ones mean equal logits."""
+
+    places: list[tuple[int, int]]
+    versions: list[int | None]
+    numbers: list[bytes]
+    heads: list[tuple[str, int]]
+    adapters: list[Any]
+    text: tuple[Any, ...]
 
 
 class ModelState:
@@ -30,7 +41,7 @@ class ModelState:
         """Return the model alone: pickled views would contain the whole weights."""
         return {"_model": self._model, "_places": [], "_samples": []}
 
-    def now(self) -> tuple[Any, ...]:
+    def now(self) -> State:
         """Return the current state; equal states mean equal logits."""
         tensors: list[torch.Tensor] = []
         adapters: list[Any] = []
@@ -43,7 +54,7 @@ class ModelState:
         config = self._model.config
         heads = [(name, head.num_labels) for name, head in config.heads.items()]
         text = (config.pooling, config.window_pooling, config.max_length, *text_settings(config).values())
-        return places, versions, numbers, heads, adapters, text
+        return State(places, versions, numbers, heads, adapters, text)
 
 
 def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:

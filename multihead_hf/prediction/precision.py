@@ -1,16 +1,18 @@
 """Precision of predictions, chosen by the hardware and by whether decisions stay the same."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..model.decoding_multihead import HeadPrediction
 from ..model.head_multihead import HeadConfig, near_names
 
+Logits = Mapping[str, npt.NDArray[np.float32]]
 AUTO = "auto"
 EXACT, BF16, FP16, INT8 = "fp32", "bf16", "fp16", "int8"
 # data types of PyTorch's autocast
@@ -80,6 +82,37 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """Return the context of a forward pass in PyTorch; fp32 leaves everything as the weights are."""
     dtype = DTYPES[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def compare(
+    heads: Mapping[str, HeadConfig],
+    compute: Callable[[str], Sequence[Logits]],
+    decode: Callable[[Logits], Mapping[str, HeadPrediction]],
+    precision: str,
+) -> PrecisionChoice:
+    """Choose the lower precision if it decides some texts as float32 does, except for near-ties.
+
+    Texts whose logits are not finite in float32 have no decision and are left out.
+
+    Args:
+        heads: Head → its settings.
+        compute: Precision → head → logits, for each batch of the texts.
+        decode: Logits → predictions.
+        precision: Name of the lower precision.
+    """
+    predictions: list[tuple[Mapping[str, HeadPrediction], Mapping[str, HeadPrediction]]] = []
+    for one, other in zip(compute(EXACT), compute(precision), strict=True):
+        known = _finite(one)
+        exact, lower = ({name: values[known] for name, values in logits.items()} for logits in (one, other))
+        if not _finite(lower).all():
+            return PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"logits of some texts are not finite in {precision}")
+        predictions.append((decode(exact), decode(lower)))
+    return choose(heads, [one for one, _ in predictions], [other for _, other in predictions], precision)
+
+
+def _finite(logits: Logits) -> npt.NDArray[np.bool_]:
+    """Return (rows,): whether the logits of all heads are finite."""
+    return np.logical_and.reduce([np.isfinite(values).all(1) for values in logits.values()])
 
 
 def choose(

@@ -1,6 +1,7 @@
 """Predictor of many texts: equal texts are computed once, in batches of similar lengths and a fast precision."""
 
 import copy
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +20,11 @@ from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from ..utils.hardware import is_faster_in_bf16
 from .backends import Logits, SavedGraph, check_backend
-from .loading import graph_format, load_graph, load_model
-from .model_state import ModelState
-from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, choose
+from .loading import graph_format, load_graph, load_model, names_of_heads
+from .model_state import ModelState, State
+from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, compare
 from .results import MultiHeadPredictions
-from .runtime import Runtime, usable_device
+from .runtime import Runtime, device_for
 from .tokenizing import Encoded, batches_of, encode_different
 
 _COMPARED_BATCHES = 6
@@ -84,25 +85,19 @@ class MultiHeadPredictor:
                 f"tokenizer: a tokenizer is expected, not {tokenizer!r:.80}: AutoTokenizer.from_pretrained(…)"
             )
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
-        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() and graph is None else "cpu"))
+        self.device = device_for(device, graph)
         check_backend(backend, self.device)
         check_precision(precision, self.device, backend, graph is not None and graph.quantize is not None)
         if graph is not None:
             graph.check(backend, precision)
-            precision = (graph.quantize or EXACT) if precision == AUTO else precision
+            if precision == AUTO and (graph.quantize is not None or graph.backend == "onnx"):
+                precision = graph.quantize or EXACT
         batch_tokens = None if batch_tokens is None else whole_number("batch_tokens", batch_tokens, 1)
         window_rows = whole_number("window_rows", window_rows, 1)
-        heads = [heads] if isinstance(heads, str) else heads
-        if heads is not None and not isinstance(heads, Iterable):
-            raise ValueError(f"heads {heads!r}: give a name, or a list of names")
-        if heads is not None and not heads:
-            raise ValueError(f"heads is empty: name some of {list(model.config.heads)}, or leave it out for all")
-        for name in heads or ():
-            model.check_head(name, "heads")
         self.model = model if graph is not None else model.to(self.device)
         # a copy: truncation and padding are state of the tokenizer, which another thread may change
         self.tokenizer = copy.deepcopy(tokenizer)
-        self._heads = None if heads is None else list(heads)
+        self._heads = names_of_heads(model, heads)
         self.precision = precision
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
@@ -114,7 +109,7 @@ class MultiHeadPredictor:
         token_limit(model.config, tokenizer)  # raises an error now for a max_length beyond the encoder's limit
         # logits of recent texts, reused for repeated texts while the model is unchanged
         self._known: OrderedDict[tuple[str, ...], dict[str, npt.NDArray[np.float32]]] = OrderedDict()
-        self._known_of: tuple[Any, ...] = ()
+        self._known_of: State | None = None
 
     @property
     def heads(self) -> list[str]:
@@ -349,20 +344,20 @@ class MultiHeadPredictor:
         Returns:
             The precision, and the differences that were seen.
         """
+        if not encoded.rows:
+            raise ValueError("choose_precision: give some texts, such as 500 of those that are to be predicted")
         self._forget_another_model()
         self._runtime.prepare(len(encoded.rows), self._known_of)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
-        if self._graph is not None and self._graph.quantize is not None:
-            self.choice = PrecisionChoice(self._graph.quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
+        if (quantize := getattr(self._graph, "quantize", None)) is not None:
+            self.choice = PrecisionChoice(quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
         elif self._runtime.backend != "onnx" and is_faster_in_bf16(self.device.type == "cpu"):
-            # batches of short and of long texts
             indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
             sample = [[rows[row] for row in batches[index]] for index in indices]
-            runs = (self._runtime.run(sample, name, self.heads) for name in (EXACT, BF16))
-            exact, lower = ([self.decode(logits) for logits in run] for run in runs)
-            self.choice = choose(self.model.config.heads, exact, lower, BF16)
+            compute = functools.partial(self._runtime.run, sample, heads=self.heads)
+            self.choice = compare(self.model.config.heads, compute, self.decode, BF16)
         else:
             name = "ONNX Runtime" if self._runtime.backend == "onnx" else f"this {self.device.type}"
             self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"{name} is not faster in bf16")
@@ -375,8 +370,11 @@ class MultiHeadPredictor:
         Args:
             precision: Its name; `None` means that it is chosen by the next texts.
         """
-        if self._graph is not None and precision is not None:
-            self._graph.check(AUTO, precision)
+        if precision is not None:
+            quantize = getattr(self._graph, "quantize", None)
+            check_precision(precision, self.device, self._runtime.backend, quantize is not None)
+            if self._graph is not None:
+                self._graph.check(AUTO, precision)
         if precision != self.chosen:
             self._known.clear()
         self.chosen = precision
@@ -388,6 +386,8 @@ class MultiHeadPredictor:
             if self._graph is not None:
                 self._graph.check_text(self.model.config)
             self._known.clear()
+            if self.precision == AUTO and self._known_of is not None:  # (it was chosen for another model)
+                self.chosen = self.choice = None
         self._known_of = now
 
     def _remember(self, keys: list[tuple[str, ...]], rows: list[int], logits: Logits) -> None:

@@ -31,8 +31,10 @@ from .backends import (
     cache_folder,
     is_installed,
     is_whole,
+    readable_graph,
 )
 from .graph import float32_copy
+from .model_state import State
 from .precision import EXACT, autocast
 
 logger = logging.get_logger(__name__)
@@ -106,33 +108,34 @@ class Runtime:
             return _GRAPH_BATCH_TOKENS
         return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
 
-    def prepare(self, texts: int, state: tuple[Any, ...]) -> None:
+    def prepare(self, texts: int, state: State | None) -> None:
         """Choose the backend for the next texts.
 
         Args:
             texts: Number of distinct texts to compute.
             state: State of the model; another state needs another graph.
         """
-        if self._saved is not None or not texts:
+        if self._saved is not None or not texts or state is None:
             return
         name = self._candidate(texts)
         self._graph = None if name == TORCH else self._graph_of(name, texts, state)
         self.backend = TORCH if self._graph is None else name
 
-    def _graph_of(self, name: str, texts: int, state: tuple[Any, ...]) -> ModelGraph | None:
+    def _graph_of(self, name: str, texts: int, state: State) -> ModelGraph | None:
         """Return the graph of this state of the model; `None` if there is none, and none is worth making."""
+        key = (*state, tuple(self.tokenizer.model_input_names))  # (the inputs of the graph)
         with _MAKING:
             graphs = _GRAPHS.setdefault(self.model, {})
-            if name not in graphs or graphs[name].state != state:
+            if name not in graphs or graphs[name].state != key:
                 is_worth_it = self._asked != AUTO or texts >= WORTH_A_GRAPH
                 if not is_worth_it and (not self.keep or state == self._not_cached):
                     return None
-                folder = cache_folder(self.model, self.tokenizer, name)  # (reads all weights)
+                folder = cache_folder(self.model, self.tokenizer, name, state.adapters)  # (reads all weights)
                 is_cached = is_whole(folder)
                 if not is_worth_it and not is_cached:
                     self._not_cached = state
                     return None
-                graphs[name] = _Kept(state, self._made(name, folder, is_cached))
+                graphs[name] = _Kept(key, self._made(name, folder, is_cached))
             return graphs[name].graph
 
     def run(self, batches: Batches, precision: str, heads: Sequence[str]) -> list[Logits]:
@@ -143,9 +146,27 @@ class Runtime:
             if precision not in self._fixed:
                 self._fixed[precision] = self._saved.compiled(precision)
             return self._fixed[precision].run(batches, self.tokenizer, heads)
-        if self._graph is not None and batches and self._is_right(batches, heads):
-            return self._graph.compiled(precision).run(batches, self.tokenizer, heads)
+        graph = self._graph
+        if graph is not None and batches and self._is_right(graph, batches, heads):
+            compiled = self._compiled(graph, precision)
+            if compiled is not None:
+                return compiled.run(batches, self.tokenizer, heads)
         return self._run_torch(batches, precision, heads)
+
+    def _compiled(self, graph: ModelGraph, precision: str) -> CompiledGraph | None:
+        """Return the compiled graph; `None`, with a warning, if its files have gone, as when the cache was emptied."""
+        try:
+            with readable_graph(graph.folder):
+                return graph.compiled(precision)
+        except ValueError as error:
+            self._replace(graph, str(error))
+            return None
+
+    def _replace(self, graph: ModelGraph, problem: str) -> None:
+        """Compute with PyTorch instead of a graph from now on."""
+        logger.warning(f"{graph.backend} cannot be used for this model, so PyTorch is used: {problem}")
+        _GRAPHS[self.model][graph.backend].graph = self._graph = None
+        self.backend = TORCH
 
     def _candidate(self, texts: int) -> str:
         if _is_forked():  # (it would wait for ever)
@@ -177,10 +198,10 @@ class Runtime:
             logger.warning(f"{name} cannot be used for this model, so PyTorch is used (backend='torch'): {error}")
             return None
 
-    def _is_right(self, batches: Batches, heads: Sequence[str]) -> bool:
+    def _is_right(self, graph: ModelGraph, batches: Batches, heads: Sequence[str]) -> bool:
         """Compare a graph with PyTorch on its first use; PyTorch replaces a wrong graph."""
         with _MAKING:
-            return self._is_checked(_GRAPHS[self.model][self.backend], batches, heads)
+            return self._is_checked(_GRAPHS[self.model][graph.backend], batches, heads)
 
     def _is_checked(self, entry: _Kept, batches: Batches, heads: Sequence[str]) -> bool:
         graph = entry.graph
@@ -191,9 +212,7 @@ class Runtime:
         problem = self._problem(graph, sample, expected, heads)
         entry.is_checked = True
         if problem is not None:
-            logger.warning(f"{self.backend} cannot be used for this model, so PyTorch is used: {problem}")
-            entry.graph = self._graph = None
-            self.backend = TORCH
+            self._replace(graph, problem)
         return problem is None
 
     def _problem(
@@ -254,15 +273,29 @@ def _is_forked() -> bool:
 
 
 def _note_process() -> None:
-    """Note the first process that predicts, and let processes that are forked from it compute in one thread.
-
-    With more threads, PyTorch would wait for ever for those that a fork does not copy.
-    """
+    """Note the first process that predicts: graphs cannot compute in processes that are forked from it."""
     global _first_process
     if _first_process is None:
         _first_process = os.getpid()
-        if hasattr(os, "register_at_fork"):  # (not on Windows)
-            os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+
+
+if hasattr(os, "register_at_fork"):  # (not on Windows)
+    # with more threads, PyTorch would wait for ever in the child for those that a fork does not copy, whatever the
+    # parent has computed: a training, a forward pass or an export
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+
+
+def device_for(device: str | torch.device | None, saved: SavedGraph | None) -> torch.device:
+    """Return the device of a predictor: the requested one, else CUDA where it is available; of a graph the CPU.
+
+    Raises:
+        ValueError: The device cannot be used here.
+    """
+    if saved is None:
+        return usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device is not None and usable_device(device).type != "cpu":
+        logger.warning(f"{saved.folder} holds a graph, which computes on the CPU and not on {device}")
+    return torch.device("cpu")
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -169,13 +169,13 @@ def export_model(
     """
     _check_asked(model, tokenizer, format, quantize, calibration is not None)
     check_output(output, [], overwrite)
+    if any(Path(output).glob("*.safetensors")):
+        raise ValueError(f"{output} holds the weights of a model: give another folder for the graph")
     check_packages(format)
     if calibration is not None:
         quantization.check_packages()
     output_path = Path(output).resolve()
-    beside = next(
-        parent for parent in output_path.parents if parent.is_dir()
-    )  # no folder is created for a rejected graph
+    beside = next(parent for parent in output_path.parents if parent.is_dir())  # none is made for a refused graph
     thresholds = {name: head.thresholds for name, head in model.config.heads.items()}
     model.sync_thresholds()
     try:
@@ -256,6 +256,8 @@ def _write(
     outputs = {head["name"]: head["output"] for head in metadata["heads"]}
     sample = sample_tokens(source, inputs)
     labelled = list(labelled_batches(batches or (), inputs))
+    if batches is not None and not labelled:
+        logger.warning("no row of the data has a label, so no scores are compared")
     texts = None if calibration is None else calibration_batches(source, tokenizer, calibration, inputs)
     with _in_one_line(f"a {source.config.encoder.model_type!r} encoder cannot be exported to {format}"), quiet():
         program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
@@ -278,8 +280,6 @@ def _write(
             runners[precision] = _told(backend.runner(parent / precision), f"the graph ({format}, {precision})")
     all_batches = itertools.chain(check_batches(source, tokenizer, inputs), labelled)
     comparisons = compare(source, runners, outputs, all_batches)
-    if labelled and all(comparison.score is None for comparison in comparisons["float32"].values()):
-        logger.warning("no row of the data has a label, so no scores were compared")
     sizes = {precision: _sizes(parent / precision) for precision in programs}
     final_precision = quantize or "float32"
     folder = parent / final_precision

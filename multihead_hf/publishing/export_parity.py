@@ -15,6 +15,7 @@ from ..evaluation.metric_names import main_score_of
 from ..evaluation.streaming import StreamingMetrics
 from ..model.decoding_multihead import calibrated, decide, probabilities
 from ..model.head_multihead import HeadConfig
+from ..model.losses_multihead import MISSING
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.truncation_multihead import encode_texts, text_settings, token_limit
 from ..prediction.graph import WINDOWS
@@ -110,9 +111,10 @@ def check_texts(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def labelled_batches(batches: Iterable[Mapping[str, Any]], inputs: Sequence[str]) -> Iterator[Batch]:
-    """Convert batches of `MultiHeadDataCollator` to `Batch`."""
+    """Convert batches of `MultiHeadDataCollator` to `Batch`; those without any label are left out."""
     for batch in batches:
-        yield Batch({name: batch[name].numpy() for name in inputs}, batch["labels"])
+        if any((targets != MISSING).any() for targets in batch["labels"].values()):
+            yield Batch({name: batch[name].numpy() for name in inputs}, batch["labels"])
 
 
 def mean_score(

@@ -1,6 +1,7 @@
 """Static int8 quantisation: weights and activations in 8 bits, with ranges measured on the user's texts (NNCF)."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from transformers.utils import logging
 
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.texts_multihead import text_parts
+from ..model.texts_multihead import listed, text_parts
 from ..model.truncation_multihead import token_limit
 from ..prediction import quiet_imports
 from ..prediction.tokenizing import encode_different, size_of
@@ -62,8 +63,13 @@ def calibration_batches(
         ValueError: There are no texts, or a row lacks the model's text columns; the message contains the row.
     """
     columns = model.config.text_columns
+    if isinstance(texts, (str, bytes, os.PathLike, Mapping)):
+        raise ValueError(
+            f"calibration is a {type(texts).__name__}: give texts, or rows with the columns of the training, such as "
+            'read_dataset("rows.csv") (--calibration rows.csv)'
+        )
     parts = []
-    for row, text in _some_of(texts):
+    for row, text in _some_of(listed(texts, columns)):
         try:
             parts.append(tuple(text_parts(text, columns)))
         except ValueError as error:

@@ -280,6 +280,75 @@ def test_a_forked_process_predicts_after_its_parent(backend: str) -> None:
     assert said.endswith("the same\n"), errors
 
 
+_FORKED_WITHOUT_PREDICTION = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tiny, torch
+from datasets import Dataset
+from multihead_hf import MultiHeadPredictor
+
+model, tokenizer = tiny.model(), tiny.tokenizer()
+texts = [f"w{row} w{row + 1}" for row in range(400)]
+with torch.no_grad():
+    model(**tokenizer(texts, return_tensors="pt"))
+predictor = MultiHeadPredictor(model, tokenizer, device="cpu", backend="torch")
+done = Dataset.from_dict({"text": texts}).map(
+    lambda rows: {"mood": predictor.predict(rows["text"])["mood"].labels}, batched=True, batch_size=200, num_proc=2
+)
+assert done["mood"] == predictor.predict(texts)["mood"].labels
+print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_process_predicts_after_its_parent_has_used_the_model() -> None:
+    command = [sys.executable, "-c", _FORKED_WITHOUT_PREDICTION, str(Path(tiny.__file__).parent)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert output.endswith("the same\n"), errors
+
+
+@pytest.mark.slow
+def test_tokenizers_with_other_inputs_have_their_own_graphs() -> None:
+    model, given = tiny.model(heads=HEADS), [{"text": "w1 w2", "text_pair": "w3"}, {"text": "w4", "text_pair": "w5 w6"}]
+    for names in (["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]):
+        tokenizer = tiny.tokenizer()
+        tokenizer.model_input_names = names
+        expected = MultiHeadPredictor(model, tokenizer, device="cpu", backend="torch").logits(given)
+        check_equal(MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino").logits(given), expected)
+
+
+def test_a_cache_that_was_emptied_meanwhile(
+    tmp_path: Path, empty_cache: Path, made: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")
+    expected = own.logits(texts(12))
+    shutil.rmtree(empty_cache)
+    own.use("bf16")
+    check_equal(
+        own.logits(texts(12)),
+        MultiHeadPredictor(own.model, own.tokenizer, backend="torch", precision="bf16").logits(texts(12)),
+    )
+    assert "openvino cannot be used for this model, so PyTorch is used: " in caplog.text
+    assert own.backend == "torch"
+    own.use("fp32")
+    check_equal(own.logits(texts(12)), expected)
+
+
+def test_the_version_of_a_package_whose_distribution_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise backends.PackageNotFoundError(name)
+
+    monkeypatch.setattr(backends, "version", unknown)
+    assert backends._version("numpy") == np.__version__
+
+
 @pytest.mark.slow
 def test_threads_share_one_graph(tmp_path: Path, empty_cache: Path, made: list[str]) -> None:
     own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")

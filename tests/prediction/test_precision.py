@@ -1,11 +1,17 @@
 """A lower precision is chosen where it decides as float32 does, but for near-ties."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import tiny
 import torch
 
-from multihead_hf import HeadConfig
+from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
 from multihead_hf.model.decoding_multihead import HeadPrediction, predict
-from multihead_hf.prediction.precision import choose
+from multihead_hf.prediction import predictor as predictor_module
+from multihead_hf.prediction.precision import choose, compare
 
 HEADS = {
     "topic": HeadConfig(["a", "b", "c"], "multi_label_classification", thresholds=[0.5, 0.5, 0.3]),
@@ -43,3 +49,59 @@ def test_changes_beyond_near_ties_forbid_it(
     assert choice.precision == ("bf16" if changed == ties else "fp32")
     pairs = zip([*exact[0], *exact[1]], [*lower[0], *lower[1]], strict=True)
     assert choice.difference == pytest.approx(max(abs(one - other) for one, other in pairs), abs=1e-6)
+
+
+def logits(*rows: float) -> dict[str, np.ndarray]:
+    return {"mood": np.array([[row, 0.0, 0.0] for row in rows], dtype=np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("lower", "rows", "precision"),
+    [((3.0, 5.0), 1, "bf16"), ((3.0, np.nan), 1, "bf16"), ((np.inf, 5.0), 0, "fp32"), ((-3.0, 5.0), 1, "fp32")],
+)
+def test_texts_whose_logits_are_not_finite_are_not_compared(
+    lower: tuple[float, float], rows: int, precision: str
+) -> None:
+    heads = {"mood": HEADS["mood"]}
+    results = {"fp32": [logits(3.0, np.nan)], "bf16": [logits(*lower)]}
+
+    def decode(given: Any) -> dict[str, HeadPrediction]:
+        return {"mood": predict(heads["mood"], torch.from_numpy(given["mood"]), None, None)}
+
+    choice = compare(heads, results.__getitem__, decode, "bf16")
+    assert (choice.rows, choice.precision) == (rows, precision)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> MultiHeadPredictor:
+    """A predictor on hardware that is faster in bf16."""
+    monkeypatch.setattr(predictor_module, "is_faster_in_bf16", lambda on_cpu: True)
+    return MultiHeadPredictor(tiny.model(), tiny.tokenizer(), device="cpu", backend="torch")
+
+
+TEXTS = [f"w{row % 90} w{row % 7} w{row % 11}" for row in range(600)]
+
+
+def test_a_choice_is_of_one_model(predictor: MultiHeadPredictor) -> None:
+    assert predictor.choose_precision(TEXTS) is predictor.choice
+    predictor.predict(TEXTS[:3])
+    assert predictor.choice is not None
+    with torch.no_grad():
+        predictor.model.heads["mood"].layers[-1].weight.mul_(2)
+    predictor.predict(TEXTS[:3])
+    assert (predictor.choice, predictor.chosen) == (None, None)
+
+
+def test_a_file_is_predicted_in_the_precision_that_was_chosen(predictor: MultiHeadPredictor, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\nw1 w2\n")
+    for precision in ("bf16", "fp32"):
+        predictor.use(precision)
+        report = predict_files(predictor, str(tmp_path / "rows.csv"), str(tmp_path / f"{precision}.csv"))
+        assert (report.precision, predictor.chosen) == (precision, precision)
+
+
+def test_a_precision_that_cannot_be_used(predictor: MultiHeadPredictor) -> None:
+    with pytest.raises(ValueError, match=r"Unknown precision .bf6.\. Did you mean .bf16."):
+        predictor.use("bf6")
+    with pytest.raises(ValueError, match=r"^choose_precision: give some texts"):
+        predictor.choose_precision([])

@@ -40,7 +40,7 @@ if parse(torch.__version__) < parse("2.11"):
     pytest.skip("transformers' exporters need a newer torch", allow_module_level=True)
 
 from multihead_hf.prediction import graph_onnx  # noqa: E402
-from multihead_hf.publishing import quantization  # noqa: E402
+from multihead_hf.publishing import export_parity, quantization  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MULTI = "multi_label_classification"
@@ -393,6 +393,20 @@ def check_predictions(model: MultiHeadModel, folder: Path, report: Any) -> None:
             MultiHeadPredictor.from_pretrained(str(folder), **settings)
 
 
+def test_a_graph_is_not_written_over_a_model(tmp_path: Path) -> None:
+    tiny.model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds the weights of a model: give another folder for the graph"):
+        export_model(tiny.model(), tiny.tokenizer(), tmp_path, overwrite=True)
+
+
+def test_batches_without_a_label_are_left_out() -> None:
+    labels = {"mood": torch.tensor([-100, 1])}
+    batch = {"input_ids": torch.ones(2, 3, dtype=torch.int64)}
+    given = [{**batch, "labels": labels}, {**batch, "labels": {"mood": torch.tensor([-100, -100])}}]
+    (kept,) = export_parity.labelled_batches(given, ["input_ids"])
+    assert kept.labels is labels
+
+
 def test_calibration_is_checked(quick: None, tmp_path: Path) -> None:
     model, tokenizer = made(), tokenizer_of()
     for options, message in (
@@ -402,6 +416,8 @@ def test_calibration_is_checked(quick: None, tmp_path: Path) -> None:
         ),
         ({"calibration": TEXTS}, r"calibration is for int8: give quantize='int8'"),
         ({"calibration": [], "quantize": "int8"}, "calibration has no rows"),
+        ({"calibration": "rows.csv", "quantize": "int8"}, r"^calibration is a str: give texts, or rows"),
+        ({"calibration": {"text": ["w1"]}, "quantize": "int8"}, r"^calibration is a dict: give texts, or rows"),
         ({"calibration": [{"txet": "w1"}], "quantize": "int8"}, "^calibration row 0: .*'text'"),
     ):
         with pytest.raises(ValueError, match=message):
