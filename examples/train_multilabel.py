@@ -9,7 +9,7 @@ single table is split 80/10/10 over all labels. Labels are lists of names or ids
 Every flag with its default: `--help`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import DatasetDict
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.demo:
         options.model_name = save_encoder(args, parts["train"]["text"])
     name = options.label_column
-    heads = infer_heads(parts, [name], **args.reading)
+    heads = {key: replace(head, loss="bce") for key, head in infer_heads(parts, [name], **args.reading).items()}
     if not heads[name].multi_label:
         raise SystemExit(
             f"column {name!r} has one label a row: see train_imbalanced.py; for joined labels add --sep '|'"

@@ -10,16 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..utils.files import write_whole
 from .expansion import library
 from .options import NAME, FileOptions, JsonOption, TableOptions, as_text, read
-
-if TYPE_CHECKING:
-    from ..model.head_multihead import HeadConfig
 
 
 def command(
@@ -175,7 +172,6 @@ def _run_of_table(
         )
     with _unsaid("multihead_hf.data"):  # the run infers the heads again, and shows the warnings then
         heads = infer_heads(rows, columns, **reading)
-    _check_not_joined(heads)
     options = {name: value for name, value in table.items() if value is not None}
     return table_run(
         source[0] if len(source) == 1 else source,
@@ -189,23 +185,6 @@ def _run_of_table(
         **reading,
         **files,
     )
-
-
-def _check_not_joined(heads: "Mapping[str, HeadConfig]") -> None:
-    """Check that most labels of no head are several labels in one cell, before the minutes of a training.
-
-    Raises:
-        BadParameter: If they are, and no separator was given.
-    """
-    from ..data.label_warnings import SEPARATORS, joined_labels
-
-    for name, head in heads.items():
-        found = None if head.multi_label else joined_labels(name, dict.fromkeys(head.labels, 1), SEPARATORS)
-        if found is not None and found[1]:
-            raise typer.BadParameter(
-                f"{found[0]}. If these are the labels as they are, train from a YAML file (--example prints one)",
-                param_hint="--sep",
-            )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from .reading import (
     ask_about_empty_cells,
     check_keywords,
     check_not_zeros_and_ones,
-    class_name,
+    class_names,
     column_names,
     empty_cells,
     is_missing,
@@ -47,6 +47,8 @@ from .columns import (
 )
 
 logger = logging.get_logger(__name__)
+# of multi-label heads (benchmarks/README.md); for a target between 0 and 1 its optimum is not that share
+_LOSS: dict[str, Any] = {"loss": "asymmetric", "loss_kwargs": {"gamma_negative": 2.0}}
 
 
 def infer_heads(
@@ -80,7 +82,8 @@ def infer_heads(
 
     Returns:
         A dict head name → `HeadConfig`; a head is named after its column unless `columns` is a dict. A head remembers
-        how its labels were read (`HeadConfig.reading`), and every function that takes heads reads rows in the same way.
+        how its labels were read (`HeadConfig.reading`), for every function that takes heads. Multi-label heads have the
+        loss `asymmetric`, unless a cell is between 0 and 1.
 
     Raises:
         ValueError: If a column does not exist, holds no label, or is of a type that cannot hold labels; a label occurs
@@ -184,8 +187,9 @@ def _infer(name: str, reading: LabelReading, parts: Mapping[str, Any], first: st
     if joined is not None:
         logger.warning(joined[0])
     problem_type = "multi_label_classification" if content.multi_label else "single_label_classification"
-    head_reading = replace(content.reading, column=None if column == name else column)
-    return HeadConfig(labels=content.labels, problem_type=problem_type, reading=head_reading)
+    loss = _LOSS if content.multi_label and not content.has_shares else {}
+    reading = replace(content.reading, column=None if column == name else column)
+    return HeadConfig(labels=content.labels, problem_type=problem_type, reading=reading, **loss)
 
 
 def _holds_separator(name: str, reading: LabelReading, parts: Mapping[str, Any]) -> bool:
@@ -225,6 +229,7 @@ class _Column:
     reading: LabelReading = _NOTHING  # the settings that were used
     separators: str = ""  # possible separators in strings, if none was given
     unused: str | None = None  # separator that was given and occurs in no cell
+    has_shares: bool = False  # whether a cell is between 0 and 1
 
     def describe(self) -> str:
         task = "multi-label" if self.multi_label else "single-label"
@@ -280,12 +285,10 @@ def _read_classes(dataset: Dataset | IterableDataset, column: str, feature: Clas
     labelled = sum(counts.values())
     if isinstance(feature, ClassLabel):
         labels = list(feature.names)
-        counts = Counter({labels[label]: count for label, count in counts.items()})
-    elif feature.dtype == "bool":
-        labels = ["False", "True"] if counts else []
+        by_name = Counter({labels[label]: count for label, count in counts.items()})
     else:
-        labels = [class_name(value) for value in sorted(counts)]
-    by_name = Counter({class_name(label): count for label, count in counts.items()})
+        by_name = Counter({name: counts[value] for value, name in class_names(sorted(counts)).items()})
+        labels = ["False", "True"] if counts and feature.dtype == "bool" else list(by_name)
     separators = SEPARATORS if is_text(feature) else ""
     return _Column(_kind(feature), labels, False, by_name, rows - labelled, rows, separators=separators)
 
@@ -335,12 +338,14 @@ def _read_lists(
         check_not_zeros_and_ones(what, _cells(dataset, column))
     counts: Counter[Any] = Counter()
     missing = rows = width = 0
+    has_shares = False
     for row, value in enumerate(_cells(dataset, column)):
         rows += 1
         if is_missing(value):
             missing += 1
         elif cells:
             width = max(width, len(value))
+            has_shares = has_shares or any(cell not in (0, 1) for cell in value if not is_missing(cell))
             counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
         else:
             row_counts = Counter(label for label in value if not is_missing(label))
@@ -367,7 +372,7 @@ def _read_lists(
         labels = [str(label) for label in range(width)]
     by_name = Counter({str(label): count for label, count in counts.items()})
     column_reading = LabelReading(multi_hot=cells) if integers else _NOTHING
-    return _Column(kind, labels, True, by_name, missing, rows, column_reading)
+    return _Column(kind, labels, True, by_name, missing, rows, column_reading, has_shares=has_shares)
 
 
 def _read_label_columns(
@@ -381,9 +386,8 @@ def _read_label_columns(
     # (a table with cells of all three kinds shows that an empty one is unknown: other rows of it may have no 0)
     empty = empty or ("missing" if any(cells.empty.values()) else None)
     missing = cells.missing_rows if empty == "missing" else 0
-    return _Column(
-        "one column per label", columns, True, cells.positive, missing, cells.rows, LabelReading(empty=empty)
-    )
+    counted = (columns, True, cells.positive, missing, cells.rows, LabelReading(empty=empty))
+    return _Column("one column per label", *counted, has_shares=cells.has_shares)
 
 
 def _kind(inner: ClassLabel | Value) -> str:

@@ -27,6 +27,7 @@ class LabelColumns:
         self.positive: Counter[str] = Counter()
         self.not_one: Counter[str] = Counter()  # 0, or a share
         self.empty: Counter[str] = Counter()
+        self.has_shares = False  # whether a cell is between 0 and 1
         self._first_empty: int | None = None
 
     def add_rows(self, dataset: Dataset | IterableDataset) -> "LabelColumns":
@@ -36,6 +37,7 @@ class LabelColumns:
                 [batch[column] for column in self.columns], dtype=np.float64
             )  # (columns, rows), NaN: empty
             empty = np.isnan(values)
+            self.has_shares = self.has_shares or bool(((values > 0) & (values < 1)).any())
             for column, cells, gaps in zip(self.columns, values, empty, strict=True):
                 self.positive[column] += int((cells > 0).sum())
                 self.not_one[column] += int(((cells != 1) & ~gaps).sum())

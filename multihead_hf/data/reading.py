@@ -210,6 +210,14 @@ def class_name(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def class_names(values: Iterable[Any]) -> dict[Any, str]:
+    """Return value → label name; among numbers with a fraction (1.5), whole ones have one, too (`"1.0"`)."""
+    values = list(values)
+    if any(isinstance(value, float) and not value.is_integer() for value in values):
+        return {value: str(value) for value in values}
+    return {value: class_name(value) for value in values}
+
+
 def as_written(value: Any, feature: ClassLabel | Value | None) -> Any:  # noqa: ANN401 (any cell)
     """Return a number of half or single precision as it was written: 0.1 and not 0.10000000149011612."""
     if isinstance(value, (float, np.floating)) and feature is not None and feature.dtype in ("float16", "float32"):

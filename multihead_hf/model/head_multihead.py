@@ -334,8 +334,7 @@ class HeadConfig:
         Raises:
             ValueError: A temperature is not from 1e-6 to 1e6, or the list has a wrong length.
         """
-        single = plain_number(temperature)
-        if single is None or isinstance(single, Real):
+        if (single := plain_number(temperature)) is None or isinstance(single, Real):
             return None if single is None else number("calibration_temperature", single, *_TEMPERATURES)
         values = self._floats("calibration_temperature", temperature)
         self._check_length("calibration_temperature", values)
@@ -373,11 +372,10 @@ class HeadConfig:
     def check_limits(self) -> None:
         """Raise a ValueError if `min_labels` or `max_labels` is impossible; they may have been changed since."""
         for name, value, least in (("min_labels", self.min_labels, 0), ("max_labels", self.max_labels, 1)):
-            if value is None:
-                continue
-            if not self.multi_label:
+            if value is not None and not self.multi_label:
                 raise ValueError(f"{name} is for multi-label heads; a single-label head has one label a row")
-            setattr(self, name, whole_number(name, value, least, self.num_labels))
+            if value is not None:
+                setattr(self, name, whole_number(name, value, least, self.num_labels))
         if self.max_labels is not None and (self.min_labels or 0) > self.max_labels:
             raise ValueError(f"min_labels {self.min_labels} is above max_labels {self.max_labels}")
 
@@ -388,13 +386,15 @@ class HeadConfig:
             raise ValueError(f"unknown activation {self.activation!r}.{near} Known: {', '.join(ACT2FN)}")
         if self.pos_weight is not None and not self.multi_label:
             raise ValueError("pos_weight is for multi-label heads; a single-label head takes label_weights")
+        if self.pos_weight is not None and self.loss in ("focal", "asymmetric", "soft_f1"):
+            raise ValueError(f"pos_weight has no effect on the loss {self.loss!r}: set loss='bce', or leave it out")
         if self.label_weights == "balanced" and self.multi_label:
             raise ValueError("label_weights 'balanced' is for single-label heads; a multi-label head takes pos_weight")
         if self.positive_label is not None:
             if self.multi_label or self.num_labels != 2:
                 raise ValueError("positive_label is for single-label heads with two labels")
             if self.positive_label not in self.labels:
+                near = near_names(self.positive_label, self.labels)
                 raise ValueError(
-                    f"positive_label {self.positive_label!r} is not one of the labels {self.labels}."
-                    f"{near_names(self.positive_label, self.labels)}"
+                    f"positive_label {self.positive_label!r} is not one of the labels {self.labels}.{near}"
                 )

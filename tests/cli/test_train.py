@@ -177,7 +177,6 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
         ([], 2, "name your table, and the columns of its labels"),
         (["rows.csv", "--label-column", "moods"], 1, "moods"),
         (["none.csv", "--label-column", "mood"], 1, "none.csv"),
-        (["joined.csv", "--label-column", "mood"], 2, "set sep={'mood': ';'} (--sep \"mood=;\")"),
         (["run.yaml", "--label-column", "mood"], 2, "this option is for a table; run.yaml is a YAML file"),
         (["run.yaml", "-o", "out"], 2, "this option is for a table; run.yaml is a YAML file"),
         (["rows.csv", "--label-column", "mood", "--set", "training.learning_rat=1"], 1, "Did you mean 'learning_rate'"),
@@ -185,7 +184,6 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
 )
 def test_wrong_usage(folder: Path, arguments: list[str], code: int, said: str) -> None:
     Path("run.yaml").write_text("model: {encoder: encoder}\nheads: {mood: {}}\ndata: {train: rows.csv}\n")
-    Path("joined.csv").write_text("text,mood\na,calm;sad\nb,calm;glad\nc,calm\nd,glad;sad\n")
     done = cli("train", *arguments)
     assert done.returncode == code, done.stderr
     assert said in " ".join(done.stderr.split())

@@ -171,3 +171,25 @@ def test_a_column_of_ids_is_said(caplog: pytest.LogCaptureFixture) -> None:
     (said,) = warnings_of([f"id {row // 2}" for row in range(20)] + ["other"], caplog)
     assert said.startswith("head 'mood': 11 different labels in 21 labelled rows")
     assert warnings_of([f"label {row // 3}" for row in range(21)], caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "loss"),
+    [
+        ([["a"], ["b", "a"]], {}, "asymmetric"),
+        ([[True, False], [True, True]], {}, "asymmetric"),
+        ([[1.0, 0.0], None], {}, "asymmetric"),
+        ([[1.0, 0.3], [0.0, 1.0]], {}, "bce"),
+        (["a|b", "b"], {"sep": "|"}, "asymmetric"),
+        (["a", "b"], {}, "cross_entropy"),
+    ],
+)
+def test_multi_label_heads_have_the_asymmetric_loss_except_for_shares(cells: Any, options: Any, loss: str) -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "label": cells})
+    assert infer_heads(rows, ["label"], **options)["label"].loss == loss
+
+
+@pytest.mark.parametrize(("share", "loss"), [(0.0, "asymmetric"), (0.5, "bce")])
+def test_the_loss_of_columns_of_one_label_each(share: float, loss: str) -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "a": [1.0, 0.0], "b": [share, 1.0]})
+    assert infer_heads(rows, {"label": ["a", "b"]})["label"].loss == loss

@@ -48,7 +48,7 @@ def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]
 
 
 @pytest.mark.parametrize(
-    ("cells", "labels"), [(["1.0", "1.5", "2.0"], ["1", "1.5", "2"]), (["1", "1.5", "2"], ["1", "1.5", "2"])]
+    ("cells", "labels"), [(["1.0", "1.5", "2.0"], ["1.0", "1.5", "2.0"]), (["1", "1.5", "2"], ["1.0", "1.5", "2.0"])]
 )
 def test_decimals_have_one_name_from_every_source(tmp_path: Path, cells: list[str], labels: list[str]) -> None:
     path = written(tmp_path, *cells)
@@ -61,7 +61,7 @@ def test_numbers_of_half_and_single_precision(tmp_path: Path, kind: str) -> None
     rows = Dataset.from_dict({"text": ["a", "b", "c"], "code": [0.1, 1.0, 0.7]}).cast_column("code", Value(kind))
     rows.to_parquet(str(tmp_path / "rows.parquet"))
     for source in (rows, rows.to_pandas(), tmp_path / "rows.parquet", rows.to_polars()):
-        assert infer_heads(source, ["code"])["code"].labels == ["0.1", "0.7", "1"]
+        assert infer_heads(source, ["code"])["code"].labels == ["0.1", "0.7", "1.0"]
         encoded = prepare_dataset(source, tiny.tokenizer(), {"code": HeadConfig(labels=["0.1", "0.7", "1.0"])})
         assert [row["labels"]["code"] for row in encoded] == [0, 2, 1]
 

@@ -22,6 +22,7 @@ from multihead_hf import (
     stratified_split,
 )
 
+LOSS: Any = {"loss": "asymmetric", "loss_kwargs": {"gamma_negative": 2.0}}
 MULTI = "multi_label_classification"
 CSV = "text,topics,mood\nw1,date|time,calm\nw2,,angry\nw3,time,\nw4,  ,calm\n"
 ASKED = (
@@ -66,7 +67,7 @@ def topics(labels: list[str] | None = None, **reading: Any) -> dict[str, HeadCon
 def test_one_file_gives_the_same_labels_however_it_comes(path: Path, kind: str, empty: str, target: Any) -> None:
     rows = rows_as(kind, path)
     heads = infer_heads(rows, COLUMNS, sep="|", empty=empty)
-    assert heads["topics"] == HeadConfig(["date", "time"], MULTI, reading={"sep": "|", "empty": empty})
+    assert heads["topics"] == HeadConfig(["date", "time"], MULTI, **LOSS, reading={"sep": "|", "empty": empty})
     assert heads["mood"] == HeadConfig(["angry", "calm"])
     assert labels_of(rows, heads) == [[1, 1], target, [0, 1], target]
     flags = ["--label-column", "topics", "--label-column", "mood", "--sep", "|", "--empty", empty]
@@ -197,7 +198,7 @@ def test_lists_of_zeros_and_ones_are_asked_about(inner: str, stream: bool) -> No
         prepare_dataset(rows, tiny.tokenizer(), topics())
     for multi_hot, targets in ((True, [[1, 0], [0, 1], None]), (False, [[1, 1], [1, 1], None])):
         heads = infer_heads(rows, ["topics"], multi_hot=multi_hot)
-        assert heads["topics"] == HeadConfig(["0", "1"], MULTI, reading=LabelReading(multi_hot=multi_hot))
+        assert heads["topics"] == HeadConfig(["0", "1"], MULTI, **LOSS, reading=LabelReading(multi_hot=multi_hot))
         assert labels_of(rows, heads) == labels_of(rows, topics(), multi_hot={"topics": multi_hot}) == targets
 
 

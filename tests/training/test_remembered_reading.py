@@ -29,6 +29,7 @@ from multihead_hf import (
 )
 from multihead_hf.evaluation.evaluate import evaluated
 
+LOSS: Any = {"loss": "asymmetric", "loss_kwargs": {"gamma_negative": 2.0}}
 MULTI = "multi_label_classification"
 ASKED = r"column 'topics': \d+ of 40 cells are empty \(the first is row \d+\)\. Say what an empty cell means"
 
@@ -205,5 +206,5 @@ def test_one_separator_in_a_run_of_several_sets(path: Path, tmp_path: Path) -> N
         }
     )
     heads = done.trainer.config.heads
-    assert heads["topics"] == HeadConfig(sorted(tiny.TOPICS), MULTI, reading={"sep": "|", "empty": "none"})
+    assert heads["topics"] == HeadConfig(sorted(tiny.TOPICS), MULTI, **LOSS, reading={"sep": "|", "empty": "none"})
     assert heads["mood"] == HeadConfig(sorted(tiny.MOODS))
