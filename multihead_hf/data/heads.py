@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig, LabelReading
+from ..model.values_multihead import OpenSettings
 from .frames import table_of
 from .label_columns import LabelColumns
 from .label_warnings import SEPARATORS, joined_labels, warn_of_labels
@@ -48,7 +49,7 @@ from .columns import (
 
 logger = logging.get_logger(__name__)
 # of multi-label heads (benchmarks/README.md); for a target between 0 and 1 its optimum is not that share
-_LOSS: dict[str, Any] = {"loss": "asymmetric", "loss_kwargs": {"gamma_negative": 2.0}}
+_LOSS: dict[str, Any] = {"loss": "asymmetric", "loss_kwargs": OpenSettings(gamma_negative=2.0)}
 
 
 def infer_heads(

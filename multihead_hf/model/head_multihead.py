@@ -13,6 +13,7 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from .values_multihead import (
+    OpenSettings,
     Thresholds,
     is_a,
     label_names,
@@ -207,9 +208,11 @@ class HeadConfig:
         self.problem_type = one_of("problem_type", problem_type, PROBLEM_TYPES)
         for setting, value in (("loss", loss), ("activation", activation), ("positive_label", positive_label)):
             of_kind(setting, value, str)
+        if is_a(loss_kwargs, OpenSettings) and (loss != "asymmetric" or pos_weight is not None):
+            loss, loss_kwargs = None if loss == "asymmetric" else loss, None
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
         of_kind("loss_kwargs", loss_kwargs, Mapping)
-        self.loss_kwargs = dict(loss_kwargs or {})
+        self.loss_kwargs = copy.copy(loss_kwargs) if is_a(loss_kwargs, OpenSettings) else dict(loss_kwargs or {})
         self.loss_weight = relative_weight("loss_weight", loss_weight)
         self.label_weights = self._per_label_weights("label_weights", label_weights)
         self.pos_weight = self._per_label_weights("pos_weight", pos_weight)
@@ -246,8 +249,7 @@ class HeadConfig:
     @property
     def unresolved(self) -> str | None:
         """Name of the setting that is `"balanced"` and not computed yet, or `None`."""
-        settings = ("label_weights", "pos_weight")
-        return next((setting for setting in settings if getattr(self, setting) == "balanced"), None)
+        return next((name for name in ("label_weights", "pos_weight") if getattr(self, name) == "balanced"), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as JSON values, an independent copy."""
@@ -349,10 +351,8 @@ class HeadConfig:
             raise ValueError(f"loss {self.loss!r} is for {problem_type}, but problem_type is {self.problem_type!r}")
         for name, value in self.loss_kwargs.items():
             if name not in settings:
-                known_settings = ", ".join(settings) or "none"
-                raise ValueError(
-                    f"loss {self.loss!r} has no setting {name!r}.{near_names(name, settings)} Known: {known_settings}"
-                )
+                hint = f"{near_names(name, settings)} Known: {', '.join(settings) or 'none'}"
+                raise ValueError(f"loss {self.loss!r} has no setting {name!r}.{hint}")
             if self.loss not in BUILT_IN_LOSSES:
                 continue  # a custom loss checks its own settings
             if name in _LOSS_WORDS:

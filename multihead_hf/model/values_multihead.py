@@ -19,6 +19,10 @@ ThresholdsOfHeads = float | Mapping[str, Thresholds]
 _MOST = 3.4e38  # larger numbers are infinite in float32
 
 
+class OpenSettings(dict[str, Any]):
+    """Settings of the loss that `infer_heads` chose, which give way to any other loss and to `pos_weight`."""
+
+
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for a misspelt name, or an empty string if there is no near name."""
     matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)

@@ -279,8 +279,8 @@ def _heads(
     }
     heads = {}
     for name, head in _inferred(rows, readings, for_all).items():
-        inferred = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
-        if not {"problem_type", "pos_weight", "loss", "loss_kwargs"} & set(settings[name]):
+        inferred: dict[str, Any] = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
+        if "problem_type" not in settings[name]:
             inferred |= {"loss": head.loss, "loss_kwargs": head.loss_kwargs}
         settings[name] = {**inferred, **settings[name]}
     for name, options in settings.items():

@@ -1,12 +1,13 @@
 """What kind of head a column is, and its labels."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 
-from multihead_hf import infer_heads
+from multihead_hf import MultiHeadConfig, MultiHeadModel, infer_heads
 from multihead_hf.data.counting import head_counts
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -193,3 +194,21 @@ def test_multi_label_heads_have_the_asymmetric_loss_except_for_shares(cells: Any
 def test_the_loss_of_columns_of_one_label_each(share: float, loss: str) -> None:
     rows = Dataset.from_dict({"text": ["w1", "w2"], "a": [1.0, 0.0], "b": [share, 1.0]})
     assert infer_heads(rows, {"label": ["a", "b"]})["label"].loss == loss
+
+
+def test_the_chosen_loss_gives_way() -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "label": [["a"], ["b"]]})
+    head = infer_heads(rows, ["label"])["label"]
+    assert head.loss_kwargs == {"gamma_negative": 2.0}
+    for changes, loss in (
+        ({"loss": "bce"}, "bce"),
+        ({"loss": "soft_f1"}, "soft_f1"),
+        ({"pos_weight": "balanced"}, "bce"),
+    ):
+        assert (replace(head, **changes).loss, replace(head, **changes).loss_kwargs) == (loss, {})
+    assert replace(head, loss_weight=2).loss_kwargs == {"gamma_negative": 2.0}
+    with pytest.raises(ValueError, match="loss 'bce' has no setting 'gamma_negative'"):
+        replace(head, loss="bce", loss_kwargs={"gamma_negative": 2.0})
+    head.loss = "bce"  # (heads that were changed are checked again)
+    model = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(0.0), heads={"label": head}))
+    assert (model.config.heads["label"].loss, model.config.heads["label"].loss_kwargs) == ("bce", {})
