@@ -209,7 +209,7 @@ class HeadConfig:
         for setting, value in (("loss", loss), ("activation", activation), ("positive_label", positive_label)):
             of_kind(setting, value, str)
         if is_a(loss_kwargs, OpenSettings) and (loss != "asymmetric" or pos_weight is not None):
-            loss, loss_kwargs = None if loss == "asymmetric" else loss, None
+            loss, loss_kwargs = None if loss == "asymmetric" else loss, loss_kwargs.of_the_user()
         self.loss = loss if loss is not None else ("bce" if self.multi_label else "cross_entropy")
         of_kind("loss_kwargs", loss_kwargs, Mapping)
         self.loss_kwargs = copy.copy(loss_kwargs) if is_a(loss_kwargs, OpenSettings) else dict(loss_kwargs or {})

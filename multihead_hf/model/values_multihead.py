@@ -22,6 +22,10 @@ _MOST = 3.4e38  # larger numbers are infinite in float32
 class OpenSettings(dict[str, Any]):
     """Settings of the loss that `infer_heads` chose, which give way to any other loss and to `pos_weight`."""
 
+    def of_the_user(self) -> dict[str, Any]:
+        """Return the settings that were added since."""
+        return {name: value for name, value in self.items() if name != "gamma_negative"}
+
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for a misspelt name, or an empty string if there is no near name."""

@@ -209,6 +209,10 @@ def test_the_chosen_loss_gives_way() -> None:
     assert replace(head, loss_weight=2).loss_kwargs == {"gamma_negative": 2.0}
     with pytest.raises(ValueError, match="loss 'bce' has no setting 'gamma_negative'"):
         replace(head, loss="bce", loss_kwargs={"gamma_negative": 2.0})
+    changed = infer_heads(rows, ["label"])["label"]
+    changed.loss = "soft_f1_bce"
+    changed.loss_kwargs["alpha"] = 0.3
+    assert replace(changed).loss_kwargs == {"alpha": 0.3}
     head.loss = "bce"  # (heads that were changed are checked again)
     model = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(0.0), heads={"label": head}))
     assert (model.config.heads["label"].loss, model.config.heads["label"].loss_kwargs) == ("bce", {})
