@@ -57,7 +57,7 @@ class ThresholdReport:
             stages = (head.before, head.after, head.fitted)
             cells = [f"{stage['f1_micro']:.3f} / {stage['f1_macro']:.3f}" for stage in stages]
             lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
-        lines.append("* estimated on held-out folds: rows that took no part in the choice of their thresholds")
+        lines.append("* of the whole choice, on held-out folds: for each fold the other folds choose the thresholds")
         for name, head in self.heads.items():
             lines.append(f"{name}: {head.reason}")
             if head.choice != "unchanged":
