@@ -15,8 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from huggingface_hub import constants
 from transformers import PreTrainedTokenizerBase
@@ -30,7 +28,7 @@ from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from . import graph_onnx, graph_openvino
 from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
-from .precision import AUTO, BF16, EXACT
+from .precision import AUTO, BF16, EXACT, Logits
 
 logger = logging.get_logger(__name__)
 
@@ -41,8 +39,6 @@ TOLERANCE = 1e-3
 """A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
 
 _DIGEST = "digest"
-
-Logits = dict[str, npt.NDArray[np.float32]]
 
 
 def check_backend(backend: str, device: torch.device) -> None:

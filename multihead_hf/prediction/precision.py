@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..model.decoding_multihead import HeadPrediction
+from ..model.decoding_multihead import HeadPrediction, rows_not_finite
 from ..model.head_multihead import HeadConfig, near_names
 
-Logits = Mapping[str, npt.NDArray[np.float32]]
+Logits = dict[str, npt.NDArray[np.float32]]
 AUTO = "auto"
 EXACT, BF16, FP16, INT8 = "fp32", "bf16", "fp16", "int8"
 # data types of PyTorch's autocast
@@ -102,17 +102,19 @@ def compare(
     """
     predictions: list[tuple[Mapping[str, HeadPrediction], Mapping[str, HeadPrediction]]] = []
     for one, other in zip(compute(EXACT), compute(precision), strict=True):
-        known = _finite(one)
-        exact, lower = ({name: values[known] for name, values in logits.items()} for logits in (one, other))
-        if not _finite(lower).all():
+        left_out = _not_finite(one)
+        exact, lower = (
+            {name: np.delete(values, left_out, axis=0) for name, values in logits.items()} for logits in (one, other)
+        )
+        if _not_finite(lower):
             return PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"logits of some texts are not finite in {precision}")
         predictions.append((decode(exact), decode(lower)))
     return choose(heads, [one for one, _ in predictions], [other for _, other in predictions], precision)
 
 
-def _finite(logits: Logits) -> npt.NDArray[np.bool_]:
-    """Return (rows,): whether the logits of all heads are finite."""
-    return np.logical_and.reduce([np.isfinite(values).all(1) for values in logits.values()])
+def _not_finite(logits: Logits) -> list[int]:
+    """Return the rows in which the logits of some head are not finite."""
+    return sorted({row for values in logits.values() for row in rows_not_finite(torch.from_numpy(values))})
 
 
 def choose(

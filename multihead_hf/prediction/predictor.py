@@ -19,10 +19,10 @@ from ..model.truncation_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from ..utils.hardware import is_faster_in_bf16
-from .backends import Logits, SavedGraph, check_backend
+from .backends import SavedGraph, check_backend
 from .loading import graph_format, load_graph, load_model, names_of_heads
 from .model_state import ModelState, State
-from .precision import AUTO, BF16, EXACT, PrecisionChoice, check_precision, compare
+from .precision import AUTO, BF16, EXACT, Logits, PrecisionChoice, check_precision, compare
 from .results import MultiHeadPredictions
 from .runtime import Runtime, device_for
 from .tokenizing import Encoded, batches_of, encode_different

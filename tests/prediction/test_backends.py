@@ -264,22 +264,6 @@ print("the same")
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
-def test_a_forked_process_predicts_after_its_parent(backend: str) -> None:
-    """Threads are not copied by a fork, and it would wait for them for ever."""
-    command = [sys.executable, "-c", _FORKED, str(Path(tiny.__file__).parent), backend]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        said, errors = process.communicate(timeout=120)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert said.endswith("the same\n"), errors
-
-
 _FORKED_WITHOUT_PREDICTION = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -291,7 +275,7 @@ model, tokenizer = tiny.model(), tiny.tokenizer()
 texts = [f"w{row} w{row + 1}" for row in range(400)]
 with torch.no_grad():
     model(**tokenizer(texts, return_tensors="pt"))
-predictor = MultiHeadPredictor(model, tokenizer, device="cpu", backend="torch")
+predictor = MultiHeadPredictor(model, tokenizer, device="cpu", backend=sys.argv[2])
 done = Dataset.from_dict({"text": texts}).map(
     lambda rows: {"mood": predictor.predict(rows["text"])["mood"].labels}, batched=True, batch_size=200, num_proc=2
 )
@@ -301,17 +285,22 @@ print("the same")
 
 
 @pytest.mark.slow
-def test_a_forked_process_predicts_after_its_parent_has_used_the_model() -> None:
-    command = [sys.executable, "-c", _FORKED_WITHOUT_PREDICTION, str(Path(tiny.__file__).parent)]
+@pytest.mark.parametrize(
+    ("script", "backend"),
+    [(_FORKED, "torch"), (_FORKED, "openvino"), (_FORKED, "onnx"), (_FORKED_WITHOUT_PREDICTION, "torch")],
+)
+def test_a_forked_process_predicts_after_its_parent(script: str, backend: str) -> None:
+    """Threads are not copied by a fork, and it would wait for them for ever."""
+    command = [sys.executable, "-c", script, str(Path(tiny.__file__).parent), backend]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        output, errors = process.communicate(timeout=120)
+        said, errors = process.communicate(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert output.endswith("the same\n"), errors
+    assert said.endswith("the same\n"), errors
 
 
 @pytest.mark.slow
