@@ -21,7 +21,7 @@ FILES = {
     "benchmarks.md": "benchmarks/README.md",
 }
 ROOMS = ("data", "model", "training", "evaluation", "prediction", "explanation", "publishing")
-CONFIGURATION = ("model.configuration_multihead", "model.head_multihead")
+CONFIGURATION = ("model.configuration_multihead", "model.head_multihead", "model.reading_multihead")
 # (on GitHub, the line after the comment is shown instead)
 PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->(?:\n\*.*\*)?")
 

@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from .explanation.probabilities import predict_proba
     from .model.configuration_multihead import MultiHeadConfig
     from .model.decoding_multihead import HeadPrediction
-    from .model.head_multihead import HeadConfig, LabelReading
+    from .model.head_multihead import HeadConfig
     from .model.losses_multihead import AdditiveTerm, RatioTerm, register_loss
     from .model.modeling_multihead import MultiHeadModel, MultiHeadOutput
     from .model.pipeline_multihead import MultiHeadPipeline
-    from .prediction.file_run import PredictionReport
+    from .model.reading_multihead import LabelReading
     from .prediction.files import predict_files
     from .prediction.predictor import MultiHeadPredictor
-    from .prediction.results import MultiHeadPredictions
-    from .publishing.export import ExportReport, export_model
+    from .prediction.results import MultiHeadPredictions, PredictionReport
+    from .publishing.export import export_model
+    from .publishing.export_parity import ExportReport
     from .training.arguments import MultiHeadTrainingArguments
     from .training.gradients import GradientCosineCallback
     from .training.run import TrainingReport, train_from_config
@@ -69,14 +70,14 @@ _LAZY = {
     "MultiHeadConfig": "model.configuration_multihead",
     "HeadPrediction": "model.decoding_multihead",
     "HeadConfig": "model.head_multihead",
-    "LabelReading": "model.head_multihead",
+    "LabelReading": "model.reading_multihead",
     "AdditiveTerm": "model.losses_multihead",
     "RatioTerm": "model.losses_multihead",
     "register_loss": "model.losses_multihead",
     "MultiHeadModel": "model.modeling_multihead",
     "MultiHeadOutput": "model.modeling_multihead",
     "MultiHeadPipeline": "model.pipeline_multihead",
-    "ExportReport": "publishing.export",
+    "ExportReport": "publishing.export_parity",
     "export_model": "publishing.export",
     "MultiHeadTrainingArguments": "training.arguments",
     "MultiHeadTrainer": "training.trainer",
@@ -94,7 +95,7 @@ _LAZY = {
     "EvaluationReport": "evaluation.report",
     "CalibrationReport": "evaluation.threshold_tuning",
     "ThresholdReport": "evaluation.threshold_tuning",
-    "PredictionReport": "prediction.file_run",
+    "PredictionReport": "prediction.results",
     "TrainingReport": "training.run",
 }
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
-from ..model.head_multihead import HeadConfig, LabelReading
+from ..model.head_multihead import HeadConfig
+from ..model.reading_multihead import LabelReading
 from ..model.values_multihead import OpenSettings
 from .frames import table_of
 from .label_columns import LabelColumns

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, Features, IterableDataset
 from transformers.utils import logging
 
-from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..model.head_multihead import HeadConfig, near_names
 from ..model.losses_multihead import MISSING
+from ..model.reading_multihead import LabelReading
 from .columns import (
     check_column,
     check_ids,

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from datasets import ClassLabel, Value
 
-from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..model.head_multihead import HeadConfig, near_names
+from ..model.reading_multihead import LabelReading
 
 # option → the setting of `LabelReading` that it sets
 OPTIONS = {"label_columns": "column", "sep": "sep", "empty": "empty", "multi_hot": "multi_hot"}

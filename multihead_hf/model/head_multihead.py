@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers.activations import ACT2FN
 
+from .reading_multihead import LabelReading
 from .values_multihead import (
     OpenSettings,
     Thresholds,
@@ -26,7 +27,6 @@ from .values_multihead import (
     whole_number,
 )
 
-EMPTY = ("missing", "none")
 _TEMPERATURES = (1e-6, 1e6)
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 ARCHITECTURES = ("linear", "mlp")
@@ -50,71 +50,6 @@ _LOSS_WORDS = {
     "absent_labels": ("skip", "count"),
 }
 _LOSS_SHARES = ("alpha", "label_smoothing", "margin")
-
-
-@dataclass(frozen=True)
-class LabelReading:
-    """How the labels of one head are read from a table; `None` leaves a setting open.
-
-    Args:
-        column: Column that holds the labels, or a list of columns, one for each label.
-        sep: Separator between the labels in a cell, such as `"|"` in `"roads|noise"`.
-        empty: Meaning of an empty cell of joined labels, or of a column for one label: `"missing"` (unknown) or
-            `"none"` (the label does not apply).
-        multi_hot: Whether lists of integers hold 0 or 1 for each label (`True`) or label ids (`False`).
-
-    Raises:
-        ValueError: A setting has a value of another kind.
-
-    Example:
-        >>> from multihead_hf import LabelReading
-        >>> LabelReading(sep="|", empty="none").to_dict()
-        {'sep': '|', 'empty': 'none'}
-    """
-
-    column: str | list[str] | None = None
-    sep: str | None = None
-    empty: str | None = None
-    multi_hot: bool | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.column, (list, tuple)):
-            object.__setattr__(self, "column", list(self.column))
-        columns = self.column if isinstance(self.column, list) else [self.column]
-        if self.column is not None and not (columns and all(isinstance(name, str) and name for name in columns)):
-            raise ValueError(f"column {self.column!r}: give the name of a column, or a list of columns")
-        if self.sep is not None and not (isinstance(self.sep, str) and self.sep):
-            raise ValueError(f"sep {self.sep!r}: give the text between the labels, such as '|'")
-        if self.empty is not None:
-            one_of("empty", self.empty, EMPTY)
-        if self.multi_hot is not None and not isinstance(self.multi_hot, bool):
-            raise ValueError(f"multi_hot {self.multi_hot!r}: give True or False")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings that are not `None`."""
-        values = {field.name: getattr(self, field.name) for field in fields(LabelReading)}
-        return {name: copy.copy(value) for name, value in values.items() if value is not None}
-
-    @classmethod
-    def of(cls, value: "LabelReading | Mapping[str, Any]") -> "LabelReading":
-        """Return a `LabelReading`, from one or from a dict of its settings.
-
-        Args:
-            value: The `LabelReading` or the dict.
-
-        Raises:
-            ValueError: `value` is neither, or a key of the dict is not a setting.
-        """
-        settings = value.to_dict() if is_a(value, LabelReading) else value
-        known = [field.name for field in fields(cls)]
-        if not isinstance(settings, Mapping):
-            raise ValueError(f"reading {value!r}: give a LabelReading, or a dict with {', '.join(known)}")
-        for name in settings:
-            if name not in known:
-                raise ValueError(
-                    f"reading: unknown setting {name!r}.{near_names(name, known)} Known: {', '.join(known)}"
-                )
-        return cls(**settings)
 
 
 @dataclass(init=False)
@@ -252,7 +187,11 @@ class HeadConfig:
         return next((name for name in ("label_weights", "pos_weight") if getattr(self, name) == "balanced"), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings as JSON values, an independent copy."""
+        """Return all settings as JSON values.
+
+        Returns:
+            A dict setting → value, an independent copy.
+        """
         settings = {field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self)}
         return {**settings, "reading": None if self.reading is None else self.reading.to_dict()}
 
@@ -262,6 +201,12 @@ class HeadConfig:
 
         Args:
             settings: The entry, without the name of the head.
+
+        Returns:
+            The head.
+
+        Raises:
+            ValueError: A setting has an impossible value.
         """
         loss = of_kind("loss", settings.get("loss"), str)
         if loss is None or loss in LOSS_SETTINGS:
@@ -276,6 +221,9 @@ class HeadConfig:
 
         Args:
             thresholds: A number, a list in label order, or a dict by label name (other labels keep their thresholds).
+
+        Returns:
+            A probability for each label.
 
         Raises:
             ValueError: A threshold is outside (0, 1), the list has a wrong length, or a label is unknown.
@@ -328,10 +276,13 @@ class HeadConfig:
             raise ValueError(f"{setting}: {len(values)} values for {self.num_labels} labels; give one for each label")
 
     def temperatures(self, temperature: float | Iterable[float] | None) -> float | list[float] | None:
-        """Return a temperature, or one for each label, as plain numbers.
+        """Check temperatures.
 
         Args:
             temperature: As in `calibration_temperature`.
+
+        Returns:
+            A temperature, or one for each label, as plain numbers.
 
         Raises:
             ValueError: A temperature is not from 1e-6 to 1e6, or the list has a wrong length.

@@ -319,10 +319,13 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
                 losses[name] = losses[name] + learned.sum() * 0.0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the combined loss `Σ λ·L / Σ λ`; heads without labels in this batch count too.
+        """Combine losses as `Σ λ·L / Σ λ`; heads without labels in this batch count too.
 
         Args:
             losses: Head → scalar loss.
+
+        Returns:
+            A scalar.
         """
         return combined_loss(self.config.heads, losses)
 
@@ -354,11 +357,7 @@ class MultiHeadModel(HeadSurgery, HeadInterface, HeadStorage, PreTrainedModel):
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embeddings of the encoder.
-
-        Args:
-            value: The new embedding module.
-        """
+        """Replace the token embeddings of the encoder by another module."""
         self.encoder.set_input_embeddings(value)
 
     @torch.no_grad()

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .configuration_multihead import read_heads
-from .head_multihead import HeadConfig, LabelReading, is_a, near_names
+from .head_multihead import HeadConfig, is_a, near_names
 from .layers_multihead import ClassificationHead, MultiHeads, module_key
 from .modes_multihead import evaluating
+from .reading_multihead import LabelReading
 
 logger = logging.get_logger(__name__)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,69 +21,12 @@ from ..utils.files import naming, write_whole
 from .parts import Part, Parts
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor, ThresholdsOfHeads
+from .results import PredictionReport
 from .rows import Files, RowSource, columns_of, is_read_by, is_within
 from .tables import Table
 
 _FORMAT = 1
 _MEASURED = 2048  # number of texts used to choose the precision
-
-
-@dataclass
-class PredictionReport:
-    """Result of `predict_files`.
-
-    Args:
-        output: File of predictions.
-        rows: Number of its rows.
-        bad_rows: Number of rows that could not be predicted; they are in the file `errors`.
-        errors: File of these rows, or `None` if there are no bad rows.
-        resumed: Number of rows of the input, good and bad, that an earlier run had done.
-        texts: Number of texts that the model has read in this run; a text that is repeated soon is read once.
-        truncated: Number of these texts that were truncated.
-        seconds: Seconds of this run, without loading the model.
-        precision: Precision of the model.
-        backend: Runtime that computed the logits.
-        undecoded: Number of bad rows whose bytes have another encoding than was expected.
-
-    Example:
-        >>> from multihead_hf import MultiHeadPredictor, predict_files
-        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
-        >>> predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True).rows
-        40
-    """
-
-    output: str
-    rows: int
-    bad_rows: int
-    errors: str | None
-    resumed: int
-    texts: int
-    truncated: int
-    seconds: float
-    precision: str
-    backend: str
-    undecoded: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of plain values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        done = self.rows + self.bad_rows - self.resumed
-        speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
-        lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
-        if self.resumed:
-            lines.append(f"{self.resumed:,} rows of the input had already been predicted")
-        if self.truncated:
-            lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
-        if self.bad_rows:
-            lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
-        if self.undecoded:
-            lines.append(
-                f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "
-                "(encoding='cp1252')"
-            )
-        return "\n".join(lines)
 
 
 @dataclass

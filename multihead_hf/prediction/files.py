@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..model.values_multihead import ThresholdsOfHeads
-from .file_run import FileRun, PredictionReport
+from .file_run import FileRun
 from .predictor import MultiHeadPredictor
+from .results import PredictionReport
 from .rows import check_columns, open_rows
 from .tables import Columns, Table
 

@@ -11,6 +11,7 @@ import torch
 
 from ..model.decoding_multihead import HeadPrediction, rows_not_finite
 from ..model.head_multihead import HeadConfig, near_names
+from ..utils.hardware import is_faster_in_bf16
 
 Logits = dict[str, npt.NDArray[np.float32]]
 AUTO = "auto"
@@ -44,7 +45,11 @@ class PrecisionChoice:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the fields.
+
+        Returns:
+            A dict field → plain value.
+        """
         return asdict(self)
 
     def __str__(self) -> str:
@@ -82,6 +87,32 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """Return the context of a forward pass in PyTorch; fp32 leaves everything as the weights are."""
     dtype = DTYPES[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def choice_for(
+    device: torch.device,
+    backend: str,
+    quantize: str | None,
+    heads: Mapping[str, HeadConfig],
+    compute: Callable[[str], Sequence[Logits]],
+    decode: Callable[[Logits], Mapping[str, HeadPrediction]],
+) -> PrecisionChoice:
+    """Choose the precision for `"auto"`: that of a quantized graph, else bf16 if it is faster and decides the same.
+
+    Args:
+        device: Device of the computation.
+        backend: Runtime of the computation.
+        quantize: Precision of a quantized graph, or `None`.
+        heads: As for `compare`.
+        compute: As for `compare`.
+        decode: As for `compare`.
+    """
+    if quantize is not None:
+        return PrecisionChoice(quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
+    if backend == "onnx" or not is_faster_in_bf16(device.type == "cpu"):
+        name = "ONNX Runtime" if backend == "onnx" else f"this {device.type}"
+        return PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"{name} is not faster in bf16")
+    return compare(heads, compute, decode, BF16)
 
 
 def compare(

@@ -18,11 +18,10 @@ from ..model.texts_multihead import listed, several, text_parts
 from ..model.truncation_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
-from ..utils.hardware import is_faster_in_bf16
 from .backends import SavedGraph, check_backend
 from .loading import graph_format, load_graph, load_model, names_of_heads
 from .model_state import ModelState, State
-from .precision import AUTO, BF16, EXACT, Logits, PrecisionChoice, check_precision, compare
+from .precision import AUTO, EXACT, Logits, PrecisionChoice, check_precision, choice_for
 from .results import MultiHeadPredictions
 from .runtime import Runtime, device_for
 from .tokenizing import Encoded, batches_of, encode_different
@@ -92,8 +91,8 @@ class MultiHeadPredictor:
             graph.check(backend, precision)
             if precision == AUTO and (graph.quantize is not None or graph.backend == "onnx"):
                 precision = graph.quantize or EXACT
-        batch_tokens = None if batch_tokens is None else whole_number("batch_tokens", batch_tokens, 1)
-        window_rows = whole_number("window_rows", window_rows, 1)
+        self.batch_tokens = None if batch_tokens is None else whole_number("batch_tokens", batch_tokens, 1)
+        self.window_rows = whole_number("window_rows", window_rows, 1)
         self.model = model if graph is not None else model.to(self.device)
         # a copy: truncation and padding are state of the tokenizer, which another thread may change
         self.tokenizer = copy.deepcopy(tokenizer)
@@ -102,7 +101,6 @@ class MultiHeadPredictor:
         self.chosen = None if precision == AUTO else precision
         self.choice: PrecisionChoice | None = None
         self.computed = self.cut = 0  # number of texts computed so far, and of truncated ones among them
-        self.window_rows, self.batch_tokens = window_rows, batch_tokens
         self._graph, self._state = graph, ModelState(self.model)
         self._runtime = Runtime(self.model, self.tokenizer, self.device, backend, graph)
         check_vocabulary(model.config, tokenizer)
@@ -182,6 +180,9 @@ class MultiHeadPredictor:
             logits: Head → logits (texts, labels).
             top_k: As for `predict`.
             threshold: As for `predict`.
+
+        Returns:
+            As `predict`.
         """
         result = self.model.decode({name: torch.from_numpy(array) for name, array in logits.items()}, top_k, threshold)
         heads = self.model.config.heads
@@ -315,7 +316,11 @@ class MultiHeadPredictor:
         return self._runtime.backend
 
     def digest(self) -> str:
-        """Return a digest of model, configuration and tokenizer, which any changed bit changes."""
+        """Return a digest of model, configuration and tokenizer.
+
+        Returns:
+            Hexadecimal digits, which any changed bit changes.
+        """
         tokenizer = self.tokenizer
         tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
         about = [plain_config(self.model.config), tokens]
@@ -351,16 +356,11 @@ class MultiHeadPredictor:
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:
-        if (quantize := getattr(self._graph, "quantize", None)) is not None:
-            self.choice = PrecisionChoice(quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
-        elif self._runtime.backend != "onnx" and is_faster_in_bf16(self.device.type == "cpu"):
-            indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
-            sample = [[rows[row] for row in batches[index]] for index in indices]
-            compute = functools.partial(self._runtime.run, sample, heads=self.heads)
-            self.choice = compare(self.model.config.heads, compute, self.decode, BF16)
-        else:
-            name = "ONNX Runtime" if self._runtime.backend == "onnx" else f"this {self.device.type}"
-            self.choice = PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"{name} is not faster in bf16")
+        indices = np.linspace(0, len(batches) - 1, min(len(batches), _COMPARED_BATCHES)).astype(int)
+        sample = [[rows[row] for row in batches[index]] for index in indices]  # short and long texts
+        compute = functools.partial(self._runtime.run, sample, heads=self.heads)
+        about = (self.device, self.backend, getattr(self._graph, "quantize", None), self.model.config.heads)
+        self.choice = choice_for(*about, compute, self.decode)
         self.use(self.choice.precision)
         return self.choice
 

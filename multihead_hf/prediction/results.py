@@ -1,6 +1,7 @@
-"""Predictions of all heads for several texts, with a short printed form and conversion to a table."""
+"""Results of predictions: of all heads for several texts, and of a file."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -60,3 +61,65 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), self.one_label)
+
+
+@dataclass
+class PredictionReport:
+    """Result of `predict_files`.
+
+    Args:
+        output: File of predictions.
+        rows: Number of its rows.
+        bad_rows: Number of rows that could not be predicted; they are in the file `errors`.
+        errors: File of these rows, or `None` if there are no bad rows.
+        resumed: Number of rows of the input, good and bad, that an earlier run had done.
+        texts: Number of texts that the model has read in this run; a text that is repeated soon is read once.
+        truncated: Number of these texts that were truncated.
+        seconds: Seconds of this run, without loading the model.
+        precision: Precision of the model.
+        backend: Runtime that computed the logits.
+        undecoded: Number of bad rows whose bytes have another encoding than was expected.
+
+    Example:
+        >>> from multihead_hf import MultiHeadPredictor, predict_files
+        >>> predictor = MultiHeadPredictor.from_pretrained("complaints")
+        >>> predict_files(predictor, "complaints.csv", "predictions.csv", overwrite=True).rows
+        40
+    """
+
+    output: str
+    rows: int
+    bad_rows: int
+    errors: str | None
+    resumed: int
+    texts: int
+    truncated: int
+    seconds: float
+    precision: str
+    backend: str
+    undecoded: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields.
+
+        Returns:
+            A dict field → plain value.
+        """
+        return asdict(self)
+
+    def __str__(self) -> str:
+        done = self.rows + self.bad_rows - self.resumed
+        speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
+        lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
+        if self.resumed:
+            lines.append(f"{self.resumed:,} rows of the input had already been predicted")
+        if self.truncated:
+            lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
+        if self.bad_rows:
+            lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
+        if self.undecoded:
+            lines.append(
+                f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "
+                "(encoding='cp1252')"
+            )
+        return "\n".join(lines)

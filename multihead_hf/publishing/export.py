@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,6 +31,7 @@ from . import quantization
 from .convert import check_output
 from .export_parity import (
     Batch,
+    ExportReport,
     HeadComparison,
     Runner,
     Tokens,
@@ -57,64 +57,6 @@ TOLERANCE = 1e-4
 """A graph whose logits differ by more from PyTorch's, both in float32, is refused."""
 
 TOKENIZER_FILE = "tokenizer.json"
-
-
-@dataclass
-class ExportReport:
-    """Result of `export_model`: the exported files, and a comparison with PyTorch.
-
-    Args:
-        folder: Folder with the graph, its weights, the model's `config.json` and the tokenizer; `MultiHeadPredictor`
-            and `multihead-hf predict` load it like a model.
-        graph: Name of the graph's file.
-        format: `"onnx"` or `"openvino"`.
-        quantize: `"int8"`, or `None` for float32.
-        files: Name → bytes, of the graph and its weights.
-        float32_bytes: Bytes of the graph and its weights before quantisation.
-        heads: Head → comparison of the graph in float32 with the model.
-        quantized_heads: Head → comparison of the quantised graph with the model.
-
-    Example:
-        >>> from transformers import AutoTokenizer
-        >>> from multihead_hf import MultiHeadModel, export_model
-        >>> model, tokenizer = MultiHeadModel.from_pretrained("complaints"), AutoTokenizer.from_pretrained("complaints")
-        >>> report = export_model(model, tokenizer, "complaints-onnx", overwrite=True)
-        >>> report.format, report.quantize, sum(report.files.values()) == report.float32_bytes
-        ('onnx', None, True)
-    """
-
-    folder: str
-    graph: str
-    format: str
-    quantize: str | None
-    files: dict[str, int]
-    float32_bytes: int
-    heads: dict[str, HeadComparison]
-    quantized_heads: dict[str, HeadComparison] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of plain values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        parts = [_table(f"{self.format}, float32", self.heads)]
-        if self.quantized_heads is not None:
-            parts.append(_table(f"{self.format}, {self.quantize}", self.quantized_heads))
-        size = f"{sum(self.files.values()) / 1e6:.1f} MB"
-        if self.quantize is not None:
-            size += f" ({self.float32_bytes / 1e6:.1f} MB in float32)"
-        return "\n\n".join([*parts, f"{', '.join(self.files)}: {size}"])
-
-
-def _table(title: str, heads: Mapping[str, HeadComparison]) -> str:
-    has_scores = any(entry.score is not None for entry in heads.values())
-    lines = [f"{title + ' and PyTorch':30}  logits differ by  decisions that differ" + "   F1, PyTorch's" * has_scores]
-    for name, comparison in heads.items():
-        line = f"{name:30}  {comparison.difference:16.1e}  {f'{comparison.changed:,} of {comparison.decisions:,}':>21}"
-        if comparison.score is not None and comparison.model_score is not None:
-            line += f"   {comparison.score:.4f}, {comparison.model_score:.4f} ({comparison.score_name})"
-        lines.append(line)
-    return "\n".join(lines)
 
 
 def export_model(

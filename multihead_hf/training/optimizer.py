@@ -7,12 +7,15 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.utils import logging
 
 from ..model.layers_multihead import module_key
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import trained_parameters
 from .freezing import encoder_parts
+
+logger = logging.get_logger(__name__)
 
 # matches also under the wrappers of PEFT and FSDP
 _IN_HEADS = re.compile(r"(^|\.)heads\.(\w+\.)*(head_\w+)\.")
@@ -103,18 +106,19 @@ def _head_groups(model: nn.Module, rate: float, head_rates: Mapping[str, float])
     return {key: (names[kind], kind[1]) for key, kind in kinds.items()}
 
 
-def compare_trained(optimizer: Optimizer, model: nn.Module) -> tuple[list[str], bool]:
-    """Compare the parameters that an optimizer holds with those that are trained.
+def is_outdated(optimizer: Optimizer, model: nn.Module, is_ours: bool) -> bool:
+    """Return whether our optimizer of an earlier run does not hold the parameters that are trained now.
+
+    Warn if an optimizer that was passed does not contain some of them.
 
     Args:
         optimizer: An optimizer with parameter groups.
         model: The model that is trained.
-
-    Returns:
-        The names of trained parameters that the optimizer does not hold, and whether its parameters differ from the
-        trained ones.
+        is_ours: Whether the Trainer made the optimizer.
     """
     trained = trained_parameters(model)
     known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in trained.items() if id(parameter) not in known]
-    return missing, bool(missing) or len(known) != len(trained)
+    if missing and not is_ours:
+        logger.warning(f"the optimizer that was passed does not contain {missing[:5]}, which are not trained")
+    return is_ours and (bool(missing) or len(known) != len(trained))

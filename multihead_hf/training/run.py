@@ -17,8 +17,9 @@ from ..evaluation.predictions import Predictions, predicted
 from ..evaluation.report_files import write_report
 from ..evaluation.threshold_tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import HeadConfig, LabelReading
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.reading_multihead import LabelReading
 from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables

@@ -14,7 +14,8 @@ import yaml
 
 from ..data.reading import OPTIONS
 from ..data.sources import PARTS
-from ..model.head_multihead import HeadConfig, LabelReading, near_names
+from ..model.head_multihead import HeadConfig, near_names
+from ..model.reading_multihead import LabelReading
 from ..utils.messages import unknown_key
 from .arguments import MultiHeadTrainingArguments
 
@@ -275,10 +276,9 @@ def _checked_head(head: object, settings: object) -> dict[str, Any]:
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
     _check_keys(values := dict(settings or {}), _HEAD_FIELDS, f"heads.{head}.")
-    hints = get_type_hints(LabelReading)
-    for name in _READING:
-        if not _is_of(values.get(name), hints[name]):
-            raise ValueError(f"heads.{head}.{name}: expected {_shown(hints[name])}, not {values[name]!r}")
+    for name, hint in get_type_hints(LabelReading).items():
+        if not _is_of(values.get(name), hint):
+            raise ValueError(f"heads.{head}.{name}: expected {_shown(hint)}, not {values[name]!r}")
     try:
         LabelReading(**{name: values[name] for name in _READING if name in values})
     except ValueError as error:

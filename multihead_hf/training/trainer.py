@@ -31,7 +31,7 @@ from .features import check_frozen
 from .freezing import check_trainable, freeze
 from .head_weights import HeadWeights, HeadWeightsCallback
 from .logs import StepLog
-from .optimizer import compare_trained, with_groups
+from .optimizer import is_outdated, with_groups
 from .preparation import resolve_balanced, upcast_trainable, use_losses
 from .publishing import PublishingHooks
 from .run_data import RunData
@@ -181,7 +181,11 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         return {name: constant.loss for name, constant in constants.items()}
 
     def chosen_settings(self) -> list[str]:
-        """Return sentences on the settings that were chosen for this run because the arguments leave them open."""
+        """Describe the settings that were chosen for this run because the arguments leave them open.
+
+        Returns:
+            Sentences, none for an optimizer that was passed.
+        """
         if not self._made_optimizer:
             return []  # the optimizer that was passed has its own rates
         adam_like = moves_like_adam(self.args, self.optimizer_cls_and_kwargs)
@@ -373,15 +377,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
                 self._while_training.enter_context(self.head_weights.on_model(self.model))
             if self.resumed_from is not None:
                 (check_same_heads if sharded else check_resumable)(self.resumed_from, self)
-            # (between the trials of a search there is no model)
-            if self.optimizer is not None and self.model is not None:
-                missing, is_of_others = compare_trained(self.optimizer, self.model)
-                if is_of_others and self._made_optimizer:  # heads changed since an earlier run
-                    self.optimizer = self.lr_scheduler = None
-                elif missing:
-                    logger.warning(
-                        f"the optimizer that was passed does not contain {missing[:5]}, which are not trained"
-                    )
+            # (between the trials of a search there is no model; heads may have changed since an earlier run)
+            has_both = self.optimizer is not None and self.model is not None
+            if has_both and is_outdated(self.optimizer, self.model, self._made_optimizer):
+                self.optimizer = self.lr_scheduler = None
             # before the model is wrapped and a checkpoint is loaded; `model_init` creates the model later
             self._choices.head_rates = None
             if self.model_init is None and self.optimizer is None:

@@ -14,7 +14,7 @@ from multihead_hf.explanation.explain import METHODS
 from multihead_hf.explanation.gradients import BASELINES
 from multihead_hf.explanation.perturbation import QUANTITIES
 from multihead_hf.model.configuration_multihead import POOLINGS
-from multihead_hf.model.head_multihead import EMPTY
+from multihead_hf.model.reading_multihead import EMPTY
 from multihead_hf.prediction.backends import BACKENDS
 from multihead_hf.prediction.precision import PRECISIONS
 from multihead_hf.publishing.export import FORMATS, QUANTIZE

@@ -10,7 +10,7 @@ import torch
 
 from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
 from multihead_hf.model.decoding_multihead import HeadPrediction, predict
-from multihead_hf.prediction import predictor as predictor_module
+from multihead_hf.prediction import precision as precision_module
 from multihead_hf.prediction.precision import choose, compare
 
 HEADS = {
@@ -75,7 +75,7 @@ def test_texts_whose_logits_are_not_finite_are_not_compared(
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch) -> MultiHeadPredictor:
     """A predictor on hardware that is faster in bf16."""
-    monkeypatch.setattr(predictor_module, "is_faster_in_bf16", lambda on_cpu: True)
+    monkeypatch.setattr(precision_module, "is_faster_in_bf16", lambda on_cpu: True)
     return MultiHeadPredictor(tiny.model(), tiny.tokenizer(), device="cpu", backend="torch")
 
 

@@ -13,7 +13,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from multihead_hf import MultiHeadPredictor
-from multihead_hf.prediction import predictor as predictor_file
+from multihead_hf.prediction import precision as precision_file
 
 
 def texts(count: int, longest: int = 30, seed: int = 0) -> list[str]:
@@ -173,7 +173,7 @@ def test_a_stream_reads_no_more_than_a_window() -> None:
 
 
 def test_the_precision_is_chosen_once_there_are_enough_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_file, "is_faster_in_bf16", lambda on_cpu: True)
+    monkeypatch.setattr(precision_file, "is_faster_in_bf16", lambda on_cpu: True)
     own = predictor(precision="auto")
     own.logits(texts(20))
     assert own.chosen is None
@@ -186,7 +186,7 @@ def test_the_precision_is_chosen_once_there_are_enough_texts(monkeypatch: pytest
 
 
 def test_a_processor_without_bf16_predicts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_file, "is_faster_in_bf16", lambda on_cpu: False)
+    monkeypatch.setattr(precision_file, "is_faster_in_bf16", lambda on_cpu: False)
     choice = predictor(precision="auto").choose_precision(texts(600))
     assert str(choice) == "precision fp32: this cpu is not faster in bf16"
 
