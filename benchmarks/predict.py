@@ -18,7 +18,8 @@ round runs every system once over all texts, with loaded models and graphs; a ra
 `MultiHeadPredictor` also runs in PyTorch, and with a graph in static int8. Beside its speed stand, for each system with
 the head, its accuracy and how many texts it decides otherwise than PyTorch in fp32. Then come the latency of one text
 (median and 95 %), and the highest anonymous memory of `predict_files` with many rows / with few, each in a process of
-its own, with a small encoder and all texts different.
+its own, with a small encoder and all texts different. With `--device cuda` everything runs there, without OpenVINO and
+int8.
 """
 
 import argparse
@@ -99,18 +100,19 @@ class Words:
 
 
 def by_hand(model: MultiHeadModel, tokenizer: Any, batch: int, bf16: bool) -> Run:
-    """Return a hand-written prediction loop."""
+    """Return a hand-written prediction loop on the model's device."""
+    device = model.device
 
     def run(texts: list[str]) -> Any:
         tokens = tokenizer(texts, truncation=True, max_length=512)
         order = np.argsort([len(ids) for ids in tokens["input_ids"]])
         found = np.empty((len(texts), len(LABELS)), np.float32)
-        precision = torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
+        precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
         with torch.inference_mode(), precision:
             for begin in range(0, len(texts), batch):
                 rows = order[begin : begin + batch]
                 inputs = tokenizer.pad({key: [tokens[key][i] for i in rows] for key in tokens}, return_tensors="pt")
-                found[rows] = model(**inputs).logits["topic"].float().numpy()
+                found[rows] = model(**inputs.to(device)).logits["topic"].float().cpu().numpy()
         return found
 
     return run
@@ -121,7 +123,7 @@ def ours(model: MultiHeadModel | str, tokenizer: Any, **settings: Any) -> Run:
     if isinstance(model, str):
         predictor = MultiHeadPredictor.from_pretrained(model, **settings)
     else:
-        predictor = MultiHeadPredictor(model, tokenizer, device="cpu", **settings)
+        predictor = MultiHeadPredictor(model, tokenizer, device=model.device, **settings)
     predictor.window_rows = 1
     return lambda texts: predictor.predict(texts)["topic"].decisions
 
@@ -175,14 +177,14 @@ def timed(run: Run, texts: list[str]) -> float:
 
 
 def systems(
-    encoder: str, words: Words, texts: list[str], folder: str, calibrate: bool
+    encoder: str, words: Words, texts: list[str], folder: str, calibrate: bool, device: str
 ) -> tuple[dict[str, Run], list[str]]:
     """Return the timed systems, beginning with `MultiHeadPredictor` at its defaults, and notes."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     others = words.draw(1_000 if calibrate else 40, seed=1)
-    model = trained(encoder, tokenizer, words, others, folder)
+    model = trained(encoder, tokenizer, words, others, folder).to(device)
     one = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=len(LABELS)).eval()
-    pipe = pipeline("text-classification", model=one, tokenizer=tokenizer, device="cpu")
+    pipe = pipeline("text-classification", model=one, tokenizer=tokenizer, device=device)
 
     def stock(batch_size: int) -> Run:
         return lambda texts: pipe(texts, batch_size=batch_size, truncation=True)
@@ -196,7 +198,7 @@ def systems(
     }
     best_loop = best_of(loops, some)
     exact_loop = best_of({name: run for name, run in loops.items() if name.endswith("fp32")}, some)
-    chooser = MultiHeadPredictor(model, tokenizer, device="cpu")
+    chooser = MultiHeadPredictor(model, tokenizer, device=device)
     noted = [str(chooser.choose_precision(texts * math.ceil(256 / len(texts))))]
     found = {
         f"MultiHeadPredictor ({chooser.backend}, {chooser.chosen})": ours(model, tokenizer),
@@ -206,22 +208,31 @@ def systems(
         f"loop by hand, batches of {exact_loop}": loops[exact_loop],
         f"loop by hand, batches of {best_loop}": loops[best_loop],
     }
-    try:
-        export_model(model, tokenizer, f"{folder}/graph", "openvino")
-        found[EXACT] = ours(model, tokenizer, backend="openvino", precision="fp32")
-        found["OpenVINO by hand, batches of 16"] = openvino_by_hand(f"{folder}/graph", tokenizer)
-        if calibrate:
-            export_model(model, tokenizer, f"{folder}/int8", "openvino", "int8", calibration=others[:400])
-            found["MultiHeadPredictor (openvino, int8)"] = ours(f"{folder}/int8", tokenizer)
-    except ImportError as error:
-        noted.append(str(error))
+    if device == "cpu":
+        try:
+            found |= graphs(model, tokenizer, folder, others[:400] if calibrate else [])
+        except ImportError as error:
+            noted.append(str(error))
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         noted.append("sentence-transformers is not installed: pip install sentence-transformers")
     else:
-        found["SentenceTransformer.encode"] = SentenceTransformer(encoder, device="cpu").encode
+        found["SentenceTransformer.encode"] = SentenceTransformer(encoder, device=device).encode
     return found, noted
+
+
+def graphs(model: MultiHeadModel, tokenizer: Any, folder: str, calibration: list[str]) -> dict[str, Run]:
+    """Return the systems that compute a graph in OpenVINO; that in int8 needs texts for its calibration."""
+    export_model(model, tokenizer, f"{folder}/graph", "openvino")
+    found = {
+        EXACT: ours(model, tokenizer, backend="openvino", precision="fp32"),
+        "OpenVINO by hand, batches of 16": openvino_by_hand(f"{folder}/graph", tokenizer),
+    }
+    if calibration:
+        export_model(model, tokenizer, f"{folder}/int8", "openvino", "int8", calibration=calibration)
+        found["MultiHeadPredictor (openvino, int8)"] = ours(f"{folder}/int8", tokenizer)
+    return found
 
 
 def decided(result: Any) -> Any:
@@ -320,6 +331,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=10_000, help="rows of the first memory run")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the second; 0 leaves memory out")
     parser.add_argument("--encoder", help="by default the MiniLM of the extra `bench`")
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--quick", action="store_true", help="a head of few texts, no int8")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -336,7 +348,7 @@ def main() -> None:
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     print(f"{len(texts)} texts of {np.mean(lengths):.0f} tokens, 95 % under {np.percentile(lengths, 95):.0f}")
     with tempfile.TemporaryDirectory() as folder:
-        runs, noted = systems(options.encoder, words, texts, folder, not options.quick)
+        runs, noted = systems(options.encoder, words, texts, folder, not options.quick, options.device)
         results = {name: decided(run(texts)) for name, run in runs.items()}  # also warms up
         speeds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds):
