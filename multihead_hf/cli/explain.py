@@ -61,7 +61,7 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain one prediction of a saved model: how much each word of a text speaks for a label.
+    """Explain one prediction of a saved model: how much each word of a text supports a label.
 
     Integrated gradients and LIME need the extra explain, occlusion does not.
     """

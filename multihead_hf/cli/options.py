@@ -36,7 +36,7 @@ LabelColumnOption = Annotated[
 ]
 TextColumnOption = Annotated[
     list[str] | None,
-    typer.Option(help="Column of the text; give it twice for text pairs. Default: that of the model, or text."),
+    typer.Option(help="Column of the text; give it twice for text pairs. Default: that of the model, else text."),
 ]
 SepOption = Annotated[
     list[str] | None,
@@ -50,14 +50,15 @@ EmptyOption = Annotated[
     typer.Option(
         metavar="[missing|none]",
         help="What an empty cell of joined labels means: the row is not labelled (missing), or none of the labels "
-        "applies (none); for one head NAME=none. Default: that of the model.",
+        "applies (none); for one head NAME=none. Default: that of the model; without a model it has to be given.",
     ),
 ]
 MultiHotOption = Annotated[
     bool | None,
     typer.Option(
         "--multi-hot/--no-multi-hot",
-        help="Lists of integers hold 0 or 1 for each label, or label ids. Default: that of the model.",
+        help="Lists of integers hold 0 or 1 for each label, or label ids. Default: that of the model; without a model, "
+        "as the values allow.",
     ),
 ]
 FileOptions = Annotated[dict[str, Any], library("read_dataset", "delimiter", "encoding")]
@@ -230,6 +231,8 @@ def label_columns(options: list[str]) -> dict[str, str | list[str]]:
             raise typer.BadParameter(
                 f"{option!r}: give COLUMN, NAME=COLUMN or NAME=COLUMN,COLUMN", param_hint="--label-column"
             )
+        if name in columns:
+            raise typer.BadParameter(f"the head {name!r} is given twice", param_hint="--label-column")
         columns[name] = column.split(",") if "," in column else column or name
     return columns
 

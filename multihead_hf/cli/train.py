@@ -58,8 +58,8 @@ def command(
 
     The rows are split 80/10/10 (training, validation, test), the model is trained with the defaults, thresholds of
     multi-label heads are chosen on the validation rows, and the test rows are evaluated. The run is stored as run.yaml
-    in the folder of the model; a YAML file is trained as it states. Ctrl+C saves a checkpoint, and --resume resumes
-    from it.
+    in the folder of the model; of a YAML file, only its own settings are used. Ctrl+C saves a checkpoint, and --resume
+    resumes from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
     if example or keys:

@@ -15,7 +15,7 @@ from ..model.truncation_multihead import check_vocabulary, encode_texts, text_se
 from ..model.values_multihead import relative_weight
 from .columns import features_of, is_text
 from .labels import UnknownLabel, further_unknown, label_encoders
-from .reading import ReadingOptions, check_keywords, string_columns
+from .reading import ReadingOptions, check_keywords, column_names, string_columns
 from .record import keep_record
 from .rows_like import AnyDataset, RowsLike
 from .sources import in_part, read_dataset
@@ -112,6 +112,13 @@ def prepare_dataset(
     features = features_of(source)
     texts = find_text_columns(features, text_columns or (config and config.text_columns))
     encoders = label_encoders(source, by_name, options, require_labels, features)
+    for head, encoder in encoders.items():
+        if both := [column for column in column_names(encoder.column) if column in texts]:
+            raise ValueError(
+                f"head {head!r}: the column {both[0]!r} would be both text and labels, so the model would read the "
+                "answer. Choose another one with text_columns=[...] (--text-column) or label_columns={...} "
+                "(--label-column)"
+            )
     if config is not None:
         check_vocabulary(config, tokenizer)
     if max_length is None:
@@ -130,6 +137,11 @@ def prepare_dataset(
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
         prepared = {**encoded, "length": lengths, "labels": labels, _CUT: cut}
+        if WEIGHT not in features and WEIGHT in batch:
+            raise ValueError(
+                f"the rows {rows[0]} to {rows[-1]} of the stream have the column {WEIGHT!r}, unlike the first rows: "
+                "give it to every row"
+            )
         if WEIGHT in features:
             prepared[WEIGHT] = [_weight(value, row) for value, row in zip(batch[WEIGHT], rows, strict=True)]
         return prepared
@@ -222,6 +234,8 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
             raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")
     if len(names) > 2:
         raise ValueError(f"text_columns {names}: give one column, or two for text pairs")
+    if len(set(names)) < len(names):
+        raise ValueError(f"text_columns {names}: the same column is given twice")
     return names
 
 

@@ -108,7 +108,7 @@ class DatasetReport:
             if name in unlabelled_heads:
                 continue
             lines.append(
-                f"{name}: a batch of {self.batch_size} rows has no positive of {share:.0%} of the labels on average"
+                f"{name}: on average, a batch of {self.batch_size} rows has no row with {share:.0%} of the labels"
             )
             rare = f"fewer than {self.rare_below} times"
             for labels, what in ((self.absent_labels[name], "never"), (self.rare[name], rare)):
@@ -259,7 +259,7 @@ def _head_facts(
 
 
 def _head_lines(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"{'head':24}{'task':>14}{'labels':>9}{'labelled rows':>15}{'without label':>15}  read from"]
+    lines = [f"{'head':24}{'task':>14}{'labels':>9}{'labelled rows':>15}{'none apply':>15}  read from"]
     for name, facts in heads.items():
         no_label = f"{sum(facts['no_label'].values()):,}" if "no_label" in facts else ""
         reading = [f"{key} {facts[key]!r}" for key in ("column", "sep", "empty", "multi_hot") if key in facts]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from transformers.utils import logging
 
+from ..model.head_multihead import HeadConfig
+from ..model.reading_multihead import LabelReading
 from .reading import split_joined
 
 logger = logging.get_logger(__name__)
@@ -49,6 +51,25 @@ def warn_of_labels(name: str, counts: Mapping[str, int], labelled: int) -> None:
             f"{shown}{'; …' if len(alike) > _SHOWN else ''}. If they mean the same, give them one spelling in the "
             "data"
         )
+
+
+def warn_of_another_column(name: str, head: HeadConfig, reading: LabelReading, column: str | list[str]) -> None:
+    """Warn if a head's labels are not read from the column that it was trained on.
+
+    Args:
+        name: name of the head.
+        head: the head, which remembers its column.
+        reading: how the labels are read now.
+        column: the column that is read now.
+    """
+    trained = None if head.reading is None else head.reading.column
+    if trained is None or reading.column is not None:
+        return
+    logger.warning(
+        f"head {name!r}: its labels were in the column {trained!r} in the training, which these rows lack. They are "
+        f"read from {column!r}. If those are other labels, name the column: label_columns={{{name!r}: ...}} "
+        "(--label-column NAME=COLUMN)"
+    )
 
 
 def joined_labels(name: str, counts: Mapping[str, int], separators: str) -> tuple[str, bool] | None:

@@ -23,6 +23,7 @@ from .columns import (
     said_twice,
 )
 from .label_columns import LabelColumns
+from .label_warnings import warn_of_another_column
 from .reading import (
     Number,
     as_written,
@@ -103,8 +104,9 @@ class LabelEncoder(NamedTuple):
             ValueError: If cells can be read in two ways and no option decides between them.
         """
         if not isinstance(self.column, str):
-            if self.reading.empty is None and isinstance(dataset, Dataset):
-                LabelColumns(self.column).add_rows(dataset).check(f"head {self.name!r}")
+            first = dataset if isinstance(dataset, Dataset) else dataset.take(FIRST_ROWS)
+            if self.reading.empty is None:
+                LabelColumns(self.column).add_rows(first).check(f"head {self.name!r}")
             return
         if self.head.multi_label and not self.joined and self._integers() and self.reading.multi_hot is None:
             check_not_zeros_and_ones(self.what, self._first_cells(dataset), self.head.num_labels)
@@ -131,14 +133,13 @@ class LabelEncoder(NamedTuple):
     def _joined(self, value: object, row: int) -> list[float] | None:
         if self._is_list(value):
             return self._multi_label(value, row)
-        assert self.reading.sep is not None
         text = self._text(value)
         if not text and self.reading.empty is None:
             raise ask_about_empty_cells(self.what, f"the cell of row {row} is empty")
         if not text and self.reading.empty == "missing":
             return None
         targets = [0.0] * self.head.num_labels
-        for label in split_joined(text, self.reading.sep):
+        for label in split_joined(text, str(self.reading.sep)):
             targets[self._id(label, row)] = 1.0
         return targets
 
@@ -319,6 +320,7 @@ def label_encoders(
         if column is not None:
             encoders[name] = _encoder(features, name, head, column, readings[name])
             encoders[name].check_column(dataset)
+            warn_of_another_column(name, head, readings[name], column)
     if not encoders and require_labels:
         raise ValueError(
             f"no column holds labels of the heads {list(heads)}: the columns are {list(features)}. A head's column "
@@ -366,8 +368,7 @@ def _encoder(
         )
     no_value = not lists and encoder.feature.dtype == "null"  # true if no row is labelled
     if lists != head.multi_label and not no_value and not encoder.joined:
-        kind = "lists" if lists else "one label per row"
-        expected = "a list of labels" if head.multi_label else "one label"
+        kind, expected = ("lists", "one label") if lists else ("one label per row", "a list of labels")
         if head.multi_label and is_text(features[column]):
             expected += " (for strings of several labels give their separator, --sep '|' or sep='|')"
         raise ValueError(
@@ -387,14 +388,13 @@ def _label_column(
         if present or not head.multi_label or not set(head.labels) <= set(features):
             return present[0] if present else None
         label_columns = head.labels
-    what = f"head {name!r}"
     for column in column_names(label_columns):
-        check_column(features, column, what)
+        check_column(features, column, f"head {name!r}")
         if not isinstance(label_columns, str):
-            check_label_column(features, column, what)
+            check_label_column(features, column, f"head {name!r}")
     if not isinstance(label_columns, str) and (set(label_columns) != set(head.labels) or not head.multi_label):
         raise ValueError(
-            f"{what}: a list of columns must have one column for each label of a multi-label head; the labels of the "
-            f"head are {head.labels}, but the columns are {label_columns}"
+            f"head {name!r}: a list of columns must have one column for each label of a multi-label head; its labels "
+            f"are {head.labels}, but the columns are {label_columns}"
         )
     return label_columns

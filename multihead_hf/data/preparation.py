@@ -57,6 +57,7 @@ def read_and_prepare(
         raise ValueError(f"{what} is empty")
     if not isinstance(dataset, (Dataset, IterableDataset)):
         _check_prepared_rows(dataset, what)
+        check_record(dataset, config, tokenizer, what)
         return dataset
     columns = list(features_of(dataset))
     if "input_ids" in columns:

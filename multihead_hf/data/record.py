@@ -11,6 +11,7 @@ from transformers.utils import logging
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.truncation_multihead import text_settings, token_limit
+from .rows_like import PreparedRows
 
 logger = logging.get_logger(__name__)
 
@@ -50,7 +51,7 @@ def keep_record(
 
 
 def check_record(
-    dataset: Dataset | IterableDataset, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str
+    dataset: PreparedRows, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str
 ) -> None:
     """Compare the record of prepared rows with a model; warn if texts were truncated or prefixed in another way.
 
@@ -64,11 +65,11 @@ def check_record(
         ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
     records = list(_records(dataset))
-    if not records and isinstance(dataset, (Dataset, IterableDataset)):
+    if not records:
         logger.warning_once(
-            f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (a table that "
-            "became a stream does not, and of files only those of save_to_disk do), so this cannot be checked. The "
-            "order of the labels must be the model's"
+            f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (a list, or a "
+            "table that became a stream, does not, and of files only those of save_to_disk do), so this cannot be "
+            "checked. The order of the labels must be the model's"
         )
     for record in records:
         for name, head in config.heads.items():

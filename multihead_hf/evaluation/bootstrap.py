@@ -94,6 +94,25 @@ def intervals(
     return {name: _interval(values[name], samples[name], confidence_level) for name in values}
 
 
+def shown_intervals(
+    counts: RowCounts, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 42
+) -> dict[str, Interval]:
+    """Return the intervals that show something: none with too few rows, and none that is a single point.
+
+    A metric is the same in every bootstrap sample if no row is wrong, or if labels are right or wrong as a whole: that
+    is no evidence that it is exact.
+    """
+    if too_few(int(counts.labelled.sum()), confidence_level):
+        return {}
+    found = intervals(counts, n_resamples, confidence_level, seed)
+    return {name: interval for name, interval in found.items() if interval.low < interval.high}
+
+
+def too_few(rows: int, confidence_level: float) -> bool:
+    """Return whether even a difference in each of so many rows would be chance (sign test)."""
+    return 0.5 ** (rows - 1) > 1 - confidence_level
+
+
 @dataclass
 class Difference:
     """One metric of two models.

@@ -12,7 +12,7 @@ from ..data.rows_like import RowsLike
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, whole_number
 from ..model.unwrapping import multi_head_model
-from .bootstrap import Difference, Interval, RowCounts, differences, intervals
+from .bootstrap import Difference, Interval, RowCounts, differences, intervals, too_few
 from .predictions import ModelOrTrainer, Predictions, is_trainer, predicted
 
 logger = logging.get_logger(__name__)
@@ -218,6 +218,7 @@ def compare(
     baseline_predictions = {name: predicted(models[name], dataset, tokenizer, **reading) for name in baseline_names}
     heads, rows = {}, {}
     for name in names:
+        _check_same_references(name, against[name], model_predictions, baseline_predictions[against[name]])
         positive = model_predictions.heads[name].positive_id  # for both models: the same label
         counts, baseline_counts = (
             row_counts(predictions, name, positive)
@@ -227,6 +228,23 @@ def compare(
         rows[name] = int(counts.labelled.sum())
     _warn_of_few_rows(rows, confidence_level)
     return ComparisonReport(heads, rows, {name: against[name] for name in names}, confidence_level)
+
+
+def _check_same_references(head: str, baseline: str, one: Predictions, other: Predictions) -> None:
+    """Check that two models were evaluated with the same labels.
+
+    Raises:
+        ValueError: If the models remember different columns, or read cells differently.
+    """
+    references, others = np.asarray(one.references[head]), np.asarray(other.references[head])
+    if references.shape == others.shape and (references == others).all():
+        return
+    columns = [predictions.heads[head].reading for predictions in (one, other)]
+    first, second = (repr(head if reading is None else reading.column or head) for reading in columns)
+    raise ValueError(
+        f"head {head!r}: this model and {baseline!r} read different labels of the same rows (from the columns {first} "
+        f"and {second}). Say how labels are read, such as label_columns={{{head!r}: {first}}} and sep=, empty="
+    )
 
 
 def _check_one_vocabulary(models: list[Any]) -> None:
@@ -282,12 +300,12 @@ def check_resampling(n_resamples: int, confidence_level: float, seed: int = 0) -
 
 
 def _warn_of_few_rows(rows: Mapping[str, int], confidence_level: float) -> None:
-    """Warn of heads with so few rows that even a difference in each of them would be chance (sign test)."""
-    few = {name: number for name, number in rows.items() if 0.5 ** (number - 1) > 1 - confidence_level}
+    """Warn of heads with too few rows."""
+    few = {name: number for name, number in rows.items() if too_few(number, confidence_level)}
     if few:
         logger.warning(
-            f"too few labelled rows for intervals of {100 * confidence_level:g}%: {few} (head: rows). They show how "
-            "much these rows differ, and say nothing about others"
+            f"too few labelled rows for intervals of {100 * confidence_level:g}%: {few} (head: rows). Such intervals "
+            "are not reliable"
         )
 
 

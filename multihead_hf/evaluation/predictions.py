@@ -139,6 +139,7 @@ def predicted(
         ValueError: If the model is not a multi-head model or has no tokenizer, rows cannot be read, or logits are not
             finite.
     """
+    check_keywords(model, reading)
     if isinstance(dataset, Predictions):
         return dataset
     if is_trainer(model):
@@ -177,6 +178,7 @@ def prepared_rows(
     Raises:
         ValueError: If the rows cannot be read, as for `predicted`.
     """
+    check_keywords(model, reading)
     if is_trainer(model):
         config, tokenizer = multi_head_model(model.model).config, model.processing_class
         first = model.args.main_process_first(desc=f"preparing {what}")
@@ -189,6 +191,24 @@ def targets_of(dataset: PreparedRows, heads: Mapping[str, HeadConfig]) -> dict[s
     """Return the targets of prepared rows: head → label ids (rows,), or cells (rows, labels); −100 where unlabelled."""
     chunks = [chunk.heads for chunk in target_chunks(dataset, heads)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in heads}
+
+
+def check_keywords(model: ModelOrTrainer, reading: Mapping[str, Any]) -> None:
+    """Check the keyword arguments that state how rows are read.
+
+    Raises:
+        ValueError: If one is unknown, or they are given with a trainer, which reads rows by its own arguments.
+    """
+    for name in reading:
+        if name not in _KNOWN:
+            near = near_names(name, _KNOWN, 0.5)
+            raise ValueError(f"Unexpected keyword argument {name!r}.{near} Known: {', '.join(_KNOWN)}")
+    if is_trainer(model) and (given := [name for name, value in reading.items() if value is not None]):
+        raise ValueError(
+            f"{', '.join(given)}: a trainer reads rows as its arguments say. Set this in MultiHeadTrainingArguments, "
+            "or pass the model and its tokenizer instead of the trainer: (trainer.model, ..., "
+            "tokenizer=trainer.processing_class)"
+        )
 
 
 @contextlib.contextmanager
@@ -211,10 +231,7 @@ def model_reader(
     base = multi_head_model(model)
     if tokenizer is None:
         raise ValueError("a model alone cannot read texts: pass its tokenizer=, or a trainer")
-    for name in reading:
-        if name not in _KNOWN:
-            near = near_names(name, _KNOWN, 0.5)
-            raise ValueError(f"Unexpected keyword argument {name!r}.{near} Known: {', '.join(_KNOWN)}")
+    check_keywords(model, reading)
     size = reading.get(BATCH_SIZE)
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ValueError(f"{BATCH_SIZE} {size!r}: give a whole number of 1 or more")

@@ -13,7 +13,7 @@ import torch
 
 from ..model.decoding_multihead import calibrated, decide, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
-from .bootstrap import Difference, Interval, RowCounts, differences, intervals
+from .bootstrap import Difference, Interval, RowCounts, differences, shown_intervals
 from .calibration import expected_calibration_error
 from .metric_names import main_score_of, metric_names
 from .metrics import MISSING
@@ -22,6 +22,9 @@ from .streaming import StreamingMetrics, confused_pairs
 
 if TYPE_CHECKING:  # otherwise every training would import scikit-learn's linear models
     from .baseline import BaselineReport, HeadBaseline
+
+FEW_ROWS = 100
+"""Metrics on fewer rows say little about other rows."""
 
 
 @dataclass
@@ -33,7 +36,8 @@ class HeadReport:
         head: configuration of the head.
         rows: number of labelled rows.
         figures: metric → value.
-        intervals: metric → value and interval, for metrics that have one.
+        intervals: metric → value and interval; metrics that have none, and those that are equal in all bootstrap
+            samples, are left out, and so are all metrics with too few rows.
         labels: support, predicted, precision, recall, F1 and threshold by label.
         confused: pairs of labels, most frequent first: `rows` that have `true` and for which `predicted` was predicted.
         mistakes: rows with wrong predictions, those with the highest probabilities first.
@@ -66,7 +70,9 @@ class HeadReport:
         """Return the main score with its interval, or the reason why it is missing."""
         if not self.labels["support"].any():
             return "– (no row has any of its labels)"
-        return str(self.intervals[self.main_score])
+        interval = self.intervals.get(self.main_score)
+        few = " (too few rows)" if self.rows < FEW_ROWS else ""
+        return f"{self.figures[self.main_score]:.3f}{few}" if interval is None else str(interval)
 
     @property
     def main_baseline(self) -> str:
@@ -82,6 +88,8 @@ class HeadReport:
             return None
         gap = -self.difference.difference.value
         ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
+        if not self.intervals:
+            return f"{ahead}, which may be chance: there are only {self.rows:,} rows."
         if self.difference.verdict == "not shown":
             return f"{ahead}, which may be chance: the interval of the difference contains 0."
         return (
@@ -265,7 +273,7 @@ def make_report(
             head,
             int(counts.labelled.sum()),
             {metric: figures[f"{name}_{metric}"] for metric in kinds if f"{name}_{metric}" in figures},
-            intervals(counts, n_resamples, confidence_level, seed),
+            shown_intervals(counts, n_resamples, confidence_level, seed),
             metrics.label_table(name),
             confused_pairs(confusion),
             find_mistakes(view, texts),

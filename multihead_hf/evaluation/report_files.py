@@ -21,7 +21,7 @@ from ..model.unwrapping import multi_head_model
 from .baseline import BaselineReport
 from .baseline_rows import TrainingRows, baseline_of, training_rows
 from .comparison import check_resampling
-from .predictions import ModelOrTrainer, is_trainer, predicted, prepared_rows
+from .predictions import ModelOrTrainer, check_keywords, is_trainer, predicted, prepared_rows
 from .report import EvaluationReport, make_report
 from .report_page import save_report
 
@@ -90,6 +90,7 @@ def write_report(
         ['report.html', 'report.json']
     """
     check_resampling(n_resamples, confidence_level)
+    check_keywords(model, reading)
     from . import plots  # noqa: F401  (fails before anything is computed)
 
     trainer = model if is_trainer(model) else None

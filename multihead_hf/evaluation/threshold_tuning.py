@@ -57,7 +57,7 @@ class ThresholdReport:
             stages = (head.before, head.after, head.fitted)
             cells = [f"{stage['f1_micro']:.3f} / {stage['f1_macro']:.3f}" for stage in stages]
             lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
-        lines.append("* of the whole choice, on held-out folds: for each fold the other folds choose the thresholds")
+        lines.append("* cross-validated: each fold is scored with thresholds that were chosen on the other folds")
         for name, head in self.heads.items():
             lines.append(f"{name}: {head.reason}")
             if head.choice != "unchanged":
@@ -176,6 +176,12 @@ def tune_thresholds(
         (['topics'], 1)
     """
     target = Target(metric, precision, costs).check()
+    for name, is_given, of in (
+        ("precision", precision != 0.9, "recall_at_precision"),
+        ("costs", target.costs != (1.0, 1.0), "cost"),
+    ):
+        if is_given and metric != of:
+            raise ValueError(f"{name} has no effect with metric={metric!r}: add metric={of!r}, or leave out {name}")
     one_of("granularity", granularity, GRANULARITIES)
     predictions = predicted(model, dataset, tokenizer, **reading)
     base, references = predictions.model, predictions.references

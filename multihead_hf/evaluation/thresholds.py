@@ -1,7 +1,7 @@
 """The best thresholds of a multi-label head over all cut points, on all of its rows or on some folds of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class Target(NamedTuple):
         one_of("metric", self.metric, METRICS)
         if not isinstance(plain_number(self.precision), Real) or not 0 < self.precision <= 1:
             raise ValueError(f"precision {self.precision}: give a number above 0 and at most 1")
-        numbers = all(isinstance(plain_number(cost), Real) for cost in self.costs)
+        numbers = isinstance(self.costs, Iterable) and all(isinstance(plain_number(cost), Real) for cost in self.costs)
         if not numbers or len(self.costs) != 2 or not all(0 < cost < math.inf for cost in self.costs):
             raise ValueError(
                 f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"

@@ -134,7 +134,7 @@ def explain(
     method: str = "integrated_gradients",
     **settings: Any,
 ) -> Explanation:
-    """Explain one prediction: how much each word of a text speaks for a label.
+    """Explain one prediction: how much each word of a text supports a label.
 
     The text is read as the pipeline reads it, with the model's prefix, maximum length and windows. Truncated words have
     a score of 0 and `read=False`. The model is left unchanged.

@@ -17,7 +17,8 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
 
     Args:
         texts: The value that the user gave.
-        columns: Text columns of the training; a data frame without them is read as `text` (and `text_pair`).
+        columns: Text columns of the training; a data frame without them is read as `text` (and `text_pair`, if
+            they are two).
 
     Raises:
         ValueError: The data frame has no such column; the message lists its columns.
@@ -29,7 +30,7 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
     frame = frame.collect() if kind == "LazyFrame" else frame
     trained = list(columns or ["text"])
     known = trained if set(trained) <= set(frame.columns) else ["text"]
-    if known == ["text"] and "text_pair" in frame.columns:
+    if known == ["text"] and len(trained) == 2 and "text_pair" in frame.columns:
         known = ["text", "text_pair"]
     missing = [column for column in known if column not in frame.columns]
     if missing:

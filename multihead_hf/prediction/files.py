@@ -70,8 +70,8 @@ def predict_files(
         split: Split of a dataset on the Hub.
         config: Configuration of a dataset on the Hub.
         strict: Stop at the first bad row.
-        resume: Resume an interrupted run, or return the report of a completed one. Scores are those of a run without a
-            pause to about 1e-6, as texts share other batches.
+        resume: Resume an interrupted run, or return the report of a completed one. Scores may differ by about 1e-6 from
+            those of an uninterrupted run, because batches differ.
         overwrite: Replace an existing output, its file of bad rows, and the remains of an earlier run. With `resume`:
             resume, or begin again if the settings have changed.
         progress: Show a progress bar.

@@ -329,8 +329,8 @@ class MultiHeadPredictor:
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:
         """Choose the precision by some of these texts, and use it from now on.
 
-        bf16 is chosen if the processor is faster in it, and if the decisions are those of fp32 but for near-ties.
-        With `precision="auto"` this is done with the first 512 texts or more.
+        bf16 is chosen if the processor is faster in it, and if the decisions are as in fp32, except for near-ties. With
+        `precision="auto"` this is done with the first 512 texts or more.
 
         Args:
             texts: As for `predict`.

@@ -151,9 +151,10 @@ class ModelCardCallback(TrainerCallback):
         """Return the facts for the card: arguments, training rows, the run, and its newest report or evaluation."""
         trainer = self._trainer
         args, state, rows = trainer.args, trainer.state, trainer.train_dataset
+        encoder = getattr(trainer.config.encoder, "_name_or_path", "")
         facts = CardFacts(
             model_id=trainer.hub_model_id or args.hub_model_id,
-            base_model=hub_name(getattr(trainer.config.encoder, "_name_or_path", "")),
+            base_model=hub_name(encoder),
             versions=versions(),
         )
         for key, value in self._user_facts.items():
@@ -163,6 +164,8 @@ class ModelCardCallback(TrainerCallback):
             kept = None if trainer.is_in_train else kept_checkpoint(args, state)
             if kept is not None:
                 facts.training["kept_step"] = kept[0]
+            if os.path.isdir(encoder):
+                facts.training["encoder"] = os.path.basename(os.path.abspath(encoder))
         if rows is not None:
             settings = facts.training["hyperparameters"] = changed_settings(args, args.world_size)
             if trainer.chosen_head_rates:

@@ -31,8 +31,8 @@ class CardFacts:
             `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale` (whether thresholds changed
             since), `step` (of the evaluation, if training continued), and `baseline` (head → `rows` and `figures`
             (metric → value) of a linear baseline on the same rows).
-        training: Dict with `rows`, `validation_rows`, `labels` (head → label → rows), `hyperparameters`, `epochs` and
-            `steps`, as far as they are known.
+        training: Dict with `encoder` (name of its folder), `rows`, `validation_rows`, `labels` (head → label → rows),
+            `hyperparameters`, `epochs` and `steps`, as far as they are known.
         versions: Package → version.
         pictures: Dicts with `path` (below the folder of the card), `title` and `alt`.
     """
@@ -117,6 +117,7 @@ def check_facts(facts: CardFacts) -> None:
 
 
 def _check_training(training: Mapping[str, Any]) -> None:
+    _optional(training, {"encoder": _text})
     _optional(training, dict.fromkeys(("rows", "validation_rows", "epochs", "steps", "kept_step"), _number))
     for head, labels in _dict("labels", training.get("labels") or {}).items():
         _each(head, labels, _number)

@@ -13,6 +13,7 @@ import jinja2
 from huggingface_hub import CardData
 
 from ..evaluation.metric_names import main_score_of
+from ..evaluation.report import FEW_ROWS
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from .card_facts import CardFacts
@@ -35,9 +36,10 @@ _HUB_METRICS = {
 }
 
 
+_PRESENT = "f1_macro_present"  # the mean over the labels that occur, shown if some do not
 _SHOWN = {
-    True: ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "accuracy", "average_precision_macro"),
-    False: ("f1", "precision", "recall", "accuracy", "f1_macro", "mcc"),
+    True: ("f1_micro", "f1_macro", _PRESENT, "precision_micro", "recall_micro", "accuracy", "average_precision_macro"),
+    False: ("f1", "precision", "recall", "accuracy", "f1_macro", _PRESENT, "mcc"),
 }
 
 
@@ -118,15 +120,23 @@ def _metadata(config: MultiHeadConfig, facts: CardFacts, title: str) -> CardData
 def _result(name: str, head: HeadConfig, evaluation: Mapping[str, Any], facts: CardFacts) -> dict[str, Any] | None:
     """Return one entry of the `model-index`, for a head and a dataset."""
     metrics = []
-    for metric in _SHOWN[head.multi_label]:
+    for metric in _shown(name, head, evaluation["metrics"]):
         key, kind = f"{name}_{metric}", _hub_metric(metric)
-        if key in evaluation["metrics"] and kind is not None:
+        if kind is not None:
             metrics.append({"type": kind, "name": key, "value": round(evaluation["metrics"][key], 6)})
     if not metrics:
         return None
     known = facts.datasets[0] if len(facts.datasets) == 1 else None
     dataset = {"type": known or "unknown", "name": evaluation.get("name") or known or "unknown"}
     return {"task": {"type": "text-classification", "name": name}, "dataset": dataset, "metrics": metrics}
+
+
+def _shown(name: str, head: HeadConfig, metrics: Mapping[str, float]) -> list[str]:
+    """Return the names of the metrics of a head that the card has."""
+    values = {metric: metrics.get(f"{name}_{metric}") for metric in _SHOWN[head.multi_label]}
+    if values[_PRESENT] == values["f1_macro"]:
+        del values[_PRESENT]
+    return [metric for metric, value in values.items() if value is not None]
 
 
 def _hub_metric(metric: str) -> str | None:
@@ -154,8 +164,7 @@ def _table(heads: Mapping[str, HeadConfig], evaluation: Mapping[str, Any]) -> di
             "baseline": baselines.get(name, {"figures": {}})["figures"].get(metric),
         }
         for name, head in heads.items()
-        for metric in _SHOWN[head.multi_label]
-        if f"{name}_{metric}" in evaluation["metrics"]
+        for metric in _shown(name, head, evaluation["metrics"])
     ]
     return {
         **evaluation,
@@ -193,6 +202,9 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         )
     if not facts.evaluations:
         sentences.append("No evaluation is recorded.")
+    for evaluation in facts.evaluations:
+        if (evaluated := evaluation.get("rows")) is not None and evaluated < FEW_ROWS:
+            sentences.append(f"The metrics are of {evaluated:,} rows only, and may be quite different on other texts.")
     for step in sorted({evaluation["step"] for evaluation in facts.evaluations if evaluation.get("step") is not None}):
         sentences.append(f"The metrics above were computed at step {step:,}, before training continued.")
     sentences += [warning for evaluation in facts.evaluations for warning in _behind(config.heads, evaluation)]

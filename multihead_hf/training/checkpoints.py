@@ -34,6 +34,7 @@ from transformers.utils import (
 from ..data.rows_like import has_length
 from ..model.configuration_multihead import MultiHeadConfig
 from ..publishing.card import CARD, FACTS, is_ours
+from .resuming import rows_digest, warn_of_changes
 
 if TYPE_CHECKING:
     from .trainer import MultiHeadTrainer
@@ -109,11 +110,11 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
         )
 
 
-def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: str) -> None:
-    """Write into a checkpoint the optimizer and the parameters that its state belongs to."""
+def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: str, rows: str | None) -> None:
+    """Write into a checkpoint the optimizer, the parameters that its state belongs to, and the digest of the rows."""
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
-        json.dump({"optimizer": optimizer, "parameters": shapes}, file, indent=1)
+        json.dump({"optimizer": optimizer, "parameters": shapes, "rows": rows}, file, indent=1)
 
 
 def optimizer_name(args: TrainingArguments) -> str:
@@ -377,6 +378,9 @@ def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
     check_same_trained(checkpoint, trained_parameters(trainer.model), optimizer_name(trainer.args))
+    path = os.path.join(checkpoint, TRAINED_FILE)
+    before = _read_dict(path).get("rows") if os.path.isfile(path) else None
+    warn_of_changes(checkpoint, trainer.config, before, rows_digest(trainer.train_dataset))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
 

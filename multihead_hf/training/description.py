@@ -156,7 +156,7 @@ def _frozen_line(facts: RunFacts) -> str:
 
 _HEAD_WEIGHTING = {
     "fixed": "added as they are",
-    "prior": "each divided by its value at the best constant prediction, so that all heads count alike",
+    "prior": "each divided by the loss of the best prediction that ignores the text, so that all heads count alike",
     "uncertainty": "weighted by learned uncertainties",
 }
 
@@ -221,6 +221,8 @@ def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Op
         splits |= {f"evaluation {name!r}": rows for name, rows in sets.items()}
     elif sets is not None:
         splits["evaluation"] = sets
+    if trainer.test_rows is not None:
+        splits["test"] = range(trainer.test_rows)
     device_rows = state.train_batch_size if args.auto_find_batch_size else args.train_batch_size
     return RunFacts(
         heads=trainer.config.heads,

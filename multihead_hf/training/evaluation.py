@@ -132,6 +132,8 @@ class EvaluationHooks(DataHooks):
     control: TrainerControl
     recommends_thresholds = True
     """Whether the evaluation at the end of the training recommends thresholds; not if they are tuned next."""
+    test_rows: int | None = None
+    """Number of rows that are evaluated after the training, for the table at its start."""
     _evaluation: RunningEvaluation
     _card: ModelCardCallback
 

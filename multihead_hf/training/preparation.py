@@ -1,6 +1,7 @@
 """Preparation for training: tokens and targets, losses, weights and precision."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -90,6 +91,13 @@ def apply_text_settings(config: MultiHeadConfig, args: MultiHeadTrainingArgument
 def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:
     """Return head → its labels."""
     return {name: list(head.labels) for name, head in config.heads.items()}
+
+
+def text_reading(config: MultiHeadConfig) -> dict[str, Any]:
+    """Return the settings by which texts become tokens."""
+    texts = {"text_columns": config.text_columns, "max_length": config.max_length, "text_prefix": config.text_prefix}
+    names = ("truncation", "max_windows", "stride")
+    return {**texts, **{name: getattr(config, name) for name in names}}
 
 
 def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) -> None:

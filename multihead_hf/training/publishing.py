@@ -29,6 +29,7 @@ from .checkpoints import (
 )
 from .checks import check_token, warn_of_lost_decisions
 from .head_weights import HeadWeights
+from .resuming import rows_digest
 
 
 class PublishingHooks(Trainer):
@@ -70,7 +71,8 @@ class PublishingHooks(Trainer):
         if not self.args.should_save or not os.path.isdir(folder):
             return
         if is_checkpoint(folder):
-            save_trained_names(folder, trained_parameters(self.model), optimizer_name(self.args))
+            rows = rows_digest(self.train_dataset)
+            save_trained_names(folder, trained_parameters(self.model), optimizer_name(self.args), rows)
             if self.head_weights is not None:
                 save_head_weighting(folder, self.head_weights.log_variances)
         elif os.path.isfile(pickle):

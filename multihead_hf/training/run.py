@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokeniz
 
 from ..data.heads import heads_off
 from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all, string_columns
-from ..data.rows_like import AnyDataset, PreparedRows, RowsLike
+from ..data.rows_like import AnyDataset, PreparedRows, RowsLike, has_length
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
 from ..data.text_groups import split_by_text, warn_of_shared_texts
@@ -132,6 +132,8 @@ def train_from_config(
     )
     # now, and not after hours of training
     test = None if "test" not in parts else _prepared_test(parts["test"], trainer, args, tokenizer)
+    tests = [*test.values()] if isinstance(test, dict) else [test]
+    trainer.test_rows = sum(len(rows) for rows in tests if has_length(rows)) or None
     trainer.recommends_thresholds = not run.after_training.tune_thresholds
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)

@@ -14,7 +14,14 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from .arguments import MultiHeadTrainingArguments
 from .checks import check_best_metric, check_best_metric_is_labelled, check_cacheable, check_learnable
-from .preparation import apply_text_settings, check_same_labels, labels_of, prepared, prepared_for_training
+from .preparation import (
+    apply_text_settings,
+    check_same_labels,
+    labels_of,
+    prepared,
+    prepared_for_training,
+    text_reading,
+)
 
 
 class RunData:
@@ -39,6 +46,7 @@ class RunData:
         self.evaluation: Any = part_of(evaluation, "validation")
         self._has_own_metrics = has_own_metrics
         self._labels: dict[str, list[str]] | None = None  # labels of the heads that the rows were prepared for
+        self._texts: dict[str, Any] = {}  # text settings that they were prepared with
         self._counted: tuple[Any, dict[str, HeadCounts]] | None = None
 
     def prepare(self, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
@@ -67,7 +75,8 @@ class RunData:
             for what, rows in ({"train_dataset": train} | sets).items():
                 if rows is not None:
                     check_cacheable(what, rows)
-        self.train, self.evaluation, self._labels = train, evaluation, labels_of(config)
+        self.train, self.evaluation = train, evaluation
+        self._labels, self._texts = labels_of(config), text_reading(config)
 
     def prepared_for_evaluation(
         self, rows: RowsLike, config: MultiHeadConfig, args: MultiHeadTrainingArguments, what: str = "dataset"
@@ -89,10 +98,10 @@ class RunData:
         return self._counted[1]
 
     def check_heads_of(self, rows: object, config: MultiHeadConfig) -> None:
-        """Check that rows were prepared for the heads that the model has now.
+        """Check that rows were prepared for the heads and text settings that the model has now.
 
         Raises:
-            ValueError: The rows were prepared here, for other heads.
+            ValueError: The rows were prepared here, for other heads or with other text settings.
         """
         datasets = [
             self.train,
@@ -101,3 +110,9 @@ class RunData:
         ]
         if self._labels is not None and rows is not None and any(rows is dataset for dataset in datasets):
             check_same_labels(self._labels, config)
+            before, now = self._texts, text_reading(config)
+            if changed := [f"{key} {before[key]!r} (now {now[key]!r})" for key in now if now[key] != before[key]]:
+                raise ValueError(
+                    f"the data of this Trainer was prepared with {', '.join(changed)}: make a new MultiHeadTrainer, "
+                    "which prepares its data for the model as it is now"
+                )

@@ -43,6 +43,12 @@ def test_a_misspelt_head_is_named(table: Path, saved: Path, arguments: list[str]
         assert expected in done.stderr
 
 
+def test_a_head_has_one_column(table: Path, saved: Path) -> None:
+    done = cli("evaluate", saved, table, "--label-column", "mood", "--label-column", "mood=topic_labels")
+    assert done.returncode == 2
+    assert "the head 'mood' is given twice" in done.stderr
+
+
 def test_a_separator_may_hold_an_equals_sign() -> None:
     assert separators([" = "], ["topic"]) == " = "
     assert separators(["=>"], ["topic"]) == "=>"

@@ -317,3 +317,45 @@ def test_heads_of_an_adapted_model_and_of_something_else() -> None:
     assert set(prepare_dataset(tiny.table(8), tiny.tokenizer(), adapted)[0]["labels"]) == {"topic", "mood"}
     with pytest.raises(ValueError, match=r"needs heads: .*, not a "):
         prepare_dataset(tiny.table(8), tiny.tokenizer(), tiny.tokenizer())
+
+
+def test_the_text_is_no_label_column() -> None:
+    with pytest.raises(ValueError, match=r"head 'mood': the column 'mood' would be both text and labels"):
+        prepare_dataset(
+            Dataset.from_dict({"mood": ["calm", "angry"], "text": ["w1", "w2"]}),
+            tiny.tokenizer(),
+            {"mood": HeadConfig(labels=tiny.MOODS)},
+            text_columns="mood",
+        )
+    with pytest.raises(ValueError, match=r"text_columns \['text', 'text'\]: the same column is given twice"):
+        prepare_dataset(tiny.table(4), tiny.tokenizer(), tiny.two_heads(), text_columns=["text", "text"])
+
+
+def test_a_stream_asks_about_empty_cells_of_one_label() -> None:
+    head = HeadConfig(labels=["A", "B"], problem_type="multi_label_classification")
+    rows = [{"text": "w1", "A": 1, "B": None}, {"text": "w2", "A": None, "B": 1}] * 20
+    for stream in (IterableDataset.from_generator(lambda: iter(rows)), Dataset.from_list(rows).to_iterable_dataset()):
+        with pytest.raises(ValueError, match=r"head 'y'.*empty=\"none\""):
+            prepare_dataset(stream, tiny.tokenizer(), {"y": head})
+        prepared = prepare_dataset(stream, tiny.tokenizer(), {"y": head}, empty="none")
+        assert next(iter(prepared))["labels"]["y"] == [1, 0]
+
+
+def test_weights_that_the_first_rows_of_a_stream_lack() -> None:
+    first = [{"text": "w1", "mood": "calm"}] * 1100
+    rows = [*first, *({**row, "sample_weight": 0.5} for row in first)]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    prepared = prepare_dataset(stream, tiny.tokenizer(), {"mood": HeadConfig(labels=tiny.MOODS)})
+    with pytest.raises(ValueError, match=r"of the stream have the column 'sample_weight'"):
+        list(prepared)
+
+
+def test_labels_from_another_column_than_in_the_training_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    head = HeadConfig(labels=tiny.MOODS, reading={"column": "mood2"})
+    table = Dataset.from_dict({"text": ["w1"], "mood": ["calm"]})
+    prepare_dataset(table, tiny.tokenizer(), {"mood": head})
+    assert "head 'mood': its labels were in the column 'mood2' in the training, which these rows lack" in caplog.text
+    caplog.clear()
+    prepare_dataset(table, tiny.tokenizer(), {"mood": head}, label_columns={"mood": "mood"})
+    prepare_dataset(table.rename_column("mood", "mood2"), tiny.tokenizer(), {"mood": head})
+    assert not caplog.records

@@ -70,6 +70,8 @@ def test_rows_without_a_record_are_said(tmp_path: Path, caplog: pytest.LogCaptur
     assert f"rows of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text
     stream = prepare_dataset(tiny.table(8), tokenizer, model).to_iterable_dataset()
     check_record(stream, model.config, tokenizer, f"stream of {tmp_path.name}")
+    check_record([*stream], model.config, tokenizer, f"list of {tmp_path.name}")
+    assert f"list of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text
     assert f"stream of {tmp_path.name}: these prepared rows do not say for which labels" in caplog.text
 
 

@@ -8,7 +8,7 @@ import tiny
 from sklearn.metrics import accuracy_score, f1_score
 from training_runs import trainer_for
 
-from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, compare, confidence_intervals
+from multihead_hf import HeadConfig, LabelReading, MultiHeadModel, MultiHeadTrainer, compare, confidence_intervals
 
 MOODS = tiny.two_heads()["mood"].labels
 
@@ -146,3 +146,17 @@ def test_a_few_rows_show_nothing(trained: MultiHeadTrainer, caplog: pytest.LogCa
 def test_seeds_that_are_none(trained: MultiHeadTrainer, seed: Any) -> None:
     with pytest.raises(ValueError, match=r"seed .*: give a whole number of 0 or more"):
         compare(trained, trained, tiny.table(8), seed=seed)
+
+
+def test_models_that_read_other_labels_are_not_compared() -> None:
+    rows = tiny.table(30)
+    rows = rows.add_column("mood2", [None if mood is None else tiny.MOODS[1 - mood] for mood in rows["mood"]])
+    other = one_head_model("mood", reading=LabelReading(column="mood2"))
+    with pytest.raises(
+        ValueError, match=r"head 'mood': this model and 'baseline' read different labels .* columns 'mood' and 'mood2'"
+    ):
+        compare(one_head_model("mood"), other, rows, tokenizer=tiny.tokenizer(), n_resamples=20)
+    label_columns = {"mood": "mood"}
+    compare(
+        one_head_model("mood"), other, rows, tokenizer=tiny.tokenizer(), n_resamples=20, label_columns=label_columns
+    )

@@ -135,3 +135,13 @@ def test_what_cannot_be_read_is_refused() -> None:
     with pytest.raises(ValueError, match="no row of the dataset is labelled"):
         evaluated(model, tiny.table(4).map(lambda row: dict.fromkeys(("topic_labels", "mood"))), tiny.tokenizer())
     assert model.config.to_dict() == before
+
+
+@pytest.mark.parametrize("function", ["tune_thresholds", "calibrate", "confidence_intervals", "write_report"])
+def test_a_trainer_takes_no_keyword_arguments_that_it_would_ignore(function: str, tmp_path: Path) -> None:
+    trainer, call = trainer_for(tmp_path), getattr(multihead_hf, function)
+    given = (trainer, tiny.table(16), *([tmp_path / "report"] if function == "write_report" else []))
+    with pytest.raises(ValueError, match=r"label_columns: a trainer reads rows as its arguments say"):
+        call(*given, label_columns={"mood": "mood2"})
+    with pytest.raises(ValueError, match=r"Unexpected keyword argument 'max_lenght'\. Did you mean 'max_length'"):
+        call(*given, max_lenght=12)

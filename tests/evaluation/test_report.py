@@ -355,3 +355,21 @@ def test_every_metric_of_a_report_is_explained() -> None:
     assert _meaning("accuracy", False) == "share of the rows that are right"
     assert _meaning("f1_macro_present", True).endswith("; mean over the labels that occur here")
     assert _meaning("roc_auc_micro", True).endswith("; over all labels together")
+
+
+def test_few_rows_have_no_intervals(arrays: dict[str, Any]) -> None:
+    def on(rows: slice, head: str, right: bool = False) -> Any:
+        references = arrays["references"][head][rows]
+        logits = np.eye(2)[references] if right else arrays["logits"][head][rows]
+        given = {"logits": {head: logits}, "references": {head: references}, "texts": arrays["texts"][rows]}
+        return make_report({head: HEADS[head]}, **given, n_resamples=100).heads[head]
+
+    four = on(slice(10, 14), "mood")
+    assert four.intervals == {}
+    assert four.main_interval == f"{four.figures['f1']:.3f} (too few rows)"
+    # the same in every bootstrap sample, which is no evidence that it is exact
+    twenty = on(slice(10, 30), "mood", right=True)
+    assert twenty.intervals == {}
+    assert twenty.main_interval == "1.000 (too few rows)"
+    assert on(slice(10, 120), "mood", right=True).main_interval == "1.000"
+    assert " to " in on(slice(10, 30), "mood").main_interval

@@ -240,3 +240,16 @@ def test_an_adapter_does_not_keep_them(tmp_path: Path, caplog: pytest.LogCapture
             fit(adapted, tiny.table(40), tokenizer=tokenizer)
             said = "an adapter does not store thresholds and temperatures" in caplog.text
             assert said == wrapped
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": 0.5}, r"precision has no effect with metric='f1': add metric='recall_at_precision'"),
+        ({"costs": (1, 5)}, r"costs has no effect with metric='f1': add metric='cost'"),
+        ({"metric": "cost", "costs": 5}, r"costs 5: give two finite numbers"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tune_thresholds(tiny.model(), tiny.table(8), tokenizer=tiny.tokenizer(), **settings)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 from datasets import Dataset
@@ -80,6 +81,14 @@ def test_text_pairs_and_rows() -> None:
     expected = pipe(own)(pairs)
     assert_alike(list(own.stream(pairs)), expected)
     assert_alike(list(own.stream(rows)), expected)
+
+
+def test_a_data_frame_is_read_as_files_are() -> None:
+    frame = pd.DataFrame({"text": ["w1 w2", "w3 w4"], "text_pair": ["w9", "w8"]})
+    own = predictor()
+    assert_alike(list(own.stream(frame)), list(own.stream(frame["text"])))
+    pairs = predictor(text_columns=["question", "answer"])
+    assert_alike(list(pairs.stream(frame)), list(pairs.stream(frame.to_dict("records"))))
 
 
 def test_a_column_of_a_data_set() -> None:

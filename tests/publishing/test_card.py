@@ -255,3 +255,17 @@ def test_what_is_given() -> None:
         check_given({"tags": 3})
     with pytest.raises(ValueError, match="model_card is 'nl': give a dict"):
         check_given("nl")
+
+
+def test_few_rows_and_labels_that_do_not_occur_are_said() -> None:
+    metrics = {"topic|1_f1_micro": 0.5, "topic|1_f1_macro": 0.286, "topic|1_f1_macro_present": 0.75}
+    facts = CardFacts(evaluations=[{"name": "test", "rows": 16, "metrics": metrics}], training={"encoder": "MiniLM"})
+    text = model_card(config(), facts)
+    assert r"| topic\|1 | `f1_macro` | 0.286 |" in text
+    assert r"| topic\|1 | `f1_macro_present` | 0.750 |" in text
+    assert "- The metrics are of 16 rows only, and may be quite different on other texts." in text
+    assert "Encoder: MiniLM, `bert` with" in text
+    every = {**metrics, "topic|1_f1_macro_present": 0.286}
+    text = model_card(config(), CardFacts(evaluations=[{"name": "test", "rows": 160, "metrics": every}]))
+    assert "`f1_macro_present` | 0" not in text
+    assert "rows only" not in text

@@ -323,3 +323,36 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     again = trainer_for(tmp_path, still(), max_steps=3, save_steps=1, save_strategy="steps", optim="sgd")
     with pytest.raises(ValueError, match="its run had the optimizer 'adamw_torch', but this run has 'sgd'"):
         again.train(resume_from_checkpoint=True)
+
+
+def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"save_steps": 1, "save_strategy": "steps"}
+    trainer_for(tmp_path, still(), max_steps=2, **settings).train()
+    caplog.clear()
+    trainer_for(tmp_path, still(), max_steps=3, **settings).train(resume_from_checkpoint=True)
+    assert "this run has" not in caplog.text
+    table = tiny.table(48)
+    other = table.remove_columns("mood").add_column("mood", [tiny.MOODS[1 - (mood or 0)] for mood in table["mood"]])
+    for rows, told in ((other, "other training rows or labels"), (table.take(40), "40 rows to train on instead of 48 rows")):
+        caplog.clear()
+        again = MultiHeadTrainer(
+            still(), arguments(tmp_path, max_steps=4), train_dataset=rows, processing_class=tiny.tokenizer()
+        )
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        assert f"checkpoint-2: this run has {told}. Training continues with that" in caplog.text
+    caplog.clear()
+    heads = {**still().config.heads, "topic": tiny.two_heads(dropout=0.0)["topic"]}
+    heads["topic"].loss = "focal"
+    trainer_for(tmp_path, still(**heads), max_steps=4, max_length=7).train(str(tmp_path / "checkpoint-2"))
+    assert "loss of head 'topic' 'focal' instead of 'soft_f1_bce'" in caplog.text
+    assert "max_length 7 instead of None" in caplog.text
+
+
+def test_text_settings_that_changed_since_the_rows_were_prepared_are_refused(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, max_steps=1)
+    trainer.model.config.max_length = 3
+    for call in (trainer.train, trainer.evaluate):
+        with pytest.raises(
+            ValueError, match=r"was prepared with max_length None \(now 3\): make a new MultiHeadTrainer"
+        ):
+            call()
