@@ -35,7 +35,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | argument | `TrainingArguments` | here | reason |
     |---|---|---|---|
     | `learning_rate` | 5e-5 | `None`: 44 / hidden size², at most 1e-3 | narrow encoders take higher rates |
-    | `num_train_epochs` | 3 | `None`: for 1,000 or 500 steps, from 3 to 20 | 3 epochs of 1,000 rows are too few |
+    | `num_train_epochs` | 3 | `None`: for 1,000 or 500 steps, from 3 to 10 or 20 | 3 epochs of 1,000 rows are too few |
     | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |

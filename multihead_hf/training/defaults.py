@@ -44,9 +44,8 @@ class RunLength(NamedTuple):
         return min(max(math.ceil(self.steps / steps), _LEAST_EPOCHS), most)
 
     def __str__(self) -> str:
-        rule = f"for {self.steps:,} steps, but at least {_LEAST_EPOCHS} and at most {self.epochs} epochs"
-        few = f" (up to {_MOST_EPOCHS} if {self.epochs} are fewer than {_FEW_STEPS} steps)"
-        return rule + few * (self.epochs < _MOST_EPOCHS)
+        few = f", or up to {_MOST_EPOCHS} with few rows" if self.epochs < _MOST_EPOCHS else ""
+        return f"for {self.steps:,} steps, in {_LEAST_EPOCHS} to {self.epochs} epochs{few}"
 
 
 def filled_in(

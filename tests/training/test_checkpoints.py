@@ -333,7 +333,10 @@ def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplo
     assert "this run has" not in caplog.text
     table = tiny.table(48)
     other = table.remove_columns("mood").add_column("mood", [tiny.MOODS[1 - (mood or 0)] for mood in table["mood"]])
-    for rows, told in ((other, "other training rows or labels"), (table.take(40), "40 rows to train on instead of 48 rows")):
+    for rows, told in (
+        (other, "other training rows or labels"),
+        (table.take(40), "40 rows to train on instead of 48 rows"),
+    ):
         caplog.clear()
         again = MultiHeadTrainer(
             still(), arguments(tmp_path, max_steps=4), train_dataset=rows, processing_class=tiny.tokenizer()

@@ -67,10 +67,8 @@ def test_a_run_of_single_label_heads_has_fewer_epochs(tmp_path: Path) -> None:
     trainer = MultiHeadTrainer(model, args, train_dataset=rows, processing_class=tiny.tokenizer())
     assert trainer.args.num_train_epochs == 10
     trainer.create_optimizer()
-    assert (
-        "num_train_epochs 10 (for 500 steps, but at least 3 and at most 10 epochs (up to 20 if "
-        in trainer.chosen_settings()[0]
-    )
+    told = "num_train_epochs 10 (for 500 steps, in 3 to 10 epochs, or up to 20 with few rows)"
+    assert told in trainer.chosen_settings()[0]
     both = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(dropout=0.1), heads=tiny.two_heads()))
 
     def epochs(**settings: Any) -> float:
@@ -187,8 +185,7 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
         "chosen automatically: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08"
     )
     assert told.endswith(
-        "num_train_epochs 17 (for 1,000 steps, but at least 3 and at most 10 epochs (up to 20 if 10 are fewer than 100 "
-        "steps))"
+        "num_train_epochs 17 (for 1,000 steps, in 3 to 10 epochs, or up to 20 with few rows)"
     )
     trainer.args.learning_rate = 7e-6
     assert "learning_rate 7e-06" not in trainer.chosen_settings()[0]
