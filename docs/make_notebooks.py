@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 NOTEBOOKS = ROOT / "examples" / "notebooks"
 TABLE = ROOT / "examples" / "complaints.csv"
-INSTALL = '%pip install -q "multihead-hf[plots]"\n# before its release on PyPI: %pip install -q "PATH_OF_A_CLONE[plots]"'
+INSTALL = '%pip install -q "multihead-hf[plots]"\n# before its release: %pip install -q "PATH_OF_A_CLONE[plots]"'
 NEEDS_MODEL = "<!-- needs the model complaints -->"
 FENCE = re.compile(r"^```([a-z]*)[^\n]*\n(.*?)^```\n?", flags=re.S | re.M)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+\.md)")

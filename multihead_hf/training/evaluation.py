@@ -19,7 +19,7 @@ from ..evaluation.evaluate import Evaluation
 from ..evaluation.metric_names import check_set_keys
 from ..evaluation.streaming import StreamingMetrics
 from ..model.configuration_multihead import MultiHeadConfig
-from ..model.head_multihead import HeadConfig
+from ..model.head_multihead import HeadConfig, near_names
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from .checks import check_countable
@@ -219,7 +219,11 @@ class EvaluationHooks(DataHooks):
             ValueError: The rows do not fit the model's heads.
         """
         multi_head_model(self.model).sync_thresholds()
-        is_name = isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict)  # of one of several datasets
+        sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
+        is_name = isinstance(eval_dataset, str) and eval_dataset in sets
+        if sets and isinstance(eval_dataset, str) and not is_name and not set("/.*") & set(eval_dataset):
+            near = near_names(eval_dataset, sets)
+            raise ValueError(f"there is no evaluation dataset {eval_dataset!r}.{near} They are {list(sets)}")
         is_stored = is_name or eval_dataset is None
         self._data.check_heads_of(self.eval_dataset if is_stored else eval_dataset, self.config)
         if isinstance(eval_dataset, Mapping):
@@ -227,9 +231,9 @@ class EvaluationHooks(DataHooks):
         if not is_stored:
             eval_dataset = self._data.prepared_for_evaluation(eval_dataset, self.config, self.args)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        sets: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
-        if isinstance(sets, dict):
-            metrics.update(self._mean_over_sets(metrics, metric_key_prefix, sets))
+        rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(rows, dict):
+            metrics.update(self._mean_over_sets(metrics, metric_key_prefix, rows))
         elif self._evaluation.last is not None and not self._evaluation.last.labelled_heads:
             logger.warning(
                 f"{metric_key_prefix}: no row has a label of the heads {list(self.config.heads)}, so there are no "
@@ -243,7 +247,7 @@ class EvaluationHooks(DataHooks):
             first = self.is_world_process_zero()
             self._evaluation.warn_of_weak_heads(self._heads_that_learn(), metric_key_prefix, ended, first)
         if metric_key_prefix == "eval":
-            self._card.note_evaluation(metrics, list(sets) if isinstance(sets, dict) else None)
+            self._card.note_evaluation(metrics, list(rows) if isinstance(rows, dict) else None)
         return metrics
 
     def _heads_that_learn(self) -> list[str]:

@@ -334,3 +334,10 @@ def test_adapters_that_the_model_cannot_be_computed_with(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="adapter 'default': PROMPT_TUNING cannot read texts in windows"):
         made(tmp_path, model=get_peft_model(tiny.model(max_length=16, truncation="windows"), prompt))
     made(tmp_path, model=get_peft_model(tiny.model(), prompt)).train()
+
+
+def test_an_evaluation_dataset_that_does_not_exist(tmp_path: Path) -> None:
+    trainer = made(tmp_path, evaluation={"first": tiny.table(8), "second": tiny.table(8)})
+    assert "eval_f1" in trainer.evaluate("first")
+    with pytest.raises(ValueError, match=r"no evaluation dataset 'frist'\. Did you mean 'first'"):
+        trainer.evaluate("frist")
