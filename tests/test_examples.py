@@ -58,6 +58,7 @@ def test_wimbert_from_the_hub_through_accelerate_to_the_hub_and_back(hub: HubSer
     files = hub.files("tester/wimbert")
     code = {path.name for path in (EXAMPLES.parent / "multihead_hf" / "model").glob("*_multihead.py")}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} | code <= set(files)
+    assert "\nbase_model: " in files["README.md"].read_text()
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     messages = [message for _, message in hub.commits("tester/wimbert")]
     assert any("Training in progress, epoch 1" in message for message in messages)

@@ -16,6 +16,7 @@ from ..data.rows_like import has_length
 from ..evaluation.metric_names import metric_names
 from ..evaluation.report import EvaluationReport
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.unwrapping import multi_head_model
 from .card import CARD, report_evaluation, report_pictures, write_card
 from .card_facts import CardFacts, check_given, picture_path, shown_path
 
@@ -151,7 +152,8 @@ class ModelCardCallback(TrainerCallback):
         """Return the facts for the card: arguments, training rows, the run, and its newest report or evaluation."""
         trainer = self._trainer
         args, state, rows = trainer.args, trainer.state, trainer.train_dataset
-        encoder = getattr(trainer.config.encoder, "_name_or_path", "")
+        loaded_from = multi_head_model(trainer.model).encoder.name_or_path  # (its configuration is a copy without it)
+        encoder = getattr(trainer.config.encoder, "_name_or_path", "") or loaded_from
         facts = CardFacts(
             model_id=trainer.hub_model_id or args.hub_model_id,
             base_model=hub_name(encoder),

@@ -14,7 +14,7 @@ from command_line import cli
 from huggingface_hub import ModelCard
 from training_runs import arguments, trainer_for
 
-from multihead_hf import MultiHeadTrainer, calibrate, tune_thresholds, write_report
+from multihead_hf import MultiHeadModel, MultiHeadTrainer, calibrate, tune_thresholds, write_report
 from multihead_hf.publishing.card import CARD, FACTS, read_facts
 
 KNOWN = {"language": "nl", "license": "apache-2.0", "datasets": ["me/rows"], "widget_texts": ["w1 w2", "w3"]}
@@ -353,3 +353,17 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     assert arguments(tmp_path, model_card='{"language": "nl"}').model_card == {"language": ["nl"]}
     with pytest.raises(ValueError, match="no field 'lang'"):
         arguments(tmp_path, model_card={"lang": "nl"})
+
+
+def test_the_card_names_the_encoder(tmp_path: Path) -> None:
+    folder = tiny.save_encoder(tmp_path / "tiny-encoder")
+    model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads())
+    trainer = trainer_for(tmp_path / "out", model=model, max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    card = (tmp_path / "out" / CARD).read_text()
+    assert "Encoder: tiny-encoder, `bert` with cls pooling" in card
+    assert str(tmp_path) not in card + (tmp_path / "out" / "config.json").read_text()
+    assert trainer.card_facts().base_model is None
+    model.encoder.name_or_path = "org/encoder"  # as a name on the Hub
+    assert trainer.card_facts().base_model == "org/encoder"
