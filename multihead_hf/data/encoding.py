@@ -14,8 +14,8 @@ from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from ..model.values_multihead import relative_weight
 from .columns import features_of, is_text
-from .labels import UnknownLabel, further_unknown, label_encoders
-from .reading import ReadingOptions, check_keywords, column_names, string_columns
+from .labels import LabelEncoder, UnknownLabel, further_unknown, label_encoders
+from .reading import ReadingOptions, check_keywords, column_names, said_readings, string_columns
 from .record import keep_record
 from .rows_like import AnyDataset, RowsLike
 from .sources import in_part, read_dataset
@@ -112,13 +112,10 @@ def prepare_dataset(
     features = features_of(source)
     texts = find_text_columns(features, text_columns or (config and config.text_columns))
     encoders = label_encoders(source, by_name, options, require_labels, features)
-    for head, encoder in encoders.items():
-        if both := [column for column in column_names(encoder.column) if column in texts]:
-            raise ValueError(
-                f"head {head!r}: the column {both[0]!r} would be both text and labels, so the model would read the "
-                "answer. Choose another one with text_columns=[...] (--text-column) or label_columns={...} "
-                "(--label-column)"
-            )
+    if not require_labels:  # (a text column may have the name of a head without being its labels)
+        named = {head for head, reading in said_readings(by_name, options).items() if reading.column is not None}
+        encoders = {head: encoder for head, encoder in encoders.items() if head in named or encoder.column not in texts}
+    check_text_is_no_label(encoders, texts)
     if config is not None:
         check_vocabulary(config, tokenizer)
     if max_length is None:
@@ -213,6 +210,25 @@ def _weight(value: object, row: int) -> float:
         with contextlib.suppress(ValueError):
             value = float(value)
     return relative_weight(f"row {row}, column {WEIGHT!r}:", value)
+
+
+def check_text_is_no_label(encoders: Mapping[str, LabelEncoder], texts: Sequence[str]) -> None:
+    """Check that no text column holds the labels of a head.
+
+    Args:
+        encoders: head → encoder of its labels.
+        texts: the text columns.
+
+    Raises:
+        ValueError: If one does; the message contains the head and the column.
+    """
+    for head, encoder in encoders.items():
+        if both := [column for column in column_names(encoder.column) if column in texts]:
+            raise ValueError(
+                f"head {head!r}: the column {both[0]!r} would be both text and labels, so the model would read the "
+                "answer. Choose another one with text_columns=[...] (--text-column) or label_columns={...} "
+                "(--label-column)"
+            )
 
 
 def find_text_columns(features: Features, columns: str | Sequence[str] | None) -> list[str]:

@@ -16,7 +16,7 @@ from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.truncation_multihead import encode_texts, token_limit
 from .columns import features_of
-from .encoding import find_text_columns
+from .encoding import check_text_is_no_label, find_text_columns
 from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, string_columns
 from .rows_like import RowsLike
@@ -108,7 +108,7 @@ class DatasetReport:
             if name in unlabelled_heads:
                 continue
             lines.append(
-                f"{name}: on average, a batch of {self.batch_size} rows has no row with {share:.0%} of the labels"
+                f"{name}: on average, {share:.0%} of the labels have no row in a batch of {self.batch_size} rows"
             )
             rare = f"fewer than {self.rare_below} times"
             for labels, what in ((self.absent_labels[name], "never"), (self.rare[name], rare)):
@@ -191,6 +191,7 @@ def inspect_dataset(
         }
         with in_part(part):
             encoders[part] = label_encoders(rows, by_name, options, False)
+            check_text_is_no_label(encoders[part], columns)
             ids[part] = label_ids(rows, by_name, options, require_labels=False)
         for row, text in enumerate(texts):
             if (key := text_key(text)) is not None:

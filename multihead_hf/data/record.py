@@ -65,7 +65,7 @@ def check_record(
         ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
     records = list(_records(dataset))
-    if not records:
+    if not records and dataset is not None:
         logger.warning_once(
             f"{what}: these prepared rows do not say for which labels and tokenizer they were prepared (a list, or a "
             "table that became a stream, does not, and of files only those of save_to_disk do), so this cannot be "

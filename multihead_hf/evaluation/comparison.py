@@ -239,11 +239,11 @@ def _check_same_references(head: str, baseline: str, one: Predictions, other: Pr
     references, others = np.asarray(one.references[head]), np.asarray(other.references[head])
     if references.shape == others.shape and (references == others).all():
         return
-    columns = [predictions.heads[head].reading for predictions in (one, other)]
-    first, second = (repr(head if reading is None else reading.column or head) for reading in columns)
+    readings = [predictions.heads[head].reading for predictions in (one, other)]
+    first, second = ("nothing" if reading is None else str(reading.to_dict()) for reading in readings)
     raise ValueError(
-        f"head {head!r}: this model and {baseline!r} read different labels of the same rows (from the columns {first} "
-        f"and {second}). Say how labels are read, such as label_columns={{{head!r}: {first}}} and sep=, empty="
+        f"head {head!r}: this model and {baseline!r} read different labels of the same rows; they remember {first} and "
+        f"{second}. Say how both read the labels: label_columns={{{head!r}: ...}}, sep=..., empty=... or multi_hot=..."
     )
 
 

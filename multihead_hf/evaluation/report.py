@@ -13,7 +13,7 @@ import torch
 
 from ..model.decoding_multihead import calibrated, decide, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
-from .bootstrap import Difference, Interval, RowCounts, differences, shown_intervals
+from .bootstrap import Difference, Interval, RowCounts, differences, shown_intervals, too_few
 from .calibration import expected_calibration_error
 from .metric_names import main_score_of, metric_names
 from .metrics import MISSING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # otherwise every training would import scikit-learn's linear
 
 FEW_ROWS = 100
 """Metrics on fewer rows say little about other rows."""
+_USUAL_LEVEL = 0.95
 
 
 @dataclass
@@ -70,9 +71,10 @@ class HeadReport:
         """Return the main score with its interval, or the reason why it is missing."""
         if not self.labels["support"].any():
             return "– (no row has any of its labels)"
-        interval = self.intervals.get(self.main_score)
-        few = " (too few rows)" if self.rows < FEW_ROWS else ""
-        return f"{self.figures[self.main_score]:.3f}{few}" if interval is None else str(interval)
+        if (interval := self.intervals.get(self.main_score)) is not None:
+            return str(interval)
+        reason = "too few rows" if too_few(self.rows, _USUAL_LEVEL) else "no interval"
+        return f"{self.figures[self.main_score]:.3f} ({reason})"
 
     @property
     def main_baseline(self) -> str:
@@ -88,7 +90,7 @@ class HeadReport:
             return None
         gap = -self.difference.difference.value
         ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
-        if not self.intervals:
+        if too_few(self.rows, _USUAL_LEVEL):
             return f"{ahead}, which may be chance: there are only {self.rows:,} rows."
         if self.difference.verdict == "not shown":
             return f"{ahead}, which may be chance: the interval of the difference contains 0."

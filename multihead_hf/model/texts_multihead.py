@@ -21,7 +21,8 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
             they are two).
 
     Raises:
-        ValueError: The data frame has no such column; the message lists its columns.
+        ValueError: The data frame has no such column; the message lists its columns. Or it has pairs, and the text
+            columns of the training are not known.
     """
     library, kind = type(texts).__module__.partition(".")[0], type(texts).__name__
     if library not in ("pandas", "polars") or kind not in _FRAMES:
@@ -30,7 +31,12 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
     frame = frame.collect() if kind == "LazyFrame" else frame
     trained = list(columns or ["text"])
     known = trained if set(trained) <= set(frame.columns) else ["text"]
-    if known == ["text"] and len(trained) == 2 and "text_pair" in frame.columns:
+    if known == ["text"] and "text_pair" in frame.columns and columns is None:
+        raise ValueError(
+            "the data frame has the columns 'text' and 'text_pair', and the model does not remember whether it was "
+            'trained on pairs: pass frame["text"], or for pairs frame[["text", "text_pair"]].to_dict("records")'
+        )
+    if known == ["text"] and "text_pair" in frame.columns and len(trained) == 2:
         known = ["text", "text_pair"]
     missing = [column for column in known if column not in frame.columns]
     if missing:

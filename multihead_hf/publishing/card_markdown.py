@@ -204,7 +204,9 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         sentences.append("No evaluation is recorded.")
     for evaluation in facts.evaluations:
         if (evaluated := evaluation.get("rows")) is not None and evaluated < FEW_ROWS:
-            sentences.append(f"The metrics are of {evaluated:,} rows only, and may be quite different on other texts.")
+            rows = f"{evaluated:,} row{'s' if evaluated != 1 else ''}"
+            of = f" on {_markdown(evaluation['name'])}" if evaluation.get("name") else ""
+            sentences.append(f"The metrics{of} are of {rows} only, and may be quite different on other texts.")
     for step in sorted({evaluation["step"] for evaluation in facts.evaluations if evaluation.get("step") is not None}):
         sentences.append(f"The metrics above were computed at step {step:,}, before training continued.")
     sentences += [warning for evaluation in facts.evaluations for warning in _behind(config.heads, evaluation)]

@@ -50,14 +50,16 @@ class RunData:
         self._counted: tuple[Any, dict[str, HeadCounts]] | None = None
 
     def prepare(self, config: MultiHeadConfig, args: MultiHeadTrainingArguments) -> None:
-        """Prepare the rows for the first model; later models need the same heads.
+        """Prepare the rows for the first model; later models need the same heads and text settings.
 
         Raises:
-            ValueError: Rows cannot be prepared, two metrics have the same name, or the heads differ from those before.
+            ValueError: Rows cannot be prepared, two metrics have the same name, or the heads or text settings differ
+                from those before.
         """
         if self._labels is not None:
             check_same_labels(self._labels, config)
             apply_text_settings(config, args)
+            self._check_texts(config)
             return
         metric_keys(config.heads)  # metrics with the same name fail now, not after the first epoch
         if isinstance(self.evaluation, Mapping):
@@ -110,9 +112,12 @@ class RunData:
         ]
         if self._labels is not None and rows is not None and any(rows is dataset for dataset in datasets):
             check_same_labels(self._labels, config)
-            before, now = self._texts, text_reading(config)
-            if changed := [f"{key} {before[key]!r} (now {now[key]!r})" for key in now if now[key] != before[key]]:
-                raise ValueError(
-                    f"the data of this Trainer was prepared with {', '.join(changed)}: make a new MultiHeadTrainer, "
-                    "which prepares its data for the model as it is now"
-                )
+            self._check_texts(config)
+
+    def _check_texts(self, config: MultiHeadConfig) -> None:
+        before, now = self._texts, text_reading(config)
+        if changed := [f"{key} {before[key]!r} (now {now[key]!r})" for key in now if now[key] != before[key]]:
+            raise ValueError(
+                f"the data of this Trainer was prepared with {', '.join(changed)}: make a new MultiHeadTrainer, which "
+                "prepares its data for the model as it is now (a hyperparameter search cannot change this)"
+            )

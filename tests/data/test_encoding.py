@@ -8,7 +8,7 @@ import tiny
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value
 from peft import LoraConfig, get_peft_model
 
-from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadDataCollator, prepare_dataset
+from multihead_hf import HeadConfig, MultiHeadConfig, MultiHeadDataCollator, inspect_dataset, prepare_dataset
 
 MULTI = "multi_label_classification"
 
@@ -359,3 +359,11 @@ def test_labels_from_another_column_than_in_the_training_are_said(caplog: pytest
     prepare_dataset(table, tiny.tokenizer(), {"mood": head}, label_columns={"mood": "mood"})
     prepare_dataset(table.rename_column("mood", "mood2"), tiny.tokenizer(), {"mood": head})
     assert not caplog.records
+
+
+def test_a_text_column_with_the_name_of_a_head_has_no_labels() -> None:
+    rows, head = Dataset.from_dict({"mood": ["w1 w2"]}), {"mood": HeadConfig(labels=tiny.MOODS)}
+    prepared = prepare_dataset(rows, tiny.tokenizer(), head, text_columns="mood", require_labels=False)
+    assert prepared[0]["labels"] == {"mood": None}
+    with pytest.raises(ValueError, match="would be both text and labels"):
+        inspect_dataset(rows, head, text_columns="mood")

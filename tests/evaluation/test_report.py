@@ -370,6 +370,15 @@ def test_few_rows_have_no_intervals(arrays: dict[str, Any]) -> None:
     # the same in every bootstrap sample, which is no evidence that it is exact
     twenty = on(slice(10, 30), "mood", right=True)
     assert twenty.intervals == {}
-    assert twenty.main_interval == "1.000 (too few rows)"
-    assert on(slice(10, 120), "mood", right=True).main_interval == "1.000"
+    assert twenty.main_interval == "1.000 (no interval)"
     assert " to " in on(slice(10, 30), "mood").main_interval
+
+
+def test_a_model_that_never_predicts_a_label_is_worse_than_its_baseline(arrays: dict[str, Any]) -> None:
+    calm = np.tile(np.array([9.0, -9.0], dtype=np.float32), (ROWS, 1))
+    given = {**arrays, "logits": {**arrays["logits"], "mood": calm}}
+    own = make_report(HEADS, **given, n_resamples=100, baseline=baselines(arrays, 1.0)).heads["mood"]
+    assert "f1" not in own.intervals  # it is 0 in every sample
+    assert own.main_interval == "0.000 (no interval)"
+    assert own.baseline_warning is not None
+    assert "the encoder was not worth its cost" in own.baseline_warning

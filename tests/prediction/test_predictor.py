@@ -86,7 +86,10 @@ def test_text_pairs_and_rows() -> None:
 def test_a_data_frame_is_read_as_files_are() -> None:
     frame = pd.DataFrame({"text": ["w1 w2", "w3 w4"], "text_pair": ["w9", "w8"]})
     own = predictor()
-    assert_alike(list(own.stream(frame)), list(own.stream(frame["text"])))
+    with pytest.raises(ValueError, match=r"'text' and 'text_pair', and the model does not remember"):
+        own.predict(frame)
+    single = predictor(text_columns=["text"])
+    assert_alike(list(single.stream(frame)), list(single.stream(frame["text"])))
     pairs = predictor(text_columns=["question", "answer"])
     assert_alike(list(pairs.stream(frame)), list(pairs.stream(frame.to_dict("records"))))
 

@@ -263,7 +263,7 @@ def test_few_rows_and_labels_that_do_not_occur_are_said() -> None:
     text = model_card(config(), facts)
     assert r"| topic\|1 | `f1_macro` | 0.286 |" in text
     assert r"| topic\|1 | `f1_macro_present` | 0.750 |" in text
-    assert "- The metrics are of 16 rows only, and may be quite different on other texts." in text
+    assert "- The metrics on test are of 16 rows only, and may be quite different on other texts." in text
     assert "Encoder: MiniLM, `bert` with" in text
     every = {**metrics, "topic|1_f1_macro_present": 0.286}
     text = model_card(config(), CardFacts(evaluations=[{"name": "test", "rows": 160, "metrics": every}]))

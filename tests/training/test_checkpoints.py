@@ -335,7 +335,7 @@ def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplo
     other = table.remove_columns("mood").add_column("mood", [tiny.MOODS[1 - (mood or 0)] for mood in table["mood"]])
     for rows, told in (
         (other, "other training rows or labels"),
-        (table.take(40), "40 rows to train on instead of 48 rows"),
+        (table.take(40), "40 training rows instead of 48"),
     ):
         caplog.clear()
         again = MultiHeadTrainer(
@@ -349,6 +349,7 @@ def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplo
     trainer_for(tmp_path, still(**heads), max_steps=4, max_length=7).train(str(tmp_path / "checkpoint-2"))
     assert "loss of head 'topic' 'focal' instead of 'soft_f1_bce'" in caplog.text
     assert "max_length 7 instead of None" in caplog.text
+    assert "training rows" not in caplog.text
 
 
 def test_text_settings_that_changed_since_the_rows_were_prepared_are_refused(tmp_path: Path) -> None:

@@ -184,9 +184,7 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
     assert told.startswith(
         "chosen automatically: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08"
     )
-    assert told.endswith(
-        "num_train_epochs 17 (for 1,000 steps, in 3 to 10 epochs, or up to 20 with few rows)"
-    )
+    assert told.endswith("num_train_epochs 17 (for 1,000 steps, in 3 to 10 epochs, or up to 20 with few rows)")
     trainer.args.learning_rate = 7e-6
     assert "learning_rate 7e-06" not in trainer.chosen_settings()[0]
     assert trainer_for(tmp_path).chosen_settings() == []

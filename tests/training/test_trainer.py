@@ -771,3 +771,23 @@ def test_an_evaluation_does_not_change_what_is_trained(tmp_path: Path, settings:
         assert any(not torch.equal(value, before[key]) for key, value in runs[-1].items())
     for other in runs[1:]:
         assert all(torch.equal(value, other[key]) for key, value in runs[0].items())
+
+
+def test_nothing_is_said_of_rows_that_were_not_given(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    MultiHeadTrainer(
+        still(), arguments(tmp_path), train_dataset=tiny.table(16), processing_class=tiny.tokenizer()
+    ).train()
+    assert "these prepared rows do not say" not in caplog.text
+
+
+def test_text_settings_cannot_be_searched(tmp_path: Path) -> None:
+    trainer = MultiHeadTrainer(
+        args=arguments(tmp_path, max_steps=1),
+        model_init=lambda: still(),
+        train_dataset=tiny.table(16),
+        eval_dataset=tiny.table(16),
+        processing_class=tiny.tokenizer(),
+    )
+    trainer.args.max_length = 5
+    with pytest.raises(ValueError, match=r"max_length None \(now 5\).*a hyperparameter search cannot change this"):
+        trainer.train()
