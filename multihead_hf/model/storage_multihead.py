@@ -29,6 +29,10 @@ TASK = "multi-head-text-classification"
 _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
 
 
+# keyword arguments that say where and how files are found
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
 class HeadStorage:
     """Methods of `MultiHeadModel` that load and save."""
 
@@ -72,8 +76,8 @@ class HeadStorage:
             The model; with `output_loading_info=True`, also a dict about the weights.
 
         Raises:
-            ValueError: The checkpoint's heads do not match those of the configuration (another name or number of
-                labels), or a file of weights is damaged.
+            ValueError: The checkpoint's heads do not match those of the configuration (another name, or another number
+                or order of labels), or a file of weights is damaged.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         if kwargs.get("quantization_config") is not None:
@@ -86,12 +90,30 @@ class HeadStorage:
         with tensors_only(pretrained_model_name_or_path):
             model, info = without_bars(load, pretrained_model_name_or_path, *args, **kwargs)
         model._check_loaded(info, pretrained_model_name_or_path, ignore_sizes)
+        if kwargs.get("heads") is not None and pretrained_model_name_or_path is not None:
+            hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+            saved, _ = type(model.config).get_config_dict(pretrained_model_name_or_path, **hub)
+            model._check_order({head["name"]: head["labels"] for head in saved.get("heads", [])})
         freeze_unused_pooler(model.encoder)
         for parameter in model.heads.parameters():
             # memory-mapped weights can be unaligned, which changes the summation order of narrow matrix products:
             # the loaded model's logits would differ from those of the saved model in the last bit
             parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model
+
+    def _check_order(self, saved: Mapping[str, list[str]]) -> None:
+        """Check that the labels of heads that were given are in the order of the saved logits.
+
+        Raises:
+            ValueError: They are the same labels in another order, so that the logits would mean other labels.
+        """
+        for name, head in self.config.heads.items():
+            labels = saved.get(name, head.labels)
+            if labels != head.labels and sorted(labels) == sorted(head.labels):
+                raise ValueError(
+                    f"head {name!r}: the saved labels are {labels}, and heads= has another order, {head.labels}: "
+                    "the logits would mean other labels. Leave heads= out, or give the saved order"
+                )
 
     def _check_loaded(self, info: Mapping[str, Any], source: str | os.PathLike | None, ignore_sizes: bool) -> None:
         known = {module_key(name) for name in self.config.heads}

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+from multihead_hf import HeadConfig, MultiHeadModel
+
 
 def test_a_whole_model_is_not_saved_beside_an_adapter(tmp_path: Path) -> None:
     """Transformers would apply the adapter to the weights when it loads them."""
@@ -13,3 +15,13 @@ def test_a_whole_model_is_not_saved_beside_an_adapter(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds an adapter"):
         tiny.model().save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter_config.json"]
+
+
+def test_labels_in_another_order_than_the_saved_ones_are_refused(tmp_path: Path) -> None:
+    model = tiny.model()
+    model.save_pretrained(tmp_path)
+    heads = model.config.heads
+    assert list(MultiHeadModel.from_pretrained(tmp_path, heads=dict(heads)).config.heads) == list(heads)
+    swapped = {**heads, "mood": HeadConfig(labels=heads["mood"].labels[::-1])}
+    with pytest.raises(ValueError, match=r"head 'mood': the saved labels are .* the logits would mean other labels"):
+        MultiHeadModel.from_pretrained(tmp_path, heads=swapped)
