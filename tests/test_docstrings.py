@@ -90,6 +90,13 @@ def test_what_is_returned_is_described(name: str, documented: Any) -> None:
         assert {"Returns", "Yields"} & sections(documented).keys()
 
 
+@pytest.mark.parametrize(("name", "documented"), EVERY, ids=[name for name, _ in EVERY])
+def test_errors_are_described(name: str, documented: Any) -> None:
+    raises = re.search(r"^ +raise (?!AttributeError)\w+\(", inspect.getsource(documented), flags=re.M)
+    if not isinstance(documented, type) and raises:
+        assert "Raises" in sections(documented)
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_has_an_example(name: str) -> None:
     assert ">>> " in sections(getattr(multihead_hf, name)).get("Example", ""), name

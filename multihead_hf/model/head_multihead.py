@@ -321,7 +321,11 @@ class HeadConfig:
                 )
 
     def check_limits(self) -> None:
-        """Raise a ValueError if `min_labels` or `max_labels` is impossible; they may have been changed since."""
+        """Check `min_labels` and `max_labels`, which may have been changed since.
+
+        Raises:
+            ValueError: One of them is impossible.
+        """
         for name, value, least in (("min_labels", self.min_labels, 0), ("max_labels", self.max_labels, 1)):
             if value is not None and not self.multi_label:
                 raise ValueError(f"{name} is for multi-label heads; a single-label head has one label a row")

@@ -341,13 +341,13 @@ class MultiHeadPredictor:
         return self.measure(self.encode(self._parts(texts)))
 
     def measure(self, encoded: Encoded) -> PrecisionChoice:
-        """Choose the precision by encoded texts, as `choose_precision`.
-
-        Args:
-            encoded: Result of `encode`.
+        """Choose the precision by encoded texts (the result of `encode`), as `choose_precision`.
 
         Returns:
             The precision, and the differences that were seen.
+
+        Raises:
+            ValueError: There are no texts.
         """
         if not encoded.rows:
             raise ValueError("choose_precision: give some texts, such as 500 of those that are to be predicted")
