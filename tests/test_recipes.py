@@ -141,7 +141,7 @@ def test_search(tmp_path: Path) -> None:
     found = re.search(r"^Best trial: \d, F1 ([\d.]+) with \{(.*)\}$", out, flags=re.M)
     assert found
     assert "'batch_size'" in found[2]
-    assert 0 < score(out, "f1") <= 1
+    assert 0 <= score(out, "f1") <= 1  # (trials are drawn at random, and after one epoch the best may find nothing)
     again = re.search(r"^Best epoch on the validation part: f1 ([\d.]+)$", out, flags=re.M)
     assert again
     assert again[1] == found[1]  # the best trial, trained again
