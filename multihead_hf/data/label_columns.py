@@ -8,7 +8,7 @@ from datasets import Dataset, IterableDataset
 from transformers.utils import logging
 
 from .reading import ask_about_empty_cells, empty_cells
-from .sources import column_batches
+from .sources import FIRST_ROWS, column_batches
 
 logger = logging.get_logger(__name__)
 _SHOWN = 5
@@ -47,6 +47,14 @@ class LabelColumns:
             self.rows += values.shape[1]
             self.missing_rows += int(empty.all(0).sum())
         return self
+
+    def add_first_rows(self, dataset: Dataset | IterableDataset) -> "LabelColumns":
+        """Count the cells of all rows, or of the first ones of a stream, and return self."""
+        if isinstance(dataset, Dataset):
+            return self.add_rows(dataset)
+        # (row by row: datasets 4.0 cannot join batches of a stream in which a column is empty)
+        rows = dataset.with_format(None).take(FIRST_ROWS)
+        return self.add_rows(Dataset.from_list([{name: row.get(name) for name in self.columns} for row in rows]))
 
     @property
     def only_positive(self) -> list[str]:

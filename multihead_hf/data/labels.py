@@ -104,9 +104,8 @@ class LabelEncoder(NamedTuple):
             ValueError: If cells can be read in two ways and no option decides between them.
         """
         if not isinstance(self.column, str):
-            first = dataset if isinstance(dataset, Dataset) else dataset.take(FIRST_ROWS)
             if self.reading.empty is None:
-                LabelColumns(self.column).add_rows(first).check(f"head {self.name!r}")
+                LabelColumns(self.column).add_first_rows(dataset).check(f"head {self.name!r}")
             return
         if self.head.multi_label and not self.joined and self._integers() and self.reading.multi_hot is None:
             check_not_zeros_and_ones(self.what, self._first_cells(dataset), self.head.num_labels)
