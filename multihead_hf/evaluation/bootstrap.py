@@ -108,7 +108,7 @@ def shown_intervals(
     return {name: interval for name, interval in found.items() if interval.low < interval.high}
 
 
-def too_few(rows: int, confidence_level: float) -> bool:
+def too_few(rows: int, confidence_level: float = 0.95) -> bool:
     """Return whether even a difference in each of so many rows would be chance (sign test)."""
     return 0.5 ** (rows - 1) > 1 - confidence_level
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # otherwise every training would import scikit-learn's linear
 
 FEW_ROWS = 100
 """Metrics on fewer rows say little about other rows."""
-_USUAL_LEVEL = 0.95
 
 
 @dataclass
@@ -73,7 +72,7 @@ class HeadReport:
             return "– (no row has any of its labels)"
         if (interval := self.intervals.get(self.main_score)) is not None:
             return str(interval)
-        reason = "too few rows" if too_few(self.rows, _USUAL_LEVEL) else "no interval"
+        reason = "too few rows" if too_few(self.rows) else "no interval"
         return f"{self.figures[self.main_score]:.3f} ({reason})"
 
     @property
@@ -90,7 +89,7 @@ class HeadReport:
             return None
         gap = -self.difference.difference.value
         ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
-        if too_few(self.rows, _USUAL_LEVEL):
+        if too_few(self.rows):
             return f"{ahead}, which may be chance: there are only {self.rows:,} rows."
         if self.difference.verdict == "not shown":
             return f"{ahead}, which may be chance: the interval of the difference contains 0."

@@ -31,13 +31,13 @@ def listed(texts: _Given, columns: Sequence[str] | None) -> _Given | list[dict[s
     frame = frame.collect() if kind == "LazyFrame" else frame
     trained = list(columns or ["text"])
     known = trained if set(trained) <= set(frame.columns) else ["text"]
-    if known == ["text"] and "text_pair" in frame.columns and columns is None:
-        raise ValueError(
-            "the data frame has the columns 'text' and 'text_pair', and the model does not remember whether it was "
-            'trained on pairs: pass frame["text"], or for pairs frame[["text", "text_pair"]].to_dict("records")'
-        )
-    if known == ["text"] and "text_pair" in frame.columns and len(trained) == 2:
-        known = ["text", "text_pair"]
+    if known == ["text"] and "text_pair" in frame.columns:
+        if columns is None:
+            raise ValueError(
+                "the data frame has the columns 'text' and 'text_pair', and the model does not remember whether it was "
+                'trained on pairs: pass frame["text"], or for pairs frame[["text", "text_pair"]].to_dict("records")'
+            )
+        known = ["text", "text_pair"][: len(trained)]
     missing = [column for column in known if column not in frame.columns]
     if missing:
         raise ValueError(

@@ -221,14 +221,15 @@ def facts_of_run(trainer: "MultiHeadTrainer", state: TrainerState, optimizer: Op
         splits |= {f"evaluation {name!r}": rows for name, rows in sets.items()}
     elif sets is not None:
         splits["evaluation"] = sets
+    rows = {split: len(rows) if has_length(rows) else None for split, rows in splits.items()}
     if trainer.test_rows is not None:
-        splits["test"] = range(trainer.test_rows)
+        rows["test"] = trainer.test_rows
     device_rows = state.train_batch_size if args.auto_find_batch_size else args.train_batch_size
     return RunFacts(
         heads=trainer.config.heads,
         trained_heads=list(trainer.trained_heads),
         counts=trainer.label_counts,
-        rows={split: len(rows) if has_length(rows) else None for split, rows in splits.items()},
+        rows=rows,
         steps=state.max_steps,
         epochs=None if args.max_steps > 0 else args.num_train_epochs,
         first_step=state.global_step,

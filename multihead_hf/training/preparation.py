@@ -22,6 +22,9 @@ from .arguments import MultiHeadTrainingArguments
 
 logger = logging.get_logger(__name__)
 
+# settings of a model by which texts become tokens
+TEXT_SETTINGS = ("text_columns", "max_length", "text_prefix", "truncation", "max_windows", "stride")
+
 
 def prepared_for_training(
     dataset: RowsLike,
@@ -95,9 +98,7 @@ def labels_of(config: MultiHeadConfig) -> dict[str, list[str]]:
 
 def text_reading(config: MultiHeadConfig) -> dict[str, Any]:
     """Return the settings by which texts become tokens."""
-    texts = {"text_columns": config.text_columns, "max_length": config.max_length, "text_prefix": config.text_prefix}
-    names = ("truncation", "max_windows", "stride")
-    return {**texts, **{name: getattr(config, name) for name in names}}
+    return {name: getattr(config, name) for name in TEXT_SETTINGS}
 
 
 def check_same_labels(before: Mapping[str, list[str]], config: MultiHeadConfig) -> None:

@@ -11,12 +11,13 @@ from transformers.utils import CONFIG_NAME, logging
 
 from ..data.encoding import WEIGHT
 from ..model.configuration_multihead import MultiHeadConfig
+from .preparation import TEXT_SETTINGS
 
 logger = logging.get_logger(__name__)
 
 _COMPARED_ROWS = 256
 _OF_A_HEAD = ("loss", "loss_kwargs", "loss_weight", "label_weights", "pos_weight")
-_OF_THE_MODEL = ("pooling", "text_columns", "max_length", "text_prefix", "truncation", "max_windows", "stride")
+_OF_THE_MODEL = ("pooling", *TEXT_SETTINGS)
 
 
 def rows_digest(rows: object) -> str | None:
