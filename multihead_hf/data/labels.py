@@ -23,7 +23,7 @@ from .columns import (
     said_twice,
 )
 from .label_columns import LabelColumns
-from .label_warnings import warn_of_another_column
+from .label_warnings import warn_of_another_column, warn_of_another_spelling
 from .reading import (
     Number,
     as_written,
@@ -168,17 +168,16 @@ class LabelEncoder(NamedTuple):
         labels = self.spellings.get(meaning(value), [])
         labels = [str(value)] if self.feature.dtype.startswith("decimal") and str(value) in labels else labels
         if len(labels) > 1:
-            raise self._error(
-                row,
-                f"{value!r} may be each of the labels {labels}: store the labels of this column as text",
-            )
+            raise self._error(row, f"{value!r} may be each of the labels {labels}: store this column's labels as text")
+        if labels:
+            warn_of_another_spelling(self.what, value, labels[0])
         return labels[0] if labels else class_name(value)
 
     def _multi_label(self, value: object, row: int) -> list[float]:
         if not isinstance(value, (list, tuple)):
             raise self._error(
                 row,
-                (f"{value!r} is one label, but this multi-label head takes a list of labels (or a string, with sep=)"),
+                f"{value!r} is one label, but this multi-label head takes a list of labels (or a string with sep=)",
             )
         if not isinstance(self.feature, ClassLabel) and self._says_cells(value):
             return self._multi_hot(value, row)

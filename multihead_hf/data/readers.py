@@ -29,6 +29,7 @@ from .readers_text import (
     split,
     suffix_of,
     undecoded,
+    unique_keys,
     unpacked,
 )
 
@@ -161,12 +162,14 @@ class TextFile:
             line = 1 + content[: wrong[1]].count("\n")
             raise ValueError(self.not_decoded(line))
         try:
-            data = json.loads(content) if content.strip() else []
+            data = json.loads(content, object_pairs_hook=unique_keys) if content.strip() else []
         except (ValueError, RecursionError) as error:
             try:
-                return [json.loads(line) for line in content.split("\n") if line.strip()]
-            except (ValueError, RecursionError):
+                return [json.loads(line, object_pairs_hook=unique_keys) for line in content.split("\n") if line.strip()]
+            except (json.JSONDecodeError, RecursionError):
                 raise ValueError(f"{self.name} cannot be read: {error}") from None
+            except ValueError as twice:
+                raise ValueError(f"{self.name} cannot be read: {twice}") from None
         if isinstance(data, dict) and _holds_rows(list(data.values())):
             raise ValueError(
                 f"{self.name} holds one JSON object with lists or objects in it, and not rows: write a list of rows, "
@@ -317,7 +320,7 @@ class TextFile:
 
     def _object(self, line: str) -> tuple[dict[str, Any], str | None]:
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as problem:
             decoded = undecoded([("", line)]) is None
             return {}, f"not valid JSON: {problem}" if decoded else f"the line {NOT_DECODED}{self._shown}"

@@ -166,6 +166,19 @@ def undecoded(texts: Iterable[tuple[str, str]]) -> tuple[str, int] | None:
     return None
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the keys and values of a JSON object as a dict; `json.loads` alone keeps the last value of a key.
+
+    Raises:
+        ValueError: If a key occurs twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return values
+
+
 def dumped(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Return each value as JSON, with its name."""
     return ((name, json.dumps(value, ensure_ascii=False)) for name, value in values.items())

@@ -110,7 +110,9 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
         )
 
 
-def save_trained_names(folder: str, trained: Mapping[str, Tensor], optimizer: str, rows: str | None) -> None:
+def save_trained_names(
+    folder: str, trained: Mapping[str, Tensor], optimizer: str, rows: Mapping[str, Any] | None
+) -> None:
     """Write into a checkpoint the optimizer, the parameters that its state belongs to, and the digest of the rows."""
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
@@ -123,19 +125,23 @@ def optimizer_name(args: TrainingArguments) -> str:
     return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
 
 
-def check_same_trained(checkpoint: str, trained: Mapping[str, Tensor], optimizer: str) -> None:
+def check_same_trained(
+    checkpoint: str, saved: Mapping[str, Any], trained: Mapping[str, Tensor], optimizer: str
+) -> None:
     """Check that a checkpoint was made by a run with the same optimizer that trained the same parameters.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        saved: What `save_trained_names` wrote into it.
+        trained: Name → parameter, of this run.
+        optimizer: Name of this run's optimizer.
 
     Raises:
         ValueError: The run of the checkpoint had another optimizer or trained other parameters, so that its optimizer
             state does not fit.
     """
-    path = os.path.join(checkpoint, TRAINED_FILE)
-    if not os.path.isfile(path):
-        return
-    with open(path, encoding="utf-8") as file:
-        saved = json.load(file)
-    if not isinstance(saved, dict) or not {"optimizer", "parameters"} <= saved.keys():
+    if not {"optimizer", "parameters"} <= saved.keys():
+        path = os.path.join(checkpoint, TRAINED_FILE)
         raise ValueError(f"{path} was written by another version or changed: start a new run from its weights")
     if saved["optimizer"] != optimizer:
         raise ValueError(
@@ -377,10 +383,12 @@ def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     check_complete(checkpoint, trainer.args.output_dir, trainer.args.world_size)
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
-    check_same_trained(checkpoint, trained_parameters(trainer.model), optimizer_name(trainer.args))
-    path = os.path.join(checkpoint, TRAINED_FILE)
-    before = _read_dict(path).get("rows") if os.path.isfile(path) else None
-    warn_of_changes(checkpoint, trainer.config, before, rows_digest(trainer.train_dataset))
+    path, rows = os.path.join(checkpoint, TRAINED_FILE), None
+    if os.path.isfile(path):
+        saved = _read_dict(path)
+        check_same_trained(checkpoint, saved, trained_parameters(trainer.model), optimizer_name(trainer.args))
+        rows = saved.get("rows")
+    warn_of_changes(checkpoint, trainer.config, rows, rows_digest(trainer.train_dataset))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers.utils import CONFIG_NAME, logging
 
 from ..data.encoding import WEIGHT
@@ -20,24 +20,28 @@ _OF_A_HEAD = ("loss", "loss_kwargs", "loss_weight", "label_weights", "pos_weight
 _OF_THE_MODEL = ("pooling", *TEXT_SETTINGS)
 
 
-def rows_digest(rows: object) -> str | None:
+def rows_digest(rows: object) -> dict[str, Any] | None:
     """Return the number of prepared training rows, and digests of the labels and of the tokens of some of them.
 
-    `None` for rows that may be others each time they are read: streams, and datasets of other classes.
+    Of a stream, whose rows may be others each time, the number is `None`. Datasets of other classes have no digest.
     """
+    if isinstance(rows, IterableDataset):
+        return {"rows": None, "labels": None, "tokens": None}
     if not isinstance(rows, Dataset) or not {"input_ids", "labels"} <= set(rows.column_names):
         return None
     count = min(len(rows), _COMPARED_ROWS)
     some = rows.with_format(None).select([index * len(rows) // count for index in range(count)])
     labels = [some[name][:] for name in ("labels", WEIGHT) if name in some.column_names]
-    return f"{len(rows)} {_digest(labels)} {_digest(some['input_ids'][:])}"
+    return {"rows": len(rows), "labels": _digest(labels), "tokens": _digest(some["input_ids"][:])}
 
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def warn_of_changes(checkpoint: str, config: MultiHeadConfig, before: str | None, now: str | None) -> None:
+def warn_of_changes(
+    checkpoint: str, config: MultiHeadConfig, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> None:
     """Warn of what differs from the run of a checkpoint, which its optimizer and its order of rows belong to.
 
     Args:
@@ -57,10 +61,13 @@ def warn_of_changes(checkpoint: str, config: MultiHeadConfig, before: str | None
         texts = bool(set(changed) & set(_OF_THE_MODEL))
     advice = "Resume with the same settings, or start a new run from its weights"
     if before is not None and now is not None:
-        (rows, labels, tokens), (rows_now, labels_now, tokens_now) = before.split(), now.split()
-        others = f"{int(rows_now):,} training rows instead of {int(rows):,}" if rows != rows_now else ""
-        others = others or ("other training rows or labels" if labels != labels_now else "")
-        if not others and not texts and tokens != tokens_now:
+        differs = [name for name in now if now[name] != before[name]]
+        others = ""
+        if "rows" in differs:
+            others = f"{_count(now)} instead of {_count(before)}"
+        elif "labels" in differs:
+            others = "other training rows or labels"
+        elif differs and not texts:
             others = "other training texts" if texts is False else "other training texts, or reads them otherwise"
         if others:
             changes.insert(0, others)
@@ -70,6 +77,10 @@ def warn_of_changes(checkpoint: str, config: MultiHeadConfig, before: str | None
             f"{checkpoint}: this run has {'; '.join(changes)}. Training continues with that, but it is not the run of "
             f"the checkpoint. {advice}"
         )
+
+
+def _count(digest: Mapping[str, Any]) -> str:
+    return "a stream of training rows" if digest["rows"] is None else f"{digest['rows']:,} training rows"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

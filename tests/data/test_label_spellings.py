@@ -47,6 +47,20 @@ def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]
     assert targets(pd.read_csv(path), HeadConfig(labels=labels)) == [0, 1]
 
 
+def test_a_number_that_is_read_as_a_label_with_other_characters_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = HeadConfig(labels=["1.10", "1.2", "version 3"])
+    assert targets(written(tmp_path, "1.1", "1.2"), versions) == [0, 1]  # it may be another version
+    said = [record.message for record in caplog.records]
+    assert len(said) == 1
+    assert "head 'code', column 'code': the number 1.1 is read as the label '1.10'" in said[0]
+    caplog.clear()
+    for labels in (["true", "false"], ["1", "2"], ["1.0", "2.0"], ["0.5", "1.5"]):
+        assert targets(written(tmp_path, *labels), HeadConfig(labels=labels)) == [0, 1]
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("cells", "labels"), [(["1.0", "1.5", "2.0"], ["1.0", "1.5", "2.0"]), (["1", "1.5", "2"], ["1.0", "1.5", "2.0"])]
 )

@@ -265,3 +265,17 @@ def test_a_formula_whose_result_is_an_empty_text(tmp_path: Path) -> None:
                 assert b't="str"' in content
             patched.writestr(name, content)
     assert [row["mood"] for row in read_dataset(tmp_path / "rows.xlsx")] == ["x", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", '{"text": "w1", "topic": "a"}\n{"text": "w2", "topic": "a", "topic": "b"}\n'),
+        ("rows.json", '[{"text": "w1", "topic": "a"}, {"text": "w2", "topic": "a", "topic": "b"}]'),
+        ("rows.json", '{"text": "w1", "topic": "a"}\n{"text": "w2", "topic": "a", "topic": "b"}\n'),
+    ],
+)
+def test_a_key_that_occurs_twice_in_an_object(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="the key 'topic' occurs twice"):
+        read_dataset(tmp_path / name)

@@ -335,7 +335,8 @@ def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplo
     other = table.remove_columns("mood").add_column("mood", [tiny.MOODS[1 - (mood or 0)] for mood in table["mood"]])
     for rows, told in (
         (other, "other training rows or labels"),
-        (table.take(40), "40 training rows instead of 48"),
+        (table.take(40), "40 training rows instead of 48 training rows"),
+        (table.to_iterable_dataset(), "a stream of training rows instead of 48 training rows"),
     ):
         caplog.clear()
         again = MultiHeadTrainer(
