@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +40,7 @@ TOLERANCE = 1e-3
 """A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
 
 _DIGEST = "digest"
+_GRAPHS_KEPT, _DAY = 10, 86_400.0
 
 
 def check_backend(backend: str, device: torch.device) -> None:
@@ -266,7 +268,10 @@ class ModelGraph:
         self._compiled: dict[str, CompiledGraph] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.folder = folder
-        if not is_cached:
+        if is_cached:
+            with contextlib.suppress(OSError):  # (a cache that is only read)
+                os.utime(folder)  # it was used now
+        else:
             self._make(model, tokenizer)
 
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -276,6 +281,7 @@ class ModelGraph:
         make_graph(model, tokenizer, self.backend, folder)
         if self._keep and _copied(folder, self.folder):
             self._temporary = None
+            _remove_old_graphs(self.folder.parent)
         else:
             self.folder = folder
 
@@ -284,6 +290,20 @@ class ModelGraph:
         if precision not in self._compiled:
             self._compiled[precision] = CompiledGraph(self.backend, self.folder, self._outputs, precision)
         return self._compiled[precision]
+
+
+def _remove_old_graphs(cache: Path) -> None:
+    """Remove graphs that were not used for a day, but for the ten that were used last.
+
+    Each training of a model makes a new graph as large as its weights, and nobody looks into the cache.
+    """
+    times: dict[Path, float] = {}
+    for folder in cache.iterdir():
+        with contextlib.suppress(OSError):  # (another process may remove it)
+            times[folder] = folder.stat().st_mtime
+    for folder in sorted(times, key=lambda folder: -times[folder])[_GRAPHS_KEPT:]:
+        if time.time() - times[folder] > _DAY:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copied(source: Path, target: Path) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,24 @@ def test_a_cached_graph_that_is_wrong_is_made_anew(
     assert made == ["openvino", "openvino"]
 
 
+def test_old_graphs_are_removed_when_a_new_one_is_kept(tmp_path: Path, empty_cache: Path, made: list[str]) -> None:
+    empty_cache.mkdir(parents=True)
+    now = time.time()
+    for number in range(12):
+        (empty_cache / f"openvino-{number}").mkdir()
+        days = 0.5 if number < 3 else number
+        os.utime(empty_cache / f"openvino-{number}", (now, now - days * 86_400))
+    predictor = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")
+    predictor.logits(texts(3))
+    names = {path.name for path in empty_cache.iterdir()}
+    assert {f"openvino-{number}" for number in range(9)} <= names  # the new one and the nine that were used last
+    assert len(names) == 10
+    (used,) = names - {f"openvino-{number}" for number in range(12)}
+    os.utime(empty_cache / used, (0, 0))
+    MultiHeadPredictor.from_pretrained(str(tmp_path / "model"), device="cpu", backend="openvino").logits(texts(3))
+    assert (empty_cache / used).stat().st_mtime > now - 60
+
+
 def test_a_graph_that_says_something_else_is_not_used(
     exported: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -248,6 +267,7 @@ def test_the_threshold_of_texts_is_what_the_docstring_says() -> None:
 
 _FORKED = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 import tiny
 from datasets import Dataset
@@ -266,6 +286,7 @@ print("the same")
 
 _FORKED_WITHOUT_PREDICTION = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 import tiny, torch
 from datasets import Dataset
