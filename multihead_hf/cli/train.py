@@ -43,7 +43,8 @@ def command(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Start a new run in a folder that already has one; its checkpoints are deleted."
+            "--overwrite",
+            help="Start a new run in a folder that already has one; its checkpoints are deleted when training begins.",
         ),
     ] = False,
     example: Annotated[bool, typer.Option("--example", help="Print a YAML file to start from.")] = False,
@@ -84,24 +85,31 @@ def command(
         run: Any = source[0]
     else:
         run = _run_of_table(source, labels, output_dir or _folder_of(source[0]), files, table)
-    from .. import train_from_config
-    from ..training.run_config import OUTPUT_DIR, as_yaml, parse_change, read_run_config, with_changes
-    from ..training.table_run import RUN_FILE, check_output_dir
+    from ..training.run import output_dir_of, train_run
+    from ..training.run_config import as_yaml, parse_change, read_run_config, with_changes
+    from ..training.run_folder import RUN_FILE, check_output_dir, claimed, remove_checkpoints
 
     changes = dict(map(parse_change, change or []))
     configuration = read_run_config(run, changes)
-    if int(os.environ.get("RANK", "0")) == 0:
-        resume = settings["resume"] or bool(configuration.training.get("resume_from_checkpoint"))
-        folder = check_output_dir(configuration.training.get("output_dir", OUTPUT_DIR), resume, overwrite)
+    output = output_dir_of(configuration)
+    goes_on = settings["resume"] or bool(configuration.training.get("resume_from_checkpoint"))
+
+    def begin() -> None:
+        folder = Path(output)
+        if overwrite:
+            remove_checkpoints(folder)
         if not is_file:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / RUN_FILE, as_yaml(with_changes(run, changes)).encode())
+
     # with --json the output is only the metrics, without the Trainer's messages
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    with claimed(output), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        if int(os.environ.get("RANK", "0")) == 0:
+            check_output_dir(output, goes_on or overwrite)
         try:
-            done = train_from_config(configuration, **settings)
+            done = train_run(configuration, settings["resume"], begin)
         except KeyboardInterrupt as stop:
-            print(f"{NAME}: {_stopped(stop, configuration.training.get('output_dir', OUTPUT_DIR))}", file=sys.stderr)
+            print(f"{NAME}: {_stopped(stop, output)}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not done.trainer.is_world_process_zero():
         return

@@ -8,9 +8,8 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, 
 
 from ..model.head_multihead import near_names
 from .frames import table_of
-from .reading import (
-    column_names,
-)
+from .readers_text import DELIMITERS, split
+from .reading import column_names
 from .sources import FIRST_ROWS
 
 
@@ -41,7 +40,15 @@ def check_column(columns: Iterable[str], column: str, what: str) -> None:
     """
     known = list(columns)
     if column not in known:
-        raise ValueError(f"{what}: there is no column {column!r}.{near_names(column, known)} Columns: {known}")
+        raise ValueError(f"{what}: there is no column {column!r}.{column_hint(column, known)} Columns: {known}")
+
+
+def column_hint(column: str, known: Sequence[str]) -> str:
+    """Return a hint for a column that does not exist: similar names, or the delimiter that would give it."""
+    delimiters = [other for other in DELIMITERS if any(column in split(name, other) for name in known)]
+    if delimiters:
+        return f" The columns seem to be separated by {delimiters[0]!r}: give it as delimiter (--delimiter)."
+    return near_names(column, known)
 
 
 def is_list(feature: object) -> bool:
@@ -91,8 +98,8 @@ def check_named(where: str, labels: Iterable[Any]) -> None:
             raise ValueError(f"{where}: {label} is not a label. Give None for an unlabelled row")
         if isinstance(label, str) and not label.strip():
             raise ValueError(
-                f"{where}: {label!r} is not a label. Give an empty list for a row to which no label applies, and "
-                "None for an unlabelled row"
+                f"{where}: {label!r} is not a label. Leave the cell of an unlabelled row empty (None); in a column of "
+                "lists, give an empty list for a row to which no label applies"
             )
 
 

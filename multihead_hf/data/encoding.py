@@ -9,16 +9,17 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
-from ..model.head_multihead import HeadConfig, near_names
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.truncation_multihead import check_vocabulary, encode_texts, text_settings, token_limit
 from ..model.values_multihead import relative_weight
-from .columns import features_of, is_text
-from .labels import LabelEncoder, UnknownLabel, further_unknown, label_encoders
+from .columns import column_hint, features_of, is_text
+from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, column_names, said_readings, string_columns
 from .record import keep_record
 from .rows_like import AnyDataset, RowsLike
 from .sources import in_part, read_dataset
+from .unknown_labels import UnknownLabel, further_unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -242,7 +243,7 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
     for name in names:
         if name not in features:
             raise ValueError(
-                f"there is no text column {name!r}.{near_names(name, features)} Columns: {list(features)}"
+                f"there is no text column {name!r}.{column_hint(name, list(features))} Columns: {list(features)}"
                 f"{'' if strings == list(features) else f'; columns of text: {strings}'}. Choose the text column with "
                 "text_columns=[...] (--text-column NAME)"
             )

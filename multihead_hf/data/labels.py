@@ -41,6 +41,7 @@ from .reading import (
     usual_columns,
 )
 from .sources import FIRST_ROWS, column_batches
+from .unknown_labels import UnknownLabel
 
 logger = logging.get_logger(__name__)
 
@@ -161,6 +162,8 @@ class LabelEncoder(NamedTuple):
         if isinstance(value, datetime.datetime):  # ISO 8601, or as pandas writes it
             names = (class_name(value), value.isoformat(), str(value))
             return self._id(next((name for name in names if name in self.ids), names[0]), row)
+        if isinstance(value, str) and value not in self.ids and meaning(value)[0] is bool:  # as in a file of strings
+            value = self.spellings.get(meaning(value), [value])[0]
         return self._id(class_name(value), row)
 
     def _spelled(self, value: Number, row: int) -> str:
@@ -244,52 +247,6 @@ def _is_integer(cell: object) -> bool:
     return isinstance(cell, int) and not isinstance(cell, bool)
 
 
-class UnknownLabel(ValueError):
-    """Error for a label that the head does not have; `message` contains head, column and row."""
-
-    def __init__(self, message: str, label: str, head: str) -> None:
-        super().__init__(message, label, head)  # all arguments, so that the error can be pickled between processes
-        self.label, self.head = label, head
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class _AnyLabel(dict[str, int]):
-    """Ids that accept any label, and record the labels that they do not have."""
-
-    def __init__(self, known: Mapping[str, int]) -> None:
-        super().__init__(known)
-        self.unknown: set[str] = set()
-
-    def __contains__(self, label: object) -> bool:
-        return True
-
-    def __missing__(self, label: str) -> int:
-        self.unknown.add(label)
-        return 0
-
-
-def further_unknown(rows: Dataset, encoder: LabelEncoder, first: str) -> str:
-    """Return the part of the message about all labels that the head does not have."""
-    counts: dict[str, int] = {}
-    columns = [encoder.column] if isinstance(encoder.column, str) else encoder.column
-    for index, row in enumerate(rows.select_columns(columns).with_format(None)):
-        ids = _AnyLabel(encoder.ids)
-        try:
-            encoder._replace(ids=ids).encode({column: [row[column]] for column in columns}, [index])
-        except ValueError:
-            continue  # another kind of error: only the first error is reported
-        for label in ids.unknown:
-            counts[label] = counts.get(label, 0) + 1
-    others = sorted((label for label in counts if label != first), key=lambda label: (-counts[label], label))
-    message = f". {counts.get(first, 0):,} of {len(rows):,} rows have it"
-    if not others:
-        return f"{message}."
-    shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
-    return f"{message}; {len(others):,} other labels are not labels of the head either: {shown}."
-
-
 def label_encoders(
     dataset: Dataset | IterableDataset,
     heads: Mapping[str, HeadConfig],
@@ -313,8 +270,10 @@ def label_encoders(
     features = features_of(dataset) if features is None else features
     encoders: dict[str, LabelEncoder] = {}
     readings = label_readings(heads, options, features)
+    taken = {column for reading in readings.values() for column in column_names(reading.column or [])}
+    free = Features({column: features[column] for column in features if column not in taken})
     for name, head in heads.items():
-        column = _label_column(features, name, heads, readings[name].column)
+        column = _label_column(features if readings[name].column else free, name, heads, readings[name].column)
         if column is not None:
             encoders[name] = _encoder(features, name, head, column, readings[name])
             encoders[name].check_column(dataset)

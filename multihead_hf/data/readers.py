@@ -86,7 +86,8 @@ class TextFile:
     Args:
         path: path of the file.
         delimiter: character between the columns of a CSV file. By default a comma, or a tab in `.tsv` files; a
-            semicolon where the first lines contain semicolons and no comma, as Excel writes them in many countries; or
+            semicolon where the first lines contain semicolons and no comma, as Excel writes them in many countries; a
+            semicolon or tab where the first two lines have equal numbers of columns with it and not with the comma; or
             the character in a first line `sep=;`.
         encoding: by default UTF-8, or that of the byte order mark.
         wanted: columns that a CSV file should have: the delimiter with which it has them is used.
@@ -200,8 +201,12 @@ class TextFile:
         fitting = [other for other in DELIMITERS if self.wanted and set(self.wanted) <= set(split(first, other))]
         if fitting and usual not in fitting:
             return self._told(fitting[0])
-        same = not second or len(split(second, ";")) == counts[";"]
-        return self._told(";") if counts[usual] == 1 < counts[";"] and same and not fitting else usual
+        equal = {other: not second or len(split(second, other)) == count for other, count in counts.items()}
+        # a column's name may hold a comma: then the next line has other fields, or a quoted name is torn apart
+        fits = equal[usual] and not any('"' in name for name in split(first, usual))
+        may_be = (";",) if counts[usual] == 1 else () if fits else (";", "\t")
+        likely = [other for other in may_be if counts[other] > 1 and equal[other]]
+        return self._told(likely[0]) if likely and not fitting else usual
 
     def _told(self, delimiter: str) -> str:
         self.recognised = f"{self.name}: its columns are separated by {delimiter!r}"

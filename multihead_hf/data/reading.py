@@ -131,8 +131,8 @@ def label_readings(
             if other != name:
                 raise ValueError(
                     f"the heads {other!r} and {name!r} would both read their labels from the column {column!r}: "
-                    f"choose the head of this column, label_columns={{{name!r}: {column!r}}} (--label-column "
-                    f"{name}={column})"
+                    f"choose the head of this column, label_columns={{{other!r}: {column!r}}} or "
+                    f"{{{name!r}: {column!r}}} (--label-column {other}={column} or {name}={column})"
                 )
         readings[name] = LabelReading(**{**remembered, **option_readings[name].to_dict()})
     return readings

@@ -10,7 +10,7 @@ from .file_run import FileRun
 from .predictor import MultiHeadPredictor
 from .results import PredictionReport
 from .rows import check_columns, open_rows
-from .tables import Columns, Table
+from .tables import Columns, Table, format_of
 
 
 def predict_files(
@@ -94,6 +94,7 @@ def predict_files(
     chosen_columns = [text_columns] if isinstance(text_columns, str) else text_columns
     texts = list(chosen_columns or predictor.model.config.text_columns or ["text"])
     path = Path(output)
+    format_of(path)  # (a path such as "." has no name to derive others from)
     errors, parts = path.with_name(f"{path.name}.errors.jsonl"), path.with_name(f"{path.name}.parts")
     names: Any = os.fspath(source) if isinstance(source, os.PathLike) else source
     if isinstance(names, (list, tuple)):

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from ..data.columns import column_hint
 from ..data.readers import Row, TextFile
 from ..data.readers_text import CSV, LINES, one_character, suffix_of
 from ..data.readers_typed import EXCEL, SUFFIXES, TYPED, batches_of, excel_rows, is_rows, rows_of, schema_of
 from ..data.sources import HUB_NAME, no_such_file
-from ..model.head_multihead import near_names
 from .tables import fits
 
 logger = logging.get_logger(__name__)
@@ -178,7 +178,7 @@ def check_columns(columns: list[str], names: list[str], what: str, advice: str =
     for name in names:
         if name not in columns:
             raise ValueError(
-                f"there is no column {name!r} for {what}.{near_names(name, columns)} Columns: {columns}{advice}"
+                f"there is no column {name!r} for {what}.{column_hint(name, columns)} Columns: {columns}{advice}"
             )
 
 

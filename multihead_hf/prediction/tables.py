@@ -103,6 +103,18 @@ class Columns:
         return rows
 
 
+def format_of(path: Path) -> str:
+    """Return the suffix of a file of predictions, which determines its format.
+
+    Raises:
+        ValueError: The suffix is unknown.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: predictions are written to files that end in {', '.join(FORMATS)}")
+    return suffix
+
+
 class Table:
     """Writes parts, and joins them into one file.
 
@@ -118,9 +130,7 @@ class Table:
     """
 
     def __init__(self, path: Path, columns: Columns, schema: pa.Schema | None = None, sep: str = "|") -> None:
-        self.suffix = path.suffix.lower()
-        if self.suffix not in FORMATS:
-            raise ValueError(f"{path}: predictions are written to files that end in {', '.join(FORMATS)}")
+        self.suffix = format_of(path)
         self.columns = columns
         self.schema = None if schema is None else self._settled(schema)
         self.sep = sep

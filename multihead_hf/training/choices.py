@@ -15,7 +15,6 @@ from .arguments import MultiHeadTrainingArguments
 from .constant_loss import Constant, best_constants
 from .defaults import (
     RunLength,
-    encoder_rate,
     feature_size,
     filled_in,
     fresh_head_rate,
@@ -36,6 +35,7 @@ class OpenChoices:
     def __init__(self, given: MultiHeadTrainingArguments) -> None:
         self.given = given
         self._constants: dict[str, Constant] | None = None
+        self._rate: float | None = None  # the chosen learning rate
         self.length: RunLength | None = None  # `None` before the epochs are chosen
         self.head_rates: dict[str, float] | None = None  # module key → rate; `None` before they are measured
 
@@ -73,9 +73,7 @@ class OpenChoices:
         """
         base = multi_head_model(model)
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
-        is_chosen = args.head_learning_rate is not None or (
-            not trains_encoder(base) and not self._chose_rate(base, args)
-        )
+        is_chosen = args.head_learning_rate is not None or (not trains_encoder(base) and not self._chose_rate(args))
         self.head_rates = {}
         if fresh and rows is not None and adam_like and not is_chosen:
             size = feature_size(base, rows, collate)
@@ -95,13 +93,16 @@ class OpenChoices:
         names = args.train_heads or list(model.config.heads)
         trained = {name: head for name, head in model.config.heads.items() if name in names}
         self.length = run_length(trained, trains_encoder(model))
-        return filled_in(args, model, rows, self.length)
+        filled = filled_in(args, model, rows, self.length)
+        if args.learning_rate is None:
+            self._rate = filled.learning_rate
+        return filled
 
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []
-        if self._chose_rate(model, args) and self.given.encoder_learning_rate is None and trains_encoder(model):
-            choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width)")
+        if self._chose_rate(args) and self.given.encoder_learning_rate is None and trains_encoder(model):
+            choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width and the number of steps)")
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
             choices.append(f"head_learning_rate {rates} (by the size of the encoder's features)")
@@ -115,9 +116,9 @@ class OpenChoices:
             )
         return notes
 
-    def _chose_rate(self, model: MultiHeadModel, args: MultiHeadTrainingArguments) -> bool:
+    def _chose_rate(self, args: MultiHeadTrainingArguments) -> bool:
         """Return whether `learning_rate` was left open, and still has the value that was chosen."""
-        return self.given.learning_rate is None and args.learning_rate == encoder_rate(model.config.hidden_size)
+        return self._rate is not None and args.learning_rate == self._rate
 
 
 def moves_like_adam(args: MultiHeadTrainingArguments, optimizer: tuple[Any, Any] | None) -> bool:

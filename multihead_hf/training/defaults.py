@@ -19,6 +19,8 @@ from .arguments import MultiHeadTrainingArguments
 _STEPS, _STEPS_OF_SINGLE_LABELS, _FEW_STEPS = 1_000, 500, 100
 _LEAST_EPOCHS, _MOST_EPOCHS, _MOST_WITH_ENCODER = 3, 20, 10
 _RATE_BY_AREA, _HIGHEST_RATE = 44.0, 1e-3
+# number of optimizer steps up to which the encoder has its full rate, and from which on it has a third of it
+_SHORT_RUN, _LONG_RUN = 500, 1_500
 # maximum change of a logit, or of a hidden unit of an mlp head, in one optimizer step
 _STEP_OF_A_LOGIT = {"linear": 2.0, "mlp": 0.4}
 _ROWS_MEASURED = 16
@@ -62,11 +64,13 @@ def filled_in(
     if args.learning_rate is not None and args.num_train_epochs is not None:
         return args
     args = copy.copy(args)
-    if args.learning_rate is None:
-        args.learning_rate = encoder_rate(model.config.hidden_size)
+    count = len(rows) if has_length(rows) else None
+    rows_of_a_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
     if args.num_train_epochs is None:
-        rows_of_a_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        args.num_train_epochs = float(length.epochs_for(len(rows) if has_length(rows) else None, rows_of_a_step))
+        args.num_train_epochs = float(length.epochs_for(count, rows_of_a_step))
+    if args.learning_rate is None:
+        steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * (count or 0) / rows_of_a_step
+        args.learning_rate = encoder_rate(model.config.hidden_size, steps)
     return args
 
 
@@ -89,17 +93,20 @@ def run_length(heads: Mapping[str, HeadConfig], encoder_trained: bool) -> RunLen
     return RunLength(_STEPS_OF_SINGLE_LABELS if single else _STEPS, _MOST_WITH_ENCODER)
 
 
-def encoder_rate(width: int) -> float:
-    """Return the peak learning rate of an encoder, to two digits: 44 / width², at most 1e-3.
+def encoder_rate(width: int, steps: float) -> float:
+    """Return the peak learning rate of an encoder, to two digits: 44 / width², at most 1e-3, and less in long runs.
 
     Narrow encoders also have few layers and need far higher rates than wide ones. The rule gives 3e-4 (measured) for 6
-    layers of width 384 (benchmarks/README.md: from 1e-4 to 3e-4 every score of three heads rose by 0.02 to 0.04, and
-    6e-4 was no better), and the usual rates for 12 layers of width 768 and 24 layers of width 1,024.
+    layers of width 384, and the usual rates for 12 layers of width 768 and 24 layers of width 1,024. From 500 steps on
+    it is divided by steps / 500, and by 3 from 1,500 steps on (benchmarks/README.md: in some 300 steps every score of
+    three heads was 0.02 to 0.06 higher with 3e-4 than with 1e-4, and in 1,700 steps none was).
 
     Args:
         width: Hidden size of the encoder.
+        steps: Number of optimizer steps of the run; 0 if it is unknown.
     """
-    return float(f"{min(_RATE_BY_AREA / width**2, _HIGHEST_RATE):.1e}")
+    long = min(max(steps, _SHORT_RUN), _LONG_RUN) / _SHORT_RUN
+    return float(f"{min(_RATE_BY_AREA / width**2 / long, _HIGHEST_RATE):.1e}")
 
 
 def fresh_head_rate(architecture: str, size: float) -> float:

@@ -1,6 +1,6 @@
 """Training run from its configuration: rows, heads, model, training, and the steps after it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .interruption import saved_when_interrupted
 from .kept_epoch import kept_epoch
 from .preparation import prepared
 from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
+from .run_folder import claimed
 from .trainer import MultiHeadTrainer
 
 
@@ -93,6 +94,26 @@ def train_from_config(
         ['topics', 'mood']
     """
     run = read_run_config(source, changes)
+    with claimed(output_dir_of(run)):
+        return train_run(run, resume)
+
+
+def output_dir_of(run: RunConfig) -> str:
+    """Return the folder of a run's model."""
+    return str(run.training.get("output_dir", OUTPUT_DIR))
+
+
+def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = None) -> TrainingReport:
+    """Train as `train_from_config` does, in a folder that is `claimed`.
+
+    Args:
+        run: The configuration.
+        resume: As for `train_from_config`.
+        begin: Called by the first process when all that can be checked before the training has been checked.
+
+    Returns:
+        As `train_from_config`.
+    """
     args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
     _take_readings(run, args)
     start = run.model.start_from
@@ -135,6 +156,8 @@ def train_from_config(
     tests = [*test.values()] if isinstance(test, dict) else [test]
     trainer.test_rows = sum(len(rows) for rows in tests if has_length(rows)) or None
     trainer.recommends_thresholds = not run.after_training.tune_thresholds
+    if begin is not None and args.process_index == 0:
+        begin()
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
     trainer.save_model()  # before later steps that may fail

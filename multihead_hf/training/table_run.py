@@ -1,22 +1,21 @@
-"""Configuration of a run on a table with default settings, and the folder that it is written to.
+"""Configuration of a run on a table with default settings, and the tables that a model was trained on.
 
 `train_from_config` takes the configuration.
 """
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..model.head_multihead import HeadConfig
 from .run_config import read_run_config
+from .run_folder import RUN_FILE
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 ENOUGH_TO_CHOOSE = 200  # validation rows
-RUN_FILE = "run.yaml"  # written into the model's folder
 
 
 def table_run(
@@ -93,24 +92,3 @@ def trained_on(model: str, split: str | None) -> set[str]:
     if (data.split is None and split != "train") or isinstance(data.train, dict) or data.train is None:
         return set()
     return {os.path.realpath(name) for name in ([data.train] if isinstance(data.train, str) else data.train)}
-
-
-def check_output_dir(output_dir: str, resume: bool, overwrite: bool) -> Path:
-    """Check the folder of a run, and with `overwrite` delete its checkpoints, which a later run would resume.
-
-    Raises:
-        ValueError: The folder is not empty, and it should neither be overwritten nor hold a run to resume.
-    """
-    folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder as output_dir")
-    holds_something = folder.is_dir() and any(path.name != RUN_FILE for path in folder.iterdir())
-    if holds_something and not (resume or overwrite):
-        raise ValueError(
-            f"{folder} exists and is not empty: --resume continues from its newest checkpoint, --overwrite starts a "
-            "new run, or name another folder (--output-dir; output_dir in a YAML file)"
-        )
-    if overwrite:
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    return folder

@@ -21,7 +21,7 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write one file atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         with naming(path):
             part.write_bytes(data)

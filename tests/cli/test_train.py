@@ -15,6 +15,7 @@ from command_line import cli
 from training_runs import weights
 
 from multihead_hf import MultiHeadModel, MultiHeadTrainer, train_from_config
+from multihead_hf.training.run_folder import claimed
 
 COLUMNS = ("--label-column", "topic=topics", "--label-column", "mood", "--sep", "topic=|", "--empty", "none")
 SHORT = [
@@ -135,6 +136,15 @@ def test_a_folder_with_a_run_is_not_overwritten_without_being_asked(folder: Path
     assert Path("out/model.safetensors").read_bytes() == model
     assert list(Path("out").glob("checkpoint-*"))
     assert cli(*TRAIN, "-o", "out", "--overwrite", "--resume").returncode == 2
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    wrong = ["no-encoder" if word == "encoder" else word for word in TRAIN]
+    for command in (wrong, (*TRAIN, "--set", "after_training.early_stopping_patience=0")):
+        assert cli(*command, "-o", "out", "--overwrite").returncode == 1
+        assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+    with claimed("out"):
+        done = cli(*TRAIN, "-o", "out", "--overwrite")
+    assert done.returncode == 1
+    assert "another run is writing into out at this moment: wait for it, or name another folder" in done.stderr
     done = cli(*TRAIN, "-o", "out", "--overwrite", "--set", "training.seed=7")
     assert done.returncode == 0, done.stderr
     assert Path("out/model.safetensors").read_bytes() != model

@@ -47,6 +47,16 @@ def test_labels_that_a_reader_takes_for_values(tmp_path: Path, labels: list[str]
     assert targets(pd.read_csv(path), HeadConfig(labels=labels)) == [0, 1]
 
 
+def test_booleans_that_are_written_as_text(tmp_path: Path) -> None:
+    head = HeadConfig(labels=["False", "True"])
+    for cells in (["TRUE", "False"], ["true", "false"]):
+        assert targets(Dataset.from_dict({"text": ["w1", "w2"], "code": cells}), head) == [1, 0]
+    own = HeadConfig(labels=["true", "TRUE"])
+    assert targets(Dataset.from_dict({"text": ["w1", "w2"], "code": ["TRUE", "true"]}), own) == [1, 0]
+    with pytest.raises(ValueError, match="'true' is not one of the head's 2 labels"):
+        targets(Dataset.from_dict({"text": ["w1"], "code": ["true"]}), HeadConfig(labels=["yes", "no"]))
+
+
 def test_a_number_that_is_read_as_a_label_with_other_characters_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

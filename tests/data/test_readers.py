@@ -96,6 +96,19 @@ def test_a_recognised_delimiter_is_said_in_one_line(tmp_path: Path, caplog: pyte
     assert not caplog.records
     with pytest.raises(ValueError, match=r"with the delimiter ',' it has one column, 'text;code'; .*--delimiter ';'"):
         read_dataset(path, delimiter=",")
+    for delimiter in (";", "\t"):
+        caplog.clear()
+        path.write_text(f'text{delimiter}"mood, overall"\nGood{delimiter}happy, very\nBad{delimiter}angry\n')
+        assert read_dataset(path)[1] == {"text": "Bad", "mood, overall": "angry"}
+        assert [each.getMessage() for each in caplog.records] == [f"{path}: its columns are separated by {delimiter!r}"]
+    for content in (
+        'text,"a; b"\n"one; two",x\n',
+        'text,"a; b"\n"a text; of\ntwo lines",x\n',
+        "text,label\na; b,c; d\n",
+    ):
+        path.write_text(content)
+        assert len(read_dataset(path).column_names) == 2
+        assert ";" in str(read_dataset(path)[0])
     # a header of one column that only looks like two
     path.write_text("text; or what was said\nhello\nworld\n")
     with pytest.raises(ValueError, match="it has one column"):
@@ -279,3 +292,12 @@ def test_a_key_that_occurs_twice_in_an_object(tmp_path: Path, name: str, content
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match="the key 'topic' occurs twice"):
         read_dataset(tmp_path / name)
+
+
+def test_the_delimiter_is_named_where_it_would_give_the_column_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text|mood, overall\na|b, c\n")
+    with pytest.raises(
+        ValueError, match=r"no text column 'text'\. The columns seem to be separated by '\|'.*--delimiter"
+    ):
+        prepare_dataset(read_dataset(path), tiny.tokenizer(), tiny.two_heads())

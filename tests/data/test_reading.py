@@ -266,6 +266,25 @@ def test_one_column_that_two_heads_remember() -> None:
     assert row["labels"] == {"spam": None, "irony": 1}
 
 
+@pytest.mark.parametrize("column", ["mood", "mood_labels", "mood_label"])
+def test_a_column_that_was_given_to_one_head_is_not_read_for_another(column: str) -> None:
+    heads = {"a": HeadConfig(["no", "yes"]), "mood": HeadConfig(["no", "yes"])}
+    rows = Dataset.from_dict({"text": ["w1"], column: ["yes"]})
+    for name in heads:
+        (row,) = prepare_dataset(rows, tiny.tokenizer(), heads, label_columns={name: column})
+        assert row["labels"] == {**dict.fromkeys(heads), name: 1}
+    (row,) = prepare_dataset(rows, tiny.tokenizer(), heads, label_columns={"a": column, "mood": column})
+    assert row["labels"] == {"a": 1, "mood": 1}
+
+
+def test_columns_of_labels_that_were_given_to_one_head_are_not_read_for_another() -> None:
+    multi = {"problem_type": "multi_label_classification"}
+    heads = {"a": HeadConfig(["x", "y"], **multi), "b": HeadConfig(["x", "y"], **multi)}
+    rows = Dataset.from_dict({"text": ["w1"], "x": [1], "y": [0]})
+    (row,) = prepare_dataset(rows, tiny.tokenizer(), heads, label_columns={"b": ["x", "y"]})
+    assert row["labels"] == {"a": None, "b": [1, 0]}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

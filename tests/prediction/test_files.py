@@ -419,6 +419,12 @@ def test_resume_and_overwrite_go_on_or_begin_again(saved: Path, tmp_path: Path) 
     assert predict_files(predictor(saved, window_rows=9), source, out, **both).resumed == 0
 
 
+@pytest.mark.parametrize("output", [".", "folder", "labels.txt"])
+def test_an_output_that_is_no_file_of_predictions(saved: Path, tmp_path: Path, output: str) -> None:
+    with pytest.raises(ValueError, match=r"predictions are written to files that end in \.parquet, \.jsonl, \.csv"):
+        predict_files(predictor(saved), str(tmp_path / "rows.csv"), output)
+
+
 def test_many_bad_lines_before_the_first_good_one(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("oops\n" * 1100 + '{"text": "w1"}\n')
     report = predict_files(predictor(saved), str(tmp_path / "rows.jsonl"), tmp_path / "out.jsonl")

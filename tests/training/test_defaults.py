@@ -20,6 +20,7 @@ from multihead_hf import (
     prepare_dataset,
 )
 from multihead_hf.training import arguments as arguments_file
+from multihead_hf.training import defaults
 from multihead_hf.training.choices import moves_like_adam
 from multihead_hf.training.defaults import encoder_rate, feature_size, fresh_head_rate, run_length
 
@@ -32,7 +33,35 @@ def rates(trainer: MultiHeadTrainer) -> dict[str, float]:
 
 @pytest.mark.parametrize(("width", "rate"), [(384, 3e-4), (768, 7.5e-5), (1024, 4.2e-5), (32, 1e-3)])
 def test_the_encoder_s_rate_follows_its_width(width: int, rate: float) -> None:
-    assert encoder_rate(width) == rate
+    assert encoder_rate(width, 100) == rate
+
+
+@pytest.mark.parametrize(
+    ("steps", "rate"), [(0, 3e-4), (500, 3e-4), (1_000, 1.5e-4), (1_500, 9.9e-5), (100_000, 9.9e-5)]
+)
+def test_the_encoder_s_rate_falls_with_the_number_of_steps(steps: float, rate: float) -> None:
+    assert encoder_rate(384, steps) == rate
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, 10 * 48 / 4),
+        ({"num_train_epochs": 50}, 600),
+        ({"num_train_epochs": 50, "gradient_accumulation_steps": 4}, 150),
+        ({"max_steps": 900}, 900),
+    ],
+)
+def test_the_steps_of_the_rate_are_those_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], steps: float
+) -> None:
+    monkeypatch.setattr(defaults, "encoder_rate", lambda width, steps: encoder_rate(12 * width, steps))
+    args = MultiHeadTrainingArguments(
+        str(tmp_path), use_cpu=True, report_to="none", per_device_train_batch_size=4, **settings
+    )
+    made = MultiHeadTrainer(still(), args, train_dataset=tiny.table(48), processing_class=tiny.tokenizer())
+    assert made.config.hidden_size == 32
+    assert made.args.learning_rate == encoder_rate(384, steps)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +211,7 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
     trainer.create_optimizer()
     (told,) = trainer.chosen_settings()
     assert told.startswith(
-        "chosen automatically: learning_rate 0.001 (by the encoder's width), head_learning_rate 0.08"
+        "chosen automatically: learning_rate 0.001 (by the encoder's width and the number of steps), head_learning_rate 0.08"
     )
     assert told.endswith("num_train_epochs 17 (for 1,000 steps, in 3 to 10 epochs, or up to 20 with few rows)")
     trainer.args.learning_rate = 7e-6

@@ -1,0 +1,81 @@
+"""Folder of a run: what it may hold, and that no other run writes into it."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from huggingface_hub import constants
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+RUN_FILE = "run.yaml"  # written into the model's folder
+
+logger = logging.get_logger(__name__)
+
+
+def check_output_dir(output_dir: str, may_hold_a_run: bool) -> None:
+    """Check the folder of a run.
+
+    Args:
+        output_dir: The folder.
+        may_hold_a_run: Whether a run in it is resumed or overwritten.
+
+    Raises:
+        ValueError: The folder is not empty, and it should neither be overwritten nor hold a run to resume.
+    """
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder as output_dir")
+    if not may_hold_a_run and folder.is_dir() and any(path.name != RUN_FILE for path in folder.iterdir()):
+        raise ValueError(
+            f"{folder} exists and is not empty: --resume continues from its newest checkpoint, --overwrite starts a "
+            "new run, or name another folder (--output-dir; output_dir in a YAML file)"
+        )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of an earlier run, which a later run would resume."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", path.name) and path.is_dir():
+            shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def claimed(output_dir: str) -> Iterator[None]:
+    """Context manager: no other run on this machine writes into the folder.
+
+    The first process of a run holds the lock, a file in the Hugging Face cache, which ends with the process at the
+    latest.
+
+    Raises:
+        ValueError: Another run writes into the folder.
+    """
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    digest = hashlib.sha256(os.path.realpath(output_dir).encode()).hexdigest()[:24]
+    path = Path(constants.HF_HOME, "multihead_hf", "runs", f"{digest}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"another run is writing into {output_dir} at this moment: wait for it, or name another folder "
+            "(--output-dir; output_dir in a YAML file)"
+        ) from None
+    except OSError as error:
+        logger.warning(f"other runs into {output_dir} are not noticed: {path.parent} cannot be written ({error})")
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # (on Windows another run may wait for it)
+            path.unlink(missing_ok=True)
