@@ -34,7 +34,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
 
     | argument | `TrainingArguments` | here | reason |
     |---|---|---|---|
-    | `learning_rate` | 5e-5 | `None`: 44 / hidden size², at most 1e-3 | narrow encoders take higher rates |
+    | `learning_rate` | 5e-5 | `None`: 44 / hidden size², less in long runs | narrow encoders take higher rates |
     | `num_train_epochs` | 3 | `None`: for 1,000 or 500 steps, from 3 to 10 or 20 | 3 epochs of 1,000 rows are too few |
     | `per_device_train_batch_size` | 8 | 16 | fewer optimizer updates for the same texts |
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
@@ -68,7 +68,8 @@ class MultiHeadTrainingArguments(TrainingArguments):
             dict or its JSON text. `None` mixes by `mixing_temperature`.
         mixing_temperature: 1 takes every row once; above 1 favours small datasets (`mix_datasets`).
         mixing_stop: `"all_exhausted"` or `"first_exhausted"`: when drawing rows from several datasets ends.
-        learning_rate: Peak learning rate; `None` means 44 / hidden size², at most 1e-3.
+        learning_rate: Peak learning rate; `None` means 44 / hidden size², divided by steps / 500 in runs of 500 to
+            1,500 optimizer steps and by 3 in longer ones, and at most 1e-3.
         num_train_epochs: Number of epochs; `None` means as many as give 1,000 optimizer steps, or 500 if an encoder is
             trained with single-label heads only, from 3 to 10; up to 20 for fewer than 100 steps or a frozen encoder.
         per_device_train_batch_size: Rows of a batch on each device.
@@ -200,7 +201,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     # defaults that differ from those of TrainingArguments, continued
     learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Peak learning rate of the encoder. Default: 44 / hidden size², at most 1e-3."},
+        metadata={"help": "Peak learning rate of the encoder. Default: 44 / hidden size², a third of it in long runs."},
     )
     num_train_epochs: float | None = field(
         default=None,

@@ -76,6 +76,4 @@ def claimed(output_dir: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
-        with contextlib.suppress(OSError):  # (on Windows another run may wait for it)
-            path.unlink(missing_ok=True)
+        lock.release()  # (the file stays: if it were deleted, two runs could lock two files of one name)
