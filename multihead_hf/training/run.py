@@ -1,14 +1,13 @@
 """Training run from its configuration: rows, heads, model, training, and the steps after it."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, set_seed
 
-from ..data.heads import heads_off
-from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all, string_columns
+from ..data.reading import string_columns
 from ..data.rows_like import AnyDataset, PreparedRows, RowsLike, has_length
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
@@ -19,15 +18,15 @@ from ..evaluation.threshold_tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
-from ..model.reading_multihead import LabelReading
 from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
 from .interruption import saved_when_interrupted
 from .kept_epoch import kept_epoch
 from .preparation import prepared
-from .run_config import OUTPUT_DIR, RunConfig, RunLike, head_settings, read_run_config
+from .run_config import OUTPUT_DIR, RunConfig, RunLike, read_run_config
 from .run_folder import claimed
+from .run_heads import check_known, heads_of_run, take_readings
 from .trainer import MultiHeadTrainer
 
 
@@ -115,19 +114,19 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
         As `train_from_config`.
     """
     args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
-    _take_readings(run, args)
+    take_readings(run, args)
     start = run.model.start_from
     saved = None if start is None else MultiHeadConfig.from_pretrained(start)
     saved_heads = {} if saved is None else saved.heads
     texts = args.text_columns or (saved and saved.text_columns)
-    _check_known(run, saved_heads)
+    check_known(run, saved_heads)
     named: dict[str, HeadConfig | None] = {
         **saved_heads,
         **dict.fromkeys(name for name in run.heads if name not in saved_heads),
     }
     parts = _parts(run, string_columns(named, args.reading))
     train_rows = parts["train"]  # heads are inferred from these rows, even if they are split later
-    heads = {**saved_heads, **_heads(run, args, train_rows, named)}
+    heads = {**saved_heads, **heads_of_run(run, args, train_rows, named)}
     if run.data.split is None:
         warn_of_shared_texts(parts, texts)
     else:
@@ -216,30 +215,6 @@ def _check_end(
         )
 
 
-def _take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
-    """Copy the heads' settings on how labels are read into the training arguments."""
-    for option, setting in OPTIONS.items():
-        readings = {
-            name: settings[setting] for name, settings in run.heads.items() if settings.get(setting) is not None
-        }
-        if getattr(args, option) is None and readings:
-            setattr(args, option, readings)
-
-
-def _check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
-    """Check that the configuration does not change heads of the saved model.
-
-    Raises:
-        ValueError: There are settings for a head that the saved model has.
-    """
-    for name, settings in run.heads.items():
-        if name in known and head_settings(settings):
-            raise ValueError(
-                f"heads.{name}: the saved model already has this head and its settings; give only how its labels are "
-                "read (column, sep, empty, multi_hot)"
-            )
-
-
 def _parts(run: RunConfig, strings: Collection[str]) -> dict[str, Any]:
     """Return `train`, and `validation` and `test` if there are such rows; with `data.split`, all rows as `train`.
 
@@ -283,66 +258,6 @@ def _of_part(rows: AnyDataset, part: str) -> Dataset | IterableDataset:
     if part not in rows:
         raise ValueError(f"data.{part}: there is no split {part!r}; the splits are {list(rows)}")
     return rows[part]
-
-
-def _heads(
-    run: RunConfig,
-    args: MultiHeadTrainingArguments,
-    rows: AnyDataset | Mapping[str, AnyDataset],
-    known: Mapping[str, HeadConfig | None],
-) -> dict[str, HeadConfig]:
-    """Return the heads that are `None` in `known`; labels and task are inferred from the rows where not given.
-
-    Raises:
-        ValueError: No dataset has the column of a head, or its settings are wrong.
-    """
-    settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
-    known_readings, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
-    readings = {
-        name: replace(known_readings[name], column=known_readings[name].column or name)
-        for name, values in settings.items()
-        if "labels" not in values
-    }
-    heads = {}
-    for name, head in _inferred(rows, readings, for_all).items():
-        inferred: dict[str, Any] = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
-        if "problem_type" not in settings[name]:
-            inferred |= {"loss": head.loss, "loss_kwargs": head.loss_kwargs}
-        settings[name] = {**inferred, **settings[name]}
-    for name, options in settings.items():
-        try:
-            heads[name] = HeadConfig(**options)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"heads.{name}: {error}") from None
-    return heads
-
-
-def _inferred(
-    rows: AnyDataset | Mapping[str, AnyDataset], readings: Mapping[str, LabelReading], for_all: Collection[str]
-) -> dict[str, HeadConfig]:
-    """Infer heads from the rows; with several datasets, each head from the first one that is labelled for it."""
-    if not isinstance(rows, dict):
-        return heads_off(rows, readings, for_all)
-    heads: dict[str, HeadConfig] = {}
-    for source in rows.values():
-        columns = {*source.column_names}
-        available = {
-            name: head_reading
-            for name, head_reading in readings.items()
-            if {*column_names(head_reading.column or name)} <= columns
-        }
-        heads.update(
-            heads_off(
-                source, {name: head_reading for name, head_reading in available.items() if name not in heads}, for_all
-            )
-        )
-    for name, reading in readings.items():
-        if name not in heads:
-            raise ValueError(
-                f"heads.{name}: none of the datasets {list(rows)} has the columns "
-                f"{column_names(reading.column or name)}"
-            )
-    return heads
 
 
 def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadModel, Any]:

@@ -161,6 +161,19 @@ def test_parts_of_a_folder_and_several_sets(folder: Path) -> None:
     assert {"topic_f1_micro", "mood_f1_macro"} <= set(done.metrics)
 
 
+def test_a_head_has_the_labels_of_all_datasets(folder: Path) -> None:
+    Path("a.csv").write_text("text,mood\nw1,happy\nw2,sad\nw3,happy\n")
+    Path("b.csv").write_text("text,mood\nw1,angry\nw2,happy\n")
+    data = {"train": {"a": "a.csv", "b": "b.csv"}}
+    done = train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
+    assert done.trainer.config.heads["mood"].labels == ["angry", "happy", "sad"]
+    Path("b.jsonl").write_text('{"text": "w1", "mood": ["happy"]}\n')
+    data = {"train": {"a": "a.csv", "b": "b.jsonl"}}
+    message = r"heads\.mood: it is multi_label_classification in the dataset 'b' and single_label_classification in one"
+    with pytest.raises(ValueError, match=message):
+        train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
+
+
 def test_a_run_goes_on_from_its_checkpoint(folder: Path) -> None:
     saving = {**TRAINING, "output_dir": "out", "save_strategy": "epoch"}
     whole = train_from_config(config(training=saving))

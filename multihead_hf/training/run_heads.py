@@ -1,0 +1,116 @@
+"""Heads of a run: how their labels are read, and their labels inferred from the training rows."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..data.heads import heads_off
+from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all
+from ..data.rows_like import AnyDataset
+from ..model.head_multihead import HeadConfig
+from ..model.reading_multihead import LabelReading
+from .arguments import MultiHeadTrainingArguments
+from .run_config import RunConfig, head_settings
+
+
+def take_readings(run: RunConfig, args: MultiHeadTrainingArguments) -> None:
+    """Copy the heads' settings on how labels are read into the training arguments."""
+    for option, setting in OPTIONS.items():
+        readings = {
+            name: settings[setting] for name, settings in run.heads.items() if settings.get(setting) is not None
+        }
+        if getattr(args, option) is None and readings:
+            setattr(args, option, readings)
+
+
+def check_known(run: RunConfig, known: Mapping[str, HeadConfig]) -> None:
+    """Check that the configuration does not change heads of the saved model.
+
+    Raises:
+        ValueError: There are settings for a head that the saved model has.
+    """
+    for name, settings in run.heads.items():
+        if name in known and head_settings(settings):
+            raise ValueError(
+                f"heads.{name}: the saved model already has this head and its settings; give only how its labels are "
+                "read (column, sep, empty, multi_hot)"
+            )
+
+
+def heads_of_run(
+    run: RunConfig,
+    args: MultiHeadTrainingArguments,
+    rows: AnyDataset | Mapping[str, AnyDataset],
+    known: Mapping[str, HeadConfig | None],
+) -> dict[str, HeadConfig]:
+    """Return the heads that are `None` in `known`; labels and task are inferred from the rows where not given.
+
+    Raises:
+        ValueError: No dataset has the column of a head, or its settings are wrong.
+    """
+    settings = {name: head_settings(run.heads[name]) for name, head in known.items() if head is None}
+    known_readings, for_all = said_readings(known, args.reading), separator_for_all(known, args.reading)
+    readings = {
+        name: replace(known_readings[name], column=known_readings[name].column or name)
+        for name, values in settings.items()
+        if "labels" not in values
+    }
+    heads = {}
+    for name, head in _inferred(rows, readings, for_all).items():
+        inferred: dict[str, Any] = {"labels": head.labels, "problem_type": head.problem_type, "reading": head.reading}
+        if "problem_type" not in settings[name]:
+            inferred |= {"loss": head.loss, "loss_kwargs": head.loss_kwargs}
+        settings[name] = {**inferred, **settings[name]}
+    for name, options in settings.items():
+        try:
+            heads[name] = HeadConfig(**options)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"heads.{name}: {error}") from None
+    return heads
+
+
+def _inferred(
+    rows: AnyDataset | Mapping[str, AnyDataset], readings: Mapping[str, LabelReading], for_all: Collection[str]
+) -> dict[str, HeadConfig]:
+    """Infer heads from the rows; with several datasets, each head from all that have its columns.
+
+    Raises:
+        ValueError: No dataset has the columns of a head, or it is single-label in one and multi-label in another.
+    """
+    if not isinstance(rows, dict):
+        return heads_off(rows, readings, for_all)
+    heads: dict[str, HeadConfig] = {}
+    for dataset, source in rows.items():
+        columns = {*source.column_names}
+        available = {
+            name: head_reading
+            for name, head_reading in readings.items()
+            if {*column_names(head_reading.column or name)} <= columns
+        }
+        for name, head in heads_off(source, available, for_all).items():
+            heads[name] = _merged(name, heads[name], head, dataset) if name in heads else head
+    for name, reading in readings.items():
+        if name not in heads:
+            raise ValueError(
+                f"heads.{name}: none of the datasets {list(rows)} has the columns "
+                f"{column_names(reading.column or name)}"
+            )
+    return heads
+
+
+def _merged(name: str, head: HeadConfig, other: HeadConfig, dataset: str) -> HeadConfig:
+    """Return a head with the labels of both, which were inferred from two datasets."""
+    if head.problem_type != other.problem_type:
+        raise ValueError(
+            f"heads.{name}: it is {other.problem_type} in the dataset {dataset!r} and {head.problem_type} in one "
+            f"before it: give heads.{name}.problem_type and heads.{name}.labels"
+        )
+    labels = list(dict.fromkeys([*head.labels, *other.labels]))
+    both_sorted = all(each.labels == sorted(each.labels) for each in (head, other))
+    return HeadConfig(
+        sorted(labels) if both_sorted else labels,
+        head.problem_type,
+        loss=head.loss,
+        loss_kwargs=head.loss_kwargs,
+        reading=head.reading,
+    )
