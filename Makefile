@@ -20,7 +20,8 @@ BIN_DIR := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(BIN_DIR)
 PIP_INSTALL := -m pip --disable-pip-version-check -q install
 # (a crashed worker ends the run: pytest-xdist was observed to hang after a restart)
-PYTEST_FAST := -m pytest -n 2 --dist loadfile --max-worker-restart 0
+# (files in the order of tests/conftest.py, the longest first)
+PYTEST_FAST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 FAST := not slow and not distributed and not browser and not nightly and not gpu
 
 .PHONY: help install train test test-all test-nightly test-ray test-gpu test-lowest fuzz lint format types docs bench release-check clean

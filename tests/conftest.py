@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import gc
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,18 @@ import pytest
 import transformers
 
 transformers.utils.logging.disable_progress_bar()
+
+
+# roughly the seconds of a test
+_SECONDS = {"slow": 5, "browser": 15, "distributed": 20}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that two workers end at about the same time."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        seconds[item.path] += 1 + sum(_SECONDS.get(marker.name, 0) for marker in item.iter_markers())
+    items.sort(key=lambda item: -seconds[item.path])  # (stable: the tests of a file stay together and in order)
 
 
 @pytest.fixture(autouse=True, scope="session")
