@@ -75,9 +75,7 @@ def command(
             param_hint="SOURCE",
         )
     if settings["resume"] and overwrite:
-        raise typer.BadParameter(
-            "--resume continues a run and --overwrite starts a new one: give only one of them", param_hint="--overwrite"
-        )
+        raise _both("--resume")
     of_table = {**asdict(labels), "output_dir": output_dir, **table, **files}
     is_file = len(source) == 1 and source[0].lower().endswith((".yaml", ".yml"))
     if is_file:
@@ -92,7 +90,10 @@ def command(
     changes = dict(map(parse_change, change or []))
     configuration = read_run_config(run, changes)
     output = output_dir_of(configuration)
-    goes_on = settings["resume"] or bool(configuration.training.get("resume_from_checkpoint"))
+    resumes = bool(configuration.training.get("resume_from_checkpoint"))
+    if resumes and overwrite:
+        raise _both("training.resume_from_checkpoint")
+    goes_on = settings["resume"] or resumes
 
     def begin() -> None:
         folder = Path(output)
@@ -120,6 +121,13 @@ def command(
         if not is_file and not configuration.after_training.report and find_spec("matplotlib") is None:
             print('\nNo report was made, as it needs matplotlib: pip install "multihead-hf[plots]"')
         _say_next(str(done.trainer.args.output_dir), list(done.trainer.config.heads))
+
+
+def _both(resume: str) -> typer.BadParameter:
+    """Return the error for a run that should be resumed and overwritten."""
+    return typer.BadParameter(
+        f"{resume} continues a run and --overwrite starts a new one: give only one of them", param_hint="--overwrite"
+    )
 
 
 def _stopped(stop: KeyboardInterrupt, folder: str) -> str:

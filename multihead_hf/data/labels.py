@@ -163,7 +163,7 @@ class LabelEncoder(NamedTuple):
             names = (class_name(value), value.isoformat(), str(value))
             return self._id(next((name for name in names if name in self.ids), names[0]), row)
         if isinstance(value, str) and value not in self.ids and meaning(value)[0] is bool:  # as in a file of strings
-            value = self.spellings.get(meaning(value), [value])[0]
+            value = self._spelled(meaning(value)[1], row) if meaning(value) in self.spellings else value
         return self._id(class_name(value), row)
 
     def _spelled(self, value: Number, row: int) -> str:

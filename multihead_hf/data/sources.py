@@ -236,30 +236,34 @@ def _from_files(paths: Sequence[str], written: _Written) -> Dataset:
     if all_csv:  # concatenated before types are inferred: a column may be empty in one file
         what = paths[0] if len(paths) == 1 else f"files {list(paths)}"
         return _as_dataset(pd.concat(tables, ignore_index=True), what, strings)
-    return tables[0] if len(tables) == 1 else _joined(tables, paths)
+    return tables[0] if len(tables) == 1 else joined(tables, paths)
 
 
-def _joined(tables: Sequence[Dataset], paths: Sequence[str]) -> Dataset:
-    """Concatenate the tables of several files.
+def joined(tables: Sequence[Dataset], names: Sequence[str]) -> Dataset:
+    """Concatenate tables with the same columns.
+
+    Args:
+        tables: the tables.
+        names: their names in messages.
 
     Raises:
-        ValueError: If a column has types that do not fit together; the message contains the column and two files.
+        ValueError: If a column has types that do not fit together; the message contains the column and two names.
     """
     features = Features()
     for column in tables[0].column_names:
         features[column] = tables[0].features[column]
-        for path, table in zip(paths[1:], tables[1:], strict=True):
+        for name, table in zip(names[1:], tables[1:], strict=True):
             common = _common(features[column], table.features[column])
             if common is None:
                 raise ValueError(
-                    f"{path}, column {column!r}: the type is {table.features[column]}, but {features[column]} in "
-                    f"{paths[0]}; make them one type, such as strings"
+                    f"{name}, column {column!r}: the type is {table.features[column]}, but {features[column]} in "
+                    f"{names[0]}; make them one type, such as strings"
                 )
             features[column] = common
     try:
         return concatenate_datasets([table.select_columns(list(features)).cast(features) for table in tables])
     except (ValueError, ArrowException) as error:
-        raise ValueError(f"the files {list(paths)} cannot be read as one table: {error}") from None
+        raise ValueError(f"{list(names)} cannot be read as one table: {error}") from None
 
 
 def _common(one: "FeatureType", other: "FeatureType") -> "FeatureType | None":

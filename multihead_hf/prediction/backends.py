@@ -268,10 +268,7 @@ class ModelGraph:
         self._compiled: dict[str, CompiledGraph] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.folder = folder
-        if is_cached:
-            with contextlib.suppress(OSError):  # (a cache that is only read)
-                os.utime(folder)  # it was used now
-        else:
+        if not is_cached:
             self._make(model, tokenizer)
 
     def _make(self, model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -286,7 +283,9 @@ class ModelGraph:
             self.folder = folder
 
     def compiled(self, precision: str) -> CompiledGraph:
-        """Return the graph compiled for a precision, which is done once."""
+        """Return the graph compiled for a precision, which is done once, and note in the cache that it was used."""
+        with contextlib.suppress(OSError):  # (a cache that is only read, or was emptied)
+            os.utime(self.folder)
         if precision not in self._compiled:
             self._compiled[precision] = CompiledGraph(self.backend, self.folder, self._outputs, precision)
         return self._compiled[precision]

@@ -68,11 +68,19 @@ class EvaluationSnapshot:
     pictures: list[dict[str, str]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
+    def _decides_as(self, settings: Mapping[str, Any]) -> bool:
+        """Return whether the heads decide as they did; one that was renamed or removed has no metrics in the card."""
+        return all(settings[name] == before for name, before in self.settings.items() if name in settings)
+
+    def is_current(self, step: int, settings: Mapping[str, Any]) -> bool:
+        """Return whether the metrics are those of the model at this step with these decision settings."""
+        return self.step == step and self._decides_as(settings)
+
     def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the evaluations, with a mark if the model has changed since."""
         evaluations = (
             self.evaluations
-            if self.settings == settings
+            if self._decides_as(settings)
             else [{**evaluation, "stale": True} for evaluation in self.evaluations]
         )
         return evaluations if self.step == step else [{**evaluation, "step": self.step} for evaluation in evaluations]
@@ -117,18 +125,27 @@ class ModelCardCallback(TrainerCallback):
         entries = [entry for entry in state.log_history if entry.get("step") == step]
         sets = self._trainer.eval_dataset
         logged = {key: value for entry in entries for key, value in entry.items()}
-        self.note_evaluation(logged, list(sets) if isinstance(sets, dict) else None)
+        self.note_evaluation(logged, sets)
 
-    def note_evaluation(self, metrics: Mapping[str, Any], sets: list[str] | None) -> None:
+    def note_evaluation(self, metrics: Mapping[str, Any], rows: object, prefix: str = "eval") -> None:
         """Remember the metrics of an evaluation.
 
         `on_evaluate` is called separately for each dataset, without its name.
 
         Args:
             metrics: Metrics, as `evaluate` returns or logs them.
-            sets: Names of the evaluation datasets, `None` for a single dataset.
+            rows: The evaluated rows, or a dict of several datasets.
+            prefix: Prefix of the metrics.
         """
-        self._evaluated = self._snapshot(evaluations_of(metrics, self._trainer.config, sets))
+        sets = list(rows) if isinstance(rows, dict) else None
+        evaluations = evaluations_of(metrics, self._trainer.config, sets, prefix)
+        if sets is None:
+            split = "validation" if rows is not None and rows is self._trainer.eval_dataset else prefix
+            about: dict[str, Any] = {} if split == "eval" else {"name": f"the {split} rows"}
+            if rows is not None and has_length(rows):
+                about["rows"] = len(rows)
+            evaluations = [{**evaluation, **about} for evaluation in evaluations]
+        self._evaluated = self._snapshot(evaluations)
 
     def note_report(self, report: EvaluationReport) -> None:
         """Remember a report on the current model."""
@@ -144,7 +161,7 @@ class ModelCardCallback(TrainerCallback):
         """Return the report or else the evaluation of the current model, else the most recent older one."""
         settings, step = decision_settings(self._trainer.config), self._trainer.state.global_step
         snapshots = [snapshot for snapshot in (self._reported, self._evaluated) if snapshot is not None]
-        current = [snapshot for snapshot in snapshots if snapshot.settings == settings and snapshot.step == step]
+        current = [snapshot for snapshot in snapshots if snapshot.is_current(step, settings)]
         # (on a tie, `max` returns the first, the report)
         return current[0] if current else max(snapshots, key=lambda snapshot: snapshot.step, default=None)
 
@@ -206,13 +223,16 @@ class ModelCardCallback(TrainerCallback):
             )
 
 
-def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None) -> list[dict[str, Any]]:
+def evaluations_of(
+    metrics: Mapping[str, Any], config: MultiHeadConfig, sets: list[str] | None, prefix: str = "eval"
+) -> list[dict[str, Any]]:
     """Return the heads' metrics from the result of `evaluate` or a log entry, for each of the named datasets.
 
     Args:
-        metrics: Dict with `eval_<head>_<metric>` or `eval_<dataset>_<head>_<metric>`, among others.
+        metrics: Dict with `<prefix>_<head>_<metric>` or `<prefix>_<dataset>_<head>_<metric>`, among others.
         config: Configuration of the model.
         sets: Names of the datasets, `None` for a single dataset.
+        prefix: Prefix of the metrics.
     """
     keys = [
         f"{name}_{metric}"
@@ -221,7 +241,7 @@ def evaluations_of(metrics: Mapping[str, Any], config: MultiHeadConfig, sets: li
     ]
     evaluations = []
     for name in [None] if sets is None else sets:
-        start = "eval_" if name is None else f"eval_{name}_"
+        start = f"{prefix}_" if name is None else f"{prefix}_{name}_"
         values = {key: float(metrics[start + key]) for key in keys if start + key in metrics}
         evaluations.append(
             {"name": name, "metrics": {key: value for key, value in values.items() if math.isfinite(value)}}
@@ -242,7 +262,7 @@ def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
             copy.copy(head.calibration_temperature),
             head.min_labels,
             head.max_labels,
-            copy.copy(head.thresholds) if head.learn_thresholds is None else None,
+            None if head.learn_thresholds is not None else list(head.thresholds or [0.5] * head.num_labels),
         )
         for name, head in config.heads.items()
     }

@@ -211,7 +211,7 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
         sentences.append(f"The metrics above were computed at step {step:,}, before training continued.")
     sentences += [warning for evaluation in facts.evaluations for warning in _behind(config.heads, evaluation)]
     if any(evaluation.get("stale") for evaluation in facts.evaluations):
-        sentences.append("Thresholds or temperatures were changed after the metrics above were computed.")
+        sentences.append("Labels, thresholds or temperatures were changed after the metrics above were computed.")
     return sentences
 
 

@@ -111,12 +111,13 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
 
 
 def save_trained_names(
-    folder: str, trained: Mapping[str, Tensor], optimizer: str, rows: Mapping[str, Any] | None
+    folder: str, trained: Mapping[str, Tensor], args: TrainingArguments, rows: Mapping[str, Any] | None
 ) -> None:
-    """Write into a checkpoint the optimizer, the parameters that its state belongs to, and the digest of the rows."""
+    """Write into a checkpoint the optimizer, its learning rate, the parameters, and the digest of the rows."""
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
+    about = {"optimizer": optimizer_name(args), "learning_rate": args.learning_rate, "parameters": shapes, "rows": rows}
     with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
-        json.dump({"optimizer": optimizer, "parameters": shapes, "rows": rows}, file, indent=1)
+        json.dump(about, file, indent=1)
 
 
 def optimizer_name(args: TrainingArguments) -> str:
@@ -374,8 +375,8 @@ def _without_paths(state: Path) -> bytes:
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
-def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
-    """Check that a run can be resumed from a checkpoint.
+def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> float | None:
+    """Check that a run can be resumed from a checkpoint, and return its learning rate, if it is known.
 
     Raises:
         ValueError: The checkpoint is not complete, or was made with another model or another kind of run.
@@ -383,14 +384,14 @@ def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> None:
     check_complete(checkpoint, trainer.args.output_dir, trainer.args.world_size)
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
-    path, rows = os.path.join(checkpoint, TRAINED_FILE), None
+    path, saved = os.path.join(checkpoint, TRAINED_FILE), {}
     if os.path.isfile(path):
         saved = _read_dict(path)
         check_same_trained(checkpoint, saved, trained_parameters(trainer.model), optimizer_name(trainer.args))
-        rows = saved.get("rows")
-    warn_of_changes(checkpoint, trainer.config, rows, rows_digest(trainer.train_dataset))
+    warn_of_changes(checkpoint, trainer.config, saved.get("rows"), rows_digest(trainer.train_dataset))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
+    return saved.get("learning_rate")
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

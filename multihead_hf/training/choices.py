@@ -98,6 +98,11 @@ class OpenChoices:
             self._rate = filled.learning_rate
         return filled
 
+    def resume_rate(self, args: MultiHeadTrainingArguments, rate: float | None) -> None:
+        """Take the learning rate of a resumed run, which its optimizer and scheduler have, in place of a chosen one."""
+        if rate is not None and self._chose_rate(args):
+            args.learning_rate = self._rate = rate
+
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []

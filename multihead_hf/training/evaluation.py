@@ -247,8 +247,17 @@ class EvaluationHooks(DataHooks):
             first = self.is_world_process_zero()
             self._evaluation.warn_of_weak_heads(self._heads_that_learn(), metric_key_prefix, ended, first)
         if metric_key_prefix == "eval":
-            self._card.note_evaluation(metrics, list(rows) if isinstance(rows, dict) else None)
+            self._card.note_evaluation(metrics, rows)
         return metrics
+
+    def note_test_scores(self, metrics: Mapping[str, float], rows: object) -> None:
+        """Let the model card have the scores of an evaluation with the prefix `test`.
+
+        Args:
+            metrics: Metrics, as `evaluate` returns them.
+            rows: The evaluated rows, or a dict of several datasets.
+        """
+        self._card.note_evaluation(metrics, rows, "test")
 
     def _heads_that_learn(self) -> list[str]:
         """Return the names of the heads, without single-label heads that are not trained now and never were."""

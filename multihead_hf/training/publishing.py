@@ -21,7 +21,6 @@ from ..utils.files import holds_model, write_files_whole
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import (
     is_checkpoint,
-    optimizer_name,
     push_from_checkpoint,
     save_head_weighting,
     save_trained_names,
@@ -72,7 +71,7 @@ class PublishingHooks(Trainer):
             return
         if is_checkpoint(folder):
             rows = rows_digest(self.train_dataset)
-            save_trained_names(folder, trained_parameters(self.model), optimizer_name(self.args), rows)
+            save_trained_names(folder, trained_parameters(self.model), self.args, rows)
             if self.head_weights is not None:
                 save_head_weighting(folder, self.head_weights.log_variances)
         elif os.path.isfile(pickle):

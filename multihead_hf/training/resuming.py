@@ -60,8 +60,8 @@ def warn_of_changes(
         changes += [f"{name} {current[name]!r} instead of {saved[name]!r}" for name in changed]
         texts = bool(set(changed) & set(_OF_THE_MODEL))
     advice = "Resume with the same settings, or start a new run from its weights"
-    if before is not None and now is not None:
-        differs = [name for name in now if now[name] != before[name]]
+    if isinstance(before, Mapping) and now is not None:
+        differs = [name for name in now if now[name] != before.get(name)]
         others = ""
         if "rows" in differs:
             others = f"{_count(now)} instead of {_count(before)}"
@@ -80,7 +80,7 @@ def warn_of_changes(
 
 
 def _count(digest: Mapping[str, Any]) -> str:
-    return "a stream of training rows" if digest["rows"] is None else f"{digest['rows']:,} training rows"
+    return "a stream of training rows" if digest.get("rows") is None else f"{digest['rows']:,} training rows"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

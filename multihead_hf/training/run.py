@@ -5,7 +5,16 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from datasets import Dataset, DatasetDict, IterableDataset
-from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from ..data.reading import string_columns
 from ..data.rows_like import AnyDataset, PreparedRows, RowsLike, has_length
@@ -108,7 +117,7 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     Args:
         run: The configuration.
         resume: As for `train_from_config`.
-        begin: Called by the first process when all that can be checked before the training has been checked.
+        begin: Called by the first process when the training begins, after all checks.
 
     Returns:
         As `train_from_config`.
@@ -155,12 +164,23 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     tests = [*test.values()] if isinstance(test, dict) else [test]
     trainer.test_rows = sum(len(rows) for rows in tests if has_length(rows)) or None
     trainer.recommends_thresholds = not run.after_training.tune_thresholds
-    if begin is not None and args.process_index == 0:
-        begin()
+    if begin is not None:
+        trainer.add_callback(_Beginning(begin))
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
     trainer.save_model()  # before later steps that may fail
     return _finished(run, trainer, parts, test)
+
+
+class _Beginning(TrainerCallback):
+    """Calls a function when the training begins, after a checkpoint that is resumed was checked and loaded."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.begin = begin
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.begin()
 
 
 def _prepared_test(
@@ -306,6 +326,8 @@ def _finished(
     if test is not None or validation is not None:
         with collected_tables(trainer) as tables:  # the tables are shown at the end
             metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
+        if test is not None:
+            trainer.note_test_scores(metrics, test)
         tuned = " (which the thresholds or temperatures were chosen on)" if test is None and has_tuning else ""
         tables = [f"On the {'validation' if test is None else 'test'} rows{tuned}:", *tables]
     if run.after_training.report:

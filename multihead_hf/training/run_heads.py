@@ -4,9 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from datasets import ClassLabel, Dataset
+
 from ..data.heads import heads_off
 from ..data.reading import OPTIONS, column_names, said_readings, separator_for_all
 from ..data.rows_like import AnyDataset
+from ..data.sources import joined
 from ..model.head_multihead import HeadConfig
 from ..model.reading_multihead import LabelReading
 from .arguments import MultiHeadTrainingArguments
@@ -75,42 +78,36 @@ def _inferred(
     """Infer heads from the rows; with several datasets, each head from all that have its columns.
 
     Raises:
-        ValueError: No dataset has the columns of a head, or it is single-label in one and multi-label in another.
+        ValueError: No dataset has the columns of a head, or a column has types that do not fit together.
     """
     if not isinstance(rows, dict):
         return heads_off(rows, readings, for_all)
-    heads: dict[str, HeadConfig] = {}
-    for dataset, source in rows.items():
-        columns = {*source.column_names}
-        available = {
-            name: head_reading
-            for name, head_reading in readings.items()
-            if {*column_names(head_reading.column or name)} <= columns
-        }
-        for name, head in heads_off(source, available, for_all).items():
-            heads[name] = _merged(name, heads[name], head, dataset) if name in heads else head
+    groups: dict[tuple[str, ...], list[str]] = {}  # datasets → the heads whose columns they have
     for name, reading in readings.items():
-        if name not in heads:
+        wanted = {*column_names(reading.column or name)}
+        having = tuple(dataset for dataset, source in rows.items() if wanted <= {*source.column_names})
+        if not having:
             raise ValueError(
                 f"heads.{name}: none of the datasets {list(rows)} has the columns "
                 f"{column_names(reading.column or name)}"
             )
-    return heads
+        groups.setdefault(having, []).append(name)
+    heads: dict[str, HeadConfig] = {}
+    for having, names in groups.items():
+        columns = dict.fromkeys(column for name in names for column in column_names(readings[name].column or name))
+        tables = [rows[dataset].select_columns(list(columns)) for dataset in having]
+        if any(table.features != tables[0].features for table in tables):
+            tables = list(map(_with_names, tables))
+        table = tables[0] if len(tables) == 1 else joined(tables, having)
+        heads |= heads_off(table, {name: readings[name] for name in names}, for_all)
+    return {name: heads[name] for name in readings}
 
 
-def _merged(name: str, head: HeadConfig, other: HeadConfig, dataset: str) -> HeadConfig:
-    """Return a head with the labels of both, which were inferred from two datasets."""
-    if head.problem_type != other.problem_type:
-        raise ValueError(
-            f"heads.{name}: it is {other.problem_type} in the dataset {dataset!r} and {head.problem_type} in one "
-            f"before it: give heads.{name}.problem_type and heads.{name}.labels"
-        )
-    labels = list(dict.fromkeys([*head.labels, *other.labels]))
-    both_sorted = all(each.labels == sorted(each.labels) for each in (head, other))
-    return HeadConfig(
-        sorted(labels) if both_sorted else labels,
-        head.problem_type,
-        loss=head.loss,
-        loss_kwargs=head.loss_kwargs,
-        reading=head.reading,
-    )
+def _with_names(table: Dataset) -> Dataset:
+    """Return a table with the names of `ClassLabel` columns, to be joined with columns of other types."""
+    for column, feature in table.features.items():
+        if isinstance(feature, ClassLabel):
+            names = [None if value in (None, -1) else feature.int2str(value) for value in table[column][:]]
+            table = table.add_column(f"{column} names", names).remove_columns(column)
+            table = table.rename_column(f"{column} names", column)
+    return table

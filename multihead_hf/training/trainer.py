@@ -375,8 +375,10 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             self._while_training.callback(setattr, self, "_while_training", None)
             if self.head_weights is not None and self.model is not None:
                 self._while_training.enter_context(self.head_weights.on_model(self.model))
-            if self.resumed_from is not None:
-                (check_same_heads if sharded else check_resumable)(self.resumed_from, self)
+            if self.resumed_from is not None and sharded:
+                check_same_heads(self.resumed_from, self)
+            elif self.resumed_from is not None:
+                self._choices.resume_rate(self.args, check_resumable(self.resumed_from, self))
             # (between the trials of a search there is no model; heads may have changed since an earlier run)
             has_both = self.optimizer is not None and self.model is not None
             if has_both and is_outdated(self.optimizer, self.model, self._made_optimizer):

@@ -126,6 +126,15 @@ def test_with_enough_validation_rows_the_best_epoch_is_kept(folder: Path) -> Non
     assert f", of which the checkpoint of {kept[2]} is kept" in Path("out/README.md").read_text(encoding="utf-8")
 
 
+def test_the_card_has_the_scores_that_were_printed(folder: Path) -> None:
+    done = cli(*TRAIN, "-o", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    card = Path("out/README.md").read_text(encoding="utf-8")
+    assert "\nOn the test rows, 6 rows:\n" in card
+    assert f"| mood | `accuracy` | {json.loads(done.stdout)['mood_accuracy']:.3f} |" in card
+    assert "were changed after the metrics above" not in card  # they are computed with the tuned thresholds
+
+
 def test_a_folder_with_a_run_is_not_overwritten_without_being_asked(folder: Path) -> None:
     assert cli(*TRAIN, "-o", "out").returncode == 0
     model = Path("out/model.safetensors").read_bytes()
@@ -136,6 +145,16 @@ def test_a_folder_with_a_run_is_not_overwritten_without_being_asked(folder: Path
     assert Path("out/model.safetensors").read_bytes() == model
     assert list(Path("out").glob("checkpoint-*"))
     assert cli(*TRAIN, "-o", "out", "--overwrite", "--resume").returncode == 2
+    checkpoint = str(next(Path("out").glob("checkpoint-*")))
+    resume = ("--set", f"training.resume_from_checkpoint={checkpoint}")
+    done = cli(*TRAIN, "-o", "out", "--overwrite", *resume)
+    assert done.returncode == 2
+    assert "training.resume_from_checkpoint continues a run and --overwrite starts a new one" in done.stderr
+    run = Path("out/run.yaml").read_bytes()
+    done = cli(*TRAIN, "-o", "out", "--resume", "--set", "training.optim=sgd")
+    assert done.returncode == 1
+    assert "its run had the optimizer" in done.stderr
+    assert Path("out/run.yaml").read_bytes() == run
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     wrong = ["no-encoder" if word == "encoder" else word for word in TRAIN]
     for command in (wrong, (*TRAIN, "--set", "after_training.early_stopping_patience=0")):

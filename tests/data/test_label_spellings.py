@@ -53,6 +53,8 @@ def test_booleans_that_are_written_as_text(tmp_path: Path) -> None:
         assert targets(Dataset.from_dict({"text": ["w1", "w2"], "code": cells}), head) == [1, 0]
     own = HeadConfig(labels=["true", "TRUE"])
     assert targets(Dataset.from_dict({"text": ["w1", "w2"], "code": ["TRUE", "true"]}), own) == [1, 0]
+    with pytest.raises(ValueError, match=r"True may be each of the labels \['true', 'TRUE'\]"):
+        targets(Dataset.from_dict({"text": ["w1"], "code": ["True"]}), own)
     with pytest.raises(ValueError, match="'true' is not one of the head's 2 labels"):
         targets(Dataset.from_dict({"text": ["w1"], "code": ["true"]}), HeadConfig(labels=["yes", "no"]))
 

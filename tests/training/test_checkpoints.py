@@ -13,7 +13,9 @@ from training_runs import arguments, still, trainer_for, weights
 from transformers import EarlyStoppingCallback
 
 from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
+from multihead_hf.training import defaults
 from multihead_hf.training.checkpoints import find_problem
+from multihead_hf.training.defaults import encoder_rate
 
 
 def test_best_model_and_early_stopping(tmp_path: Path) -> None:
@@ -351,6 +353,21 @@ def test_what_differs_from_the_run_of_a_checkpoint_is_said(tmp_path: Path, caplo
     assert "loss of head 'topic' 'focal' instead of 'soft_f1_bce'" in caplog.text
     assert "max_length 7 instead of None" in caplog.text
     assert "training rows" not in caplog.text
+
+
+def test_a_resumed_run_keeps_the_rate_that_was_chosen_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "encoder_rate", lambda width, steps: encoder_rate(12 * width, steps))
+    settings = {"learning_rate": None, "num_train_epochs": 1, "save_strategy": "epoch"}
+    trainer_for(tmp_path, still(), **settings).train()
+    more = trainer_for(tmp_path, still(), **{**settings, "num_train_epochs": 100})
+    assert more.args.learning_rate < encoder_rate(384, 1)
+    more.args.max_steps = 20
+    more.train(resume_from_checkpoint=True)
+    assert more.args.learning_rate == more.optimizer.param_groups[0]["initial_lr"] == encoder_rate(384, 1)
+    assert f"learning_rate {encoder_rate(384, 1):g}" in more.chosen_settings()[0]
+    given = trainer_for(tmp_path, still(), **{**settings, "learning_rate": 1e-5, "num_train_epochs": 3})
+    given.train(resume_from_checkpoint=True)
+    assert given.args.learning_rate == 1e-5
 
 
 def test_text_settings_that_changed_since_the_rows_were_prepared_are_refused(tmp_path: Path) -> None:

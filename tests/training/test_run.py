@@ -11,6 +11,7 @@ import tiny
 import torch
 import yaml
 from command_line import cli
+from datasets import ClassLabel, Dataset, Features, Value
 from training_runs import weights
 from transformers import AutoTokenizer, set_seed
 
@@ -167,10 +168,18 @@ def test_a_head_has_the_labels_of_all_datasets(folder: Path) -> None:
     data = {"train": {"a": "a.csv", "b": "b.csv"}}
     done = train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
     assert done.trainer.config.heads["mood"].labels == ["angry", "happy", "sad"]
+    Path("empty.csv").write_text("text,mood\nw1,\nw2,\n")
+    data = {"train": {"empty": "empty.csv", "a": "a.csv", "b": "b.csv"}}
+    done = train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
+    assert done.trainer.config.heads["mood"].labels == ["angry", "happy", "sad"]
+    named = Features({"text": Value("string"), "mood": ClassLabel(names=["happy", "calm"])})
+    Dataset.from_dict({"text": ["w1", "w2"], "mood": [1, 0]}, features=named).to_parquet("c.parquet")
+    data = {"train": {"c": "c.parquet", "a": "a.csv"}}
+    done = train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
+    assert done.trainer.config.heads["mood"].labels == ["calm", "happy", "sad"]
     Path("b.jsonl").write_text('{"text": "w1", "mood": ["happy"]}\n')
     data = {"train": {"a": "a.csv", "b": "b.jsonl"}}
-    message = r"heads\.mood: it is multi_label_classification in the dataset 'b' and single_label_classification in one"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"b, column 'mood': the type is List.* in a; make them one type"):
         train_from_config(config(heads={"mood": {}}, data=data, after_training={}))
 
 
