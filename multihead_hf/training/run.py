@@ -325,7 +325,7 @@ def _finished(
     tables: list[str] = []
     if test is not None or validation is not None:
         with collected_tables(trainer) as tables:  # the tables are shown at the end
-            metrics = trainer.evaluate(validation if test is None else test, metric_key_prefix=prefix)
+            metrics = trainer.evaluate(test, metric_key_prefix=prefix)  # or its own rows, those of the validation
         if test is not None:
             trainer.note_test_scores(metrics, test)
         tuned = " (which the thresholds or temperatures were chosen on)" if test is None and has_tuning else ""

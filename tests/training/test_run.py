@@ -154,6 +154,7 @@ def test_parts_of_a_folder_and_several_sets(folder: Path) -> None:
     done = train_from_config(config(data={"train": "parts"}))
     assert len(done.trainer.train_dataset) == 40
     assert "topic_f1_micro" in done.metrics
+    assert "\nOn the validation rows, 20 rows:\n" in Path("out/README.md").read_text(encoding="utf-8")
     rows[["text", "topics"]].to_csv("topics.csv", index=False)
     rows[["text", "mood"]].to_csv("moods.csv", index=False)
     several = {"train": {"a": "topics.csv", "b": "moods.csv"}, "validation": "rows.csv"}
