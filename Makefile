@@ -40,7 +40,7 @@ test: install ## run the tests for before a commit, in some minutes
 test-all: install ## run these, and those that are slow, over several processes or in a browser
 	$(BIN)/python $(PYTEST_FAST)
 
-test-nightly: install ## run the tests that take minutes each
+test-nightly: install ## run the tests that take minutes each, or repeat a slow one in another way
 	$(BIN)/python -m pytest -m nightly
 
 test-ray: install ## run the test of examples/predict_ray.py, with Ray in .venv

@@ -96,8 +96,9 @@ STEP_SCOPE = {"topic": {"loss_kwargs": {"average": "macro", "scope": "step"}}, "
     ("extra", "stall"),
     [
         ({}, {"stall_amid_save": 4}),
-        ({"frozen": True, "max_steps": 14}, {"stall_at_step": 13}),  # resumes where the second epoch begins
-        ({"head_weighting": "uncertainty", **STEP_SCOPE}, {"stall_at_step": 5}),
+        # resumes where the second epoch begins
+        pytest.param({"frozen": True, "max_steps": 14}, {"stall_at_step": 13}, marks=pytest.mark.nightly),
+        pytest.param({"head_weighting": "uncertainty", **STEP_SCOPE}, {"stall_at_step": 5}, marks=pytest.mark.nightly),
     ],
     ids=["thresholds, amid a save", "frozen, amid a step", "uncertainty and step scope, amid a step"],
 )

@@ -41,7 +41,7 @@ WINDOWS = {"max_length": 6, "truncation": "windows", "max_windows": 3, "stride":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, WINDOWS], ids=["texts", "windows"])
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("onnx", marks=pytest.mark.nightly)])
 def test_the_metrics_are_those_of_pytorch(tmp_path: Path, backend: str, settings: dict[str, Any]) -> None:
     rows_and_model(tmp_path, **settings)
     expected = figures("model")

@@ -308,7 +308,12 @@ print("the same")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "backend"),
-    [(_FORKED, "torch"), (_FORKED, "openvino"), (_FORKED, "onnx"), (_FORKED_WITHOUT_PREDICTION, "torch")],
+    [
+        (_FORKED, "torch"),
+        (_FORKED, "openvino"),
+        pytest.param(_FORKED, "onnx", marks=pytest.mark.nightly),
+        (_FORKED_WITHOUT_PREDICTION, "torch"),
+    ],
 )
 def test_a_forked_process_predicts_after_its_parent(script: str, backend: str) -> None:
     """Threads are not copied by a fork, and it would wait for them for ever."""

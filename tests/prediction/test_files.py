@@ -643,7 +643,7 @@ predict_files(own, str(folder / "rows.parquet"), folder / f"out{suffix}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("suffix", [".parquet", pytest.param(".csv", marks=pytest.mark.nightly)])
 def test_a_joined_file_that_is_too_large_is_named(saved: Path, tmp_path: Path, suffix: str) -> None:
     written(ROWS * 20, tmp_path / "rows.parquet")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}

@@ -612,7 +612,7 @@ signal.raise_signal(signal.SIGUSR1)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="the alternate signal stack is kept on Linux only")
 def test_signals_can_be_handled_after_openvino_and_nncf(tmp_path: Path) -> None:
     """Several of OpenVINO's plugins leave a freed signal stack behind, and Ctrl+C would be a segmentation fault."""

@@ -75,7 +75,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.filterwarnings(
     "ignore:.gradient_checkpointing. is deprecated:FutureWarning"
 )  # in 5.20 it has no other name
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name == "torch_compile")) for name in SETTINGS]
+)
 def test_a_split_step_is_the_same_with(name: str, tmp_path: Path) -> None:
     """20 rows in steps of 8: the third step of the epoch is a shorter one. One step from 8 rows, one from 4 × 2."""
     settings = dict(SETTINGS[name])

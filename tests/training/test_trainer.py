@@ -747,12 +747,15 @@ def test_the_training_labels_are_counted_once(tmp_path: Path, monkeypatch: pytes
     "settings",
     [
         {},
-        {
-            "dataloader_num_workers": 1,
-            "dataloader_persistent_workers": True,
-            "freeze_encoder": True,
-            "cache_features": True,
-        },
+        pytest.param(
+            {
+                "dataloader_num_workers": 1,
+                "dataloader_persistent_workers": True,
+                "freeze_encoder": True,
+                "cache_features": True,
+            },
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["plain", "persistent workers"],
 )
