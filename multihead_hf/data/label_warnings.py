@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig
 from ..model.reading_multihead import LabelReading
-from .reading import Number, class_name, split_joined
+from .reading import Number, split_joined
 
 logger = logging.get_logger(__name__)
 
@@ -73,15 +73,13 @@ def warn_of_another_column(name: str, head: HeadConfig, reading: LabelReading, c
 
 
 def warn_of_another_spelling(what: str, value: Number, label: str) -> None:
-    """Warn, once for each value, if a number is read as a label with other characters: 7 as `007`, 1.1 as `1.10`.
+    """Warn, once for each value, that a number is read as a label with other characters: 7 as `007`, 1.1 as `1.10`.
 
     Args:
         what: head and column.
-        value: the boolean or number of a cell.
+        value: the number of a cell.
         label: the label with this value.
     """
-    if isinstance(value, bool) or label in (str(value), class_name(value), str(float(value))):
-        return
     logger.warning_once(
         f"{what}: the number {value} is read as the label {label!r}, which has the same value. If it is another label, "
         "store the labels of this column as text (pandas.read_csv(path, dtype=str))"

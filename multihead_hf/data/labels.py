@@ -33,6 +33,7 @@ from .reading import (
     column_names,
     empty_cells,
     is_missing,
+    is_spelled,
     joined_text,
     label_readings,
     meaning,
@@ -172,7 +173,7 @@ class LabelEncoder(NamedTuple):
         labels = [str(value)] if self.feature.dtype.startswith("decimal") and str(value) in labels else labels
         if len(labels) > 1:
             raise self._error(row, f"{value!r} may be each of the labels {labels}: store this column's labels as text")
-        if labels:
+        if labels and not is_spelled(value, labels[0]):
             warn_of_another_spelling(self.what, value, labels[0])
         return labels[0] if labels else class_name(value)
 

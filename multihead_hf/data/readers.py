@@ -199,14 +199,14 @@ class TextFile:
             return self.delimiter or usual
         counts = {other: len(split(first, other)) for other in DELIMITERS}
         fitting = [other for other in DELIMITERS if self.wanted and set(self.wanted) <= set(split(first, other))]
-        if fitting and usual not in fitting:
-            return self._told(fitting[0])
+        if fitting:
+            return usual if usual in fitting else self._told(fitting[0])
         equal = {other: not second or len(split(second, other)) == count for other, count in counts.items()}
         # a column's name may hold a comma: then the next line has other fields, or a quoted name is torn apart
-        fits = equal[usual] and not any('"' in name for name in split(first, usual))
-        may_be = (";",) if counts[usual] == 1 else () if fits else (";", "\t")
-        likely = [other for other in may_be if counts[other] > 1 and equal[other]]
-        return self._told(likely[0]) if likely and not fitting else usual
+        if counts[usual] > 1 and equal[usual] and not any('"' in name for name in split(first, usual)):
+            return usual
+        others = (";", "\t") if counts[usual] > 1 else (";",)  # (a header without a comma, but with tabs, is refused)
+        return next((self._told(other) for other in others if counts[other] > 1 and equal[other]), usual)
 
     def _told(self, delimiter: str) -> str:
         self.recognised = f"{self.name}: its columns are separated by {delimiter!r}"

@@ -250,6 +250,11 @@ def meaning(label: str | Number) -> tuple[type, Any]:
     return type(label), label
 
 
+def is_spelled(value: Number, label: str) -> bool:
+    """Return whether a label is written as a boolean or number is; it has the same meaning."""
+    return label == str(value) or isinstance(value, bool) or label in (class_name(value), str(float(value)))
+
+
 def spellings(labels: Sequence[str]) -> dict[Any, list[str]]:
     """Return meaning → labels that have it."""
     groups: dict[Any, list[str]] = {}

@@ -84,13 +84,10 @@ def _inferred(
         return heads_off(rows, readings, for_all)
     groups: dict[tuple[str, ...], list[str]] = {}  # datasets → the heads whose columns they have
     for name, reading in readings.items():
-        wanted = {*column_names(reading.column or name)}
-        having = tuple(dataset for dataset, source in rows.items() if wanted <= {*source.column_names})
+        wanted = column_names(reading.column or name)
+        having = tuple(dataset for dataset, source in rows.items() if {*wanted} <= {*source.column_names})
         if not having:
-            raise ValueError(
-                f"heads.{name}: none of the datasets {list(rows)} has the columns "
-                f"{column_names(reading.column or name)}"
-            )
+            raise ValueError(f"heads.{name}: none of the datasets {list(rows)} has the columns {wanted}")
         groups.setdefault(having, []).append(name)
     heads: dict[str, HeadConfig] = {}
     for having, names in groups.items():
