@@ -112,6 +112,7 @@ class FileRun:
         if agreed[0] is not None:
             return PredictionReport(**agreed[0])
         self.predictor.use(agreed[1])
+        self.table.facts = {"model": about["model"], "precision": agreed[1]}
         self.parts.run = agreed[2]
         self.done = self.parts.done()
         self.processes.wait_for_everyone()
@@ -188,6 +189,9 @@ class FileRun:
         self.processes.wait_for_everyone()
         ended = [(self.predictor.computed - self.read_before[0], self.predictor.cut - self.read_before[1])]
         read = gather_object(ended)
+        backend = self.predictor.backend
+        if self.processes.is_main_process:  # (which removes the run's state at the end)
+            self.table.facts["backend"] = backend = ", ".join(self.parts.backends()) or backend
         bad, undecoded = self._join(windows, end) if self.processes.is_main_process else (0, 0)
         report = PredictionReport(
             str(self.output),
@@ -199,8 +203,9 @@ class FileRun:
             sum(cut for _, cut in read),
             time.perf_counter() - start,
             self.predictor.chosen or self.predictor.precision,
-            self.predictor.backend,
+            backend,
             undecoded,
+            None if self.predictor.choice is None else self.predictor.choice.reason,
         )
         if self.processes.is_main_process:
             self.parts.end({"report": report.to_dict(), "rows read": end})
@@ -263,6 +268,8 @@ class FileRun:
     def _predict(self, window: _Window, top_k: int | None, threshold: ThresholdsOfHeads | None) -> None:
         assert window.encoded is not None
         logits = self._without_bad(window, self.predictor.compute(window.encoded))
+        if self.processes.is_main_process:
+            self.parts.add_backend(self.predictor.backend)
         rows = self.table.columns.rows(window.numbers, window.rows, self.predictor.decode(logits, top_k, threshold))
         if window.bad:  # before the part, which marks the window as done
             lines = [json.dumps(entry, ensure_ascii=True, default=str) for entry in window.bad]

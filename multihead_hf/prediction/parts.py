@@ -119,6 +119,17 @@ class Parts:
         self.run = uuid.uuid4().hex[:12]
         write_whole(self.folder / _STATE, json.dumps({**about, "run": self.run}, indent=2).encode())
 
+    def backends(self) -> list[str]:
+        """Return the runtimes that the main process of this run has used, before and after `resume`."""
+        return self.state().get("backends", [])
+
+    def add_backend(self, backend: str) -> None:
+        """Record a runtime of this run."""
+        state = self.state()
+        if backend not in (known := state.setdefault("backends", [])):
+            known.append(backend)
+            write_whole(self.folder / _STATE, json.dumps(state, indent=2).encode())
+
     def done(self) -> dict[int, Part]:
         """Return window → part, of the complete parts of this run."""
         parts = {}

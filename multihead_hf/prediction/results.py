@@ -79,6 +79,8 @@ class PredictionReport:
         precision: Precision of the model.
         backend: Runtime that computed the logits.
         undecoded: Number of bad rows whose bytes have another encoding than was expected.
+        precision_reason: Why this precision was chosen, or `None` if it was not chosen by this predictor: it was given,
+            or there were fewer than 512 texts.
 
     Example:
         >>> from multihead_hf import MultiHeadPredictor, predict_files
@@ -98,6 +100,7 @@ class PredictionReport:
     precision: str
     backend: str
     undecoded: int = 0
+    precision_reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields.

@@ -125,6 +125,9 @@ class Table:
             Lines, because the types are only known after all values have been read.
         sep: Separator between labels in CSV files.
 
+    Attributes:
+        facts: How the predictions were made, for the metadata of a Parquet file: name → text.
+
     Raises:
         ValueError: The suffix is unknown, a label contains `sep`, or the type of a column cannot be written.
     """
@@ -135,6 +138,7 @@ class Table:
         self.schema = None if schema is None else self._settled(schema)
         self.sep = sep
         self.part_suffix = ".jsonl" if schema is None else ".parquet"
+        self.facts: dict[str, str] = {}
         self._ours = dict(columns.ours())
         if self.suffix == ".csv":
             for name in columns.heads:
@@ -192,7 +196,8 @@ class Table:
         fields = [pa.field(ROW, self._ours[ROW]), *(schema.field(name) for name in names)]
         fields += [pa.field(name, kind) for name, kind in self._ours.items() if name != ROW]
         labels = {name: head.labels for name, head in self.columns.heads.items()}
-        return pa.schema(fields, metadata={"multihead_hf.labels": json.dumps(labels)})
+        facts = {"labels": json.dumps(labels), **self.facts}
+        return pa.schema(fields, metadata={f"multihead_hf.{name}": text for name, text in facts.items()})
 
     def _arrow(self, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         return pa.table([_array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)

@@ -115,6 +115,10 @@ def test_every_kind_of_output(saved: Path, tmp_path: Path) -> None:
     assert list(frame["predicted_topic"]) == [" / ".join(line["predicted_topic"]) for line in lines]
     schema = pq.read_schema(_parquet(own, source, tmp_path))
     assert json.loads(schema.metadata[b"multihead_hf.labels"]) == {"topic": tiny.TOPICS, "mood": tiny.MOODS}
+    facts = {
+        name: schema.metadata[f"multihead_hf.{name}".encode()].decode() for name in ("model", "precision", "backend")
+    }
+    assert facts == {"model": own.digest(), "precision": "fp32", "backend": "torch"}
     assert schema.field("predicted_topic").type == pa.list_(pa.string())
 
 

@@ -98,6 +98,14 @@ def test_a_file_is_predicted_in_the_precision_that_was_chosen(predictor: MultiHe
         predictor.use(precision)
         report = predict_files(predictor, str(tmp_path / "rows.csv"), str(tmp_path / f"{precision}.csv"))
         assert (report.precision, predictor.chosen) == (precision, precision)
+        assert report.precision_reason is None
+
+
+def test_the_report_of_a_file_says_why_its_precision_was_chosen(predictor: MultiHeadPredictor, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("\n".join(["text", *TEXTS]))
+    report = predict_files(predictor, str(tmp_path / "rows.csv"), str(tmp_path / "out.csv"))
+    assert predictor.choice is not None
+    assert (report.precision, report.precision_reason) == (predictor.choice.precision, predictor.choice.reason)
 
 
 def test_a_precision_that_cannot_be_used(predictor: MultiHeadPredictor) -> None:
