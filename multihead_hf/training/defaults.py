@@ -171,3 +171,10 @@ def never_trained(head: ClassificationHead) -> bool:
 def is_fresh(head: ClassificationHead) -> bool:
     """Return whether a head is trained now and was neither loaded nor trained before."""
     return never_trained(head) and any(parameter.requires_grad for parameter in head.parameters())
+
+
+def mark_trained(model: nn.Module, heads: Mapping[str, HeadConfig]) -> None:
+    """Mark the heads that have been trained as no longer fresh."""
+    for _, head in heads_in(model, heads):
+        if is_fresh(head):
+            head.is_fresh = False

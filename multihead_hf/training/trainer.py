@@ -20,12 +20,13 @@ from ..model.modeling_multihead import MultiHeadOutput
 from ..model.objective_multihead import StepTotals
 from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
+from ..utils.files import naming_full_disk
 from .arguments import MultiHeadTrainingArguments
 from .checkpoints import check_resumable, check_same_heads
 from .checks import check_arguments, check_collator, check_extensions, warn_of_frozen_heads
 from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
-from .defaults import heads_in, is_fresh
+from .defaults import mark_trained
 from .evaluation import EvaluationHooks, RunningEvaluation
 from .features import check_frozen
 from .freezing import check_trainable, freeze
@@ -361,8 +362,8 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             The loss and the metrics of the training.
 
         Raises:
-            ValueError: The checkpoint to resume from is incomplete or does not fit, or the heads changed; nothing was
-                trained.
+            ValueError: The checkpoint is incomplete or does not fit, or the heads changed; nothing was trained.
+            OSError: A checkpoint cannot be written.
         """
         if self.model_init is None:  # otherwise a new model is created
             for rows in (self.train_dataset, self.eval_dataset):
@@ -371,7 +372,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         self.resumed_from = str(folder) if folder else None
         # FSDP and DeepSpeed write sharded checkpoints, and their wrappers are not removed
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        with contextlib.ExitStack() as self._while_training:
+        with naming_full_disk(self.args.output_dir), contextlib.ExitStack() as self._while_training:
             self._while_training.callback(setattr, self, "_while_training", None)
             if self.head_weights is not None and self.model is not None:
                 self._while_training.enter_context(self.head_weights.on_model(self.model))
@@ -394,7 +395,5 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             else:  # remove autocast, so that the model computes as the saved model will
                 self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         multi_head_model(self.model).sync_thresholds()
-        for _, head in heads_in(self.model, self.config.heads):
-            if is_fresh(head):
-                head.is_fresh = False
+        mark_trained(self.model, self.config.heads)
         return result

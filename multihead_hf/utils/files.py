@@ -1,11 +1,15 @@
 """Atomic file writes, also when the process is killed."""
 
 import contextlib
+import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 
 def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
@@ -43,6 +47,29 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def naming_full_disk(folder: str | os.PathLike) -> Iterator[None]:
+    """Context manager: an error of PyTorch or safetensors that means a failed write says so, with the free space.
+
+    Raises:
+        OSError: A file could not be written; the message has the free space of the disk of `folder`.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError, OSError) as error:
+        if not any(sign in str(error) for sign in _FAILED_WRITES):
+            raise
+        free = shutil.disk_usage(folder).free / 2**20 if os.path.isdir(folder) else 0
+        raise OSError(
+            errno.ENOSPC,
+            f"a file could not be written, and the disk has {free:,.0f} MiB free: make room, and resume from the "
+            f"newest complete checkpoint ({type(error).__name__}: {error})",
+            str(folder),
+        ) from error
+
+
+# (PyTorch's own message of a full disk is `[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534`)
+_FAILED_WRITES = ("unexpected pos", "PytorchStreamWriter", os.strerror(errno.ENOSPC))
 _CONFIGURATIONS = ("config.json", "adapter_config.json")
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 

@@ -10,7 +10,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from training_runs import arguments, still, trainer_for, weights
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, prepare_dataset
 from multihead_hf.training import defaults
@@ -378,3 +378,28 @@ def test_text_settings_that_changed_since_the_rows_were_prepared_are_refused(tmp
             ValueError, match=r"was prepared with max_length None \(now 3\): make a new MultiHeadTrainer"
         ):
             call()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_for(tmp_path / "out", max_steps=4, save_strategy="steps", save_steps=2)
+    save = torch.save
+
+    def on_a_full_disk(content: Any, path: str) -> None:
+        save(content, "/dev/full" if "checkpoint-4" in path else path)
+
+    monkeypatch.setattr(torch, "save", on_a_full_disk)
+    with pytest.raises(OSError, match=r"could not be written, and the disk has [\d,]+ MiB free: make room, and resume"):
+        trainer.train()
+    again = trainer_for(tmp_path / "out", max_steps=4)
+    with pytest.raises(ValueError, match=r"missing\. The newest complete checkpoint is .*checkpoint-2"):
+        again.train(resume_from_checkpoint=True)
+
+
+def test_other_errors_of_a_training_stay_as_they_are(tmp_path: Path) -> None:
+    class Broken(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        trainer_for(tmp_path, callbacks=[Broken()]).train()
