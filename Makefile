@@ -81,7 +81,7 @@ release-check: $(VENV)/.release-installed ## build wheel and sdist, install each
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/python .ci/release_check.py dist --python $(PYTHON_TRIED)
+	$(BIN)/python .ci/release_check.py dist --python '$(PYTHON_TRIED)'
 
 clean: ## remove caches and build output; .venv, .venv-lowest and runs stay
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

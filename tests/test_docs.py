@@ -10,7 +10,19 @@ from types import ModuleType
 
 import doc_pages
 import pytest
-from doc_pages import NUMBER, OUTPUT, ROOT, blocks_of, first_words, form, outputs, pages, python_pages, run_pages
+from doc_pages import (
+    MIGRATION,
+    NUMBER,
+    OUTPUT,
+    ROOT,
+    blocks_of,
+    first_words,
+    form,
+    outputs,
+    pages,
+    python_pages,
+    run_pages,
+)
 
 import multihead_hf
 from multihead_hf.cli import COMMANDS
@@ -81,12 +93,22 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_links_between_pages_lead_somewhere(hook: ModuleType) -> None:
     made = set(hook.FILES)
+    links = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+    for source in hook.FILES.values():  # (a page of the site and a file of the repository cannot share a relative link)
+        assert [link for link in links.findall((ROOT / source).read_text(encoding="utf-8")) if "://" not in link] == []
     for page in pages():
         text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        for target in links.findall(text):
             if not target.startswith("http"):
                 path = (ROOT / page).parent / target
                 assert path.exists() or path.resolve().relative_to(ROOT / "docs").as_posix() in made, (page, target)
+
+
+def test_a_page_says_where_its_table_and_model_come_from() -> None:
+    for page in set(pages()) - {"README.md", "docs/tutorials/csv.md", MIGRATION}:
+        code = "".join(block.text for block in blocks_of(page) if block.language == "python")
+        if '"complaints"' in code or "complaints.csv" in code:
+            assert re.search(r"\]\((\.\./tutorials/)?csv\.md\)", (ROOT / page).read_text(encoding="utf-8")), page
 
 
 def test_every_generated_part_is_asked_for_once(hook: ModuleType) -> None:

@@ -58,13 +58,13 @@ def command(
     multihead-hf train rows.csv --label-column topics --label-column mood
 
     The rows are split 80/10/10 (training, validation, test), the model is trained with the defaults, thresholds of
-    multi-label heads are chosen on the validation rows, and the test rows are evaluated. The run is stored as run.yaml
-    in the folder of the model; of a YAML file, only its own settings are used. Ctrl+C saves a checkpoint, and --resume
-    resumes from it.
+    multi-label heads are chosen on the validation rows, and the test rows are evaluated. The run of a table is stored
+    as run.yaml in the folder of the model; of a YAML file, only its own settings are used. Ctrl+C saves a checkpoint,
+    and --resume resumes from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
     if example or keys:
-        from ..training.run_config import EXAMPLE, describe_keys
+        from ..training.run_help import EXAMPLE, describe_keys
 
         print(EXAMPLE if example else describe_keys())
         return
@@ -85,7 +85,7 @@ def command(
         run = _run_of_table(source, labels, output_dir or _folder_of(source[0]), files, table)
     from ..training.run import output_dir_of, train_run
     from ..training.run_config import as_yaml, parse_change, read_run_config, with_changes
-    from ..training.run_folder import RUN_FILE, check_output_dir, claimed, remove_checkpoints
+    from ..training.run_folder import RUN_FILE, check_output_dir, claimed, is_first_process, remove_checkpoints
 
     changes = dict(map(parse_change, change or []))
     configuration = read_run_config(run, changes)
@@ -105,7 +105,7 @@ def command(
 
     # with --json the output is only the metrics, without the Trainer's messages
     with claimed(output), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_first_process():
             check_output_dir(output, goes_on or overwrite)
         try:
             done = train_run(configuration, settings["resume"], begin)
@@ -134,11 +134,14 @@ def _stopped(stop: KeyboardInterrupt, folder: str) -> str:
     """Return what Ctrl+C has left, and how to go on."""
     from transformers.trainer_utils import get_last_checkpoint
 
+    from ..utils.files import holds_model
+
     checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
+    earlier = f". Until then, {folder} holds the model of an earlier run" if holds_model(Path(folder)) else ""
     if checkpoint is None:
-        return "stopped before a checkpoint was saved; to start again, run the same command with --overwrite"
+        return f"stopped before a checkpoint was saved; to start again, run the same command with --overwrite{earlier}"
     what = str(stop) or f"stopped; the newest checkpoint is {checkpoint}"
-    return f"{what}; run the same command with --resume to continue"
+    return f"{what}; run the same command with --resume to continue{earlier}"
 
 
 def _check_run_file(path: str, of_table: Mapping[str, Any], changes: list[str]) -> None:

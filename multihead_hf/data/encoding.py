@@ -28,6 +28,7 @@ logger = logging.get_logger(__name__)
 
 WEIGHT = "sample_weight"
 _CUT = "was_cut"  # whether a text was truncated; counted, then removed
+_EMPTY = "is_empty"  # whether a text is empty or blank; also counted, then removed
 
 
 def prepare_dataset(
@@ -134,7 +135,8 @@ def prepare_dataset(
         labels = [
             {name: None if values is None else values[i] for name, values in columns.items()} for i in range(len(rows))
         ]
-        prepared = {**encoded, "length": lengths, "labels": labels, _CUT: cut}
+        empty = [not any(map(str.strip, parts)) for parts in zip(*(batch[column] for column in texts), strict=True)]
+        prepared = {**encoded, "length": lengths, "labels": labels, _CUT: cut, _EMPTY: empty}
         if WEIGHT not in features and WEIGHT in batch:
             raise ValueError(
                 f"the rows {rows[0]} to {rows[-1]} of the stream have the column {WEIGHT!r}, unlike the first rows: "
@@ -168,8 +170,8 @@ def _prepared(
     """Map `prepare` over `source`, of which `row` is the first row and `columns` are the columns."""
     first = prepare({column: [row.get(column)] for column in columns}, [0])
     tokens = List(List(Value("int64"))) if truncation == "windows" else List(Value("int64"))
-    features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT)})
-    features[_CUT] = Value("bool")
+    features = Features({key: tokens for key in first if key not in ("length", "labels", WEIGHT, _CUT, _EMPTY)})
+    features |= {_CUT: Value("bool"), _EMPTY: Value("bool")}
     if WEIGHT in first:
         features[WEIGHT] = Value("float32")
     features["length"] = Value("int64")
@@ -182,7 +184,16 @@ def _prepared(
     )
     if isinstance(done, Dataset):
         _report_cut_texts(sum(done[_CUT]), len(done), max_length, truncation, name)
-    return done.remove_columns(_CUT)
+        _warn_of_empty_texts(done[_EMPTY], name)
+    return done.remove_columns([_CUT, _EMPTY])
+
+
+def _warn_of_empty_texts(empty: Sequence[bool], name: str | None) -> None:
+    if count := sum(empty):
+        logger.warning(
+            f"{name + ': ' if name else ''}{count:,} of {len(empty):,} texts are empty, the first in row "
+            f"{list(empty).index(True):,}, and count like any other text: leave such rows out if they should not"
+        )
 
 
 def _report_cut_texts(cut: int, rows: int, max_length: int | None, truncation: str, name: str | None) -> None:
@@ -248,7 +259,8 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
                 "text_columns=[...] (--text-column NAME)"
             )
         if name not in strings:
-            raise ValueError(f"text column {name!r} is not text but {features[name]}; columns of text: {strings}")
+            found = "empty in all rows" if features[name] == Value("null") else f"not text but {features[name]}"
+            raise ValueError(f"text column {name!r} is {found}; columns of text: {strings}")
     if len(names) > 2:
         raise ValueError(f"text_columns {names}: give one column, or two for text pairs")
     if len(set(names)) < len(names):
@@ -260,5 +272,6 @@ def _check_texts(texts: Sequence[Any], column: str, rows: Sequence[int]) -> None
     for row, text in zip(rows, texts, strict=True):
         if not isinstance(text, str):
             raise ValueError(
-                f"row {row}, column {column!r}: the text is {text!r}; every row needs a text (it may be empty: '')"
+                f"row {row}, column {column!r}: the text is {text!r}; every row needs a text (it may be empty: '', in "
+                f"a data frame by frame[{column!r}].fillna(''))"
             )

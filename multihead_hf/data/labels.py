@@ -23,7 +23,7 @@ from .columns import (
     said_twice,
 )
 from .label_columns import LabelColumns
-from .label_warnings import warn_of_another_column, warn_of_another_spelling
+from .label_warnings import SEPARATORS, warn_of_another_column, warn_of_another_spelling
 from .reading import (
     Number,
     as_written,
@@ -163,8 +163,10 @@ class LabelEncoder(NamedTuple):
         if isinstance(value, datetime.datetime):  # ISO 8601, or as pandas writes it
             names = (class_name(value), value.isoformat(), str(value))
             return self._id(next((name for name in names if name in self.ids), names[0]), row)
-        if isinstance(value, str) and value not in self.ids and meaning(value)[0] is bool:  # as in a file of strings
-            value = self._spelled(meaning(value)[1], row) if meaning(value) in self.spellings else value
+        if isinstance(value, str) and value not in self.ids:
+            kind, truth = meaning(value)
+            if kind is bool and (kind, truth) in self.spellings:  # as in a file of strings
+                value = self._spelled(truth, row)
         return self._id(class_name(value), row)
 
     def _spelled(self, value: Number, row: int) -> str:
@@ -236,9 +238,17 @@ class LabelEncoder(NamedTuple):
         if label not in self.ids:
             known = ", ".join(repr(name) for name in self.head.labels[:8]) + (", …" if self.head.num_labels > 8 else "")
             near = near_names(label, self.head.labels)
+            near = self._joined_by(label) or near
             problem = f"{label!r} is not one of the head's {self.head.num_labels} labels.{near} Labels: {known}"
             raise UnknownLabel(str(self._error(row, problem)), label, self.name)
         return self.ids[label]
+
+    def _joined_by(self, label: str) -> str:
+        """Return the advice for a cell that joins several of the head's labels, else an empty string."""
+        for separator in SEPARATORS if self.head.multi_label else ():
+            if separator in label and {part.strip() for part in label.split(separator)} <= self.ids.keys():
+                return f" Its labels are joined by {separator!r}: sep={separator!r} (--sep {separator!r})."
+        return ""
 
     def _error(self, row: int, problem: str) -> ValueError:
         return ValueError(f"{self.what}, row {row}: {problem}")

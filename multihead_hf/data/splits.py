@@ -24,6 +24,8 @@ from .sources import PARTS, column_batches, in_part, read_dataset, training_part
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_SHOWN = 10  # labels in a message
+
 
 def stratified_split(
     dataset: RowsLike,
@@ -82,11 +84,12 @@ def stratified_split(
     training = training_part(shares)
     index = list(shares).index(training)
     parts = split_units(units, labels, list(shares.values()), seed, index)
-    _check_training_part(by_name, labels, parts[index], training)
+    _check_training_part(by_name, labels, parts[index], training, groups is not None)
     for part, part_rows in zip(shares, parts, strict=True):
         if not part_rows:
             raise ValueError(
-                f"split {part!r} would get no row of {len(source)}: give it a larger fraction, or smaller groups"
+                f"split {part!r} would get no row of {len(source)}: give it a larger fraction, or more rows"
+                f"{', or smaller groups' if groups is not None else ''}"
             )
     return DatasetDict({name: source.select(sorted(rows)) for name, rows in zip(shares, parts, strict=True)})
 
@@ -283,13 +286,15 @@ def _filled(
 
 
 def _check_training_part(
-    heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str
+    heads: Mapping[str, HeadConfig], labels: list[list[Label]], rows: list[int], part: str, grouped: bool
 ) -> None:
     lacking = [f"{name}: {heads[name].labels[label]!r}" for name, label in sorted(_lacking(labels, rows))]
     if lacking:
+        more = f", and {len(lacking) - _SHOWN:,} more" if len(lacking) > _SHOWN else ""
+        advice = "or more and smaller groups" if grouped else "or leave out labels of so few rows"
         raise ValueError(
-            f"split {part!r} would get no example of some labels ({', '.join(lacking)}): give it a larger fraction, "
-            "or more and smaller groups"
+            f"split {part!r} would get no example of some labels ({', '.join(lacking[:_SHOWN])}{more}): give it a "
+            f"larger fraction, {advice}"
         )
 
 

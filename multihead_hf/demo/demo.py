@@ -19,7 +19,7 @@ from .demo_table import SUFFIXES, read_rows, write_rows
 
 METHODS = {"occlusion": "Leave out each word", "integrated_gradients": "Integrated gradients"}
 """Methods that score the words; the second needs captum."""
-PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Top k", "All labels")
+PREDICTED, TOP_K, ALL_LABELS = VIEWS = ("Predicted", "Most probable", "All labels")
 BATCH, CHUNK = 16, 64
 """Number of texts of a file that the model reads at a time, and between two steps of the progress."""
 MAX_EXPLAINED, CHARACTERS_A_WORD, MAX_STEPS = 2_000, 1_000, 128
@@ -103,7 +103,7 @@ class Demo:
         Args:
             reading: result of `read`, or `None` before the first.
             view: one of `VIEWS`.
-            top_k: number of labels in the view "Top k".
+            top_k: number of labels in the view "Most probable".
             saved: whether to use the saved thresholds instead of `threshold`.
             threshold: threshold for all labels of all multi-label heads.
             names: the heads to show; an empty value stands for all.

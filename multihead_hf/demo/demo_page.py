@@ -172,12 +172,19 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
     with gr.Row():
         view = gr.Radio(list(VIEWS), value=PREDICTED, label="Show", min_width=280, elem_id="mh-view")
         top_k = gr.Slider(
-            1, max_k, value=min(5, max_k), step=1, label="k", visible=False, min_width=280, elem_id="mh-top-k"
+            1,
+            max_k,
+            value=min(5, max_k),
+            step=1,
+            label="Number of labels",
+            visible=False,
+            min_width=280,
+            elem_id="mh-top-k",
         )
         heads = gr.Dropdown(
             list(demo.heads),
             multiselect=True,
-            label="Heads (none: all)",
+            label="Heads (leave empty for all)",
             visible=len(demo.heads) > 1,
             min_width=280,
             elem_id="mh-heads",
@@ -186,7 +193,9 @@ def _options(demo: Demo) -> tuple[gr.Radio, gr.Slider, gr.Checkbox, gr.Slider, g
         with gr.Column(min_width=280):
             saved = gr.Checkbox(True, label="Use the saved thresholds", elem_id="mh-saved")
         with gr.Column(min_width=280):
-            threshold = gr.Slider(0.01, 0.99, value=0.5, step=0.01, label="Threshold instead", elem_id="mh-threshold")
+            threshold = gr.Slider(
+                0.01, 0.99, value=0.5, step=0.01, label="Threshold to use instead", elem_id="mh-threshold"
+            )
     return view, top_k, saved, threshold, heads
 
 

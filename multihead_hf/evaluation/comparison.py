@@ -215,7 +215,12 @@ def compare(
     if not names:
         raise ValueError(f"nothing to compare: no row of the dataset is labelled for {list(against)}")
     baseline_names = dict.fromkeys(against[name] for name in names)
-    baseline_predictions = {name: predicted(models[name], dataset, tokenizer, **reading) for name in baseline_names}
+    baseline_predictions = {}
+    for name in baseline_names:
+        try:
+            baseline_predictions[name] = predicted(models[name], dataset, tokenizer, **reading)
+        except ValueError as error:
+            raise ValueError(f"baseline {name!r}: {error}") from error
     heads, rows = {}, {}
     for name in names:
         _check_same_references(name, against[name], model_predictions, baseline_predictions[against[name]])

@@ -143,7 +143,12 @@ def predicted(
     if isinstance(dataset, Predictions):
         return dataset
     if is_trainer(model):
-        output = model.predict(dataset)
+        preprocess = model.preprocess_logits_for_metrics  # (of the user, for `compute_metrics`)
+        model.preprocess_logits_for_metrics = None
+        try:
+            output = model.predict(dataset)
+        finally:
+            model.preprocess_logits_for_metrics = preprocess
         base = multi_head_model(model.model)
         return Predictions(base, output.predictions, output.label_ids, model.is_world_process_zero()).checked()
     base = multi_head_model(model)

@@ -13,6 +13,7 @@ import torch
 
 from ..model.decoding_multihead import calibrated, decide, probabilities, rows_not_finite
 from ..model.head_multihead import HeadConfig
+from ..utils.messages import counted
 from .bootstrap import Difference, Interval, RowCounts, differences, shown_intervals, too_few
 from .calibration import expected_calibration_error
 from .metric_names import main_score_of, metric_names
@@ -83,6 +84,14 @@ class HeadReport:
         return f"{self.baseline.figures[self.main_score]:.3f} ({self.difference.difference.value:+.3f})"
 
     @property
+    def difference_interval(self) -> str:
+        """Return the interval of the model's main score minus the baseline's, or the reason why it is missing."""
+        if self.difference is None or too_few(self.rows):
+            return "too few rows for an interval"
+        difference = self.difference.difference
+        return f"interval {difference.low:+.3f} to {difference.high:+.3f}"
+
+    @property
     def baseline_warning(self) -> str | None:
         """Return a sentence about a linear baseline that is better than the model, else `None`."""
         if self.difference is None or self.difference.difference.value > -0.0005:
@@ -90,7 +99,7 @@ class HeadReport:
         gap = -self.difference.difference.value
         ahead = f"The linear baseline is ahead of this model by {gap:.3f} in {self.main_score}"
         if too_few(self.rows):
-            return f"{ahead}, which may be chance: there are only {self.rows:,} rows."
+            return f"{ahead}, which may be chance, with {counted(self.rows, 'row')} only."
         if self.difference.verdict == "not shown":
             return f"{ahead}, which may be chance: the interval of the difference contains 0."
         return (
@@ -119,6 +128,7 @@ class EvaluationReport:
         baseline: the linear baselines, and why heads have none; `None` if no baseline was requested.
         folder: folder of the files.
         split: name of the split of the rows; `None` if it is not known.
+        rows_of_table: whether the mistakes have the rows' numbers in the table that was split.
 
     Example:
         >>> from multihead_hf import MultiHeadModel, write_report
@@ -139,6 +149,17 @@ class EvaluationReport:
     baseline: "BaselineReport | None" = None
     folder: Path | None = None
     split: str | None = None
+    rows_of_table: bool = False
+
+    def number_rows(self, numbers: Sequence[int]) -> None:
+        """Give each mistake the number of its row in the table that the evaluated rows were taken from.
+
+        Args:
+            numbers: number of each evaluated row.
+        """
+        for head in self.heads.values():
+            head.mistakes["row"] = [numbers[row] for row in head.mistakes["row"]]
+        self.rows_of_table = True
 
     @property
     def pictures(self) -> list[Picture]:

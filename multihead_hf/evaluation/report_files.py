@@ -41,6 +41,7 @@ def write_report(
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
     seed: int = 42,
+    row_numbers: Sequence[int] | None = None,
     **reading: Any,
 ) -> EvaluationReport:
     """Evaluate a model and write `report.html`, `report.json`, plots (PNG), and mistakes (CSV and Parquet).
@@ -69,6 +70,8 @@ def write_report(
         n_resamples: number of bootstrap samples.
         confidence_level: share of the bootstrap samples that an interval holds.
         seed: seed of the bootstrap samples.
+        row_numbers: number of each row in the table that it was taken from, for the tables of mistakes; by default rows
+            are counted from 0.
         reading: for a model, how rows are read, where it differs from what the model remembers: `label_columns`, `sep`,
             `empty`, `multi_hot` and `reading` as for `prepare_dataset`, `text_columns`, `max_length`, `truncation`,
             `max_windows`, `stride` and `window_pooling` as in `MultiHeadConfig`, and `per_device_eval_batch_size`.
@@ -102,6 +105,8 @@ def write_report(
     names = [name for name, part in data.items() if part is rows] if isinstance(data, Mapping) else []
     if not isinstance(rows, Dataset):
         raise ValueError(f"a report needs rows that can be read more than once, but this is a {type(rows).__name__}")
+    if row_numbers is not None and len(row_numbers) != len(rows):
+        raise ValueError(f"row_numbers: {len(row_numbers):,} numbers were given for {len(rows):,} rows")
     if not len(rows):
         raise ValueError("the dataset is empty: there are no rows to evaluate the model on")
     config = multi_head_model(trainer.model if trainer is not None else model).config
@@ -133,6 +138,8 @@ def write_report(
         seed=seed,
     )
     report.split = names[0] if names else None
+    if row_numbers is not None:
+        report.number_rows(row_numbers)
     if trainer is not None:
         trainer.note_report(report)
     report.folder = Path(folder)

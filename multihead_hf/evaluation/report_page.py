@@ -25,7 +25,7 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
 
     Args:
         report: result of `make_report`.
-        folder: folder of the files, created if it does not exist; other files in it stay.
+        folder: folder of the files, created if it does not exist; files of an earlier report are replaced, others stay.
         max_mistakes: maximum number of mistakes per head on the page; the tables contain all of them.
     """
     directory = Path(folder)
@@ -36,6 +36,7 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
     mistakes = pd.concat([head.mistakes for head in report.heads.values()], ignore_index=True)
     directory.mkdir(parents=True, exist_ok=True)
+    before = _files_of_earlier_report(directory)
     for picture in report.pictures:
         write_whole(directory / f"{picture.name}.png", picture.data)
     buffer = io.BytesIO()
@@ -51,8 +52,19 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
     write_whole(directory / "mistakes.csv", flat.rename(columns=no_formula).to_csv(index=False).encode())
     write_whole(directory / "report.json", f"{content}\n".encode())
     write_whole(directory / PAGE, page.encode())
+    for name in before - {PAGE, *TABLES, *(f"{picture.name}.png" for picture in report.pictures)}:
+        (directory / name).unlink(missing_ok=True)
     report.folder = directory
     return report
+
+
+def _files_of_earlier_report(folder: Path) -> set[str]:
+    """Return the names of the files that the report in a folder may have; an empty set without a report."""
+    try:
+        heads = json.loads((folder / "report.json").read_text(encoding="utf-8"))["heads"]
+        return set(files_of_report(heads))
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def files_of_report(heads: Iterable[str]) -> list[str]:
@@ -92,7 +104,7 @@ _MEANS = {
     "micro": "over all labels together",
     "macro": "mean over all labels; one without a row here counts as 0",
     "macro_present": "mean over the labels that occur here",
-    "samples": "mean over the rows",
+    "samples": "mean over the rows; one without true and predicted labels counts as 0",
     "weighted": "mean over the labels, weighted by their rows",
 }
 

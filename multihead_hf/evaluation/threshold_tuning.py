@@ -108,7 +108,9 @@ class CalibrationReport:
                 if isinstance(temperature, float)
                 else f"{min(temperature):.3f} to {max(temperature):.3f}"
             )
-            before, after = head.before, head.after
+            before, after = (
+                {key: max(value, 0.0) for key, value in part.items()} for part in (head.before, head.after)
+            )
             lines.append(
                 f"{name:24}{shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
             )

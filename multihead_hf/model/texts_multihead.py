@@ -82,7 +82,8 @@ def text_parts(text: object, columns: Sequence[str] | None) -> list[str]:
     if not all(isinstance(part, str) for part in parts):
         raise ValueError(
             "a text must be a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
-            f"{columns or ['text']}; not {type(text).__name__}: {shortened(text)}"
+            f"{columns or ['text']}; not {type(text).__name__}: {shortened(text)}. An empty text is '' (in a data "
+            "frame by fillna(''))"
         )
     if columns is not None and len(columns) > len(parts):
         first, second = columns

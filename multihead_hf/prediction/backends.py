@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from huggingface_hub import constants
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -27,6 +26,7 @@ from ..model.digest import files_digest, module_digest, plain_config
 from ..model.head_multihead import near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
+from ..utils.cache import cache_path
 from . import graph_onnx, graph_openvino
 from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
 from .precision import AUTO, BF16, EXACT, Logits
@@ -214,7 +214,7 @@ def cache_folder(
     packages = ["multihead_hf", "torch", "transformers", *GRAPHS[backend].PACKAGES]
     versions = {name: _version(name) for name in packages}
     about = [plain_config(model.config), token_inputs(model, tokenizer), versions, *map(str, adapters)]
-    return Path(constants.HF_HOME) / "multihead_hf" / "graphs" / f"{backend}-{module_digest(model, about)}"
+    return cache_path("graphs", f"{backend}-{module_digest(model, about)}")
 
 
 def _version(package: str) -> str:

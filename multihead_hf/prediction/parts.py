@@ -1,6 +1,5 @@
 """Parts of an unfinished output: locks, the run that they belong to, and which parts are complete."""
 
-import hashlib
 import json
 import os
 import re
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from huggingface_hub.constants import HF_HOME
 from transformers.utils import logging
 
+from ..utils.cache import cache_path, name_for
 from ..utils.files import write_whole
 
 logger = logging.get_logger(__name__)
@@ -48,8 +47,7 @@ class Parts:
     def __init__(self, output: Path, suffix: str) -> None:
         self.output, self._suffix = output, suffix
         self.folder = output.with_name(f"{output.name}.parts")
-        digest = hashlib.sha256(os.path.abspath(output).encode()).hexdigest()[:24]
-        self._record = Path(HF_HOME, "multihead_hf", "predicted", f"{digest}.json")
+        self._record = cache_path("predicted", f"{name_for(output)}.json")
         self.run = ""
         self._lock: FileLock | None = None
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..model.decoding_multihead import HeadPrediction
+from ..utils.messages import counted
 
 
 class MultiHeadPredictions(dict[str, HeadPrediction]):
@@ -115,11 +116,11 @@ class PredictionReport:
         speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
         lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
         if self.resumed:
-            lines.append(f"{self.resumed:,} rows of the input had already been predicted")
+            lines.append(f"{counted(self.resumed, 'row')} of the input had already been predicted")
         if self.truncated:
             lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
         if self.bad_rows:
-            lines.append(f"{self.bad_rows:,} rows could not be predicted: {self.errors}")
+            lines.append(f"{counted(self.bad_rows, 'row')} could not be predicted: {self.errors}")
         if self.undecoded:
             lines.append(
                 f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "

@@ -46,7 +46,7 @@ _SHOWN = {
 def _output(config: MultiHeadConfig) -> str:
     """Return the form of a prediction, with labels of at most three heads and made-up scores."""
     heads = list(config.heads.items())[:3]
-    lines = [f"{_code(name)}: [{{'label': {_code(head.labels[0])}, 'score': 0.9}}]," for name, head in heads]
+    lines = [f"{name!r}: [{{'label': {head.labels[0]!r}, 'score': 0.9}}]," for name, head in heads]
     lines += ["..."] * (len(config.heads) > len(heads))
     return "\n".join(["[{", *(f"    {line}" for line in lines), "}]"])
 

@@ -22,6 +22,7 @@ FEATURE_DTYPES = ("float32", "bfloat16")
 LOGGING_STEPS = 0.05
 EVAL_STEPS = 500  # the default of `TrainingArguments`
 HEAD_WEIGHTINGS = ("prior", "fixed", "uncertainty")
+SAMPLING_STRATEGIES = ("random", "sequential", "group_by_length", "batch_rebalance")
 
 
 @dataclass
@@ -96,7 +97,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             The weighting is not part of the published model.
         encoder_learning_rate: Peak learning rate of the encoder; `None` means `learning_rate`.
         head_learning_rate: Peak learning rate of the heads. `None`: new heads get a rate that depends on the size of
-            the encoder's features (`fresh_head_rate`), heads that were trained before get `learning_rate`, and so do
+            the encoder's features (2 / Σ|x|), heads that were trained before get `learning_rate`, and so do
             all heads if only heads are trained and `learning_rate` is given.
         threshold_learning_rate: Peak learning rate of learned thresholds; `None` means five times the encoder's. They
             have no weight decay.
@@ -104,7 +105,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
             `datasets`, `tags`, `widget_texts` (they are published), `limits`, `base_model`.
 
     Raises:
-        ValueError: A learning rate, decay or `max_length` is not above 0, or a name is unknown.
+        ValueError: `learning_rate` is below 0, another rate or `max_length` is not above 0, or a name is unknown.
 
     Example:
         >>> from multihead_hf import MultiHeadTrainingArguments
@@ -205,7 +206,10 @@ class MultiHeadTrainingArguments(TrainingArguments):
     )
     num_train_epochs: float | None = field(
         default=None,
-        metadata={"help": "Training epochs. Default: as many as give 1,000 steps, from 3 to 10 (or 20 for few rows)."},
+        metadata={
+            "help": "Training epochs. Default: as many as give 1,000 steps (500 with single-label heads only), from 3 "
+            "to 10; up to 20 for fewer than 100 steps or a frozen encoder."
+        },
     )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Number of rows per batch on each device."})
     warmup_steps: float = field(
@@ -292,8 +296,17 @@ class MultiHeadTrainingArguments(TrainingArguments):
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = _pins_memory()
         super().__post_init__()
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Check the values of the settings that this class adds or that depend on them.
+
+        Raises:
+            ValueError: A value is not valid; the message names the setting.
+        """
         if self.model_card is not None:
             self.model_card = check_given(self.model_card)
+        one_of("train_sampling_strategy", self.train_sampling_strategy, SAMPLING_STRATEGIES)
         one_of("head_weighting", self.head_weighting, HEAD_WEIGHTINGS)
         one_of("feature_dtype", self.feature_dtype, FEATURE_DTYPES)
         if isinstance(self.multi_hot, str):
@@ -333,6 +346,20 @@ class MultiHeadTrainingArguments(TrainingArguments):
                 f"mixing_probabilities {self.mixing_probabilities!r}: give a dict or a JSON object, such as "
                 '{"a": 0.7, "b": 0.3}'
             )
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Return the number of steps of linear warm-up.
+
+        Args:
+            num_training_steps: Number of all optimizer steps.
+
+        Returns:
+            That of `TrainingArguments`, but none if the share of the steps is less than one step: it would be the whole
+            of a run of one step, which would train nothing, as warm-up begins at a rate of 0.
+        """
+        if self.warmup_steps < 1 and self.warmup_steps * num_training_steps < 1:
+            return 0
+        return super().get_warmup_steps(num_training_steps)
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
         raise ValueError(f"args must be a MultiHeadTrainingArguments, not {type(args).__name__}")
     if args.label_smoothing_factor:
         raise ValueError(
-            "label_smoothing_factor is for models with one head; smooth a head's labels with "
+            "label_smoothing_factor is for models with one head; smooth the labels of a single-label head with "
             "HeadConfig(loss_kwargs={'label_smoothing': 0.1})"
         )
     if args.batch_eval_metrics or not args.eval_do_concat_batches:
@@ -54,6 +54,11 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
         raise ValueError(
             f"{started} processes were started (by torchrun or accelerate launch), but each would train a model of its "
             "own and write it to the same folder. To train on CPUs together: use_cpu=True (--use_cpu)"
+        )
+    if args.neftune_noise_alpha is not None and args.freeze_encoder:
+        raise ValueError(
+            "neftune_noise_alpha adds noise to the embeddings while the encoder is trained, which freeze_encoder=True "
+            "excludes: leave one of them out"
         )
     if args.cache_features:
         _check_cache_arguments(args)
@@ -137,6 +142,9 @@ def check_best_metric(args: MultiHeadTrainingArguments, config: MultiHeadConfig,
     if metric not in known and not metric.endswith(("runtime", "_per_second")):
         near = near_names(metric, known)
         shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+        if isinstance(evaluation, Mapping) and metric == "loss":  # (the default of load_best_model_at_end)
+            near = " Each of several evaluation datasets has its own: choose one of these metrics."
+            near += " f1 is the mean over the datasets." if "f1" in known else ""
         raise ValueError(f"metric_for_best_model {metric!r} is not one of the metrics.{near} The metrics are {shown}")
 
 

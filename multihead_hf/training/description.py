@@ -99,7 +99,7 @@ def describe_run(facts: RunFacts) -> str:
 def _first_line(facts: RunFacts) -> str:
     length = f"{facts.steps:,} {'step' if facts.steps == 1 else 'steps'}"
     if facts.epochs is not None:
-        length = f"{facts.epochs:g} epochs ({length})"
+        length = f"{facts.epochs:g} {'epoch' if facts.epochs == 1 else 'epochs'} ({length})"
     begin = f"Resuming at step {facts.first_step:,} of " if facts.first_step else "Training for "
     return f"{begin}{length}, {facts.batch_rows:,} rows a step, {facts.precision}"
 
@@ -184,7 +184,9 @@ def _doubtful_heads(facts: RunFacts) -> list[str]:
     for name, head in facts.heads.items():
         counts = None if facts.counts is None else facts.counts[name]
         present = [] if counts is None else [label for label, n in zip(head.labels, counts.positives, strict=True) if n]
-        if counts is not None and not counts.labelled and name in facts.trained_heads:
+        if name not in facts.trained_heads:
+            continue
+        if counts is not None and not counts.labelled:
             lines.append(f"Head {name!r} has no labelled training row: it learns nothing.")
         elif head.multi_label and counts is not None and not present:
             lines.append(f"Head {name!r}: no label applies to any training row, so it learns to predict none.")

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ..data.reading import string_columns
+from ..data.row_numbers import with_numbers, without_numbers
 from ..data.rows_like import AnyDataset, PreparedRows, RowsLike, has_length
 from ..data.sources import read_dataset
 from ..data.splits import stratified_split
@@ -122,7 +123,7 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     Returns:
         As `train_from_config`.
     """
-    args = MultiHeadTrainingArguments(**{"output_dir": OUTPUT_DIR, **run.training})
+    args = MultiHeadTrainingArguments(**{**run.training, "output_dir": output_dir_of(run)})
     take_readings(run, args)
     start = run.model.start_from
     saved = None if start is None else MultiHeadConfig.from_pretrained(start)
@@ -136,16 +137,18 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     parts = _parts(run, string_columns(named, args.reading))
     train_rows = parts["train"]  # heads are inferred from these rows, even if they are split later
     heads = {**saved_heads, **heads_of_run(run, args, train_rows, named)}
+    numbers: dict[str, list[int]] = {}
     if run.data.split is None:
         warn_of_shared_texts(parts, texts)
     else:
-        how = (train_rows, heads, run.data.split, run.data.split_seed)
+        how = (with_numbers(train_rows), heads, run.data.split, run.data.split_seed)
         by_text = run.data.groups is None and isinstance(train_rows, Dataset)
-        parts = dict(
+        splits = (
             split_by_text(*how, texts, args.reading)
             if by_text
             else stratified_split(*how, run.data.groups, **args.reading)
         )
+        parts, numbers = without_numbers(splits)
     validation = parts.get("validation")
     set_seed(args.seed)
     model, tokenizer = _model(run, heads)
@@ -169,7 +172,7 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     with saved_when_interrupted(trainer):
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or resume or None)
     trainer.save_model()  # before later steps that may fail
-    return _finished(run, trainer, parts, test)
+    return _finished(run, trainer, parts, test, numbers)
 
 
 class _Beginning(TrainerCallback):
@@ -310,6 +313,7 @@ def _finished(
     trainer: MultiHeadTrainer,
     parts: Mapping[str, Any],
     test: PreparedRows | dict[str, PreparedRows] | None,
+    numbers: Mapping[str, list[int]],
 ) -> TrainingReport:
     sentences = []
     validation = parts.get("validation")
@@ -334,7 +338,8 @@ def _finished(
         folder = f"{trainer.args.output_dir}/_report"
         split = "validation" if test is None else "test"
         rows = DatasetDict({split: parts[split]})
-        report = write_report(trainer, rows, folder, baseline=run.after_training.baseline)
+        of_table = numbers.get(split)
+        report = write_report(trainer, rows, folder, baseline=run.after_training.baseline, row_numbers=of_table)
         tables.append(str(report))
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

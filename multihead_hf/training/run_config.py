@@ -4,9 +4,8 @@ import os
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
-from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -134,7 +133,7 @@ def head_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 RunLike = str | os.PathLike | Mapping[str, Any] | RunConfig
 SECTIONS = {section.name: section for section in fields(RunConfig)}
 _READING = tuple(option.name for option in fields(LabelReading))
-_HEAD_FIELDS = (*_READING, *(option.name for option in fields(HeadConfig) if option.name != "reading"))
+HEAD_FIELDS = (*_READING, *(option.name for option in fields(HeadConfig) if option.name != "reading"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -275,7 +274,7 @@ def _checked_head(head: object, settings: object) -> dict[str, Any]:
         raise ValueError(f"heads: {head!r}: a head's name is a text; numbers, dates, true and null need quotes in YAML")
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"heads.{head}: keys and values are expected, such as {{column: {settings}}}")
-    _check_keys(values := dict(settings or {}), _HEAD_FIELDS, f"heads.{head}.")
+    _check_keys(values := dict(settings or {}), HEAD_FIELDS, f"heads.{head}.")
     for name, hint in get_type_hints(LabelReading).items():
         if not _is_of(values.get(name), hint):
             raise ValueError(f"heads.{head}.{name}: expected {_shown(hint)}, not {values[name]!r}")
@@ -300,7 +299,7 @@ def _check_keys(keys: Mapping[str, Any], known: Collection[str], where: str) -> 
     for name in keys:
         if name not in known:
             raise ValueError(
-                unknown_key(name, list(known), where, [section for section, key, _ in _keys() if key == name])
+                unknown_key(name, list(known), where, [section for section, key, _ in all_keys() if key == name])
             )
 
 
@@ -343,7 +342,7 @@ def _shown(hint: object) -> str:
     return words.get(get_origin(hint) or hint, str(hint))
 
 
-def _keys() -> Iterator[tuple[str, str, Field]]:
+def all_keys() -> Iterator[tuple[str, str, Field]]:
     """Return section, key and field of all keys except heads."""
     for name, section in SECTIONS.items():
         owner = MultiHeadTrainingArguments if name == "training" else section.type
@@ -351,50 +350,3 @@ def _keys() -> Iterator[tuple[str, str, Field]]:
             for option in fields(owner):
                 if option.init:
                     yield name, option.name, option
-
-
-def describe_keys() -> str:
-    """Return every key with its default and meaning, for `multihead-hf train --keys`."""
-    lines = []
-    for owner in (LabelReading, HeadConfig):
-        descriptions = dict(
-            re.findall(r"^ {4}([a-z_, ]+): (.+?)(?=\n {4}[a-z]|\n\n)", cleandoc(owner.__doc__ or ""), re.M | re.S)
-        )
-        for names, text in descriptions.items():
-            known = [name for name in names.split(", ") if name in _HEAD_FIELDS]
-            lines += [f"heads.<name>.{name}: {' '.join(text.split())}" for name in known]
-    for section, name, option in _keys():
-        default = "" if option.default in (None, MISSING) else f" [{_plain(option.default)}]"
-        text = " ".join(str(option.metadata.get("help", "")).split())
-        lines.append(f"{section}.{name}{default}: {text}")
-    return "\n".join(lines)
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Enum) else value
-
-
-EXAMPLE = """\
-# A training run: multihead-hf train run.yaml
-# Every key: multihead-hf train --keys. Paths are relative to where the command runs.
-model:
-  encoder: sentence-transformers/all-MiniLM-L6-v2
-heads:
-  topic:                     # several labels per row, such as "roads|noise"
-    column: topics
-    sep: "|"
-    empty: none              # an empty cell: none of the labels (or missing: the row is not labelled)
-  mood: {}                   # one label per row; settings left out are inferred from the rows
-data:
-  train: rows.csv
-  split: {train: 0.8, validation: 0.1, test: 0.1}
-training:                    # learning rates, epochs and batches are chosen and printed; each can be set here
-  output_dir: runs/complaints
-  eval_strategy: epoch
-  save_strategy: epoch
-  save_total_limit: 1
-  load_best_model_at_end: true
-  metric_for_best_model: f1
-after_training:
-  tune_thresholds: true
-"""

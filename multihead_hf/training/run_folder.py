@@ -1,7 +1,6 @@
 """Folder of a run: what it may hold, and that no other run writes into it."""
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -9,13 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from huggingface_hub import constants
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
+
+from ..utils.cache import cache_path, name_for
 
 RUN_FILE = "run.yaml"  # written into the model's folder
 
 logger = logging.get_logger(__name__)
+
+
+def is_first_process() -> bool:
+    """Return whether this is the only process of a run, or the first of those that a launcher has started."""
+    return int(os.environ.get("RANK") or 0) == 0
 
 
 def check_output_dir(output_dir: str, may_hold_a_run: bool) -> None:
@@ -55,11 +60,10 @@ def claimed(output_dir: str) -> Iterator[None]:
     Raises:
         ValueError: Another run writes into the folder.
     """
-    if int(os.environ.get("RANK", "0")):
+    if not is_first_process():
         yield
         return
-    digest = hashlib.sha256(os.path.realpath(output_dir).encode()).hexdigest()[:24]
-    path = Path(constants.HF_HOME, "multihead_hf", "runs", f"{digest}.lock")
+    path = cache_path("runs", f"{name_for(output_dir)}.lock")
     lock = FileLock(path, timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

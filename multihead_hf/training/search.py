@@ -4,15 +4,23 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers import Trainer
+from transformers import Trainer, set_seed
 
+from ..data.reading import OPTIONS
 from .arguments import MultiHeadTrainingArguments
+
+_OF_DATA = (
+    *OPTIONS,
+    *("mixing_probabilities", "mixing_temperature", "mixing_stop"),
+    *("cache_features", "feature_dtype", "feature_cache_dir"),
+)
 
 
 class SearchHooks(Trainer):
     """Method of `MultiHeadTrainer` that searches hyperparameters."""
 
     args: MultiHeadTrainingArguments
+    _before_search: dict[str, Any] | None = None
 
     def hyperparameter_search(
         self,
@@ -27,7 +35,8 @@ class SearchHooks(Trainer):
         """Search hyperparameters, as `Trainer.hyperparameter_search`, by `metric_for_best_model`, else by F1.
 
         A metric is maximized, a loss minimized, as is a custom objective without `direction`. A trial counts with its
-        last evaluation, or its best one with `load_best_model_at_end`. The Trainer has no model afterwards.
+        last evaluation, or its best one with `load_best_model_at_end`. The Trainer has no model afterwards, and the
+        arguments that it had before.
 
         Args:
             hp_space: Trial → hyperparameters; by default those of `Trainer`.
@@ -42,12 +51,59 @@ class SearchHooks(Trainer):
             The best trial, as of `Trainer`.
 
         Raises:
-            ValueError: The evaluation does not have the metric.
+            ValueError: The evaluation does not have the metric, or a trial changes how data is read.
         """
         if direction is None:
             direction = "maximize" if compute_objective is None and _metric(self.args)[1] else "minimize"
         objective = compute_objective or functools.partial(_objective, self)
-        return super().hyperparameter_search(hp_space, objective, n_trials, direction, backend, hp_name, **kwargs)
+        space = None if hp_space is None else _computed_once(hp_space)
+        self._before_search = dict(vars(self.args))
+        try:
+            return super().hyperparameter_search(space, objective, n_trials, direction, backend, hp_name, **kwargs)
+        finally:
+            self.args.__dict__.update(self._before_search)
+            self._before_search = None
+
+    def take_trial(self, trial: Any) -> None:  # noqa: ANN401 (of the search's library)
+        """Set the arguments of a trial before its model is made and prepared; `Trainer` sets them after that.
+
+        Args:
+            trial: As for `Trainer.call_model_init`.
+
+        Raises:
+            ValueError: The trial changes how data is read, or a value is not valid.
+        """
+        if trial is None or self._before_search is None:
+            return
+        self.args.__dict__.update(self._before_search)  # a trial may leave out what an earlier one has set
+        values = trial if isinstance(trial, Mapping) else self.hp_space(trial)
+        if fixed := [name for name in values if name in _OF_DATA]:
+            raise ValueError(
+                f"a hyperparameter search cannot change {', '.join(fixed)}: a Trainer prepares its data once. Make a "
+                "MultiHeadTrainer for each value"
+            )
+        for name, value in values.items():
+            if hasattr(self.args, name):
+                before = getattr(self.args, name)
+                setattr(self.args, name, value if before is None else type(before)(value))
+        self.args.check_values()
+        if "seed" in values:
+            set_seed(self.args.seed)  # (`Trainer` has set that of the trial before)
+
+
+def _computed_once(hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
+    """Return the same function that computes the hyperparameters of a numbered trial once."""
+    known: dict[int, dict[str, float]] = {}
+
+    def space(trial: Any) -> dict[str, float]:  # noqa: ANN401 (of the search's library)
+        number = getattr(trial, "number", None)
+        if number is None:
+            return hp_space(trial)
+        if number not in known:
+            known[number] = hp_space(trial)
+        return known[number]
+
+    return space
 
 
 def _metric(args: MultiHeadTrainingArguments) -> tuple[str, bool]:

@@ -134,7 +134,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
 
     def _make_ready(self, model: nn.Module, args: MultiHeadTrainingArguments) -> MultiHeadTrainingArguments:
         """Prepare data and model; return the arguments, or a copy with values for the settings left open."""
-        base = multi_head_model(model)
+        base, self.head_weights = multi_head_model(model), None
         self._data.prepare(base.config, args)
         use_losses(base, self._losses)
         if self._data.train is not None:
@@ -164,6 +164,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         Returns:
             The model.
         """
+        self.take_trial(trial)
         model = super().call_model_init(trial)
         self.args = self._make_ready(model, self.args)
         return model

@@ -8,8 +8,14 @@ _MANY = 30  # with more keys than this, a message does not list them all
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for a misspelt name, or an empty string without a similar name."""
-    matches = difflib.get_close_matches(str(name), list(known), n=2, cutoff=cutoff)
+    names = {name.casefold(): name for name in reversed(list(known))}
+    matches = [names[near] for near in difflib.get_close_matches(str(name).casefold(), names, n=2, cutoff=cutoff)]
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def counted(number: int, what: str) -> str:
+    """Return `1 row` or `2 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def unknown_key(name: str, known: Sequence[str], where: str, sections_with: Iterable[str]) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import tiny
 from command_line import cli
+from huggingface_hub import constants
 
 from multihead_hf import HeadConfig, MultiHeadPredictor
-from multihead_hf.prediction import backends
 
 pytest.importorskip("transformers.exporters", reason="the exporters need a newer transformers")
 COLUMNS = ("--label-column", "topic=topic_labels", "--label-column", "mood")
@@ -17,7 +17,7 @@ COLUMNS = ("--label-column", "topic=topic_labels", "--label-column", "mood")
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends.constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
 
 
 def rows_and_model(folder: Path, **settings: Any) -> None:

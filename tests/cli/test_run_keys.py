@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from multihead_hf.cli.run_keys import check_run_keys
-from multihead_hf.training.run_config import EXAMPLE, parse_change, read_run_config
+from multihead_hf.training.run_config import parse_change, read_run_config
+from multihead_hf.training.run_help import EXAMPLE
 
 
 @pytest.mark.parametrize(

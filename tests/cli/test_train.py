@@ -15,6 +15,7 @@ from command_line import cli
 from training_runs import weights
 
 from multihead_hf import MultiHeadModel, MultiHeadTrainer, train_from_config
+from multihead_hf.cli.train import _stopped
 from multihead_hf.training.run_folder import claimed
 
 COLUMNS = ("--label-column", "topic=topics", "--label-column", "mood", "--sep", "topic=|", "--empty", "none")
@@ -190,6 +191,7 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
     assert cli(*TRAIN, "-o", "out").returncode == 1
     done = cli(*TRAIN, "-o", "out", "--resume")
     assert done.returncode == 0, done.stderr
+    assert "model of an earlier run" in _stopped(KeyboardInterrupt(), "out")
     assert cli(*TRAIN, "-o", "whole").returncode == 0
     for key, value in weights(MultiHeadModel.from_pretrained("whole")).items():
         assert torch.equal(value, weights(MultiHeadModel.from_pretrained("out"))[key]), key

@@ -185,7 +185,8 @@ def test_rows_are_counted_over_the_whole_dataset() -> None:
     [
         ({"tekst": ["a"], "mood": ["calm"]}, {}, r"there is no text column 'text'.*'tekst'"),
         ({"text": [1], "mood": ["calm"]}, {}, r"text column 'text' is not text"),
-        ({"text": ["a", None], "mood": ["calm", "calm"]}, {}, r"row 1, column 'text': the text is None"),
+        ({"text": [None], "mood": ["calm"]}, {}, r"text column 'text' is empty in all rows"),
+        ({"text": ["a", None], "mood": ["calm", "calm"]}, {}, r"row 1, column 'text': the text is None.*fillna\(''\)"),
         ({"text": ["a"], "mood": ["calm"]}, {"text_columns": ["text"] * 3}, r"one column, or two for text pairs"),
         ({"text": [], "mood": []}, {}, r"the dataset is empty"),
         ({"text": ["a"], "mood": ["calm"]}, {"label_columns": {"moood": "mood"}}, r"no head 'moood'.*'mood'"),
@@ -268,6 +269,28 @@ def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None
     with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
     assert "2 of 7 rows have it; 2 other labels are not labels of the head either: 'glad', 'sad'." in str(error.value)
+
+
+def test_a_label_in_other_letters_is_suggested() -> None:
+    rows = Dataset.from_dict({"text": ["w1"], "mood": ["CALM"]})
+    with pytest.raises(ValueError, match=r"'CALM' is not one of the head's 2 labels\. Did you mean 'calm'\?"):
+        prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
+
+
+def test_another_separator_is_suggested() -> None:
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "topic": ["roads;noise", "roads"]})
+    with pytest.raises(ValueError, match=r"'roads;noise' .*Its labels are joined by ';': sep=';' \(--sep ';'\)"):
+        prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), sep={"topic": "|"}, empty="none")
+
+
+@pytest.mark.parametrize(("texts", "count"), [(["a", "", " \n", "b"], "2 of 4"), (["a", "b", "c"], None)])
+def test_empty_texts_are_said(texts: list[str], count: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"text": texts, "mood": ["calm"] * len(texts)})
+    done = prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
+    assert {"was_cut", "is_empty"}.isdisjoint(done.column_names)
+    assert ("texts are empty" in caplog.text) == (count is not None)
+    if count is not None:
+        assert f"{count} texts are empty, the first in row 1, and count like any other text" in caplog.text
 
 
 def test_every_label_of_a_row_is_looked_at() -> None:

@@ -80,7 +80,7 @@ def test_one_column_per_label() -> None:
     assert heads["topic"].labels == ["waste", "roads"]
     assert heads["topic"].multi_label
     with pytest.raises(
-        ValueError, match=r"head 'topic', column 'text': a column for one label must hold booleans, 0/1"
+        ValueError, match=r"head 'topic', column 'text': a column for one label must hold booleans, 0/1.*eq\('x'\)"
     ):
         infer_heads(rows, {"topic": ["waste", "text"]})
     with pytest.raises(ValueError, match=r"head 'topic': there is no column 'raods'.*'roads'"):

@@ -207,7 +207,7 @@ def test_a_text_in_the_browser(page: Page, server: Server) -> None:
     page.click("#mh-view label", "All labels")
     page.shows(False, topic=["roads", "waste", TOPICS[2]], **{"<i>mood</i>": ["calm", "angry"]})
     page.shows(topic=["roads"])  # is marked
-    page.click("#mh-view label", "Top k")
+    page.click("#mh-view label", "Most probable")
     until(lambda: page.one("#mh-top-k input[type=number]"))
     page.type_number("#mh-top-k input[type=number]", "1")
     page.shows(False, topic=["roads"], **{"<i>mood</i>": ["calm"]})

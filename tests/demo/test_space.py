@@ -77,7 +77,7 @@ def test_a_space_with_a_model_of_a_folder(tmp_path: Path) -> None:
     assert found["settings"]["title"] == title
     assert found["settings"]["examples"] == [example]
     assert found["settings"]["max_rows"] == 7
-    assert {"Text", "Table", "Threshold instead"} <= set(found["labels"])
+    assert {"Text", "Table", "Threshold to use instead"} <= set(found["labels"])
     assert "Method" not in found["labels"]  # words need multihead_hf
     weights = MultiHeadModel.from_pretrained(folder / "model").state_dict()
     assert all((value == weights[key]).all() for key, value in knowing_model().state_dict().items())

@@ -5,6 +5,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,3 +146,17 @@ def test_a_trainer_takes_no_keyword_arguments_that_it_would_ignore(function: str
         call(*given, label_columns={"mood": "mood2"})
     with pytest.raises(ValueError, match=r"Unexpected keyword argument 'max_lenght'\. Did you mean 'max_length'"):
         call(*given, max_lenght=12)
+
+
+def test_logits_do_not_go_through_the_users_function_for_metrics(tmp_path: Path) -> None:
+    def classes(logits: Any, labels: Any) -> Any:
+        return {name: values.argmax(-1) for name, values in logits.items()}
+
+    rows = tiny.table()
+    trainer = trainer_for(tmp_path)
+    trainer.preprocess_logits_for_metrics = classes
+    with_function = predicted(trainer, rows)
+    assert trainer.preprocess_logits_for_metrics is classes
+    without = predicted(trainer_for(tmp_path, trainer.model), rows)
+    for name, logits in without.logits.items():
+        np.testing.assert_array_equal(with_function.logits[name], logits)

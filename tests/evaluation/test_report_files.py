@@ -197,6 +197,36 @@ def test_every_file_of_a_report_is_known_before(trainer: MultiHeadTrainer, tmp_p
     assert written <= set(files_of_report(["topic", "mood"]))
 
 
+def test_a_report_replaces_the_files_of_an_earlier_one_only(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    write_report(trainer, tiny.table(40), tmp_path, n_resamples=5)
+    (tmp_path / "own_labels.png").write_bytes(b"")
+    rows = tiny.table(40).remove_columns("mood")
+    write_report(trainer, rows, tmp_path, n_resamples=5, baseline=False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"topic_labels.png", "own_labels.png", "report.html"} <= names
+    assert [name for name in names if name.startswith("mood")] == []
+
+
+def test_mistakes_have_the_rows_numbers_in_the_users_table(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    rows = tiny.table(40)
+    taken = [31, 7, 12, 3, 25]
+    report = write_report(trainer, rows.select(taken), tmp_path, n_resamples=5, row_numbers=taken)
+    for head in report.heads.values():
+        assert [rows["text"][row] for row in head.mistakes["row"]] == list(head.mistakes["text"])
+    with pytest.raises(ValueError, match="row_numbers: 4 numbers were given for 40 rows"):
+        write_report(trainer, rows, tmp_path, row_numbers=[0, 1, 2, 3])
+
+
+def test_few_rows_have_no_interval_of_the_difference_either(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
+    few = write_report(trainer, tiny.table(4), tmp_path, n_resamples=50)
+    assert {head.difference_interval for head in few.heads.values()} == {"too few rows for an interval"}
+    assert "(too few rows for an interval)" in (tmp_path / "report.html").read_text()
+    many = write_report(trainer, tiny.table(40), tmp_path, n_resamples=50)
+    assert all(
+        re.fullmatch(r"interval [+-]0\.\d{3} to [+-]0\.\d{3}", head.difference_interval) for head in many.heads.values()
+    )
+
+
 @pytest.mark.slow
 def test_parts_of_a_folder(trainer: MultiHeadTrainer, tmp_path: Path) -> None:
     data = tmp_path / "data"

@@ -18,6 +18,7 @@ import pytest
 import tiny
 import torch
 from command_line import cli
+from huggingface_hub import constants
 from packaging.version import parse
 
 from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
@@ -32,7 +33,7 @@ HEADS = {"topic": HeadConfig(tiny.TOPICS, MULTI), "a.b é": HeadConfig(["x", "y"
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(backends.constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "multihead_hf" / "graphs"
 
 

@@ -611,7 +611,7 @@ def test_two_processes_share_the_rows(saved: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_what_was_done(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
-    write, count = Path.write_bytes, iter(range(4))
+    write, count = Path.write_bytes, iter(range(5))  # the state twice, three parts
 
     def full(path: Path, data: bytes) -> int:
         if next(count, None) is None:

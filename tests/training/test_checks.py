@@ -341,3 +341,32 @@ def test_an_evaluation_dataset_that_does_not_exist(tmp_path: Path) -> None:
     assert "eval_f1" in trainer.evaluate("first")
     with pytest.raises(ValueError, match=r"no evaluation dataset 'frist'\. Did you mean 'first'"):
         trainer.evaluate("frist")
+
+
+def test_noise_that_a_frozen_encoder_would_not_get(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"neftune_noise_alpha .* which freeze_encoder=True excludes"):
+        made(tmp_path, neftune_noise_alpha=5.0, freeze_encoder=True)
+
+
+def test_the_default_metric_of_the_best_model_is_not_one_of_several_datasets(tmp_path: Path) -> None:
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    sets = {"a": tiny.table(), "b": tiny.table(seed=1)}
+    with pytest.raises(ValueError, match=r"'loss' is not one of .* has its own: .* f1 is the mean over the datasets\."):
+        made(tmp_path, evaluation=sets, **settings)
+    made(tmp_path, evaluation=sets, metric_for_best_model="f1", **settings)
+
+
+def test_an_order_of_rows_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown train_sampling_strategy 'group_by_lenght'\. Did you mean 'group_by_"
+    ):
+        made(tmp_path, train_sampling_strategy="group_by_lenght")
+
+
+def test_a_run_of_one_step_has_no_warm_up_at_a_rate_of_0(tmp_path: Path) -> None:
+    trainer = made(tmp_path, max_steps=1, warmup_steps=0.1)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer.train()
+    assert any(not torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+    assert [trainer.args.get_warmup_steps(steps) for steps in (9, 10, 11, 1000)] == [0, 1, 2, 100]
+    assert made(tmp_path, warmup_steps=3).args.get_warmup_steps(2) == 3

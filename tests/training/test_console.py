@@ -462,6 +462,19 @@ def test_memory_is_pinned_where_an_accelerator_takes_it(monkeypatch: pytest.Monk
     assert pinned(None, dataloader_pin_memory=True, bf16=False)  # (in bf16 on a CPU, transformers does not pin)
 
 
+def test_nothing_is_said_of_what_an_untrained_head_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Dataset.from_dict({"text": ["a", "b"], "mood": ["calm", "angry"]})
+    MultiHeadTrainer(
+        tiny.model(heads=tiny.two_heads()),
+        MultiHeadTrainingArguments(str(tmp_path), max_steps=1, report_to="none", train_heads=["mood"]),
+        train_dataset=rows,
+        processing_class=tiny.tokenizer(),
+    ).train()
+    printed = capsys.readouterr().out
+    assert "the heads topic are not trained" in printed
+    assert "Head 'topic'" not in printed
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [

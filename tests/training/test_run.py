@@ -24,7 +24,8 @@ from multihead_hf import (
     stratified_split,
     train_from_config,
 )
-from multihead_hf.training.run_config import EXAMPLE, parse_change, read_run_config
+from multihead_hf.training.run_config import parse_change, read_run_config
+from multihead_hf.training.run_help import EXAMPLE
 
 QUIET = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no", "seed": 3}
 TRAINING = {"num_train_epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2, **QUIET}
@@ -114,6 +115,10 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     assert "| Linear baseline |" in Path("out/README.md").read_text()
     assert "topic_f1_micro" in done.metrics
     assert done.trainer.last_evaluation is not None
+    table_of_run, mistakes = pd.read_csv("rows.csv"), pd.read_parquet("out/_report/mistakes.parquet")
+    assert len(mistakes)
+    assert list(table_of_run["text"][mistakes["row"]]) == list(mistakes["text"])
+    assert "the number of the row in your table, from 0" in Path("out/_report/report.html").read_text()
 
 
 def test_the_report_may_have_no_baseline(folder: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     BertForSequenceClassification,
     EarlyStoppingCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -30,6 +31,7 @@ from multihead_hf import (
     prepare_dataset,
 )
 from multihead_hf.data.counting import head_counts
+from multihead_hf.model.layers_multihead import module_key
 from multihead_hf.training import run_data
 
 # ---- loss ----
@@ -599,6 +601,59 @@ def test_a_search_over_several_sets_goes_by_their_mean(tmp_path: Path) -> None:
     own = trainer.hyperparameter_search(lambda trial: {}, lambda metrics: metrics["eval_a_loss"], 1)
     logs = {key: value for log in trainer.state.log_history for key, value in log.items()}
     assert own.objective == logs["eval_a_loss"]
+
+
+TRIALS: list[dict[str, Any]] = [
+    {"freeze_encoder": True},
+    {},  # as before the search, not as the trial before
+    {"head_weighting": "uncertainty"},
+    {"train_heads": ["mood"], "seed": 7},
+    {"train_top_layers": 1},
+]
+
+
+def test_each_trial_of_a_search_has_its_own_arguments(tmp_path: Path) -> None:
+    args = arguments(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=1)
+    seen, waiting = [], iter(TRIALS)
+
+    class Seen(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+            heads = [key for key in ("topic", "mood") if any(f".{module_key(key)}." in name for name in trained)]
+            layers = {name.split(".layer.")[1][0] for name in trained if ".layer." in name}
+            seen.append((args.head_weighting, trainer.head_weights is not None, heads, sorted(layers)))
+
+    rows = tiny.table(16)
+    trainer = MultiHeadTrainer(
+        None, args, None, rows, rows, tiny.tokenizer(), model_init=lambda: still(), callbacks=[Seen()]
+    )
+    trainer.hyperparameter_search(lambda trial: next(waiting), n_trials=len(TRIALS))
+    both, all_layers = ["topic", "mood"], ["0", "1"]
+    assert seen == [
+        ("fixed", False, both, []),
+        ("fixed", False, both, all_layers),
+        ("uncertainty", True, both, all_layers),
+        ("fixed", False, ["mood"], all_layers),
+        ("fixed", False, both, ["1"]),
+    ]
+    assert (trainer.args.train_top_layers, trainer.args.seed, trainer.args.train_heads) == (None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mixing_temperature": 2.0}, "cannot change mixing_temperature: a Trainer prepares its data once"),
+        ({"sep": "|"}, "cannot change sep: a Trainer prepares its data once"),
+        ({"max_length": 6}, r"max_length None \(now 6\).*a hyperparameter search cannot change this"),
+        ({"head_weighting": "priors"}, r"unknown head_weighting 'priors'\. Did you mean 'prior'"),
+    ],
+)
+def test_what_a_search_cannot_change(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    rows = tiny.table(8)
+    args = arguments(tmp_path, max_steps=1)
+    trainer = MultiHeadTrainer(None, args, None, rows, rows, tiny.tokenizer(), model_init=lambda: still())
+    with pytest.raises(ValueError, match=message):
+        trainer.hyperparameter_search(lambda trial: values, n_trials=1)
 
 
 # ---- what it refuses ----
