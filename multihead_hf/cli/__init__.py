@@ -5,9 +5,11 @@ no module imports torch, transformers or datasets before its options have been r
 fast.
 """
 
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 try:
@@ -37,6 +39,25 @@ COMMANDS = {  # in the order of a typical workflow
 IN_PROCESSES = ("predict", "train")
 
 
+def _parse_args(parse_args: Callable[[Any, list[str]], list[str]], ctx: object, args: list[str]) -> list[str]:
+    """Parse the arguments of `train`; the error for an unknown option says how to give a setting of that name."""
+    try:
+        return parse_args(ctx, args)
+    except Exception as error:
+        option = str(getattr(error, "option_name", ""))
+        word = option.lstrip("-").replace("-", "_")
+        if word and not near_names(option, getattr(error, "possibilities", None) or (), 0.85):
+            from .signatures import training_argument_names
+
+            known = training_argument_names()
+            found = [name for name in known if f"_{word}_" in f"_{name}_"]
+            found = found or [name for name in known if near_names(word, [name], 0.85)]
+            if found:
+                error.possibilities = None  # type: ignore[attr-defined]
+                error.message += f". For a setting of the training: --set training.{found[0]}=VALUE (--keys lists all)"  # type: ignore[attr-defined]
+        raise
+
+
 class _Commands(typer.core.TyperGroup):
     """Commands, each imported when it is called."""
 
@@ -49,7 +70,10 @@ class _Commands(typer.core.TyperGroup):
         module = importlib.import_module(f".{cmd_name.replace('-', '_')}", __name__)
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         program.command(cmd_name)(expanded(module.command))
-        return typer.main.get_command(program)
+        command = typer.main.get_command(program)
+        if cmd_name == "train":
+            command.parse_args = functools.partial(_parse_args, command.parse_args)  # type: ignore[method-assign]
+        return command
 
     def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ANN401 (as above)
         with formatter.section("Commands"):

@@ -58,8 +58,8 @@ def command(
     multihead-hf train rows.csv --label-column topics --label-column mood
 
     The rows are split 80/10/10 (training, validation, test), the model is trained with the defaults, thresholds of
-    multi-label heads are chosen on the validation rows, and the test rows are evaluated. The run of a table is stored
-    as run.yaml in the folder of the model; of a YAML file, only its own settings are used. Ctrl+C saves a checkpoint,
+    multi-label heads are chosen on the validation rows, and the test rows are evaluated. The run is stored as
+    run.yaml in the folder of the model; with a YAML file, only its own settings are used. Ctrl+C saves a checkpoint,
     and --resume resumes from it.
     Several processes: accelerate launch -m multihead_hf.cli train run.yaml
     """
@@ -84,11 +84,12 @@ def command(
     else:
         run = _run_of_table(source, labels, output_dir or _folder_of(source[0]), files, table)
     from ..training.run import output_dir_of, train_run
-    from ..training.run_config import as_yaml, parse_change, read_run_config, with_changes
+    from ..training.run_config import as_yaml, parse_change, read_run_config, read_yaml, with_changes
     from ..training.run_folder import RUN_FILE, check_output_dir, claimed, is_first_process, remove_checkpoints
 
     changes = dict(map(parse_change, change or []))
     configuration = read_run_config(run, changes)
+    values = read_yaml(run) if is_file else run
     output = output_dir_of(configuration)
     resumes = bool(configuration.training.get("resume_from_checkpoint"))
     if resumes and overwrite:
@@ -99,9 +100,12 @@ def command(
         folder = Path(output)
         if overwrite:
             remove_checkpoints(folder)
-        if not is_file:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / RUN_FILE, as_yaml(with_changes(run, changes)).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / RUN_FILE
+        if not is_file or not kept.exists() or not kept.samefile(run):
+            write_whole(kept, as_yaml(with_changes(values, changes)).encode())
+        elif changes:
+            print(f"{kept} stays as it is, without the changes of --set", file=sys.stderr)
 
     # with --json the output is only the metrics, without the Trainer's messages
     with claimed(output), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

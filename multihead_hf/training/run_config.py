@@ -176,7 +176,7 @@ def read_run_config(source: RunLike, changes: Mapping[str, Any] | None = None) -
             raise ValueError("changes are for a file or a dict; change the RunConfig itself")
         return source
     prefix = "" if isinstance(source, Mapping) else f"{source}: "
-    values = source if isinstance(source, Mapping) else _read_yaml(source)
+    values = source if isinstance(source, Mapping) else read_yaml(source)
     try:
         return _checked(with_changes(values, changes or {}))
     except ValueError as error:
@@ -195,7 +195,12 @@ def parse_change(text: str) -> tuple[str, Any]:
     return key, yaml.load(value, _Loader)
 
 
-def _read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the content of a run's file.
+
+    Raises:
+        ValueError: The file cannot be read, or has no sections.
+    """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

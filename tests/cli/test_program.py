@@ -160,3 +160,19 @@ from transformers import AutoModel
 assert type(AutoModel.from_pretrained(sys.argv[1])).__module__ == "multihead_hf.model.modeling_multihead"
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--epochs", "--set training.num_train_epochs=VALUE"),
+        ("--batch-size", "--set training.per_device_train_batch_size=VALUE"),
+        ("--learnin-rate", "--set training.learning_rate=VALUE"),
+        ("--lable-column", "(Possible options: --label-column, --text-column)"),
+    ],
+)
+def test_an_unknown_option_of_a_training_is_said_as_a_setting(option: str, said: str) -> None:
+    done = cli("train", "rows.csv", option, "3")
+    assert done.returncode == 2
+    assert f"No such option: {option}" in done.stderr
+    assert said in done.stderr

@@ -84,6 +84,11 @@ def test_the_command_the_call_and_the_run_by_hand_are_one(folder: Path) -> None:
     trained, expected = weights(called.trainer.model), weights(hand.model)
     assert any(not torch.equal(trained[key], own) for key, own in weights(start).items() if "encoder" in key)
     saved = weights(MultiHeadModel.from_pretrained("command"))
+    kept = read_run_config("command/run.yaml")
+    assert kept == read_run_config(config(training={**config()["training"], "output_dir": "command"}))
+    again = cli("train", "command/run.yaml", "--overwrite", "--set", "training.max_steps=1")
+    assert "command/run.yaml stays as it is, without the changes of --set" in again.stderr
+    assert read_run_config("command/run.yaml") == kept
     for key, value in expected.items():
         assert torch.equal(trained[key], value), key
         assert torch.equal(saved[key], value), key
