@@ -81,7 +81,12 @@ def quantize(program: "Model", sample: dict[str, Any]) -> "Model":
 
 def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Return a function that runs the saved graph on the CPU, one batch at a time."""
-    session = _session(folder, 0)
+    return runner_of(folder / GRAPH_FILE)
+
+
+def runner_of(graph: Path | bytes) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return a function that runs a graph, given as a file or as its bytes, as `runner`."""
+    session = _session(graph, 0)
     takes = [value.name for value in session.get_inputs()]
     names = [value.name for value in session.get_outputs()]
 
@@ -101,7 +106,7 @@ def compiled(
         precision: `"fp32"`, or `"int8"` for a quantized graph.
         threads: Number of CPU threads.
     """
-    session = _session(folder, 1)  # one thread each: batches run in parallel
+    session = _session(folder / GRAPH_FILE, 1)  # one thread each: batches run in parallel
     takes = [value.name for value in session.get_inputs()]
 
     def run(batches: Iterable[Mapping[str, np.ndarray]], names: Sequence[str]) -> list[list[np.ndarray]]:
@@ -114,17 +119,17 @@ def compiled(
     return run
 
 
-def _session(folder: Path, threads: int) -> "InferenceSession":
+def _session(graph: Path | bytes, threads: int) -> "InferenceSession":
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def metadata(folder: Path) -> dict[str, Any]:
     """Return the metadata of a saved graph."""
-    entries = _session(folder, 1).get_modelmeta().custom_metadata_map
+    entries = _session(folder / GRAPH_FILE, 1).get_modelmeta().custom_metadata_map
     return {key: json.loads(entries[f"{METADATA}.{key}"]) for key in ("heads", "text", "quantize")}

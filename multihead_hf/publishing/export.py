@@ -254,7 +254,7 @@ def _quantized(
     if texts is None:
         return graph_onnx.quantize(program, sample)
     if format == "onnx":
-        quantized = quantization.quantize_onnx(program, texts)
+        quantized = quantization.quantize_onnx(program, texts, labelled, score)
     else:
         quantized = quantization.quantize_openvino(program, texts, labelled, score)
     return FORMATS[format].describe(quantized, {"quantize": "int8"})

@@ -15,7 +15,7 @@ from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.texts_multihead import listed, text_parts
 from ..model.truncation_multihead import token_limit
-from ..prediction import quiet_imports
+from ..prediction import graph_onnx, quiet_imports
 from ..prediction.tokenizing import encode_different, size_of
 from ..utils.signal_stack import signal_stack_kept
 from .export_parity import Batch
@@ -110,62 +110,74 @@ def quantize_openvino(
         labelled: Batches with labels. If there are any, layers stay in float32 until the score falls by at most 0.002.
         score: Function (runner of a graph, batches) → mean score over the heads.
     """
-    nncf = quiet_imports.nncf()
-    options = {
-        "model_type": nncf.ModelType.TRANSFORMER,
-        "subset_size": len(calibration),
-        "ignored_scope": nncf.IgnoredScope(names=after_encoder(_openvino_nodes(program))),
-    }
-    dataset = nncf.Dataset(list(calibration))
-    if not labelled:
-        with signal_stack_kept():
-            return nncf.quantize(program.clone(), dataset, **options)
 
-    def judge(compiled: "openvino.CompiledModel", batches: Iterable[Batch]) -> tuple[float, None]:
+    def runner(compiled: "openvino.CompiledModel") -> Run:
         input_names = [port.any_name for port in compiled.inputs]
 
         def run(tokens: Tokens) -> Mapping[str, np.ndarray]:
             results = compiled({name: tokens[name] for name in input_names})
             return {port.any_name: results[port] for port in compiled.outputs}
 
-        return score(run, list(batches)), None
+        return run
 
+    return _quantized(program.clone(), after_encoder(_openvino_nodes(program)), calibration, labelled, score, runner)
+
+
+def quantize_onnx(
+    program: "onnx_ir.Model",
+    calibration: Sequence[Tokens],
+    labelled: Sequence[Batch],
+    score: Callable[[Run, list[Batch]], float],
+) -> "onnx_ir.Model":
+    """Return a graph in int8 with quantize and dequantize nodes; heads and pooling stay in float32.
+
+    Args:
+        program: An `onnx_ir.Model`, which is not changed.
+        calibration: As for `quantize_openvino`.
+        labelled: As for `quantize_openvino`.
+        score: As for `quantize_openvino`.
+    """
+    import onnx_ir
+
+    def runner(proto: Any) -> Run:  # noqa: ANN401 (onnx has no types)
+        return graph_onnx.runner_of(proto.SerializeToString())
+
+    names = after_encoder(_onnx_nodes(program))
+    graph = onnx_ir.from_proto(_quantized(onnx_ir.to_proto(program), names, calibration, labelled, score, runner))
+    graph.metadata_props.update(program.metadata_props)
+    return graph
+
+
+def _quantized(
+    graph: Any,  # noqa: ANN401 (of either runtime)
+    in_float32: list[str],
+    calibration: Sequence[Tokens],
+    labelled: Sequence[Batch],
+    score: Callable[[Run, list[Batch]], float],
+    runner: Callable[[Any], Run],
+) -> Any:  # noqa: ANN401 (as `graph`)
+    """Return the graph in int8, but for the named nodes, and for layers that would cost too much of the score."""
+    nncf = quiet_imports.nncf()
+    options = {
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "subset_size": len(calibration),
+        "ignored_scope": nncf.IgnoredScope(names=in_float32),
+    }
+    dataset = nncf.Dataset(list(calibration))
     with signal_stack_kept():
+        if not labelled:
+            return nncf.quantize(graph, dataset, **options)
         return nncf.quantize_with_accuracy_control(
-            program.clone(),
+            graph,
             dataset,
             nncf.Dataset(list(labelled), lambda batch: dict(batch.tokens)),
-            judge,
+            lambda model, batches: (score(runner(model), list(batches)), None),
             max_drop=MOST_LOST,
             drop_type=nncf.DropType.ABSOLUTE,
             # layers are ranked on some of the rows, but the score is computed on all rows
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKED),
             **options,
         )
-
-
-def quantize_onnx(program: "onnx_ir.Model", calibration: Sequence[Tokens]) -> "onnx_ir.Model":
-    """Return a graph in int8 with quantize and dequantize nodes; heads and pooling stay in float32.
-
-    Args:
-        program: An `onnx_ir.Model`, which is not changed.
-        calibration: Token batches.
-    """
-    import onnx_ir
-
-    nncf = quiet_imports.nncf()
-    proto = onnx_ir.to_proto(program)
-    ignored = nncf.IgnoredScope(names=after_encoder(_onnx_nodes(program)))
-    quantized = nncf.quantize(
-        proto,
-        nncf.Dataset(list(calibration)),
-        model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=len(calibration),
-        ignored_scope=ignored,
-    )
-    graph = onnx_ir.from_proto(quantized)
-    graph.metadata_props.update(program.metadata_props)
-    return graph
 
 
 def after_encoder(nodes: Sequence[tuple[str, bool, Sequence[int]]]) -> list[str]:
