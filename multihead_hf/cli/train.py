@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..utils.files import write_whole
+from ..utils.files import holds_model, write_whole
 from .expansion import library
 from .options import NAME, FileOptions, JsonOption, TableOptions, as_text, read
 
@@ -109,12 +109,13 @@ def command(
 
     # with --json the output is only the metrics, without the Trainer's messages
     with claimed(output), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        held_model = holds_model(Path(output))
         if is_first_process():
             check_output_dir(output, goes_on or overwrite)
         try:
             done = train_run(configuration, settings["resume"], begin)
         except KeyboardInterrupt as stop:
-            print(f"{NAME}: {_stopped(stop, output)}", file=sys.stderr)
+            print(f"{NAME}: {_stopped(stop, output, held_model)}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not done.trainer.is_world_process_zero():
         return
@@ -134,14 +135,12 @@ def _both(resume: str) -> typer.BadParameter:
     )
 
 
-def _stopped(stop: KeyboardInterrupt, folder: str) -> str:
-    """Return what Ctrl+C has left, and how to go on."""
+def _stopped(stop: KeyboardInterrupt, folder: str, held_model: bool) -> str:
+    """Return what Ctrl+C has left, and how to go on; `held_model` says that the folder had a model before the run."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    from ..utils.files import holds_model
-
     checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
-    earlier = f". Until then, {folder} holds the model of an earlier run" if holds_model(Path(folder)) else ""
+    earlier = f". Until then, {folder} holds the model of an earlier run" if held_model else ""
     if checkpoint is None:
         return f"stopped before a checkpoint was saved; to start again, run the same command with --overwrite{earlier}"
     what = str(stop) or f"stopped; the newest checkpoint is {checkpoint}"

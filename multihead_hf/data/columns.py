@@ -134,7 +134,7 @@ def check_label_column(features: Features, column: str, what: str) -> None:
         raise ValueError(
             f"{what}, column {column!r}: a column for one label must hold booleans, 0/1 or numbers from 0 to 1, "
             f"not {feature}"
-            + (f"; for marks such as 'x': frame[{column!r}] = frame[{column!r}].eq('x').astype(int)" * is_text(feature))
+            + ("; write 1 where the label applies, and 0 where it does not, in place of a text" * is_text(feature))
         )
 
 

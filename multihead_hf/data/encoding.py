@@ -18,7 +18,7 @@ from .labels import LabelEncoder, label_encoders
 from .reading import ReadingOptions, check_keywords, column_names, said_readings, string_columns
 from .record import keep_record
 from .rows_like import AnyDataset, RowsLike
-from .sources import in_part, read_dataset
+from .sources import column_batches, in_part, read_dataset
 from .unknown_labels import UnknownLabel, further_unknown
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ def _prepared(
 def _warn_of_empty_texts(empty: Sequence[bool], name: str | None) -> None:
     if count := sum(empty):
         logger.warning(
-            f"{name + ': ' if name else ''}{count:,} of {len(empty):,} texts are empty, the first in row "
-            f"{list(empty).index(True):,}, and count like any other text: leave such rows out if they should not"
+            f"{name + ': ' if name else ''}{count:,} of {len(empty):,} texts are empty (the first of them is row "
+            f"{list(empty).index(True):,} of these) and count like any other text: leave them out if they should not"
         )
 
 
@@ -266,6 +266,24 @@ def find_text_columns(features: Features, columns: str | Sequence[str] | None) -
     if len(set(names)) < len(names):
         raise ValueError(f"text_columns {names}: the same column is given twice")
     return names
+
+
+def check_texts_of(rows: Dataset, text_columns: str | Sequence[str] | None, name: str) -> None:
+    """Check that each row of a raw table has a text, before the table is split.
+
+    Raises:
+        ValueError: A row has none; the message begins with the table's name, and contains row and column.
+    """
+    first = 0
+    columns = find_text_columns(rows.features, text_columns)
+    for batch in column_batches(rows, columns):
+        count = len(batch[columns[0]])
+        for column in columns:
+            try:
+                _check_texts(batch[column], column, range(first, first + count))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        first += count
 
 
 def _check_texts(texts: Sequence[Any], column: str, rows: Sequence[int]) -> None:

@@ -8,16 +8,18 @@ from transformers.utils import logging
 
 from ..model.head_multihead import HeadConfig
 from ..model.reading_multihead import LabelReading
+from ..utils.messages import counted
 from .reading import Number, split_joined
 
 logger = logging.get_logger(__name__)
 
-# separators that are tried if none is given; commas occur in many label names
-SEPARATORS = "|;,"
+# separators that are looked for where none is given; those after the first two occur in many label names
+SEPARATORS = "|;,\n/+&；"
+_CLEAR = "|;"
 _SHOWN = 5
 _ENOUGH_ROWS = 20
 # as pandas reads them from a CSV file by default, and as PyTorch and datasets mark a missing class
-_GAPS = {"#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+_GAPS = {"#N/A", "-", "--", "<NA>", "?", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 _NEGATIVE = {"-1", "-100"}
 
 ONLY_POSITIVE = "every known cell is 1, and the others are unknown"
@@ -95,11 +97,11 @@ def joined_labels(name: str, counts: Mapping[str, int], separators: str) -> tupl
         separators: characters that may separate several labels in one string; empty if labels are not strings.
     """
     present = [label for label, count in counts.items() if count]
-    lists = [label for label in present if separators and label.startswith("[") and label.endswith("]")]
+    lists = [label for label in present if separators and label[:1] + label[-1:] in ("[]", "{}")]
     if lists:
         message = (
-            f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists that were written as "
-            f"text, such as {lists[0]!r}, and each is read as one label. If a row may have several labels, write "
+            f"head {name!r}: {len(lists):,} of its {len(present):,} labels look like lists or objects written "
+            f"as text, such as {lists[0]!r}, and each is read as one label. If a row may have several labels, write "
             'them with a separator between them ("a|b", and sep="|") or as JSON Lines or Parquet, which keep '
             "lists"
         )
@@ -110,10 +112,11 @@ def joined_labels(name: str, counts: Mapping[str, int], separators: str) -> tupl
         if parts:
             shown = ", ".join(map(repr, parts[:_SHOWN])) + (", …" if len(parts) > _SHOWN else "")
             hold = "hold" if len(joined) > 1 else "holds"
+            option = "" if sep == "\n" else f' (--sep "{name}={sep}")'
             message = (
                 f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} {sep!r}, and their parts are "
                 f"also labels of other rows ({shown}). If a row may have several labels, set sep={{{name!r}: "
-                f'{sep!r}}} (--sep "{name}={sep}")'
+                f"{sep!r}}}{option}"
             )
             return message, 2 * len(joined) > len(present)
     return None
@@ -124,9 +127,9 @@ def _warn_of_gaps(name: str, present: list[str], counts: Mapping[str, int]) -> N
     numbers = [label for label in present if label.isdecimal()]
     gaps = [label for label in present if label in _GAPS or (label in _NEGATIVE and len(numbers) > 1)]
     if gaps and len(gaps) < len(present):
-        shown = ", ".join(f"{label!r} ({counts[label]:,} rows)" for label in gaps[:_SHOWN])
+        shown = ", ".join(f"{label!r} ({counted(counts[label], 'row')})" for label in gaps)
         logger.warning(
-            f"head {name!r}: {shown} is read as a label like any other. If it means that a row is not labelled, empty "
+            f"head {name!r}: {shown}: read as labels like any other. If they mean that a row is not labelled, empty "
             "these cells (pandas.read_csv does so with texts such as NA)"
         )
 
@@ -144,9 +147,9 @@ def near_equal_labels(labels: Iterable[str]) -> list[list[str]]:
 def _known_parts(joined: Iterable[str], labels: Iterable[str], sep: str) -> list[str]:
     """Return the parts of joined labels that are probably labels.
 
-    These are the parts that are whole labels of other rows or, unless the separator is a comma, parts of several joined
-    labels.
+    These are the parts that are whole labels of other rows or, with a separator that hardly occurs in labels, parts of
+    several joined labels.
     """
     whole = set(labels)
     parts = Counter(part for label in joined for part in set(split_joined(label, sep)) if part != label)
-    return sorted(part for part, count in parts.items() if part in whole or (sep != "," and count > 1))
+    return sorted(part for part, count in parts.items() if part in whole or (sep in _CLEAR and count > 1))

@@ -245,8 +245,9 @@ class LabelEncoder(NamedTuple):
 
     def _joined_by(self, label: str) -> str:
         """Return the advice for a cell that joins several of the head's labels, else an empty string."""
-        for separator in SEPARATORS if self.head.multi_label else ():
-            if separator in label and {part.strip() for part in label.split(separator)} <= self.ids.keys():
+        for separator in SEPARATORS if self.joined else ():
+            parts = split_joined(label, separator)
+            if len(parts) > 1 and self.ids.keys() >= set(parts):
                 return f" Its labels are joined by {separator!r}: sep={separator!r} (--sep {separator!r})."
         return ""
 

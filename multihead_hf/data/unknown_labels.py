@@ -52,4 +52,5 @@ def further_unknown(rows: Dataset, encoder: "LabelEncoder", first: str) -> str:
     if not others:
         return f"{message}."
     shown = ", ".join(repr(label) for label in others[:10]) + (", …" if len(others) > 10 else "")
-    return f"{message}; {len(others):,} other labels are not labels of the head either: {shown}."
+    more = "1 other label is" if len(others) == 1 else f"{len(others):,} other labels are"
+    return f"{message}; {more} not among the head's labels either: {shown}."

@@ -157,8 +157,9 @@ class EvaluationReport:
         Args:
             numbers: number of each evaluated row.
         """
+        positions = list(numbers)  # (a pandas Series would be read by its index)
         for head in self.heads.values():
-            head.mistakes["row"] = [numbers[row] for row in head.mistakes["row"]]
+            head.mistakes["row"] = [positions[row] for row in head.mistakes["row"]]
         self.rows_of_table = True
 
     @property

@@ -34,7 +34,8 @@ def save_report(report: EvaluationReport, folder: str | os.PathLike, max_mistake
     )
     # all content is created before the first file is written
     content = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
-    mistakes = pd.concat([head.mistakes for head in report.heads.values()], ignore_index=True)
+    tables = [head.mistakes for head in report.heads.values()]
+    mistakes = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     directory.mkdir(parents=True, exist_ok=True)
     before = _files_of_earlier_report(directory)
     for picture in report.pictures:

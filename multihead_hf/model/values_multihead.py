@@ -29,7 +29,7 @@ class OpenSettings(dict[str, Any]):
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for a misspelt name, or an empty string if there is no near name."""
-    names = {name.casefold(): name for name in reversed(list(known))}
+    names = {str(each).casefold(): each for each in reversed(list(known))}
     matches = [names[near] for near in difflib.get_close_matches(str(name).casefold(), names, n=2, cutoff=cutoff)]
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 

@@ -114,7 +114,7 @@ class PredictionReport:
     def __str__(self) -> str:
         done = self.rows + self.bad_rows - self.resumed
         speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
-        lines = [f"{self.output}: {self.rows:,} rows; {speed}"]
+        lines = [f"{self.output}: {counted(self.rows, 'row')}; {speed}"]
         if self.resumed:
             lines.append(f"{counted(self.resumed, 'row')} of the input had already been predicted")
         if self.truncated:

@@ -88,7 +88,7 @@ def export_model(
             Ranges of activations are measured on 800 of them, evenly spaced. OpenVINO needs them; without them ONNX
             Runtime measures the ranges of each batch as it runs.
         batches: Labelled rows to compare and evaluate on too: padded batches as `MultiHeadDataCollator` returns them.
-            With them OpenVINO's int8 leaves layers in float32 until the mean score is within 0.002 of float32's.
+            With them int8 leaves layers in float32 that cost accuracy: the mean score is within 0.002 of float32's.
         tolerance: Largest difference from PyTorch's logits; a graph (in float32) that differs by more is refused.
         overwrite: Whether to write into a folder that is not empty; other files in it stay, but a graph of another
             format, which may be of other weights, is removed.

@@ -296,14 +296,6 @@ class MultiHeadTrainingArguments(TrainingArguments):
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = _pins_memory()
         super().__post_init__()
-        self.check_values()
-
-    def check_values(self) -> None:
-        """Check the values of the settings that this class adds or that depend on them.
-
-        Raises:
-            ValueError: A value is not valid; the message names the setting.
-        """
         if self.model_card is not None:
             self.model_card = check_given(self.model_card)
         one_of("train_sampling_strategy", self.train_sampling_strategy, SAMPLING_STRATEGIES)

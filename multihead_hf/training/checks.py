@@ -41,6 +41,8 @@ def check_arguments(args: MultiHeadTrainingArguments) -> None:
             "label_smoothing_factor is for models with one head; smooth the labels of a single-label head with "
             "HeadConfig(loss_kwargs={'label_smoothing': 0.1})"
         )
+    if "loss" in args.include_for_metrics:
+        raise ValueError("include_for_metrics='loss' has no single loss with several heads: use eval_<head>_loss")
     if args.batch_eval_metrics or not args.eval_do_concat_batches:
         raise ValueError("metrics of the heads need batch_eval_metrics=False and eval_do_concat_batches=True")
     if args.n_gpu > 1:

@@ -16,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from ..data.encoding import check_texts_of
 from ..data.reading import string_columns
 from ..data.row_numbers import with_numbers, without_numbers
 from ..data.rows_like import AnyDataset, PreparedRows, RowsLike, has_length
@@ -141,6 +142,8 @@ def train_run(run: RunConfig, resume: bool, begin: Callable[[], None] | None = N
     if run.data.split is None:
         warn_of_shared_texts(parts, texts)
     else:
+        if isinstance(train_rows, Dataset):  # before the split, so that an error has the row in the table
+            check_texts_of(train_rows, texts, "data.train")
         how = (with_numbers(train_rows), heads, run.data.split, run.data.split_seed)
         by_text = run.data.groups is None and isinstance(train_rows, Dataset)
         splits = (

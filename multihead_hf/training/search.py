@@ -1,13 +1,17 @@
 """Hyperparameter search of a Trainer, by the metrics of its evaluations."""
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from transformers import Trainer, set_seed
 
 from ..data.reading import OPTIONS
 from .arguments import MultiHeadTrainingArguments
+from .checks import check_arguments
+from .choices import OpenChoices
 
 _OF_DATA = (
     *OPTIONS,
@@ -20,7 +24,8 @@ class SearchHooks(Trainer):
     """Method of `MultiHeadTrainer` that searches hyperparameters."""
 
     args: MultiHeadTrainingArguments
-    _before_search: dict[str, Any] | None = None
+    _choices: OpenChoices
+    _before_search: MultiHeadTrainingArguments | None = None
 
     def hyperparameter_search(
         self,
@@ -57,12 +62,13 @@ class SearchHooks(Trainer):
             direction = "maximize" if compute_objective is None and _metric(self.args)[1] else "minimize"
         objective = compute_objective or functools.partial(_objective, self)
         space = None if hp_space is None else _computed_once(hp_space)
-        self._before_search = dict(vars(self.args))
+        # as they were given, with the settings left open, which are chosen for each trial
+        self._before_search = self._choices.given = copy.copy(self._choices.given)
         try:
             return super().hyperparameter_search(space, objective, n_trials, direction, backend, hp_name, **kwargs)
         finally:
-            self.args.__dict__.update(self._before_search)
-            self._before_search = None
+            self.args.__dict__.update(vars(self._before_search))
+            self._before_search = self.hp_search_backend = None
 
     def take_trial(self, trial: Any) -> None:  # noqa: ANN401 (of the search's library)
         """Set the arguments of a trial before its model is made and prepared; `Trainer` sets them after that.
@@ -73,22 +79,35 @@ class SearchHooks(Trainer):
         Raises:
             ValueError: The trial changes how data is read, or a value is not valid.
         """
-        if trial is None or self._before_search is None:
-            return
-        self.args.__dict__.update(self._before_search)  # a trial may leave out what an earlier one has set
-        values = trial if isinstance(trial, Mapping) else self.hp_space(trial)
-        if fixed := [name for name in values if name in _OF_DATA]:
-            raise ValueError(
-                f"a hyperparameter search cannot change {', '.join(fixed)}: a Trainer prepares its data once. Make a "
-                "MultiHeadTrainer for each value"
-            )
-        for name, value in values.items():
-            if hasattr(self.args, name):
-                before = getattr(self.args, name)
-                setattr(self.args, name, value if before is None else type(before)(value))
-        self.args.check_values()
-        if "seed" in values:
-            set_seed(self.args.seed)  # (`Trainer` has set that of the trial before)
+        if trial is not None and self._before_search is not None:
+            values: Any = trial if isinstance(trial, Mapping) else self.hp_space(trial)
+            if fixed := [name for name in values if name in _OF_DATA]:
+                raise ValueError(
+                    f"a hyperparameter search cannot change {', '.join(fixed)}: a Trainer prepares its data once. Make "
+                    "a MultiHeadTrainer for each value"
+                )
+            known = {option.name for option in fields(self._before_search) if option.init}
+            changed = {name: value for name, value in values.items() if name in known}
+            args = replace(self._before_search, **changed)  # a trial may leave out what an earlier one has set
+            check_arguments(args)
+            if not isinstance(trial, Mapping):
+                values.update({name: getattr(args, name) for name in changed})  # (`Trainer` sets them once more)
+            self.take_arguments(args)
+            self.neftune_noise_alpha = args.neftune_noise_alpha
+            if "seed" in changed:
+                set_seed(args.seed)  # (`Trainer` has set that of the trial before)
+        self._train_batch_size = self.args.train_batch_size
+
+    def take_arguments(self, args: MultiHeadTrainingArguments) -> None:
+        """Use arguments with values for the settings left open.
+
+        Args:
+            args: The arguments of the trainer, or a copy of them.
+        """
+        if self.args is self._choices.given:
+            self.args = args
+        else:  # in place, as `Trainer.train` holds this object
+            self.args.__dict__.update(vars(args))
 
 
 def _computed_once(hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:

@@ -166,7 +166,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         """
         self.take_trial(trial)
         model = super().call_model_init(trial)
-        self.args = self._make_ready(model, self.args)
+        self.take_arguments(self._make_ready(model, self.args))
         return model
 
     # ---- settings that the arguments leave open ----

@@ -57,14 +57,14 @@ def naming_full_disk(folder: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, SafetensorError, OSError) as error:
-        if not any(sign in str(error) for sign in _FAILED_WRITES):
+        names_its_file = isinstance(error, OSError) and error.filename is not None
+        if names_its_file or not any(sign in str(error) for sign in _FAILED_WRITES):
             raise
         free = shutil.disk_usage(folder).free / 2**20 if os.path.isdir(folder) else 0
         raise OSError(
             errno.ENOSPC,
-            f"a file could not be written, and the disk has {free:,.0f} MiB free: make room, and resume from the "
-            f"newest complete checkpoint ({type(error).__name__}: {error})",
-            str(folder),
+            f"a file could not be written ({type(error).__name__}: {error}). The disk of {folder} has {free:,.0f} MiB "
+            "free: make room, and resume from the newest complete checkpoint",
         ) from error
 
 

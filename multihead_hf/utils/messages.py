@@ -8,7 +8,7 @@ _MANY = 30  # with more keys than this, a message does not list them all
 
 def near_names(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'x'?` for a misspelt name, or an empty string without a similar name."""
-    names = {name.casefold(): name for name in reversed(list(known))}
+    names = {str(each).casefold(): each for each in reversed(list(known))}
     matches = [names[near] for near in difflib.get_close_matches(str(name).casefold(), names, n=2, cutoff=cutoff)]
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 

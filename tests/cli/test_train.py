@@ -191,7 +191,7 @@ def test_after_ctrl_c_it_can_be_resumed(folder: Path, monkeypatch: pytest.Monkey
     assert cli(*TRAIN, "-o", "out").returncode == 1
     done = cli(*TRAIN, "-o", "out", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "model of an earlier run" in _stopped(KeyboardInterrupt(), "out")
+    assert "model of an earlier run" in _stopped(KeyboardInterrupt(), "out", held_model=True)
     assert cli(*TRAIN, "-o", "whole").returncode == 0
     for key, value in weights(MultiHeadModel.from_pretrained("whole")).items():
         assert torch.equal(value, weights(MultiHeadModel.from_pretrained("out"))[key]), key

@@ -268,7 +268,9 @@ def test_all_labels_that_the_head_lacks_are_listed(num_proc: int | None) -> None
     rows = Dataset.from_dict({"text": ["w1"] * 7, "mood": moods})
     with pytest.raises(ValueError, match="row 1: 'furious' is not one of the head's 2 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads(), num_proc=num_proc)
-    assert "2 of 7 rows have it; 2 other labels are not labels of the head either: 'glad', 'sad'." in str(error.value)
+    assert "2 of 7 rows have it; 2 other labels are not among the head's labels either: 'glad', 'sad'." in str(
+        error.value
+    )
 
 
 def test_a_label_in_other_letters_is_suggested() -> None:
@@ -290,14 +292,16 @@ def test_empty_texts_are_said(texts: list[str], count: str | None, caplog: pytes
     assert {"was_cut", "is_empty"}.isdisjoint(done.column_names)
     assert ("texts are empty" in caplog.text) == (count is not None)
     if count is not None:
-        assert f"{count} texts are empty, the first in row 1, and count like any other text" in caplog.text
+        assert f"{count} texts are empty (the first of them is row 1 of these) and count like any other" in caplog.text
 
 
 def test_every_label_of_a_row_is_looked_at() -> None:
     rows = Dataset.from_dict({"text": ["w1"] * 4, "topic": [["zzz", "roads"], ["yyy", "zzz"], ["yyy", "zzz"], ["xxx"]]})
     with pytest.raises(ValueError, match="'zzz' is not one of the head's 3 labels") as error:
         prepare_dataset(rows, tiny.tokenizer(), tiny.two_heads())
-    assert "3 of 4 rows have it; 2 other labels are not labels of the head either: 'yyy', 'xxx'." in str(error.value)
+    assert "3 of 4 rows have it; 2 other labels are not among the head's labels either: 'yyy', 'xxx'." in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize("late", [[0.0, 1.0], [False, True]])

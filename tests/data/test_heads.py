@@ -1,5 +1,6 @@
 """What kind of head a column is, and its labels."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +81,8 @@ def test_one_column_per_label() -> None:
     assert heads["topic"].labels == ["waste", "roads"]
     assert heads["topic"].multi_label
     with pytest.raises(
-        ValueError, match=r"head 'topic', column 'text': a column for one label must hold booleans, 0/1.*eq\('x'\)"
+        ValueError,
+        match=r"head 'topic', column 'text': a column for one label must hold booleans, 0/1.*in place of a text",
     ):
         infer_heads(rows, {"topic": ["waste", "text"]})
     with pytest.raises(ValueError, match=r"head 'topic': there is no column 'raods'.*'roads'"):
@@ -162,9 +164,9 @@ def warnings_of(labels: list, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_labels_that_often_stand_for_an_unlabelled_row_are_said(caplog: pytest.LogCaptureFixture) -> None:
     (said,) = warnings_of(["calm", "angry", "NA", "NA"], caplog)
-    assert said.startswith("head 'mood': 'NA' (2 rows) is read as a label like any other. If it means")
+    assert said.startswith("head 'mood': 'NA' (2 rows): read as labels like any other. If they mean")
     (said,) = warnings_of([0, 1, 1, -1], caplog)
-    assert said.startswith("head 'mood': '-1' (1 rows) is read as a label")
+    assert said.startswith("head 'mood': '-1' (1 row): read as labels")
     assert warnings_of([-1, 1, 1, -1], caplog) == []  # (a usual pair)
 
 
@@ -216,3 +218,18 @@ def test_the_chosen_loss_gives_way() -> None:
     head.loss = "bce"  # (heads that were changed are checked again)
     model = MultiHeadModel(MultiHeadConfig(encoder=tiny.bert_config(0.0), heads={"label": head}))
     assert (model.config.heads["label"].loss, model.config.heads["label"].loss_kwargs) == ("bce", {})
+
+
+@pytest.mark.parametrize("sep", ["\n", "/", " / ", "+", "&", "；"])
+def test_labels_joined_in_another_way_are_said(sep: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = Dataset.from_dict({"text": ["a"] * 4, "topic": ["roads", "waste", f"roads{sep}waste", "roads"]})
+    with caplog.at_level(logging.WARNING):
+        assert not infer_heads(rows, ["topic"])["topic"].multi_label
+    assert f"1 of its 3 labels holds {sep.strip(' ')!r}, and their parts are also labels of other rows" in caplog.text
+
+
+def test_objects_written_as_text_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    cells = ['{"choices": ["a", "b"]}', "a", "b", "a"]
+    with caplog.at_level(logging.WARNING):
+        infer_heads(Dataset.from_dict({"text": ["w"] * 4, "topic": cells}), ["topic"])
+    assert "1 of its 3 labels look like lists or objects written as text" in caplog.text

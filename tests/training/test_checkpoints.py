@@ -389,7 +389,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         save(content, "/dev/full" if "checkpoint-4" in path else path)
 
     monkeypatch.setattr(torch, "save", on_a_full_disk)
-    with pytest.raises(OSError, match=r"could not be written, and the disk has [\d,]+ MiB free: make room, and resume"):
+    with pytest.raises(OSError, match=r"could not be written .* has [\d,]+ MiB free: make room, and resume"):
         trainer.train()
     again = trainer_for(tmp_path / "out", max_steps=4)
     with pytest.raises(ValueError, match=r"missing\. The newest complete checkpoint is .*checkpoint-2"):

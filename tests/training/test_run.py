@@ -126,6 +126,16 @@ def test_what_is_done_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str
     assert "the number of the row in your table, from 0" in Path("out/_report/report.html").read_text()
 
 
+def test_a_missing_text_has_its_row_in_the_table(folder: Path) -> None:
+    rows = [{"text": f"w{row}", "mood": ["calm", "angry"][row % 2]} for row in range(60)]
+    rows[47]["text"] = None
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match=r"^data.train: row 47, column 'text': the text is None"):
+        train_from_config(
+            config(heads={"mood": {}}, data={"train": "rows.jsonl", "split": {"train": 0.8, "test": 0.2}})
+        )
+
+
 def test_the_report_may_have_no_baseline(folder: Path) -> None:
     train_from_config(config(after_training={"report": True, "baseline": False}))
     assert json.loads(Path("out/_report/report.json").read_text())["baseline"] is None

@@ -639,12 +639,43 @@ def test_each_trial_of_a_search_has_its_own_arguments(tmp_path: Path) -> None:
     assert (trainer.args.train_top_layers, trainer.args.seed, trainer.args.train_heads) == (None, 0, None)
 
 
+def test_a_search_chooses_open_settings_for_each_trial_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    rows, chosen = tiny.table(64), {}
+
+    class Seen(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            chosen[args.per_device_train_batch_size, args.freeze_encoder] = (args.num_train_epochs, state.max_steps)
+
+    def made(**settings: Any) -> MultiHeadTrainer:
+        args = arguments(tmp_path, num_train_epochs=None, learning_rate=None, **settings)
+        return MultiHeadTrainer(
+            None, args, None, rows, rows, tiny.tokenizer(), model_init=lambda: still(), callbacks=[Seen()]
+        )
+
+    trials: list[dict[str, Any]] = [
+        {"per_device_train_batch_size": 16, "train_heads": "mood"},
+        {"per_device_train_batch_size": 64, "freeze_encoder": True, "gradient_accumulation_steps": 1},
+    ]
+    trainer = made()
+    trainer.hyperparameter_search(lambda trial: trials[trial.number], n_trials=2)
+    searched = dict(chosen)
+    for settings in trials:
+        made(**settings).train()
+    assert chosen == searched
+    trainer.args.per_device_train_batch_size = 16
+    trainer.args.train_heads = ["mood"]
+    trainer.train()
+    assert (trainer.args.num_train_epochs, trainer.state.max_steps) == searched[16, False]
+    assert trainer.args.gradient_accumulation_steps == made().args.gradient_accumulation_steps
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"mixing_temperature": 2.0}, "cannot change mixing_temperature: a Trainer prepares its data once"),
         ({"sep": "|"}, "cannot change sep: a Trainer prepares its data once"),
         ({"max_length": 6}, r"max_length None \(now 6\).*a hyperparameter search cannot change this"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is for models with one head"),
         ({"head_weighting": "priors"}, r"unknown head_weighting 'priors'\. Did you mean 'prior'"),
     ],
 )
