@@ -77,7 +77,7 @@ def command(
     batches = (
         _batches(loaded, tokenizer, read_part(data, files, config.heads, reading, split), reading) if data else None
     )
-    texts = _texts(read_part(calibration, files, {}, reading, None), labels, config) if calibration else None
+    texts = _texts(read_part(calibration, files, config.heads, reading, None), labels, config) if calibration else None
     report = export_model(
         loaded, tokenizer, output, calibration=texts, batches=batches, overwrite=overwrite, **settings
     )

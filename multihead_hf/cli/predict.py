@@ -70,13 +70,12 @@ def command(
     encoding, the exit code is 1. Several processes share the work:
     torchrun --nproc_per_node 2 -m multihead_hf.cli predict …
     """
-    from accelerate import PartialState
-
     from .. import MultiHeadPredictor, predict_files
     from ..prediction.loading import saved_config
+    from ..utils.hardware import processes as processes_of
 
     limits = thresholds(threshold or [], saved_config(model), settings["heads"] or [])
-    processes = PartialState(cpu=settings["device"] == "cpu")
+    processes = processes_of(settings["device"] == "cpu")
     settings["device"] = settings["device"] or processes.device
     predictor = MultiHeadPredictor.from_pretrained(model, **settings)
     try:

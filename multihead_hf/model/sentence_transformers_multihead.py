@@ -63,13 +63,27 @@ def sentence_transformers_settings(
         )
     settings: dict[str, Any] = {}
     if "pooling" in names and "Pooling" in modules:
-        pooling = _read(name_or_path, _within(modules["Pooling"], "config.json"), dict, hub)
-        settings["pooling"] = None if pooling is None else _pooling(name_or_path, pooling, encoder)
+        filename = _within(modules["Pooling"], "config.json")
+        pooling = _read(name_or_path, filename, dict, hub)
+        if pooling is None:
+            logger.warning(
+                f"{name_or_path}: its modules.json names a Pooling, but {filename} was not read: "
+                f"pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
+            )
+        else:
+            settings["pooling"] = _pooling(name_or_path, pooling, encoder)
     if "max_length" in names:
         settings["max_length"] = _max_length(name_or_path, modules["Transformer"], encoder, hub)
     if "text_prefix" in names:
         prompts = _read(name_or_path, "config_sentence_transformers.json", dict, hub)
         settings["text_prefix"] = _prompt(name_or_path, prompts or {})
+        is_pooled = "Pooling" not in modules or _pools_prompt(name_or_path, modules["Pooling"], hub)
+        if settings["text_prefix"] is not None and not is_pooled:
+            logger.warning(
+                f"{name_or_path}: its prompt is left out of the pooling (include_prompt), which is not supported here: "
+                f"the text has no prompt. To pool the prompt, too: text_prefix={settings['text_prefix']!r}"
+            )
+            settings["text_prefix"] = None
     settings = {name: value for name, value in settings.items() if value is not None}
     taken = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     logger.info(f"{name_or_path}: {taken or 'no setting'} taken from its sentence-transformers files")
@@ -128,6 +142,11 @@ def _pooling(name_or_path: str | os.PathLike, settings: dict[str, Any], encoder:
     return None
 
 
+def _pools_prompt(name_or_path: str | os.PathLike, folder: str, hub: Mapping[str, Any]) -> bool:
+    settings = _read(name_or_path, _within(folder, "config.json"), dict, hub)
+    return bool((settings or {}).get("include_prompt", True))
+
+
 def _max_length(
     name_or_path: str | os.PathLike, folder: str, encoder: PreTrainedConfig, hub: Mapping[str, Any]
 ) -> int | None:
@@ -135,7 +154,14 @@ def _max_length(
     for kind in dict.fromkeys(("bert", encoder.model_type)):
         settings = _read(name_or_path, _within(folder, f"sentence_{kind}_config.json"), dict, hub)
         if settings is not None:
+            if settings.get("do_lower_case"):
+                logger.warning(
+                    f"{name_or_path}: it was trained on texts in lower case (do_lower_case), which is not done here: "
+                    "give texts in lower case"
+                )
             length = settings.get("max_seq_length")
+            if length is not None and type(length) is not int:
+                logger.warning(f"{name_or_path}: max_seq_length {length!r} is no whole number, and is ignored")
             return int(min(length, max_positions(encoder))) if type(length) is int and length > 0 else None
     return None
 
@@ -145,9 +171,14 @@ def _prompt(name_or_path: str | os.PathLike, settings: dict[str, Any]) -> str | 
     prompts = settings.get("prompts")
     prompts = {name: text for name, text in prompts.items() if text} if isinstance(prompts, dict) else {}
     names = [name for name in prompts if name.lower() == "classification"]
-    for name in [*names, settings.get("default_prompt_name")]:
+    default = settings.get("default_prompt_name")
+    for name in [*names, default]:
         if name in prompts and isinstance(prompts[name], str):
             return prompts[name]
+    if default is not None or names:
+        logger.warning(
+            f"{name_or_path}: its prompt {(names or [default])[0]!r} is no text among {prompts}: none is used"
+        )
     if prompts:
         logger.info(f"{name_or_path}: none of its prompts is used; set text_prefix to use one: {prompts}")
     return None

@@ -119,6 +119,8 @@ class SavedGraph:
         outputs: Head → name of its output.
         quantize: `"int8"`, or `None` for float32.
         text: Metadata about how texts become its inputs.
+        pooling: Pooling of the model that it was made of.
+        widths: Head → number of labels, as in the graph.
     """
 
     backend: str
@@ -126,6 +128,8 @@ class SavedGraph:
     outputs: dict[str, str]
     quantize: str | None
     text: dict[str, Any]
+    pooling: str | None
+    widths: dict[str, int]
 
     def check(self, backend: str, precision: str) -> None:
         """Check that the graph has the requested backend and precision.
@@ -145,8 +149,15 @@ class SavedGraph:
         Raises:
             ValueError: One of them was changed.
         """
-        for name in ("truncation", "window_pooling"):
-            if (saved := self.text[name]) != (now := getattr(config, name)):
+        now_widths = {name: head.num_labels for name, head in config.heads.items()}
+        if changed := [name for name, width in now_widths.items() if self.widths.get(name) != width]:
+            raise ValueError(
+                f"{self.folder} holds a graph without weights, which has the heads {self.widths} (head: labels), and "
+                f"{changed} cannot be computed: change the heads of the model that it was made of, and export that"
+            )
+        for name in ("truncation", "window_pooling", "pooling"):
+            saved = self.pooling if name == "pooling" else self.text[name]
+            if saved != (now := getattr(config, name)):
                 raise ValueError(
                     f"{self.folder}: {name}={saved!r} is part of the graph and cannot be changed to {now!r}"
                 )

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from ..data.readers import NOT_DECODED, Row
 from ..model.decoding_multihead import rows_not_finite
 from ..utils.files import naming, write_whole
+from ..utils.hardware import processes
 from .parts import Part, Parts
 from .precision import AUTO
 from .predictor import WORTH_MEASURING, Encoded, Logits, MultiHeadPredictor, ThresholdsOfHeads
@@ -70,7 +70,7 @@ class FileRun:
         self.output, self.errors = written
         self.parts = Parts(self.output, table.part_suffix)
         self.texts, self.strict = texts, strict
-        self.processes = PartialState()
+        self.processes = processes(predictor.device.type == "cpu")
         self.done: dict[int, Part] = {}  # parts of an earlier run that this run continues
         self.resumed = 0
         self.read_before = predictor.computed, predictor.cut

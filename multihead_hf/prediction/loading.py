@@ -132,7 +132,15 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
                 f"{folder}: head {head['name']!r}: the labels in {CONFIG_NAME} are not those of the graph, "
                 f"{head['labels']}"
             )
-    model.saved_graph = SavedGraph(name, str(folder), outputs, about["quantize"], about["text"])
+    model.saved_graph = SavedGraph(
+        name,
+        str(folder),
+        outputs,
+        about["quantize"],
+        about["text"],
+        config.pooling,
+        {name: head.num_labels for name, head in config.heads.items()},
+    )
     model.forward = functools.partial(_no_weights, str(folder))  # type: ignore[method-assign]
     return model, load_tokenizer(folder)
 

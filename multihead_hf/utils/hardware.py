@@ -4,9 +4,21 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers.utils import is_torch_bf16_gpu_available
 
 _CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processes(on_cpu: bool = False) -> PartialState:
+    """Return the processes that share the work, which without an accelerator share it on the CPU.
+
+    (Where no CPU is asked for, accelerate takes each process of a launcher for the only one.)
+
+    Args:
+        on_cpu: Whether to use the CPU, also if there is an accelerator.
+    """
+    return PartialState(cpu=on_cpu or not torch.accelerator.is_available())
 
 
 def is_faster_in_bf16(on_cpu: bool) -> bool:

@@ -240,7 +240,7 @@ def test_what_a_user_of_transformers_expects_of_top_k_and_function_to_apply() ->
 
 
 def test_what_is_no_text_is_shown_in_short() -> None:
-    with pytest.raises(ValueError, match=r"not list: \['w1', 'w1', [^\n]{,60}…$"):
+    with pytest.raises(ValueError, match=r"not list: \['w1', 'w1', [^\n]{,60}…\. An empty text is"):
         pipe()([["w1"] * 100])
 
 

@@ -209,3 +209,41 @@ def test_files_on_the_hub_are_followed_online_and_offline(tmp_path: Path) -> Non
                 assert done.returncode == 0, done.stderr[-3000:]
                 assert json.loads(done.stdout.splitlines()[-1]) == expected
         assert hub.strays == []
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {
+                "1_Pooling/config.json": {**MEAN, "include_prompt": False},
+                "config_sentence_transformers.json": {"prompts": {"classification": "about: "}},
+            },
+            "its prompt is left out of the pooling",
+        ),
+        (
+            {"1_Pooling/config.json": MEAN, "sentence_bert_config.json": {"do_lower_case": True}},
+            "it was trained on texts in lower case",
+        ),
+        (
+            {"1_Pooling/config.json": MEAN, "sentence_bert_config.json": {"max_seq_length": "20"}},
+            "max_seq_length '20' is no whole number",
+        ),
+        ({}, "its modules.json names a Pooling, but 1_Pooling/config.json was not read: pooling='cls' is used"),
+        (
+            {
+                "1_Pooling/config.json": MEAN,
+                "config_sentence_transformers.json": {"prompts": {"query": "q: "}, "default_prompt_name": "search"},
+            },
+            "its prompt 'search' is no text among",
+        ),
+    ],
+)
+def test_what_cannot_be_followed_is_said(
+    tmp_path: Path, files: dict, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save(tmp_path, files)
+    with caplog.at_level("WARNING"):
+        model = MultiHeadModel.from_encoder(folder, heads=tiny.two_heads())
+    assert message in caplog.text
+    assert not model.config.text_prefix

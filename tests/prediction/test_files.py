@@ -594,10 +594,11 @@ def test_a_killed_process_goes_on(saved: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_two_processes_share_the_rows(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", [["--device", "cpu"], []])
+def test_two_processes_share_the_rows(saved: Path, tmp_path: Path, device: list[str]) -> None:
     rows = [*ROWS, {"id": "bad", "text": None, "topic": "x"}]
     source = written(rows, tmp_path / "rows.jsonl")
-    options = ["--window-rows", "8", "--device", "cpu", "--quiet", "--precision", "fp32"]
+    options = ["--window-rows", "8", *device, "--quiet", "--backend", "torch", "--precision", "fp32"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "multihead_hf.cli", "predict", str(saved), str(source), "-o", str(tmp_path / "two.csv"), *options]
     done = subprocess.run(

@@ -552,6 +552,10 @@ def test_the_command(quick: None, tmp_path: Path) -> None:
     others = pd.DataFrame({"body": ["w1 w2", "w3"], "text": [1, 2]})
     others.to_csv(tmp_path / "others.csv", index=False)
     static = ("--overwrite", "--quantize", "int8", "--calibration", tmp_path / "others.csv")
+    labelled = ("--data", tmp_path / "joined.csv", "--sep", "topic=|", "--empty", "topic=none", "--text-column", "body")
+    pd.DataFrame({"body": ["w1 w2", "w3"], "topic": ["roads|waste", ""]}).to_csv(tmp_path / "joined.csv", index=False)
+    done = cli("export", model, "-o", tmp_path / "out", *static, *labelled)
+    assert done.returncode == 0, done.stderr
     done = cli("export", model, "-o", tmp_path / "out", *static)
     assert done.returncode == 1
     assert "calibration: text column 'text' is not text" in done.stderr
@@ -662,8 +666,21 @@ def test_a_graph_is_no_model_with_weights(traced: Traced, tmp_path: Path) -> Non
         done = cli(command, traced.folder, *options)
         assert done.returncode == 1
         assert "holds a graph exported for onnx, without weights" in " ".join(done.stderr.split())
-    predictor.model.config.truncation = "windows"
-    with pytest.raises(ValueError, match="truncation='tail' is part of the graph"):
+    for name, value in (("truncation", "windows"), ("pooling", "max")):
+        before = getattr(predictor.model.config, name)
+        setattr(predictor.model.config, name, value)
+        with pytest.raises(ValueError, match=f"{name}={before!r} is part of the graph"):
+            predictor.predict(["w1"])
+        setattr(predictor.model.config, name, before)
+    done = cli("card", traced.folder)
+    assert done.returncode == 1
+    assert "holds a graph exported for onnx, without weights" in " ".join(done.stderr.split())
+    predictor.model.extend_head("topic", ["further"])
+    with pytest.raises(ValueError, match=r"\['topic'\] cannot be computed: change the heads of the model that it was"):
+        predictor.predict(["w1"])
+    predictor = MultiHeadPredictor.from_pretrained(str(traced.folder))
+    predictor.model.rename_head("topic", "renamed")
+    with pytest.raises(ValueError, match=r"\['renamed'\] cannot be computed"):
         predictor.predict(["w1"])
 
 

@@ -314,7 +314,6 @@ def test_a_run_with_everything() -> None:
         "losses of the heads: weighted by learned uncertainties, times their loss_weight (topic 2, mood 1)\n"
         '  (head_weighting="uncertainty")\n'
         "Head 'mood' has labels that differ only in case, blanks or Unicode form: 'Calm ' and 'calm'.\n"
-        "Head 'spam' has one class only, 'no': there is nothing to learn.\n"
         "A further line."
     )
     facts.trained_heads = ["topic", "empty"]

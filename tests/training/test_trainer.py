@@ -757,7 +757,7 @@ def test_the_metrics_of_several_sets_are_listed_once(tmp_path: Path) -> None:
     rows = tiny.table(8)
     args = arguments(tmp_path, eval_strategy="epoch", metric_for_best_model="loss")
     with pytest.raises(
-        ValueError, match=r"Did you mean 'b_loss' or 'a_loss'\? The metrics are f1, a_f1, a_loss, a_topic"
+        ValueError, match=r"f1 is the mean over the datasets\. The metrics are f1, a_f1, a_loss, a_topic"
     ):
         MultiHeadTrainer(still(), args, None, rows, {"a": rows, "b": rows}, tiny.tokenizer())
 
