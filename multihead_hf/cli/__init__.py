@@ -44,9 +44,10 @@ def _parse_args(parse_args: Callable[[Any, list[str]], list[str]], ctx: object, 
     try:
         return parse_args(ctx, args)
     except Exception as error:
+        is_unknown = hasattr(error, "possibilities")  # (not an option without its value)
         option = str(getattr(error, "option_name", ""))
         word = option.lstrip("-").replace("-", "_")
-        if word and not near_names(option, getattr(error, "possibilities", None) or (), 0.85):
+        if is_unknown and word and not near_names(option, error.possibilities or (), 0.85):  # type: ignore[attr-defined]
             from .signatures import training_argument_names
 
             known = training_argument_names()

@@ -119,7 +119,7 @@ def _computed_once(hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any
         if number is None:
             return hp_space(trial)
         if number not in known:
-            known[number] = hp_space(trial)
+            known[number] = dict(hp_space(trial))
         return known[number]
 
     return space

@@ -1,5 +1,6 @@
 """Data types that the hardware supports."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +12,15 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def processes(on_cpu: bool = False) -> PartialState:
-    """Return the processes that share the work, which without an accelerator share it on the CPU.
+    """Return the processes that share the work.
 
-    (Where no CPU is asked for, accelerate takes each process of a launcher for the only one.)
+    On CPUs accelerate takes each process of a launcher for the only one, if it is not told to use the CPU.
 
     Args:
         on_cpu: Whether to use the CPU, also if there is an accelerator.
     """
-    return PartialState(cpu=on_cpu or not torch.accelerator.is_available())
+    is_one_of_several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return PartialState(cpu=is_one_of_several and (on_cpu or not torch.accelerator.is_available()))
 
 
 def is_faster_in_bf16(on_cpu: bool) -> bool:
