@@ -70,7 +70,7 @@ class SearchHooks(Trainer):
             self.args.__dict__.update(vars(self._before_search))
             self._before_search = self.hp_search_backend = None
 
-    def take_trial(self, trial: Any) -> None:  # noqa: ANN401 (of the search's library)
+    def _take_trial(self, trial: Any) -> None:  # noqa: ANN401 (of the search's library)
         """Set the arguments of a trial before its model is made and prepared; `Trainer` sets them after that.
 
         Args:
@@ -92,13 +92,13 @@ class SearchHooks(Trainer):
             check_arguments(args)
             if not isinstance(trial, Mapping):
                 values.update({name: getattr(args, name) for name in changed})  # (`Trainer` sets them once more)
-            self.take_arguments(args)
+            self._take_arguments(args)
             self.neftune_noise_alpha = args.neftune_noise_alpha
             if "seed" in changed:
                 set_seed(args.seed)  # (`Trainer` has set that of the trial before)
         self._train_batch_size = self.args.train_batch_size
 
-    def take_arguments(self, args: MultiHeadTrainingArguments) -> None:
+    def _take_arguments(self, args: MultiHeadTrainingArguments) -> None:
         """Use arguments with values for the settings left open.
 
         Args:

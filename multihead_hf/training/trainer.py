@@ -164,9 +164,9 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
         Returns:
             The model.
         """
-        self.take_trial(trial)
+        self._take_trial(trial)
         model = super().call_model_init(trial)
-        self.take_arguments(self._make_ready(model, self.args))
+        self._take_arguments(self._make_ready(model, self.args))
         return model
 
     # ---- settings that the arguments leave open ----
