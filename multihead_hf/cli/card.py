@@ -25,14 +25,13 @@ def command(
     replace: Annotated[bool, typer.Option("--replace", help="Also replace a card that was edited by hand.")] = False,
 ) -> None:
     """Write the model card again (README.md, model_card.json), from the stored facts and the options given."""
-    from ..prediction.loading import graph_format, saved_config
+    from ..prediction.loading import check_weights, saved_config
     from ..publishing.card import CARD, add_report_folder, read_facts, write_card
     from ..publishing.card_facts import check_given, shown_path
 
     config = saved_config(model)
     check_folder(model)
-    if (graph := graph_format(model)) is not None:
-        raise ValueError(f"{model} holds a graph exported for {graph}, without weights: give the model itself")
+    check_weights(model)
     facts = read_facts(model)
     options = {name: value for name, value in known.items() if value and name != "model_id"}
     if "tags" in options:

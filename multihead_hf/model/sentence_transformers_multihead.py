@@ -62,23 +62,23 @@ def sentence_transformers_settings(
             f"them: {', '.join(missed)}"
         )
     settings: dict[str, Any] = {}
-    if "pooling" in names and "Pooling" in modules:
+    pooling: dict[str, Any] | None = None
+    if "Pooling" in modules and {"pooling", "text_prefix"} & set(names):
         filename = _within(modules["Pooling"], "config.json")
         pooling = _read(name_or_path, filename, dict, hub)
-        if pooling is None:
+        if pooling is None and "pooling" in names:
             logger.warning(
                 f"{name_or_path}: its modules.json names a Pooling, but {filename} was not read: "
                 f"pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
             )
-        else:
+        elif pooling is not None and "pooling" in names:
             settings["pooling"] = _pooling(name_or_path, pooling, encoder)
     if "max_length" in names:
         settings["max_length"] = _max_length(name_or_path, modules["Transformer"], encoder, hub)
     if "text_prefix" in names:
         prompts = _read(name_or_path, "config_sentence_transformers.json", dict, hub)
         settings["text_prefix"] = _prompt(name_or_path, prompts or {})
-        is_pooled = "Pooling" not in modules or _pools_prompt(name_or_path, modules["Pooling"], hub)
-        if settings["text_prefix"] is not None and not is_pooled:
+        if settings["text_prefix"] is not None and not (pooling or {}).get("include_prompt", True):
             logger.warning(
                 f"{name_or_path}: its prompt is left out of the pooling (include_prompt), which is not supported here: "
                 f"the text has no prompt. To pool the prompt, too: text_prefix={settings['text_prefix']!r}"
@@ -140,11 +140,6 @@ def _pooling(name_or_path: str | os.PathLike, settings: dict[str, Any], encoder:
         f"pooling={default_pooling(encoder)!r} is used. Choose one with pooling=…, of {', '.join(POOLINGS)}"
     )
     return None
-
-
-def _pools_prompt(name_or_path: str | os.PathLike, folder: str, hub: Mapping[str, Any]) -> bool:
-    settings = _read(name_or_path, _within(folder, "config.json"), dict, hub)
-    return bool((settings or {}).get("include_prompt", True))
 
 
 def _max_length(

@@ -60,8 +60,7 @@ def load_model(
             (they would be random), or the configuration describes a much larger model than its weights.
     """
     hub: dict[str, Any] = {"revision": revision, "token": token}
-    if (graph := graph_format(name_or_path)) is not None:
-        raise ValueError(f"{name_or_path} holds a graph exported for {graph}, without weights: give the model itself")
+    check_weights(name_or_path)
     saved_config(name_or_path, **hub)
     tokenizer = load_tokenizer(name_or_path, **hub)
     options = {} if dtype is None else {"dtype": dtype}
@@ -85,6 +84,16 @@ def load_model(
     if problems := encoder_problems(info):
         raise ValueError(f"{name_or_path}: {problems[0]}. Was {CONFIG_NAME} changed, or the file of weights?")
     return model, tokenizer
+
+
+def check_weights(name_or_path: str | os.PathLike) -> None:
+    """Check that a folder is not an exported graph.
+
+    Raises:
+        ValueError: It is one, without weights.
+    """
+    if (graph := graph_format(name_or_path)) is not None:
+        raise ValueError(f"{name_or_path} holds a graph exported for {graph}, without weights: give the model itself")
 
 
 def graph_format(name_or_path: str | os.PathLike) -> str | None:

@@ -49,6 +49,7 @@ class Parts:
         self.folder = output.with_name(f"{output.name}.parts")
         self._record = cache_path("predicted", f"{name_for(output)}.json")
         self.run = ""
+        self._noted: set[str] = set()  # runtimes that were recorded
         self._lock: FileLock | None = None
 
     def lock(self) -> None:
@@ -123,6 +124,9 @@ class Parts:
 
     def add_backend(self, backend: str) -> None:
         """Record a runtime of this run."""
+        if backend in self._noted:  # (called for each window)
+            return
+        self._noted.add(backend)
         state = self.state()
         if backend not in (known := state.setdefault("backends", [])):
             known.append(backend)

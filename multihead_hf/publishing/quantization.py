@@ -17,6 +17,7 @@ from ..model.texts_multihead import listed, text_parts
 from ..model.truncation_multihead import token_limit
 from ..prediction import graph_onnx, quiet_imports
 from ..prediction.tokenizing import encode_different, size_of
+from ..utils.messages import counted
 from ..utils.signal_stack import signal_stack_kept
 from .export_parity import Batch
 
@@ -78,7 +79,7 @@ def calibration_batches(
         raise ValueError("calibration has no rows: give a few hundred texts like those to predict")
     if len(parts) < _ENOUGH:
         logger.warning(
-            f"The ranges of int8 are measured on {len(parts):,} {'text' if len(parts) == 1 else 'texts'} only: give a "
+            f"The ranges of int8 are measured on {counted(len(parts), 'text')} only: give a "
             "few hundred like those to predict"
         )
     rows = encode_different(tokenizer, model.config, parts, token_limit(model.config, tokenizer)).rows

@@ -16,6 +16,7 @@ from ..data.rows_like import has_length
 from ..evaluation.tables import NO_NUMBER, aligned, short_name
 from ..model.head_multihead import HeadConfig
 from ..model.unwrapping import multi_head_model
+from ..utils.messages import counted
 from .arguments import MultiHeadTrainingArguments
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def describe_run(facts: RunFacts) -> str:
 
 
 def _first_line(facts: RunFacts) -> str:
-    length = f"{facts.steps:,} {'step' if facts.steps == 1 else 'steps'}"
+    length = counted(facts.steps, "step")
     if facts.epochs is not None:
         length = f"{facts.epochs:g} {'epoch' if facts.epochs == 1 else 'epochs'} ({length})"
     begin = f"Resuming at step {facts.first_step:,} of " if facts.first_step else "Training for "
