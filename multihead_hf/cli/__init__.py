@@ -8,6 +8,7 @@ fast.
 import functools
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -39,24 +40,32 @@ COMMANDS = {  # in the order of a typical workflow
 IN_PROCESSES = ("predict", "train")
 
 
-def _parse_args(parse_args: Callable[[Any, list[str]], list[str]], ctx: object, args: list[str]) -> list[str]:
-    """Parse the arguments of `train`; the error for an unknown option says how to give a setting of that name."""
+def _parse_args(parse_args: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (of click, or of typer's copy of it)
+    """Parse the arguments of a command, with more helpful errors for unknown values and options."""
     try:
         return parse_args(ctx, args)
     except Exception as error:
-        is_unknown = hasattr(error, "possibilities")  # (not an option without its value)
-        option = str(getattr(error, "option_name", ""))
-        word = option.lstrip("-").replace("-", "_")
-        if is_unknown and word and not near_names(option, error.possibilities or (), 0.85):  # type: ignore[attr-defined]
-            from .signatures import training_argument_names
-
-            known = training_argument_names()
-            found = [name for name in known if f"_{word}_" in f"_{name}_"]
-            found = found or [name for name in known if near_names(word, [name], 0.85)]
-            if found:
-                error.possibilities = None  # type: ignore[attr-defined]
-                error.message += f". For a setting of the training: --set training.{found[0]}=VALUE (--keys lists all)"  # type: ignore[attr-defined]
+        choice = re.fullmatch(r"(?:Value error, )?'(.*)' is not one of (.*?)\.?", getattr(error, "message", None) or "")
+        if choice:  # (some versions of typer begin with the name of an exception)
+            hint = near_names(choice[1], re.findall("'(.*?)'", choice[2]))
+            error.message = f"{choice[1]!r} is not one of {choice[2]}.{hint}"  # type: ignore[attr-defined]
+        elif ctx.command.name == "train" and hasattr(error, "possibilities"):  # (not an option without its value)
+            _hint_at_settings(error)
         raise
+
+
+def _hint_at_settings(error: Any) -> None:  # noqa: ANN401 (as above)
+    """Say in the error for an unknown option of `train` how to give a setting of that name."""
+    from .signatures import training_argument_names
+
+    word = error.option_name.lstrip("-").replace("-", "_")
+    if word and not near_names(error.option_name, error.possibilities or (), 0.85):
+        known = training_argument_names()
+        found = [name for name in known if f"_{word}_" in f"_{name}_"]
+        found = found or [name for name in known if near_names(word, [name], 0.85)]
+        if found:
+            error.possibilities = None
+            error.message += f". For a setting of the training: --set training.{found[0]}=VALUE (--keys lists all)"
 
 
 class _Commands(typer.core.TyperGroup):
@@ -72,8 +81,7 @@ class _Commands(typer.core.TyperGroup):
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         program.command(cmd_name)(expanded(module.command))
         command = typer.main.get_command(program)
-        if cmd_name == "train":
-            command.parse_args = functools.partial(_parse_args, command.parse_args)  # type: ignore[method-assign]
+        command.parse_args = functools.partial(_parse_args, command.parse_args)  # type: ignore[method-assign]
         return command
 
     def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ANN401 (as above)

@@ -81,3 +81,11 @@ def test_a_choice_that_there_is_not_is_wrong_usage() -> None:
     done = cli("explain", "model", "text", "--method", "shap")
     assert done.returncode == 2
     assert all(method in done.stderr for method in METHODS)
+    assert "Value error" not in done.stderr  # (typer 0.29 begins with it)
+
+
+def test_a_similar_choice_is_suggested() -> None:
+    done = cli("predict", "model", "rows.csv", "--backend", "openvin")
+    assert done.returncode == 2
+    assert "'openvin' is not one of 'auto'" in done.stderr
+    assert "Did you mean 'openvino'?" in done.stderr
