@@ -15,6 +15,7 @@ from ..model.configuration_multihead import HeadsLike, MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel, config_of, heads_of
 from ..model.truncation_multihead import encode_texts, token_limit
+from ..utils.messages import counted
 from .columns import features_of
 from .encoding import check_text_is_no_label, find_text_columns
 from .labels import LabelEncoder, label_encoders
@@ -110,16 +111,17 @@ class DatasetReport:
             lines.append(
                 f"{name}: on average, {share:.0%} of the labels have no row in a batch of {self.batch_size} rows"
             )
-            rare = f"fewer than {self.rare_below} times"
-            for labels, what in ((self.absent_labels[name], "never"), (self.rare[name], rare)):
+            rare = f"with fewer than {self.rare_below} rows"
+            for labels, what in ((self.absent_labels[name], "without rows"), (self.rare[name], rare)):
                 if labels:
                     more = ", …" if len(labels) > _SHOWN else ""
-                    lines.append(f"{name}: {len(labels)} labels occur {what}: {', '.join(labels[:_SHOWN])}{more}")
+                    shown = ", ".join(labels[:_SHOWN])
+                    lines.append(f"{name}: {counted(len(labels), 'label')} {what}: {shown}{more}")
         for entries, what in (
-            (self.contradictions, "texts occur several times with different labels"),
-            (self.in_several_splits, "texts occur in several splits"),
+            (self.contradictions, "several times with different labels"),
+            (self.in_several_splits, "in several splits"),
         ):
-            lines.append(f"{len(entries):,} {what}")
+            lines.append(f"{counted(len(entries), 'text')} {what}")
             for entry in entries[:_SHOWN]:
                 where = ", ".join(f"{part} {row}" if part else f"row {row}" for part, row in entry["rows"][:4])
                 heads = f" ({', '.join(entry['heads'])})" if "heads" in entry else ""

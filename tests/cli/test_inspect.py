@@ -19,7 +19,7 @@ def test_inspect_prints_what_the_call_gives(table: Path) -> None:
     heads = infer_heads(str(table), columns, sep="|", empty="none")
     report = inspect_dataset(str(table), heads, batch_size=2)
     assert done.stdout.rstrip() == str(report).rstrip()
-    assert "1 texts occur several times with different labels" in done.stdout
+    assert "1 text several times with different labels" in done.stdout
     assert json.loads(cli("inspect", table, *options, "--json").stdout) == report.to_dict()
 
 
@@ -60,7 +60,7 @@ def test_inspect_with_a_model_says_which_heads_have_no_column(table: Path, tmp_p
     done = cli("inspect", table, "--model", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert "no column for the heads ['topic']: if another column holds their labels, name that column" in done.stdout
-    assert "topic: 3 labels occur never" not in done.stdout
+    assert "topic: 3 labels without rows" not in done.stdout
     options = ["--label-column", "topic=topics", "--sep", "topic=|", "--empty", "none"]
     named = cli("inspect", table, "--model", tmp_path / "model", *options)
     assert "no column" not in named.stdout

@@ -67,11 +67,11 @@ def test_a_table_and_json_values(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_dict()))["labels"]["counts"]["mood"]["angry"] == {"": 1}
     text = str(report)
     assert "words: longest" in text
-    assert "topic: 1 labels occur never: parks" in text
-    assert "topic: 2 labels occur fewer than 3 times: waste, noise" in text
-    assert "2 texts occur several times with different labels" in text
+    assert "topic: 1 label without rows: parks" in text
+    assert "topic: 2 labels with fewer than 3 rows: waste, noise" in text
+    assert "2 texts several times with different labels" in text
     assert "'w1 w2 w3' (topic): row 0, row 1" in text
-    assert "0 texts occur in several splits" in text
+    assert "0 texts in several splits" in text
     assert "longer than" not in text
 
 
