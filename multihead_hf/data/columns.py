@@ -7,6 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
 
 from ..model.head_multihead import near_names
+from ..model.values_multihead import is_blank
 from .frames import table_of
 from .readers_text import DELIMITERS, split
 from .reading import column_names
@@ -91,12 +92,12 @@ def check_named(where: str, labels: Iterable[Any]) -> None:
     """Check that no label is empty or infinite.
 
     Raises:
-        ValueError: If one of the labels is an empty text, consists of blanks, or is an infinite number.
+        ValueError: If one of the labels is an empty text, has no visible character, or is an infinite number.
     """
     for label in labels:
         if isinstance(label, float) and math.isinf(label):
             raise ValueError(f"{where}: {label} is not a label. Give None for an unlabelled row")
-        if isinstance(label, str) and not label.strip():
+        if isinstance(label, str) and is_blank(label):
             raise ValueError(
                 f"{where}: {label!r} is not a label. Leave the cell of an unlabelled row empty (None); in a column of "
                 "lists, give an empty list for a row to which no label applies"

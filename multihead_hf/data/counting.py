@@ -49,7 +49,7 @@ class HeadCounts:
         none: number of labelled rows of a multi-label head to which no label applies.
         sums: (labels,), the positives, where soft targets count by their value.
         known: (labels,), rows in which it is known whether a label applies.
-        weight: sum of the `sample_weight` of all rows.
+        weight: sum of the `sample_weight` of the labelled rows.
         labels: the head's labels when they were counted.
     """
 
@@ -87,7 +87,7 @@ def head_counts(rows: PreparedRows, heads: Mapping[str, HeadConfig]) -> dict[str
     for targets in target_chunks(rows, heads):
         for name, head_targets in targets.heads.items():
             _count(counts[name], head_targets)
-            counts[name].weight += float(targets.weights.sum())
+            counts[name].weight += float(targets.weights[targets.labelled(name)].sum())
     return counts
 
 

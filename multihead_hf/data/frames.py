@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # CSV spellings of values that are not text; a number must be written back with the same characters, so that codes
 # ("007"), versions ("1.10") and long ids remain strings
 _BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_INTEGER = r"0|-?[1-9]\d{0,17}"
-_NUMBER = r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d+)?"
-_SHARE = r"0(\.\d{1,15})?|1(\.0+)?"  # such as "0.50": a column with numbers from 0 to 1 only does not hold versions
+_INTEGER = r"0|-?[1-9][0-9]{0,17}"
+_NUMBER = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?(e[-+]?[0-9]+)?"
+_SHARE = r"0(\.[0-9]{1,15})?|1(\.0+)?"  # a number from 0 to 1, such as "0.50"
 
 
 def typed(written: pd.Series) -> pd.Series:
@@ -43,7 +43,13 @@ def _are_numbers(known: pd.Series) -> bool:
     if cells.astype("float64").nunique() < len(cells):
         return False  # "1" and "1.0", or "0.5" and "0.50", are one number but may be two labels
     round_trip = cells.map(_keeps_its_characters).all() or cells.map(lambda cell: str(float(cell)) == cell).all()
-    return bool(round_trip or cells.str.fullmatch(_SHARE).all())
+    return bool(round_trip or _are_shares(cells))
+
+
+def _are_shares(cells: pd.Series) -> bool:
+    """Return whether cells are numbers from 0 to 1 with one number of decimals; "0.9" and "0.10" may be versions."""
+    decimals = cells[cells.str.contains(".", regex=False)].str.len()
+    return bool(cells.str.fullmatch(_SHARE).all() and decimals.nunique() == 1)
 
 
 def _keeps_its_characters(cell: str) -> bool:

@@ -4,13 +4,16 @@ import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
+import pandas as pd
 from datasets import ClassLabel, Value
 
 from ..model.head_multihead import HeadConfig, near_names
 from ..model.reading_multihead import LabelReading
+from ..utils.messages import counted
 
 # option → the setting of `LabelReading` that it sets
 OPTIONS = {"label_columns": "column", "sep": "sep", "empty": "empty", "multi_hot": "multi_hot"}
@@ -195,8 +198,10 @@ def _check_heads(option: str, values: Mapping[str, Any], known: list[str]) -> No
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a value is `None` or NaN, which means unlabelled."""
-    return value is None or (isinstance(value, (float, np.floating)) and bool(value != value))
+    """Return whether a value is `None`, NaN, `pandas.NA` or `pandas.NaT`, which means unlabelled."""
+    if isinstance(value, (float, np.floating)):
+        return bool(value != value)
+    return value is None or value is pd.NA or value is pd.NaT
 
 
 def class_name(value: object) -> str:
@@ -206,7 +211,9 @@ def class_name(value: object) -> str:
     ISO 8601, without a time of 00:00.
     """
     if isinstance(value, datetime.datetime):
-        value = value.date() if value.time() == datetime.time() and value.tzinfo is None else value
+        is_day = value.time() == datetime.time() and value.tzinfo is None
+        # (a pandas timestamp has nanoseconds, which its time() leaves out)
+        value = value.date() if is_day and not getattr(value, "nanosecond", 0) else value
         return value.isoformat()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -307,24 +314,31 @@ def check_not_zeros_and_ones(what: str, lists: Iterable[Any], width: int | None 
         begin: number of the first row.
 
     Raises:
-        ValueError: If all lists hold 0 and 1 only and are of one length: they may be 0 or 1 for each label, or label
-            ids.
+        ValueError: If all lists hold 0 and 1 only and are of one length, but for empty ones: they may be 0 or 1 for
+            each label, or label ids. (Lists of one integer can be either only where the head has one label.)
     """
     first: tuple[int, Any] | None = None
-    count = 0
+    count = empty = 0
+    are_ids = True  # as far as can be seen: ids of some labels are usually in order, and none is repeated
     for row, value in enumerate(lists, start=begin):
         if value is None:
             continue
+        if not len(value):  # no label applies, or the row is not labelled
+            empty += 1
+            continue
         first = first or (row, value)
-        if len(value) < 2 or len(value) != len(first[1]) or not {0, 1}.issuperset(value):
+        if len(value) != len(first[1]) or not {0, 1}.issuperset(value):
             return
+        are_ids = are_ids and all(one < following for one, following in pairwise(value))
         count += 1
     if first is None or (width is not None and len(first[1]) != width):
         return
     row, value = first
-    hold = "the list holds" if count == 1 else f"all {count:,} lists hold"
+    if (empty and are_ids) or (len(value) == 1 and width is None):  # such as [0, 1] and [], or [0] and [1]
+        return
+    hold = "the list holds" if count == 1 else f"all {count:,} lists{' that are not empty' if empty else ''} hold"
     raise ValueError(
-        f"{what}: {hold} {len(value)} integers, each of them 0 or 1 (the first is {list(value)} in row {row}). Say "
-        "what they are: multi_hot=True if they hold 0 or 1 for each label, multi_hot=False if they are label ids "
-        "(on the command line --multi-hot or --no-multi-hot)."
+        f"{what}: {hold} {counted(len(value), 'integer')}, each of them 0 or 1 (the first is {list(value)} in row "
+        f"{row}). Say what they are: multi_hot=True if they hold 0 or 1 for each label, multi_hot=False if they are "
+        "label ids (on the command line --multi-hot or --no-multi-hot)."
     )

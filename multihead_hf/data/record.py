@@ -62,7 +62,8 @@ def check_record(
         what: name of the rows in messages.
 
     Raises:
-        ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
+        ValueError: If the rows were prepared for other labels, or the same in another order, with another tokenizer, or
+            as single texts for a model of text pairs (or the reverse).
     """
     records = list(_records(dataset))
     if not records and dataset is not None:
@@ -80,6 +81,14 @@ def check_record(
             raise ValueError(
                 f"{what} was prepared with a tokenizer other than the model's: prepare the raw rows for this model "
                 "(prepare_dataset), or pass the raw rows"
+            )
+        read, known = record.get("text_columns"), config.text_columns
+        if read and known and len(read) != len(known):
+            kinds = {1: "single texts", 2: "text pairs"}
+            raise ValueError(
+                f"{what} was prepared from {kinds[len(read)]} (text_columns={read}), but the model reads "
+                f"{kinds[len(known)]} (text_columns={known}): prepare the raw rows for this model (prepare_dataset), "
+                "or pass the raw rows"
             )
         now = {"max_length": token_limit(config, tokenizer), **text_settings(config)}
         other = [

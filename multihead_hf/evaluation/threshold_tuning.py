@@ -124,7 +124,7 @@ def tune_thresholds(
     granularity: str = "auto",
     min_support: int = 10,
     *,
-    heads: list[str] | None = None,
+    heads: str | list[str] | None = None,
     precision: float = 0.9,
     costs: tuple[float, float] = (1.0, 1.0),
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -152,7 +152,7 @@ def tune_thresholds(
             `"head"` sets one threshold for all labels and `"label"` one per label, better or not.
         min_support: labels with fewer positives share the common threshold of their head, and a head with fewer keeps
             its thresholds.
-        heads: names of the heads; by default every multi-label head with labelled rows.
+        heads: name or names of the heads; by default every multi-label head with labelled rows.
         precision: minimum precision, for `"recall_at_precision"`.
         costs: costs of a false positive and of a false negative, for `"cost"`.
         tokenizer: tokenizer of the model; a trainer has one already.
@@ -229,7 +229,7 @@ def calibrate(
     granularity: str = "head",
     min_support: int = 50,
     *,
-    heads: list[str] | None = None,
+    heads: str | list[str] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     folds: int = 5,
     seed: int = 42,
@@ -247,7 +247,7 @@ def calibrate(
         granularity: `"head"` for one temperature per head, or `"label"` for one per label of multi-label heads with
             enough rows.
         min_support: positives, and as many negatives, that a label needs for a separate temperature.
-        heads: names of the heads; by default every head with labelled rows.
+        heads: name or names of the heads; by default every head with labelled rows.
         tokenizer: tokenizer of the model; a trainer has one already.
         folds: number of folds of the estimate `after`, in which each row is scored with temperatures from the other
             folds.
@@ -317,13 +317,14 @@ def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> lis
     return moved.clamp(1e-7, 1 - 1e-9).tolist()
 
 
-def _heads_to_tune(predictions: Predictions, heads: list[str] | None, multi_label_only: bool) -> list[str]:
+def _heads_to_tune(predictions: Predictions, heads: str | list[str] | None, multi_label_only: bool) -> list[str]:
     """Return the names of the heads to tune.
 
     Raises:
         ValueError: If a head does not exist, has no labelled row or is not multi-label; or no head can be tuned.
     """
     base, labelled = predictions.model, predictions.labelled()
+    heads = [heads] if isinstance(heads, str) else heads
     if heads is not None and not heads:
         raise ValueError(f"heads {heads!r}: name a head of {list(base.config.heads)}, or leave it out for all of them")
     fitting = [name for name in labelled if base.config.heads[name].multi_label or not multi_label_only]

@@ -18,6 +18,7 @@ GRANULARITIES = ("auto", "head", "label")
 # of simulated and real heads (60 to 4,000 rows) micro F1 was best with 10 to 80, and macro F1 with 20 or less
 SHRINKAGE = 20
 _BLOCK = 64  # labels at a time, copied so that their columns are contiguous
+_LEAST, _MOST = 1e-9, 1e9  # costs
 _AT_A_TIME = 4_000_000  # maximum number of cuts (over all subsets) compared at once
 
 Floats = npt.NDArray[np.float32]
@@ -45,18 +46,20 @@ class Target(NamedTuple):
         """Return the target after a check of its values.
 
         Raises:
-            ValueError: If the metric is unknown, the precision is outside (0, 1], or a cost is not above 0.
+            ValueError: If the metric is unknown, the precision is outside (0, 1], or a cost is outside [1e-9, 1e9].
         """
         one_of("metric", self.metric, METRICS)
-        if not isinstance(plain_number(self.precision), Real) or not 0 < self.precision <= 1:
+        precision = plain_number(self.precision)  # also of a tensor
+        if not isinstance(precision, Real) or not 0 < precision <= 1:
             raise ValueError(f"precision {self.precision}: give a number above 0 and at most 1")
         numbers = isinstance(self.costs, Iterable) and all(isinstance(plain_number(cost), Real) for cost in self.costs)
-        if not numbers or len(self.costs) != 2 or not all(0 < cost < math.inf for cost in self.costs):
+        if not numbers or len(self.costs) != 2 or not all(_LEAST <= cost <= _MOST for cost in self.costs):
             raise ValueError(
-                f"costs {self.costs}: give two finite numbers above 0, of a false positive and a false negative"
+                f"costs {self.costs}: give two numbers from {_LEAST:g} to {_MOST:g}, of a false positive and a false "
+                "negative"
             )
-        false_positive, false_negative = map(float, self.costs)  # also of a tensor
-        return self._replace(costs=(false_positive, false_negative))
+        false_positive, false_negative = map(float, self.costs)
+        return self._replace(precision=float(precision), costs=(false_positive, false_negative))
 
     def values(self, hits: Counts, predicted: Counts, positives: Counts) -> Values:
         """Return the score of each cut, higher is better; −inf for a cut that is not allowed."""

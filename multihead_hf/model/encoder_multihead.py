@@ -234,8 +234,8 @@ def try_encoder(model: PreTrainedModel) -> None:
     if differ and torch.equal(both[0], both[1]):
         raise ValueError(
             f"encoder: a {type(config).__name__} with pooling={model.config.pooling!r} gives one vector for all texts "
-            "that begin with the same token, so every text would have the same labels (it reads from left to right): "
-            "choose pooling='last' or 'mean'"
+            "that begin with the same token, so every text would have the same labels. If it reads from left to right, "
+            "choose pooling='last' or 'mean'; if not, its attention does not work here, so choose another encoder"
         )
     gap = (both[1] - alone[0]).abs().max() / alone.abs().max().clamp(min=1e-6)
     if gap > (1e-2 if alone.dtype == torch.float32 else 0.2):

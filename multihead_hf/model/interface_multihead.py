@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from .decoding_multihead import HeadPrediction, check_finite, predict
 from .head_multihead import near_names
 from .layers_multihead import ClassificationHead, module_key
 from .losses_multihead import MISSING
 from .values_multihead import Thresholds, ThresholdsOfHeads, whole_number
+
+logger = logging.get_logger(__name__)
 
 
 class HeadInterface:
@@ -133,18 +136,25 @@ class HeadInterface:
     def sync_thresholds(self) -> None:
         """Write learned thresholds into `config.heads[…].thresholds`, from which decisions are made."""
         by_key = {
-            f"{module_key(name)}.threshold_logits": head
+            f"{module_key(name)}.threshold_logits": (name, head)
             for name, head in self.config.heads.items()
             if head.learn_thresholds is not None
         }
         if not by_key:
             return
         for key, threshold_logits in self.heads.named_parameters():
-            head = by_key.get(".".join(key.split(".")[-2:]))
+            name, head = by_key.get(".".join(key.split(".")[-2:]), (None, None))
             # PEFT keeps a frozen original beside the copy that trains
-            if head is not None and "original_module" not in key:
-                values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
-                head.thresholds = values.tolist()
+            if name is None or head is None or "original_module" in key or threshold_logits.is_meta:
+                continue
+            values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
+            written = self.__dict__.setdefault("_written_thresholds", {})
+            if name in written and head.thresholds not in (None, written[name]):
+                logger.warning(
+                    f"head {name!r}: the thresholds in the configuration were changed, but the head has learned ones, "
+                    f"which stay: set_thresholds({name!r}, ...) replaces them"
+                )
+            head.thresholds = written[name] = values.tolist()
 
     def set_thresholds(self, name: str, thresholds: Thresholds) -> None:
         """Set a head's thresholds; learned thresholds are removed.

@@ -13,6 +13,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from .configuration_multihead import MultiHeadConfig
 from .decoding_multihead import check_num_labels
 from .encoder_multihead import freeze_unused_pooler
 from .layers_multihead import ClassificationHead, head_of_key, module_key
@@ -40,6 +41,7 @@ class HeadStorage:
     encoder: Any
     heads: Any
     sync_thresholds: Any
+    _has_warned_of_base = False
 
     @overload
     @classmethod
@@ -94,6 +96,7 @@ class HeadStorage:
             hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
             saved, _ = type(model.config).get_config_dict(pretrained_model_name_or_path, **hub)
             model._check_order({head["name"]: head["labels"] for head in saved.get("heads", [])})
+        model.sync_thresholds()  # (a later change of the configuration is seen)
         freeze_unused_pooler(model.encoder)
         for parameter in model.heads.parameters():
             # memory-mapped weights can be unaligned, which changes the summation order of narrow matrix products:
@@ -162,6 +165,8 @@ class HeadStorage:
         self._check_saveable()
         self.check_no_adapter(save_directory)
         self.sync_thresholds()
+        if has_adapter(self):
+            self._warn_of_base()
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
         heads_dtype = next(weights).dtype
@@ -180,7 +185,7 @@ class HeadStorage:
             ValueError: The folder holds an adapter, and this model has none.
         """
         adapter = os.path.join(folder, "adapter_config.json")
-        if os.path.isfile(adapter) and not getattr(self, "_hf_peft_config_loaded", False):
+        if os.path.isfile(adapter) and not has_adapter(self):
             raise ValueError(
                 f"{folder} holds an adapter ({os.path.basename(adapter)}), which transformers would apply to "
                 "these weights when it loads them: save into another folder"
@@ -207,7 +212,7 @@ class HeadStorage:
         if getattr(self, "saved_graph", None) is not None:
             raise ValueError("this model has no weights that could be saved: it was loaded with an exported graph")
         names = (name for part in (self.encoder, self.heads) for name, _ in part.named_parameters())
-        if any(".base_layer." in name for name in names) and not getattr(self, "_hf_peft_config_loaded", False):
+        if any(".base_layer." in name for name in names) and not has_adapter(self):
             raise ValueError(
                 "an adapter is wrapped around parts of this model (PEFT), and the saved model could not be loaded "
                 "again: save the PEFT model, or peft_model.merge_and_unload().save_pretrained(...)"
@@ -221,6 +226,18 @@ class HeadStorage:
             )
         self.check_labels()
 
+    def _warn_of_base(self) -> None:
+        """Warn once about what an adapter leaves out that was added with `add_adapter`, and is saved alone."""
+        if self._has_warned_of_base:
+            return
+        self._has_warned_of_base = True
+        warn_of_lost_decisions(self.config)
+        if not self.config.name_or_path:
+            logger.warning(
+                "only the adapter is saved, and its base model never was, so the adapter cannot be loaded: save the "
+                "base model before add_adapter, load it from its folder, and add the adapter to that"
+            )
+
     def check_labels(self) -> None:
         """Check that every head has as many labels in the configuration as it has logits.
 
@@ -232,6 +249,26 @@ class HeadStorage:
             name, head = heads.get(key.split(".")[-1], ("", None))
             if head is not None and isinstance(module, ClassificationHead):
                 check_num_labels(head, module.num_labels, f"head {name!r}: ")
+
+
+def has_adapter(model: object) -> bool:
+    """Return whether an adapter was added to the model with `add_adapter` of transformers."""
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def warn_of_lost_decisions(config: MultiHeadConfig) -> None:
+    """Warn that thresholds and temperatures are not saved with an adapter.
+
+    Args:
+        config: Configuration of the model.
+    """
+    names = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
+    if names:
+        logger.warning(
+            f"an adapter does not store thresholds and temperatures, but the heads {names} have some: loaded with its "
+            "base model, the heads use the thresholds and temperatures of that model. To keep the trained ones, set "
+            "them in the base model and save it, or save a whole model (PEFT: merge_and_unload().save_pretrained(...))"
+        )
 
 
 def encoder_problems(info: Mapping[str, Any]) -> list[str]:

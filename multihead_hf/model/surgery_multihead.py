@@ -227,6 +227,12 @@ class HeadSurgery:
                     f"{what} was trained with {setting}={theirs!r}, but this model has {mine!r}: its heads read long "
                     "texts otherwise than before"
                 )
+        columns, others = self.config.text_columns, other.config.text_columns
+        if columns and others and len(columns) != len(others):
+            raise ValueError(
+                f"{what} reads text_columns={others}, but this model {columns}: its heads were trained on "
+                f"{'text pairs' if len(others) > 1 else 'single texts'}"
+            )
         mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
         if mine.keys() != theirs.keys():
             raise ValueError(

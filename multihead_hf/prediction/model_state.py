@@ -18,12 +18,12 @@ class State(NamedTuple):
     versions: list[int | None]
     numbers: list[bytes]
     heads: list[tuple[str, int]]
-    adapters: list[Any]
+    parts: list[Any]  # adapters and hooks
     text: tuple[Any, ...]
 
 
 class ModelState:
-    """State of a model that may change: weights, heads, text settings and adapters.
+    """State of a model that may change: weights, heads, text settings, adapters and forward hooks.
 
     Weights are compared by their identity, by PyTorch's version counter of in-place changes, and by some of their
     numbers, because changes of `parameter.data` are not counted.
@@ -44,8 +44,8 @@ class ModelState:
     def now(self) -> State:
         """Return the current state; equal states mean equal logits."""
         tensors: list[torch.Tensor] = []
-        adapters: list[Any] = []
-        _collect(self._model, tensors, adapters)
+        parts: list[Any] = []
+        _collect(self._model, tensors, parts)
         places = [(id(tensor), tensor.data_ptr()) for tensor in tensors]
         if places != self._places:
             self._places, self._samples = places, _views(tensors)
@@ -54,17 +54,19 @@ class ModelState:
         config = self._model.config
         heads = [(name, head.num_labels) for name, head in config.heads.items()]
         text = (config.pooling, config.window_pooling, config.max_length, *text_settings(config).values())
-        return State(places, versions, numbers, heads, adapters, text)
+        return State(places, versions, numbers, heads, parts, text)
 
 
-def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any]) -> None:
-    """Add weights and PEFT settings of a module and its submodules; ten times as fast as `modules()`."""
+def _collect(module: nn.Module, tensors: list[torch.Tensor], parts: list[Any]) -> None:
+    """Add weights, PEFT settings and hooks of a module and its submodules; ten times as fast as `modules()`."""
     tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
     if "_disable_adapters" in module.__dict__ or hasattr(type(module), "_disable_adapters"):  # (as fast as can be)
-        adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
+        parts.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
+    if module._forward_hooks or module._forward_pre_hooks:  # (their keys are never used again)
+        parts.append((id(module), *module._forward_hooks, *module._forward_pre_hooks))
     for part in module._modules.values():
         if part is not None:
-            _collect(part, tensors, adapters)
+            _collect(part, tensors, parts)
 
 
 def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -20,6 +20,7 @@ from ..data.rows_like import PreparedRows, RowsLike, has_length
 from ..evaluation.metric_names import evaluation_keys
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig, near_names
+from ..model.storage_multihead import has_adapter
 from ..model.unwrapping import multi_head_model
 from .arguments import MultiHeadTrainingArguments
 from .defaults import heads_in
@@ -192,7 +193,7 @@ def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Col
     """Warn about heads without trained parameters that the user did not freeze, as with PEFT's default settings.
 
     Args:
-        model: The model, perhaps wrapped by PEFT.
+        model: The model, perhaps with an adapter or wrapped by PEFT.
         config: Configuration of the model.
         trained: Names of the heads to train.
     """
@@ -202,21 +203,11 @@ def warn_of_frozen_heads(model: nn.Module, config: MultiHeadConfig, trained: Col
         if any(parameter.requires_grad for parameter in head.parameters())
     }
     frozen = [name for name in trained if name not in learning]
-    if frozen and multi_head_model(model) is not model:
+    base = multi_head_model(model)
+    if frozen and (base is not model or has_adapter(base)):
         logger.warning(
             f"the heads {frozen} are frozen and will not be part of the adapter: they stay as they are. To train them "
             "too: LoraConfig(..., modules_to_save=['heads'])"
-        )
-
-
-def warn_of_lost_decisions(config: MultiHeadConfig, folder: str) -> None:
-    """Warn that thresholds and temperatures are not saved with an adapter."""
-    names = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
-    if names:
-        logger.warning(
-            f"{folder}: an adapter does not store thresholds and temperatures, but the heads {names} have some: "
-            "loaded with its base model, the heads use the thresholds and temperatures of that model. To keep the "
-            "trained ones, save the whole model: trainer.model.merge_and_unload().save_pretrained(...)"
         )
 
 
@@ -255,13 +246,17 @@ def check_learnable(
     if len(none) == len(heads):
         raise ValueError(f"train_dataset: no row has a label for {list(heads)}, so nothing would be learned")
     if not any(counts[name].weight for name in heads):
-        raise ValueError("train_dataset: sample_weight is 0 in all rows, so nothing would be learned")
+        raise ValueError(
+            "train_dataset: sample_weight is 0 in all rows with a label for the heads "
+            f"{[name for name in heads if name not in none]}, so nothing would be learned"
+        )
     weightless = [name for name in heads if name not in none and not _has_weight(heads[name], counts[name])]
-    if not any(head.loss_weight for name, head in heads.items() if name not in [*none, *weightless]):
+    unweighted = [name for name in heads if name not in [*none, *weightless] and not counts[name].weight]
+    if not any(head.loss_weight for name, head in heads.items() if name not in [*none, *weightless, *unweighted]):
         labelled = [name for name in heads if name not in none]
         raise ValueError(
-            f"train_dataset: only the heads {labelled} have labelled rows, and their loss_weight, or the label_weights "
-            "of all labels that occur, are 0, so nothing would be learned"
+            f"train_dataset: only the heads {labelled} have labelled rows, and their loss_weight, the label_weights "
+            "of all labels that occur, or the sample_weight of all these rows are 0, so nothing would be learned"
         )
     if none:
         logger.warning(f"train_dataset: no row has a label for the heads {none}, so they learn nothing")
@@ -269,6 +264,11 @@ def check_learnable(
         logger.warning(
             f"train_dataset: the label_weights of all labels that occur are 0 for the heads {weightless}, so they "
             "learn nothing"
+        )
+    if unweighted:
+        logger.warning(
+            f"train_dataset: sample_weight is 0 in all rows with a label for the heads {unweighted}, so they learn "
+            "nothing"
         )
 
 

@@ -213,6 +213,28 @@ def test_lists_of_zeros_and_ones_far_down_a_stream() -> None:
     assert labels_of(lacking, topics()) == [None, [1, 0]]
 
 
+@pytest.mark.parametrize("values", [[[1, 0], [0, 1], []], [[], [1, 1]]])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_empty_list_beside_lists_of_zeros_and_ones(values: list, stream: bool) -> None:
+    """Ids are in order and not repeated; an empty list may be a row that is not labelled."""
+    table = Dataset.from_dict({"text": ["w1"] * len(values), "topics": values})
+    rows = table.to_iterable_dataset() if stream else table
+    with pytest.raises(ValueError, match=r"that are not empty hold 2 integers|the list holds 2 integers"):
+        infer_heads(rows, ["topics"])
+    with pytest.raises(ValueError, match=r"Say what they are: multi_hot=True"):
+        labels_of(rows, topics())
+
+
+def test_lists_of_one_integer_for_a_head_of_one_label() -> None:
+    rows = Dataset.from_dict({"text": ["w1"] * 2, "topics": [[0], [0]]})
+    with pytest.raises(
+        ValueError, match=r"column 'topics': all 2 lists hold 1 integer, each of them 0 or 1 \(the first"
+    ):
+        labels_of(rows, topics(["spam"]))
+    assert labels_of(rows, topics(["spam"]), multi_hot=True) == [[0], [0]]
+    assert labels_of(rows, topics(["spam"]), multi_hot=False) == [[1], [1]]
+
+
 @pytest.mark.parametrize("values", [[[0, 1], [1]], [[0, 1], []], [[0], [1]], [[0, 2], [1, 0]], [["0", "1"]]])
 def test_other_lists_are_not_asked_about(values: list) -> None:
     rows = Dataset.from_dict({"text": ["w1"] * len(values), "topics": values})

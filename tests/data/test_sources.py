@@ -341,7 +341,17 @@ def test_values_that_are_no_column(values: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cells", [("1", "1.0"), ("1", "1.00"), ("0", "-0"), ("0.5", "0.50"), ("0", "0.0"), ("1", "10.0")]
+    "cells",
+    [
+        ("1", "1.0"),
+        ("1", "1.00"),
+        ("0", "-0"),
+        ("0.5", "0.50"),
+        ("0", "0.0"),
+        ("1", "10.0"),
+        ("0.9", "0.10"),
+        ("12", "1\u0662"),
+    ],
 )
 def test_what_is_written_in_two_ways_stays_apart(tmp_path: Path, cells: tuple[str, str]) -> None:
     """As numbers they would be one label, or another than what is written."""

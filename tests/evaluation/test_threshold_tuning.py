@@ -230,6 +230,15 @@ def test_costs_in_a_tensor() -> None:
     assert found[0] == found[1]
 
 
+def test_a_precision_in_a_tensor_and_a_head_by_its_name() -> None:
+    options = {"metric": "recall_at_precision", "tokenizer": tiny.tokenizer(), "min_support": 1}
+    found = [
+        tune_thresholds(tiny.model(), tiny.table(40), heads=heads, precision=precision, **options)
+        for heads, precision in ((["topic"], 0.5), ("topic", torch.tensor(0.5)))
+    ]
+    assert found[0] == found[1]
+
+
 def test_an_adapter_does_not_keep_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = tiny.tokenizer()
     for fit in (tune_thresholds, calibrate):
@@ -247,7 +256,8 @@ def test_an_adapter_does_not_keep_them(tmp_path: Path, caplog: pytest.LogCapture
     [
         ({"precision": 0.5}, r"precision has no effect with metric='f1': add metric='recall_at_precision'"),
         ({"costs": (1, 5)}, r"costs has no effect with metric='f1': add metric='cost'"),
-        ({"metric": "cost", "costs": 5}, r"costs 5: give two finite numbers"),
+        ({"metric": "cost", "costs": 5}, r"costs 5: give two numbers from 1e-09 to 1e\+09"),
+        ({"metric": "cost", "costs": (1e308, 1e308)}, r"costs \(1e\+308, 1e\+308\): give two numbers"),
     ],
 )
 def test_settings_without_effect_are_refused(settings: dict, message: str) -> None:

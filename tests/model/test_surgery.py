@@ -115,6 +115,10 @@ def test_heads_of_another_model_on_the_same_encoder(tmp_path: Path) -> None:
         model.load_heads(other, ["chanel"])
     with pytest.raises(ValueError, match=r"head 'channel': the model has a head of this name already"):
         model.load_heads(other, ["channel"])
+    pairs = tiny.model(heads={"new": CHANNEL}, text_columns=["q", "a"])
+    model.config.text_columns = ["text"]
+    with pytest.raises(ValueError, match=r"reads text_columns=\['q', 'a'\], but this model \['text'\]: .* text pairs"):
+        model.load_heads(pairs)
     stranger = tiny.model(heads={"new": CHANNEL}, seed=5)
     with pytest.raises(ValueError, match=r"the other model has another encoder: embeddings.* differs.*fine-tuned"):
         model.load_heads(stranger)

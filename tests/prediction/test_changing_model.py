@@ -21,7 +21,7 @@ def fresh(model: object) -> np.ndarray:
     return MultiHeadPredictor(model, tiny.tokenizer()).logits(TEXTS)["mood"]
 
 
-@pytest.mark.parametrize("change", ["text_prefix", "max_length", "weights", "training"])
+@pytest.mark.parametrize("change", ["text_prefix", "max_length", "weights", "training", "hook"])
 def test_nothing_is_remembered_of_a_model_that_has_changed(change: str) -> None:
     model = tiny.model()
     predictor = MultiHeadPredictor(model, tiny.tokenizer())
@@ -31,6 +31,8 @@ def test_nothing_is_remembered_of_a_model_that_has_changed(change: str) -> None:
             model.heads["mood"].layers[-1].weight.mul_(2)
     elif change == "training":
         model.train()
+    elif change == "hook":
+        model.heads["mood"].register_forward_hook(lambda module, inputs, output: 2 * output)
     else:
         setattr(model.config, change, {"text_prefix": "w3 w4 ", "max_length": 4}[change])
     after = predictor.logits(TEXTS)["mood"]

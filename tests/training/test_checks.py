@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, IterableDataset, concatenate_datasets
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from training_runs import arguments, trainer_for
 from transformers import DataCollatorWithPadding, pipeline
@@ -57,7 +57,18 @@ def test_nothing_to_learn_from(tmp_path: Path, said: list[str]) -> None:
         made(tmp_path, model=tiny.model(heads={"mood": HeadConfig(labels=tiny.MOODS, loss_weight=0.0)}))
     with pytest.raises(ValueError, match=r"train_dataset has 5 rows, fewer than the 8 of a batch"):
         made(tmp_path, tiny.table().select(range(5)), dataloader_drop_last=True)
+    rows = tiny.table().add_column("sample_weight", [0.0] * 64)
+    columns = [name for name in rows.column_names if name not in ("text", "sample_weight")]
+    bare = {**rows[0], **dict.fromkeys(columns), "sample_weight": 1.0}
+    rows = concatenate_datasets([rows, Dataset.from_list([bare], features=rows.features)])
+    with pytest.raises(ValueError, match=r"sample_weight is 0 in all rows with a label for the heads"):
+        made(tmp_path, rows)
     assert said == []
+    made(tmp_path, rows.map(lambda row: {"sample_weight": float(row["mood"] is None)}))
+    assert said == [
+        "train_dataset: sample_weight is 0 in all rows with a label for the heads ['mood'], so they learn nothing"
+    ]
+    said.clear()
     table = tiny.table()
     made(tmp_path, table.remove_columns("mood").add_column("mood", [None] * len(table)))
     assert [text for text in said if "no row has a label for the heads ['mood']" in text]
@@ -80,7 +91,7 @@ def test_a_collator_that_does_not_know_the_labels(tmp_path: Path) -> None:
         made(tmp_path, data_collator=DataCollatorWithPadding(tiny.tokenizer()))
 
 
-def test_heads_that_an_adapter_leaves_out(tmp_path: Path, said: list[str]) -> None:
+def test_heads_that_an_adapter_leaves_out(tmp_path: Path, said: list[str], caplog: pytest.LogCaptureFixture) -> None:
     made(tmp_path, model=get_peft_model(tiny.model(), LoraConfig(target_modules=["query"])))
     assert [
         text for text in said if "the heads ['topic', 'mood'] are frozen and will not be part of the adapter" in text
@@ -92,7 +103,28 @@ def test_heads_that_an_adapter_leaves_out(tmp_path: Path, said: list[str]) -> No
     assert said == []
     trainer.config.heads["topic"].thresholds = [0.2, 0.3, 0.4]
     trainer.save_model(tmp_path / "tuned")
-    assert [text for text in said if "an adapter does not store thresholds" in text]
+    assert "an adapter does not store thresholds" in caplog.text
+
+
+def test_an_adapter_that_transformers_adds(tmp_path: Path, said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    tiny.model().save_pretrained(tmp_path / "base")
+    model = MultiHeadModel.from_pretrained(tmp_path / "base")
+    model.add_adapter(LoraConfig(target_modules=["query"]))
+    trainer = made(tmp_path, model=model)
+    assert [text for text in said if "the heads ['topic', 'mood'] are frozen" in text]
+    trainer.save_model(tmp_path / "plain")
+    assert "an adapter does not store thresholds" not in caplog.text
+    base_is_unknown = "its base model never was, so the adapter cannot be loaded"
+    assert base_is_unknown not in caplog.text
+    for other in (model, tiny.model()):
+        if other is not model:
+            other.add_adapter(LoraConfig(target_modules=["query"]))
+        other.config.heads["topic"].thresholds = [0.2, 0.3, 0.4]
+        caplog.clear()
+        other._has_warned_of_base = False
+        other.save_pretrained(tmp_path / "tuned")
+        assert "an adapter does not store thresholds" in caplog.text
+        assert (base_is_unknown in caplog.text) == (other is not model)
 
 
 @pytest.mark.parametrize("setting", ["bf16_full_eval", "fp16_full_eval"])
