@@ -1,5 +1,6 @@
 """`multihead-hf predict`: predict the labels of any number of texts."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,7 +82,8 @@ def command(
     try:
         report = predict_files(predictor, data, output, threshold=limits, progress=not quiet, **texts, **files)
     except KeyboardInterrupt:
-        print(f"\n{output}.parts holds the predictions made so far: --resume continues from them", file=sys.stderr)
+        if os.path.isdir(f"{output}.parts"):
+            print(f"\n{output}.parts holds the predictions made so far: --resume continues from them", file=sys.stderr)
         raise
     if processes.is_main_process:
         if predictor.choice is not None and not as_json:

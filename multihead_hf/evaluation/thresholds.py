@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,8 @@ class Target(NamedTuple):
             ValueError: If the metric is unknown, the precision is outside (0, 1], or a cost is outside [1e-9, 1e9].
         """
         one_of("metric", self.metric, METRICS)
-        precision = plain_number(self.precision)  # also of a tensor
-        if not isinstance(precision, Real) or not 0 < precision <= 1:
+        precision: Any = plain_number(self.precision)  # also of a tensor
+        if not isinstance(precision, (int, float)) or not 0 < precision <= 1:
             raise ValueError(f"precision {self.precision}: give a number above 0 and at most 1")
         numbers = isinstance(self.costs, Iterable) and all(isinstance(plain_number(cost), Real) for cost in self.costs)
         if not numbers or len(self.costs) != 2 or not all(_LEAST <= cost <= _MOST for cost in self.costs):

@@ -39,6 +39,9 @@ BACKENDS = (AUTO, TORCH, *GRAPHS)
 TOLERANCE = 1e-3
 """A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
 
+GRAPH_DIGEST = "graph_digest"
+"""File beside an exported graph: a digest of the graph's files."""
+
 _DIGEST = "digest"
 _GRAPHS_KEPT, _DAY = 10, 86_400.0
 
@@ -52,7 +55,7 @@ def check_backend(backend: str, device: torch.device) -> None:
 
     Raises:
         ValueError: The backend is unknown or does not run on this device.
-        ImportError: Its package is missing; the message contains the command that installs it.
+        ImportError: Its package is missing or cannot be imported; the message contains the command that installs it.
     """
     if backend not in BACKENDS:
         raise ValueError(
@@ -66,6 +69,8 @@ def check_backend(backend: str, device: torch.device) -> None:
         raise ImportError(
             f'backend={backend!r} needs {" and ".join(GRAPHS[backend].PACKAGES)}: pip install "multihead-hf[{backend}]"'
         )
+    if backend in GRAPHS:
+        check_import(backend, to_export=False)
 
 
 def is_installed(backend: str) -> bool:
@@ -176,11 +181,38 @@ class SavedGraph:
             return CompiledGraph(self.backend, self.folder, self.outputs, precision)
 
 
+def graph_digest(folder: Path, backend: ModuleType) -> str:
+    """Return the digest of the files of an exported graph."""
+    paths = (folder / name for name in (backend.GRAPH_FILE, backend.WEIGHTS_FILE))
+    return files_digest((path for path in paths if path.is_file()), None)
+
+
+def check_import(backend: str, to_export: bool) -> None:
+    """Check that the packages of a graph backend can be imported.
+
+    Args:
+        backend: `"openvino"` or `"onnx"`.
+        to_export: Whether a graph is to be made; to run one, the runtime is enough.
+
+    Raises:
+        ImportError: One cannot be; the message has the reason and the command that installs it.
+    """
+    packages = GRAPHS[backend].PACKAGES
+    for package in packages if to_export else packages[-1:]:  # the last is the runtime
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            why = " ".join(str(error).split())
+            raise ImportError(f'{package} cannot be imported ({why}): pip install "multihead-hf[{backend}]"') from error
+
+
 @contextlib.contextmanager
 def readable_graph(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Replace errors of a runtime about an exported graph by a `ValueError` that names its folder."""
     try:
         yield
+    except ImportError:
+        raise
     except Exception as error:  # runtimes raise errors of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder}: its graph cannot be read, export it again: {reason}") from error

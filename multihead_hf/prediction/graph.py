@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.truncation_multihead import encode_texts, filler_token, token_limit
 
@@ -106,29 +107,29 @@ def graph_metadata(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, in
     """
     config = model.config
     outputs = output_names(config, inputs)
-    heads = []
-    for name, head in config.heads.items():
-        temperature = head.calibration_temperature
-        multi_label = head.multi_label
-        heads.append(
-            {
-                "name": name,
-                "output": outputs[name],
-                "labels": head.labels,
-                "problem_type": head.problem_type,
-                "thresholds": (head.thresholds or [0.5] * head.num_labels) if multi_label else None,
-                "calibration_temperature": temperature if isinstance(temperature, list) else [temperature or 1.0],
-                "min_labels": (head.min_labels or 0) if multi_label else None,
-                "max_labels": (head.max_labels or head.num_labels) if multi_label else None,
-                "positive_label": head.positive_label,
-            }
-        )
     return {
         "format_version": METADATA_VERSION,
         "library_version": version("multihead_hf"),
-        "heads": heads,
+        "heads": [head_metadata(name, head, outputs[name]) for name, head in config.heads.items()],
         "text": _text_metadata(config, tokenizer),
         "quantize": None,
+    }
+
+
+def head_metadata(name: str, head: HeadConfig, output: str) -> dict[str, Any]:
+    """Return the metadata needed to turn the logits of a head into decisions."""
+    temperature = head.calibration_temperature
+    multi_label = head.multi_label
+    return {
+        "name": name,
+        "output": output,
+        "labels": head.labels,
+        "problem_type": head.problem_type,
+        "thresholds": (head.thresholds or [0.5] * head.num_labels) if multi_label else None,
+        "calibration_temperature": temperature if isinstance(temperature, list) else [temperature or 1.0],
+        "min_labels": (head.min_labels or 0) if multi_label else None,
+        "max_labels": (head.max_labels or head.num_labels) if multi_label else None,
+        "positive_label": head.positive_label,
     }
 
 

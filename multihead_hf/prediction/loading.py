@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, logging
 
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.storage_multihead import encoder_problems
 from ..utils.sizes import no_larger_than_its_file
-from .backends import GRAPHS, SavedGraph, is_installed, readable_graph
+from .backends import GRAPH_DIGEST, GRAPHS, SavedGraph, check_import, graph_digest, readable_graph
+from .graph import head_metadata
+
+logger = logging.get_logger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -40,11 +44,59 @@ def names_of_heads(model: MultiHeadModel, heads: str | Sequence[str] | None) -> 
     return list(heads)
 
 
+def load_predictable(
+    name_or_path: str | os.PathLike,
+    dtype: str | torch.dtype | None,
+    *,
+    subfolder: str = "",
+    **hub: Any,
+) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
+    """Load a saved model, or an exported graph as `load_graph`, and the tokenizer saved with it.
+
+    Args:
+        name_or_path: Folder or name on the Hub.
+        dtype: Data type of the weights; by default as saved.
+        subfolder: Folder of the model below it.
+        **hub: `revision` and `token` of the Hub.
+
+    Raises:
+        ValueError: As for `load_model` and `load_graph`, or a graph was asked for in another data type.
+        ImportError: The runtime of a graph is not installed.
+    """
+    if subfolder and os.path.isdir(name_or_path):
+        name_or_path, subfolder = os.path.join(name_or_path, subfolder), ""
+    graph = name_or_path if graph_format(name_or_path) is not None else None
+    if graph is None:
+        try:
+            return load_model(name_or_path, dtype=dtype, subfolder=subfolder, **hub)
+        except ValueError as error:
+            graph = _downloaded_graph(name_or_path, subfolder, **hub) if isinstance(error.__cause__, OSError) else None
+            if graph is None:
+                raise
+    if dtype is not None:
+        raise ValueError(f"{name_or_path} holds an exported graph, whose precision is fixed: leave dtype out")
+    return load_graph(graph)
+
+
+def _downloaded_graph(name: str | os.PathLike, subfolder: str, **hub: Any) -> str | None:
+    """Return the local folder of an exported graph on the Hub; `None` if there is none."""
+    if os.path.isdir(name):
+        return None
+    files = [file for runtime in GRAPHS.values() for file in (runtime.GRAPH_FILE, runtime.WEIGHTS_FILE)]
+    wanted = [f"{subfolder}/{file}".lstrip("/") for file in (*files, GRAPH_DIGEST, "*.json", "*.txt", "*.model")]
+    try:
+        folder = os.path.join(snapshot_download(str(name), allow_patterns=wanted, **hub), subfolder)
+    except (OSError, ValueError):  # the error of the model says what is missing
+        return None
+    return folder if graph_format(folder) is not None else None
+
+
 def load_model(
     name_or_path: str | os.PathLike,
     *,
     revision: str = "main",
     token: str | bool | None = None,
+    subfolder: str = "",
     dtype: str | torch.dtype | None = None,
 ) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
     """Load a saved model that is ready to predict, and the tokenizer saved with it.
@@ -53,13 +105,14 @@ def load_model(
         name_or_path: Folder or name on the Hub.
         revision: Revision on the Hub.
         token: Token of the Hub.
+        subfolder: Folder of the model in the repository on the Hub.
         dtype: Data type of the weights; by default as saved.
 
     Raises:
         ValueError: The folder is not a saved multi-head model, a file of it is missing or damaged, weights are missing
             (they would be random), or the configuration describes a much larger model than its weights.
     """
-    hub: dict[str, Any] = {"revision": revision, "token": token}
+    hub: dict[str, Any] = {"revision": revision, "token": token, "subfolder": subfolder}
     check_weights(name_or_path)
     saved_config(name_or_path, **hub)
     tokenizer = load_tokenizer(name_or_path, **hub)
@@ -74,6 +127,8 @@ def load_model(
         raise ValueError(
             f"{name_or_path}: {_damaged(name_or_path)} is damaged, download or save it again: {cause}"
         ) from cause
+    except OSError as error:
+        raise ValueError(f"{name_or_path}: its weights cannot be loaded: {_in_one_line(error)}") from error
     missing = sorted(info["missing_keys"])
     heads = dict.fromkeys(name for key in missing if (name := head_of_key(key, model.config.heads)) is not None)
     if heads:
@@ -123,8 +178,16 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
     name = graph_format(folder)
     if name is None:
         raise ValueError(f"{folder} has no exported graph")
-    if not is_installed(name):
-        raise ImportError(f'{folder} holds a graph for {name}: pip install "multihead-hf[{name}]"')
+    try:
+        check_import(name, to_export=False)
+    except ImportError as error:
+        raise ImportError(f"{folder} holds a graph for {name}: {error}") from error
+    digest = Path(folder) / GRAPH_DIGEST
+    if digest.is_file() and digest.read_text().strip() != graph_digest(Path(folder), GRAPHS[name]):
+        raise ValueError(
+            f"{folder}: its graph is not the one that was exported, it is damaged or was changed: download or export "
+            f"it again (or remove {GRAPH_DIGEST} if you changed it)"
+        )
     config = saved_config(folder)
     with torch.device("meta"):
         model = MultiHeadModel(config)
@@ -136,10 +199,17 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
             f"{folder}: the graph has the heads {list(outputs)}, but {CONFIG_NAME} has {list(config.heads)}"
         )
     for head in about["heads"]:
-        if head["labels"] != config.heads[head["name"]].labels:
+        now = head_metadata(head["name"], config.heads[head["name"]], head["output"])
+        if head["labels"] != now["labels"]:
             raise ValueError(
                 f"{folder}: head {head['name']!r}: the labels in {CONFIG_NAME} are not those of the graph, "
                 f"{head['labels']}"
+            )
+        if changed := [setting for setting in now if setting in head and head[setting] != now[setting]]:
+            logger.warning(
+                f"{folder}: head {head['name']!r}: {', '.join(changed)} in {CONFIG_NAME} differ from the graph's "
+                f"metadata. {CONFIG_NAME} counts here, and programs that read the metadata decide otherwise: export "
+                "the model again"
             )
     model.saved_graph = SavedGraph(
         name,
@@ -172,7 +242,8 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
         return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except (OSError, ValueError, LookupError) as error:
         if not os.path.isdir(name_or_path):
-            raise
+            reason = _in_one_line(error)
+            raise ValueError(f"{name_or_path}: its tokenizer cannot be loaded from the Hub: {reason}") from error
         missing = [name for name in TOKENIZER_FILES if not os.path.isfile(os.path.join(name_or_path, name))]
         if missing:
             raise ValueError(f"{name_or_path} has no tokenizer files ({', '.join(missing)})") from error

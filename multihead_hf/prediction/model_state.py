@@ -18,7 +18,8 @@ class State(NamedTuple):
     versions: list[int | None]
     numbers: list[bytes]
     heads: list[tuple[str, int]]
-    parts: list[Any]  # adapters and hooks
+    adapters: list[Any]
+    hooks: list[tuple[int, ...]]
     text: tuple[Any, ...]
 
 
@@ -44,8 +45,9 @@ class ModelState:
     def now(self) -> State:
         """Return the current state; equal states mean equal logits."""
         tensors: list[torch.Tensor] = []
-        parts: list[Any] = []
-        _collect(self._model, tensors, parts)
+        adapters: list[Any] = []
+        hooks: list[tuple[int, ...]] = []
+        _collect(self._model, tensors, adapters, hooks)
         places = [(id(tensor), tensor.data_ptr()) for tensor in tensors]
         if places != self._places:
             self._places, self._samples = places, _views(tensors)
@@ -54,19 +56,19 @@ class ModelState:
         config = self._model.config
         heads = [(name, head.num_labels) for name, head in config.heads.items()]
         text = (config.pooling, config.window_pooling, config.max_length, *text_settings(config).values())
-        return State(places, versions, numbers, heads, parts, text)
+        return State(places, versions, numbers, heads, adapters, hooks, text)
 
 
-def _collect(module: nn.Module, tensors: list[torch.Tensor], parts: list[Any]) -> None:
+def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any], hooks: list[tuple[int, ...]]) -> None:
     """Add weights, PEFT settings and hooks of a module and its submodules; ten times as fast as `modules()`."""
     tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
     if "_disable_adapters" in module.__dict__ or hasattr(type(module), "_disable_adapters"):  # (as fast as can be)
-        parts.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
+        adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
     if module._forward_hooks or module._forward_pre_hooks:  # (their keys are never used again)
-        parts.append((id(module), *module._forward_hooks, *module._forward_pre_hooks))
+        hooks.append((id(module), *module._forward_hooks, *module._forward_pre_hooks))
     for part in module._modules.values():
         if part is not None:
-            _collect(part, tensors, parts)
+            _collect(part, tensors, adapters, hooks)
 
 
 def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from ..model.truncation_multihead import check_vocabulary, token_limit
 from ..model.unwrapping import multi_head_model
 from ..model.values_multihead import ThresholdsOfHeads, whole_number
 from .backends import SavedGraph, check_backend
-from .loading import graph_format, load_graph, load_model, names_of_heads
+from .loading import load_predictable, names_of_heads
 from .model_state import ModelState, State
 from .precision import AUTO, EXACT, Logits, PrecisionChoice, check_precision, choice_for
 from .results import MultiHeadPredictions
@@ -80,9 +81,7 @@ class MultiHeadPredictor:
     ) -> None:
         multi_head_model(model)
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise ValueError(
-                f"tokenizer: a tokenizer is expected, not {tokenizer!r:.80}: AutoTokenizer.from_pretrained(…)"
-            )
+            raise ValueError(f"a tokenizer is expected, not {tokenizer!r:.80}: AutoTokenizer.from_pretrained(…)")
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
         self.device = device_for(device, graph)
         check_backend(backend, self.device)
@@ -123,29 +122,30 @@ class MultiHeadPredictor:
         *,
         revision: str = "main",
         token: str | bool | None = None,
+        subfolder: str = "",
         dtype: str | torch.dtype | None = None,
         **settings: Any,
     ) -> "MultiHeadPredictor":
-        """Load a saved model and its tokenizer, or a folder that `multihead-hf export` wrote.
+        """Load a saved model or a graph that `multihead-hf export` wrote, and its tokenizer.
 
         Args:
             name_or_path: Folder or name on the Hub.
             revision: Branch, tag or commit on the Hub.
             token: Token of the Hub.
+            subfolder: Folder of the model in it.
             dtype: Data type of the weights; by default as saved.
-            **settings: As for the class.
+            **settings: As the class.
 
         Returns:
             The predictor.
 
         Raises:
-            ValueError: As for the class; or there is no saved multi-head model, one of its files is missing or
-                damaged, or a head has no weights.
+            ValueError: As for the class; or there is no saved multi-head model, or a file or weights are missing.
         """
-        if graph_format(name_or_path) is not None:
-            return cls(*load_graph(name_or_path), **settings)
-        predictor = cls(*load_model(name_or_path, revision=revision, token=token, dtype=dtype), **settings)
-        predictor._runtime.keep = True
+        inspect.signature(cls).bind(None, None, **settings)  # unknown settings are an error now, not after loading
+        hub: dict[str, Any] = {"revision": revision, "token": token, "subfolder": subfolder}
+        predictor = cls(*load_predictable(name_or_path, dtype, **hub), **settings)
+        predictor._runtime.keep = predictor._graph is None
         return predictor
 
     def predict(

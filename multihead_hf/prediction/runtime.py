@@ -29,6 +29,7 @@ from .backends import (
     ModelGraph,
     SavedGraph,
     cache_folder,
+    check_import,
     is_installed,
     is_whole,
     readable_graph,
@@ -118,6 +119,9 @@ class Runtime:
         if self._saved is not None or not texts or state is None:
             return
         name = self._candidate(texts)
+        if name != TORCH and state.hooks:
+            logger.warning_once(f"the model has forward hooks, which a graph for {name} lacks, so PyTorch is used")
+            name = TORCH
         self._graph = None if name == TORCH else self._graph_of(name, texts, state)
         self.backend = TORCH if self._graph is None else name
 
@@ -145,7 +149,8 @@ class Runtime:
             _check_not_forked(self._saved)
             if precision not in self._fixed:
                 self._fixed[precision] = self._saved.compiled(precision)
-            return self._fixed[precision].run(batches, self.tokenizer, heads)
+            with readable_graph(self._saved.folder):
+                return self._fixed[precision].run(batches, self.tokenizer, heads)
         graph = self._graph
         if graph is not None and batches and self._is_right(graph, batches, heads):
             compiled = self._compiled(graph, precision)
@@ -185,7 +190,18 @@ class Runtime:
         return TORCH
 
     def _made(self, name: str, folder: Path, is_cached: bool) -> ModelGraph | None:
-        """Make the graph, with a log message; `None` if that is impossible."""
+        """Make the graph, with a log message; `None` if that is impossible.
+
+        Raises:
+            ImportError: The backend was asked for, and its packages cannot be imported.
+        """
+        try:
+            check_import(name, to_export=not is_cached)
+        except ImportError as error:
+            if self._asked != AUTO:
+                raise
+            logger.warning(f"Predicting with PyTorch: {error}")
+            return None
         if not is_cached:
             logger.warning(
                 f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"

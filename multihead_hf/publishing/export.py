@@ -18,6 +18,7 @@ from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from ..prediction import graph_onnx, graph_openvino
+from ..prediction.backends import GRAPH_DIGEST, graph_digest
 from ..prediction.graph import (
     LogitsGraph,
     dynamic_axes,
@@ -126,6 +127,7 @@ def export_model(
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
             _save_config(model, folder)
+            (folder / GRAPH_DIGEST).write_text(graph_digest(folder, FORMATS[format]) + "\n")
             _put_in_place(folder, output_path, format)
     finally:
         for name, values in thresholds.items():

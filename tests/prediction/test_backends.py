@@ -1,6 +1,7 @@
 """Graphs in PyTorch's place: the same logits, made once, and never of another model."""
 
 import contextlib
+import importlib
 import os
 import pickle
 import random
@@ -218,6 +219,42 @@ def test_without_openvino_auto_says_what_to_install(
     assert 'pip install "multihead-hf[openvino]"' in caplog.text
     with pytest.raises(ImportError, match=r"backend='onnx' needs onnx and .*: pip install \"multihead-hf\[onnx\]\""):
         MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu", backend="onnx")
+
+
+def test_a_runtime_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A package may be there and fail, as after an upgrade of another one."""
+    model, tokenizer = tiny.model(heads=HEADS), tiny.tokenizer()
+    real = importlib.import_module
+
+    def fail(name: str, *arguments: Any) -> Any:
+        if name == "openvino":
+            raise ImportError("libtbb.so: no such file")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(backends.importlib, "import_module", fail)
+    own = MultiHeadPredictor(model, tokenizer, device="cpu")
+    with caplog.at_level("WARNING"):
+        own.logits(texts(400))
+    assert own.backend == "torch"
+    said = [record.getMessage() for record in caplog.records if "openvino" in record.getMessage()]
+    assert len(said) == 1
+    assert "Predicting with PyTorch: openvino cannot be imported (libtbb.so: no such file)" in said[0]
+    assert 'pip install "multihead-hf[openvino]"' in said[0]
+    with pytest.raises(ImportError, match=r"openvino cannot be imported .*: pip install \"multihead-hf\[openvino\]\""):
+        MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino")
+
+
+def test_a_model_with_hooks_is_predicted_by_pytorch(made: list[str]) -> None:
+    model = tiny.model(heads=HEADS)
+    model.encoder.register_forward_hook(lambda *_: None)
+    own = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="openvino")
+    own.logits(texts(4))
+    assert (own.backend, made) == ("torch", [])
+
+
+def test_settings_that_do_not_exist_are_refused_before_the_model_is_loaded() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'bakend'"):
+        MultiHeadPredictor.from_pretrained("no/such-model", bakend="torch")
 
 
 def test_bad_input() -> None:

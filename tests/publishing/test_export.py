@@ -16,6 +16,7 @@ import pytest
 import tiny
 import torch
 from command_line import cli
+from hub_server import HubServer
 from packaging.version import parse
 from sklearn.metrics import f1_score
 from transformers import CanineTokenizer, pipeline
@@ -693,7 +694,56 @@ def test_a_graph_whose_files_were_changed(traced: Traced, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"head 'topic': the labels in config.json are not those of the graph"):
         MultiHeadPredictor.from_pretrained(str(tmp_path / "graph"))
     shutil.copyfile(traced.folder / "config.json", tmp_path / "graph" / "config.json")
-    for path in (tmp_path / "graph").glob("*.onnx*"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="holds an exported graph, whose precision is fixed: leave dtype out"):
+        MultiHeadPredictor.from_pretrained(str(tmp_path / "graph"), dtype="bfloat16")
+    graph = tmp_path / "graph" / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[: len(whole) // 2] + bytes(100) + whole[len(whole) // 2 + 100 :])  # of the same size
+    with pytest.raises(ValueError, match="its graph is not the one that was exported, it is damaged or was changed"):
+        MultiHeadPredictor.from_pretrained(str(tmp_path / "graph"))
+    (tmp_path / "graph" / "graph_digest").unlink()  # as in a folder of an earlier version
+    graph.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="its graph cannot be read, export it again"):
         MultiHeadPredictor.from_pretrained(str(tmp_path / "graph")).predict(["w1"])
+
+
+def test_a_configuration_that_decides_otherwise_than_the_graph(
+    traced: Traced, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    MultiHeadPredictor.from_pretrained(str(traced.folder))
+    assert "differ from the graph's metadata" not in caplog.text
+    shutil.copytree(traced.folder, tmp_path / "graph")
+    config = json.loads((tmp_path / "graph" / "config.json").read_text())
+    config["heads"][0]["thresholds"] = [0.99] * len(config["heads"][0]["labels"])
+    (tmp_path / "graph" / "config.json").write_text(json.dumps(config))
+    MultiHeadPredictor.from_pretrained(str(tmp_path / "graph"))
+    assert "head 'topic': thresholds in config.json differ from the graph's metadata" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_graph_and_a_subfolder_on_the_hub(traced: Traced, tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path / "models" / "inner")
+    tokenizer_of().save_pretrained(tmp_path / "models" / "inner")
+    script = """
+from multihead_hf import MultiHeadPredictor
+for name, settings in (("org/graph", {}), ("org/models", {"subfolder": "inner"}), ("models", {"subfolder": "inner"})):
+    predictor = MultiHeadPredictor.from_pretrained(name, device="cpu", **settings)
+    print(predictor.backend, predictor.predict(["w1 w2"])["topic"].labels)
+try:
+    MultiHeadPredictor.from_pretrained("org/rest")
+except ValueError as error:
+    print(error)
+"""
+    with HubServer(tmp_path / "hub") as server:
+        server.add_model("org/graph", traced.folder)
+        server.add_model("org/models", tmp_path / "models")
+        shutil.copytree(tmp_path / "models" / "inner", tmp_path / "rest", ignore=lambda *_: ["model.safetensors"])
+        server.add_model("org/rest", tmp_path / "rest")
+        (tmp_path / "home").mkdir()
+        command, env = [sys.executable, "-c", script], server.env(tmp_path / "home", None)
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    graph, remote, local, refused = done.stdout.splitlines()
+    assert graph.startswith("onnx ")
+    assert remote == local == graph.replace("onnx ", "torch ")
+    assert refused.startswith("org/rest: its weights cannot be loaded: org/rest does not appear to have a file named")
