@@ -80,6 +80,12 @@ def text_parts(text: object, columns: Sequence[str] | None) -> list[str]:
                 )
         parts = [text[column] for column in known]
     if not all(isinstance(part, str) for part in parts):
+        if isinstance(text, Mapping):
+            column, part = next(pair for pair in zip(known, parts, strict=True) if not isinstance(pair[1], str))
+            raise ValueError(
+                f"a text must be a string, but {column!r} is {shortened(part)}. An empty text is '' (in a data frame "
+                "by fillna(''))"
+            )
         raise ValueError(
             "a text must be a string, a dict {'text': …, 'text_pair': …}, or a row with the columns "
             f"{columns or ['text']}; not {type(text).__name__}: {shortened(text)}. An empty text is '' (in a data "

@@ -113,8 +113,8 @@ class PredictionReport:
 
     def __str__(self) -> str:
         done = self.rows + self.bad_rows - self.resumed
-        speed = f"{done / max(self.seconds, 1e-9):,.0f} rows/s ({self.backend}, {self.precision})"
-        lines = [f"{self.output}: {counted(self.rows, 'row')}; {speed}"]
+        speed = f"; {done / max(self.seconds, 1e-9):,.0f} rows/s" if done else ""
+        lines = [f"{self.output}: {counted(self.rows, 'row')}{speed} ({self.backend}, {self.precision})"]
         if self.resumed:
             lines.append(f"{counted(self.resumed, 'row')} of the input had already been predicted")
         if self.truncated:

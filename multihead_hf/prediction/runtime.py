@@ -127,7 +127,9 @@ class Runtime:
 
     def _graph_of(self, name: str, texts: int, state: State) -> ModelGraph | None:
         """Return the graph of this state of the model; `None` if there is none, and none is worth making."""
-        key = (*state, tuple(self.tokenizer.model_input_names))  # (the inputs of the graph)
+        config = self.model.config  # (of the text settings, these are part of the graph)
+        text = (config.pooling, config.window_pooling, config.truncation)
+        key = (*state._replace(text=text), tuple(self.tokenizer.model_input_names))  # (the inputs of the graph)
         with _MAKING:
             graphs = _GRAPHS.setdefault(self.model, {})
             if name not in graphs or graphs[name].state != key:
