@@ -45,10 +45,12 @@ def _parse_args(parse_args: Callable[[Any, list[str]], list[str]], ctx: Any, arg
     try:
         return parse_args(ctx, args)
     except Exception as error:
-        choice = re.fullmatch(r"(?:Value error, )?'(.*)' is not one of (.*?)\.?", getattr(error, "message", None) or "")
+        choice = re.fullmatch(
+            r"(?:Value error, )?(['\"])(.*)\1 is not one of (.*?)\.?", getattr(error, "message", None) or ""
+        )
         if choice:  # (some versions of typer begin with the name of an exception)
-            hint = near_names(choice[1], re.findall("'(.*?)'", choice[2]))
-            error.message = f"{choice[1]!r} is not one of {choice[2]}.{hint}"  # type: ignore[attr-defined]
+            hint = near_names(choice[2], re.findall("'(.*?)'", choice[3]))
+            error.message = f"{choice[2]!r} is not one of {choice[3]}.{hint}"  # type: ignore[attr-defined]
         elif ctx.command.name == "train" and hasattr(error, "possibilities"):  # (not an option without its value)
             _hint_at_settings(error)
         raise

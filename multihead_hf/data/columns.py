@@ -135,7 +135,10 @@ def check_label_column(features: Features, column: str, what: str) -> None:
         raise ValueError(
             f"{what}, column {column!r}: a column for one label must hold booleans, 0/1 or numbers from 0 to 1, "
             f"not {feature}"
-            + ("; write 1 where the label applies, and 0 where it does not, in place of a text" * is_text(feature))
+            + (
+                "; write 1 where the label applies, and 0 where it does not, in place of a text (numbers of a CSV file "
+                "are texts where 0.5 stands beside 0.30: write all with one number of decimals)" * is_text(feature)
+            )
         )
 
 

@@ -53,7 +53,7 @@ def keep_record(
 def check_record(
     dataset: PreparedRows, config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase | None, what: str
 ) -> None:
-    """Compare the record of prepared rows with a model; warn if texts were truncated or prefixed in another way.
+    """Compare the record of prepared rows with a model; warn if texts were read, truncated or prefixed in another way.
 
     Args:
         dataset: rows; those without a record are accepted.
@@ -62,8 +62,7 @@ def check_record(
         what: name of the rows in messages.
 
     Raises:
-        ValueError: If the rows were prepared for other labels, or the same in another order, with another tokenizer, or
-            as single texts for a model of text pairs (or the reverse).
+        ValueError: If the rows were prepared for other labels, or the same in another order, or with another tokenizer.
     """
     records = list(_records(dataset))
     if not records and dataset is not None:
@@ -85,10 +84,10 @@ def check_record(
         read, known = record.get("text_columns"), config.text_columns
         if read and known and len(read) != len(known):
             kinds = {1: "single texts", 2: "text pairs"}
-            raise ValueError(
-                f"{what} was prepared from {kinds[len(read)]} (text_columns={read}), but the model reads "
-                f"{kinds[len(known)]} (text_columns={known}): prepare the raw rows for this model (prepare_dataset), "
-                "or pass the raw rows"
+            logger.warning(
+                f"{what} was prepared from {kinds[len(read)]} (text_columns={read}), but predictions will read "
+                f"{kinds[len(known)]} (text_columns={known}): set text_columns of the training arguments to what the "
+                "model is to read"
             )
         now = {"max_length": token_limit(config, tokenizer), **text_settings(config)}
         other = [

@@ -83,6 +83,8 @@ def read_heads(heads: HeadsLike | None, saved: bool = False) -> dict[str, HeadCo
         if not isinstance(name, str) or not name:
             raise ValueError(f"head name {name!r}: a head's name is a text of at least one character")
         check_text("head name", name)
+        if "\0" in name:
+            raise ValueError(f"head name {name!r} contains NUL: no column can have that name")
         if name in read:
             raise ValueError(f"head {name!r}: two heads have this name; names are unique")
         settings = head.to_dict() if is_a(head, HeadConfig) else head

@@ -148,13 +148,21 @@ class HeadInterface:
             if name is None or head is None or "original_module" in key or threshold_logits.is_meta:
                 continue
             values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
-            written = self.__dict__.setdefault("_written_thresholds", {})
-            if name in written and head.thresholds not in (None, written[name]):
+            # (the head is kept in the record, so that its id is that of no other; extended heads have further labels)
+            record = self.__dict__.setdefault("_written_thresholds", {})
+            _, written = record.get(id(head), (head, head.thresholds))
+            same_size = head.thresholds is not None and len(head.thresholds) == len(written or ())
+            if same_size and head.thresholds != written:
                 logger.warning(
                     f"head {name!r}: the thresholds in the configuration were changed, but the head has learned ones, "
                     f"which stay: set_thresholds({name!r}, ...) replaces them"
                 )
-            head.thresholds = written[name] = values.tolist()
+            head.thresholds = values.tolist()
+            record[id(head)] = head, list(head.thresholds)
+
+    def forget_written_thresholds(self) -> None:
+        """Forget what `sync_thresholds` wrote, after the thresholds in the configuration were put back."""
+        self.__dict__.pop("_written_thresholds", None)
 
     def set_thresholds(self, name: str, thresholds: Thresholds) -> None:
         """Set a head's thresholds; learned thresholds are removed.

@@ -41,7 +41,8 @@ class HeadStorage:
     encoder: Any
     heads: Any
     sync_thresholds: Any
-    _has_warned_of_base = False
+    _loaded_decisions: dict[str, Any] | None = None
+    _told: tuple[str, ...] = ()
 
     @overload
     @classmethod
@@ -97,6 +98,7 @@ class HeadStorage:
             saved, _ = type(model.config).get_config_dict(pretrained_model_name_or_path, **hub)
             model._check_order({head["name"]: head["labels"] for head in saved.get("heads", [])})
         model.sync_thresholds()  # (a later change of the configuration is seen)
+        model._loaded_decisions = _decisions(model.config)
         freeze_unused_pooler(model.encoder)
         for parameter in model.heads.parameters():
             # memory-mapped weights can be unaligned, which changes the summation order of narrow matrix products:
@@ -227,15 +229,17 @@ class HeadStorage:
         self.check_labels()
 
     def _warn_of_base(self) -> None:
-        """Warn once about what an adapter leaves out that was added with `add_adapter`, and is saved alone."""
-        if self._has_warned_of_base:
-            return
-        self._has_warned_of_base = True
-        warn_of_lost_decisions(self.config)
-        if not self.config.name_or_path:
+        """Warn, once of each, about what is not saved with an adapter that was added with `add_adapter`."""
+        before = self._loaded_decisions or {}
+        changed = [name for name, found in _decisions(self.config).items() if found != before.get(name, (None, None))]
+        if changed and "decisions" not in self._told:
+            self._told += ("decisions",)
+            warn_of_lost_decisions(changed)
+        if not self.config.name_or_path and "base" not in self._told:
+            self._told += ("base",)
             logger.warning(
-                "only the adapter is saved, and its base model never was, so the adapter cannot be loaded: save the "
-                "base model before add_adapter, load it from its folder, and add the adapter to that"
+                "only the adapter is saved, and it does not record its base model, which was not loaded from a folder: "
+                "save the base model before add_adapter, and load the adapter with load_adapter onto that"
             )
 
     def check_labels(self) -> None:
@@ -256,13 +260,22 @@ def has_adapter(model: object) -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
-def warn_of_lost_decisions(config: MultiHeadConfig) -> None:
-    """Warn that thresholds and temperatures are not saved with an adapter.
+def _decisions(config: MultiHeadConfig) -> dict[str, Any]:
+    """Return head → thresholds and temperature."""
+    return {name: copy.deepcopy((head.thresholds, head.calibration_temperature)) for name, head in config.heads.items()}
+
+
+def heads_with_decisions(config: MultiHeadConfig) -> list[str]:
+    """Return the names of heads with thresholds or a temperature."""
+    return [name for name, found in _decisions(config).items() if found != (None, None)]
+
+
+def warn_of_lost_decisions(names: list[str]) -> None:
+    """Warn that thresholds and temperatures of heads are not saved with an adapter.
 
     Args:
-        config: Configuration of the model.
+        names: Names of the heads that have some.
     """
-    names = [n for n, head in config.heads.items() if head.thresholds or head.calibration_temperature is not None]
     if names:
         logger.warning(
             f"an adapter does not store thresholds and temperatures, but the heads {names} have some: loaded with its "

@@ -5,7 +5,6 @@ This file travels with every saved model. It needs the standard library only.
 
 import difflib
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
@@ -92,21 +91,18 @@ def whole_number(setting: str, value: object, low: int, high: int | None = None)
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text has no visible character; format characters, such as a zero-width space, are invisible."""
-    return not text.strip() or all(char.isspace() or unicodedata.category(char) == "Cf" for char in text)
+    """Return whether a text has no visible character; a zero-width space, for example, is invisible."""
+    return not any(char.isprintable() and not char.isspace() for char in text)
 
 
 def check_text(what: str, text: str) -> None:
     """Check that a name can be used and saved.
 
     Raises:
-        ValueError: The text has no visible character, contains NUL, or contains a lone surrogate and cannot be encoded
-            as UTF-8.
+        ValueError: The text has no visible character, or contains a lone surrogate and cannot be encoded as UTF-8.
     """
     if is_blank(text):
         raise ValueError(f"{what} {text!r} is empty: a name needs at least one visible character")
-    if "\0" in text:
-        raise ValueError(f"{what} {text!r} contains a NUL character: no column of a table can have that name")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError(f"{what} {text!r} contains a lone surrogate and cannot be saved as UTF-8")
 

@@ -27,7 +27,7 @@ from ..model.head_multihead import near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
 from ..utils.cache import cache_path
-from . import graph_onnx, graph_openvino
+from . import graph_onnx, graph_openvino, quiet_imports
 from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
 from .precision import AUTO, BF16, EXACT, Logits
 
@@ -200,8 +200,8 @@ def check_import(backend: str, to_export: bool) -> None:
     packages = GRAPHS[backend].PACKAGES
     for package in packages if to_export else packages[-1:]:  # the last is the runtime
         try:
-            importlib.import_module(package)
-        except ImportError as error:
+            quiet_imports.package(package)
+        except Exception as error:  # also of NumPy, if a package was built for another version of it
             why = " ".join(str(error).split())
             raise ImportError(f'{package} cannot be imported ({why}): pip install "multihead-hf[{backend}]"') from error
 

@@ -48,7 +48,7 @@ def load_predictable(
     name_or_path: str | os.PathLike,
     dtype: str | torch.dtype | None,
     *,
-    subfolder: str = "",
+    subfolder: str | None = None,
     **hub: Any,
 ) -> tuple[MultiHeadModel, PreTrainedTokenizerBase]:
     """Load a saved model, or an exported graph as `load_graph`, and the tokenizer saved with it.
@@ -64,7 +64,10 @@ def load_predictable(
         ImportError: The runtime of a graph is not installed.
     """
     if subfolder and os.path.isdir(name_or_path):
-        name_or_path, subfolder = os.path.join(name_or_path, subfolder), ""
+        name_or_path, parent, subfolder = os.path.join(name_or_path, subfolder), name_or_path, ""
+        if not os.path.isdir(name_or_path):
+            raise ValueError(f"{parent} has no folder {os.path.basename(name_or_path)!r}")
+    subfolder = subfolder or ""
     graph = name_or_path if graph_format(name_or_path) is not None else None
     if graph is None:
         try:

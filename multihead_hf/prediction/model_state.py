@@ -19,7 +19,7 @@ class State(NamedTuple):
     numbers: list[bytes]
     heads: list[tuple[str, int]]
     adapters: list[Any]
-    hooks: list[tuple[int, ...]]
+    hooks: list[tuple[int, int]]
     text: tuple[Any, ...]
 
 
@@ -46,7 +46,7 @@ class ModelState:
         """Return the current state; equal states mean equal logits."""
         tensors: list[torch.Tensor] = []
         adapters: list[Any] = []
-        hooks: list[tuple[int, ...]] = []
+        hooks: list[tuple[int, int]] = []
         _collect(self._model, tensors, adapters, hooks)
         places = [(id(tensor), tensor.data_ptr()) for tensor in tensors]
         if places != self._places:
@@ -59,16 +59,22 @@ class ModelState:
         return State(places, versions, numbers, heads, adapters, hooks, text)
 
 
-def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any], hooks: list[tuple[int, ...]]) -> None:
+def _collect(module: nn.Module, tensors: list[torch.Tensor], adapters: list[Any], hooks: list[tuple[int, int]]) -> None:
     """Add weights, PEFT settings and hooks of a module and its submodules; ten times as fast as `modules()`."""
     tensors.extend(tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None)
     if "_disable_adapters" in module.__dict__ or hasattr(type(module), "_disable_adapters"):  # (as fast as can be)
         adapters.append((module._disable_adapters, str(module.active_adapters), str(getattr(module, "scaling", None))))
-    if module._forward_hooks or module._forward_pre_hooks:  # (their keys are never used again)
-        hooks.append((id(module), *module._forward_hooks, *module._forward_pre_hooks))
+    if module._forward_hooks or module._forward_pre_hooks:
+        added = {**module._forward_hooks, **module._forward_pre_hooks}  # (their keys are never used again)
+        hooks.extend((id(module), key) for key, hook in added.items() if not _is_harmless(hook))
     for part in module._modules.values():
         if part is not None:
             _collect(part, tensors, adapters, hooks)
+
+
+def _is_harmless(hook: object) -> bool:
+    """Return whether a hook is one of a library: they record outputs or prepare gradients, and stay after their use."""
+    return str(getattr(hook, "__module__", "")).split(".")[0] in ("accelerate", "peft", "torch", "transformers")
 
 
 def _views(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -122,7 +122,7 @@ class MultiHeadPredictor:
         *,
         revision: str = "main",
         token: str | bool | None = None,
-        subfolder: str = "",
+        subfolder: str | None = None,
         dtype: str | torch.dtype | None = None,
         **settings: Any,
     ) -> "MultiHeadPredictor":

@@ -18,6 +18,11 @@ def openvino() -> ModuleType:
         return importlib.import_module("openvino")
 
 
+def package(name: str) -> ModuleType:
+    """Import a package of a runtime, OpenVINO without its telemetry."""
+    return openvino() if name == "openvino" else importlib.import_module(name)
+
+
 def nncf() -> ModuleType:
     """Import NNCF with telemetry disabled."""
     openvino()

@@ -151,8 +151,16 @@ class Runtime:
             _check_not_forked(self._saved)
             if precision not in self._fixed:
                 self._fixed[precision] = self._saved.compiled(precision)
-            with readable_graph(self._saved.folder):
+            try:
                 return self._fixed[precision].run(batches, self.tokenizer, heads)
+            except (MemoryError, ValueError):
+                raise
+            except Exception as error:  # runtimes raise errors of many kinds
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"{self._saved.folder}: its graph cannot compute these texts ({reason}). If it cannot compute any, "
+                    "export it again"
+                ) from error
         graph = self._graph
         if graph is not None and batches and self._is_right(graph, batches, heads):
             compiled = self._compiled(graph, precision)

@@ -1,7 +1,6 @@
 """Export of models as graphs for ONNX Runtime and OpenVINO, compared with PyTorch before they are saved."""
 
 import contextlib
-import importlib
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ from transformers.utils import CONFIG_NAME, logging
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from ..prediction import graph_onnx, graph_openvino
+from ..prediction import graph_onnx, graph_openvino, quiet_imports
 from ..prediction.backends import GRAPH_DIGEST, graph_digest
 from ..prediction.graph import (
     LogitsGraph,
@@ -132,6 +131,7 @@ def export_model(
     finally:
         for name, values in thresholds.items():
             model.config.heads[name].thresholds = values
+        model.forget_written_thresholds()
     report.folder = str(output)
     return report
 
@@ -171,7 +171,7 @@ def check_packages(format: str) -> None:
     backend = FORMATS[format]
     for package in backend.PACKAGES:
         try:
-            importlib.import_module(package)
+            quiet_imports.package(package)
         except ImportError:
             raise ImportError(f'export to {format} needs {package}: pip install "multihead-hf[{format}]"') from None
     try:

@@ -12,7 +12,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import PushInProgress
 
 from ..evaluation.report import EvaluationReport
-from ..model.storage_multihead import warn_of_lost_decisions
+from ..model.storage_multihead import heads_with_decisions, warn_of_lost_decisions
 from ..model.unwrapping import multi_head_model
 from ..model.weights_multihead import without_bars
 from ..publishing.card import CARD
@@ -81,7 +81,7 @@ class PublishingHooks(Trainer):
         if multi_head_model(self.model) is self.model:  # otherwise PEFT writes the card of its adapter
             self._card.write(folder)
         elif not is_checkpoint(folder):
-            warn_of_lost_decisions(multi_head_model(self.model).config)
+            warn_of_lost_decisions(heads_with_decisions(multi_head_model(self.model).config))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(self.args.output_dir if output_dir is None else output_dir)

@@ -66,6 +66,24 @@ def test_learned_thresholds_stay_float32(tmp_path: Path) -> None:
     assert torch.equal(half.heads["topic"].threshold_logits, model.heads["topic"].threshold_logits)
 
 
+def test_thresholds_that_are_set_beside_learned_ones_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny.model(heads=tiny.two_heads(loss="soft_f1", learn_thresholds=0.565)).save_pretrained(tmp_path)
+    model = MultiHeadModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        model.heads["topic"].threshold_logits.add_(0.1)
+    model.sync_thresholds()
+    model.extend_head("topic", ["further"])
+    model.sync_thresholds()
+    model.rename_head("topic", "theme")
+    model.add_head("topic", HeadConfig(["a"], "multi_label_classification", loss="soft_f1", learn_thresholds=0.3))
+    model.sync_thresholds()
+    assert "the thresholds in the configuration were changed" not in caplog.text
+    model.config.heads["theme"].thresholds = [0.01] * 4
+    model.sync_thresholds()
+    assert "head 'theme': the thresholds in the configuration were changed" in caplog.text
+    assert model.config.heads["theme"].thresholds[0] > 0.5
+
+
 def test_sharded_and_on_devices(tmp_path: Path) -> None:
     model = tiny.model("modernbert")
     model.save_pretrained(tmp_path, max_shard_size="20KB")
