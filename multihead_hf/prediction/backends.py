@@ -39,8 +39,8 @@ BACKENDS = (AUTO, TORCH, *GRAPHS)
 TOLERANCE = 1e-3
 """A graph whose logits differ from PyTorch's by more, on texts of the first call, is not used."""
 
-GRAPH_DIGEST = "graph_digest"
-"""File beside an exported graph: a digest of the graph's files."""
+GRAPH_DIGEST = "_graph_digest"
+"""Entry of the configuration beside an exported graph: a digest of the graph's files."""
 
 _DIGEST = "digest"
 _GRAPHS_KEPT, _DAY = 10, 86_400.0

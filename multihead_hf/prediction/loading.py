@@ -86,7 +86,7 @@ def _downloaded_graph(name: str | os.PathLike, subfolder: str, **hub: Any) -> st
     if os.path.isdir(name):
         return None
     files = [file for runtime in GRAPHS.values() for file in (runtime.GRAPH_FILE, runtime.WEIGHTS_FILE)]
-    wanted = [f"{subfolder}/{file}".lstrip("/") for file in (*files, GRAPH_DIGEST, "*.json", "*.txt", "*.model")]
+    wanted = [f"{subfolder}/{file}".lstrip("/") for file in (*files, "*.json", "*.txt", "*.model")]
     try:
         folder = os.path.join(snapshot_download(str(name), allow_patterns=wanted, **hub), subfolder)
     except (OSError, ValueError):  # the error of the model says what is missing
@@ -185,13 +185,13 @@ def load_graph(folder: str | os.PathLike) -> tuple[MultiHeadModel, PreTrainedTok
         check_import(name, to_export=False)
     except ImportError as error:
         raise ImportError(f"{folder} holds a graph for {name}: {error}") from error
-    digest = Path(folder) / GRAPH_DIGEST
-    if digest.is_file() and digest.read_text().strip() != graph_digest(Path(folder), GRAPHS[name]):
+    config = saved_config(folder)
+    digest = getattr(config, GRAPH_DIGEST, None)
+    if digest is not None and digest != graph_digest(Path(folder), GRAPHS[name]):
         raise ValueError(
             f"{folder}: its graph is not the one that was exported, it is damaged or was changed: download or export "
-            f"it again (or remove {GRAPH_DIGEST} if you changed it)"
+            f"it again (or remove {GRAPH_DIGEST} from {CONFIG_NAME} if you changed it)"
         )
-    config = saved_config(folder)
     with torch.device("meta"):
         model = MultiHeadModel(config)
     with readable_graph(folder):

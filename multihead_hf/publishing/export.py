@@ -125,8 +125,7 @@ def export_model(
             folder, report = _write(model, tokenizer, Path(parent), format, quantize, calibration, batches)
             _check_difference(report.heads, tolerance)
             _save_tokenizer(model, tokenizer, folder)
-            _save_config(model, folder)
-            (folder / GRAPH_DIGEST).write_text(graph_digest(folder, FORMATS[format]) + "\n")
+            _save_config(model, folder, graph_digest(folder, FORMATS[format]))
             _put_in_place(folder, output_path, format)
     finally:
         for name, values in thresholds.items():
@@ -300,9 +299,10 @@ def _save_tokenizer(model: MultiHeadModel, tokenizer: PreTrainedTokenizerBase, f
             )
 
 
-def _save_config(model: MultiHeadModel, folder: Path) -> None:
-    """Save the configuration without the model's code."""
+def _save_config(model: MultiHeadModel, folder: Path, digest: str) -> None:
+    """Save the configuration without the model's code, and with a digest of the graph."""
     values = {name: value for name, value in model.config.to_dict().items() if name != "auto_map"}
+    values[GRAPH_DIGEST] = digest
     (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
