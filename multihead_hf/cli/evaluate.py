@@ -48,15 +48,17 @@ def command(
     from .. import MultiHeadPredictor, confidence_intervals
     from ..evaluation.evaluate import evaluated
     from ..evaluation.predictions import predicted
-    from ..prediction.loading import load_predictable, saved_config
+    from ..prediction.backends import GRAPH_DIGEST
+    from ..prediction.loading import graph_format, load_model, saved_config
 
     config = saved_config(model)
     reading = labels.reading(config)
     compute = predictor = None
     options = {name: value for name, value in computing.items() if value is not None}
-    loaded, tokenizer = load_predictable(model, None)
-    is_graph = getattr(loaded, "saved_graph", None) is not None
-    if is_graph or options:
+    is_graph = hasattr(config, GRAPH_DIGEST) or graph_format(model) is not None  # (on the Hub, or in a folder)
+    if not is_graph and not options:
+        loaded, tokenizer = load_model(model)
+    else:
         defaults = {} if is_graph else {"backend": "torch", "precision": "fp32"}
         predictor = MultiHeadPredictor.from_pretrained(model, **{**defaults, **options})
         loaded, tokenizer, compute = predictor.model, predictor.tokenizer, predictor.logits_of_rows
