@@ -13,6 +13,7 @@ from ..data.rows_like import RowsLike
 from ..model.decoding_multihead import limited
 from ..model.head_multihead import HeadConfig, one_of
 from ..model.modeling_multihead import MultiHeadModel
+from ..model.storage_multihead import heads_with_decisions, warn_of_lost_decisions
 from .calibration import HeadCalibration, calibrate_head
 from .predictions import Predictions, is_trainer, predicted
 from .threshold_choice import HeadThresholds, tune_head
@@ -301,10 +302,7 @@ def calibrate(
 def _warn_of_adapter(model: object, base: MultiHeadModel) -> None:
     """Warn that PEFT saves no thresholds and temperatures; a trainer says it when it saves the adapter."""
     if model is not base and not is_trainer(model):
-        logger.warning(
-            "an adapter does not store thresholds and temperatures (PEFT saves weights only): to keep them, save the "
-            "whole model, peft_model.merge_and_unload().save_pretrained(...)"
-        )
+        warn_of_lost_decisions(heads_with_decisions(base.config))
 
 
 def _moved_thresholds(head: HeadConfig, temperature: float | list[float]) -> list[float] | None:

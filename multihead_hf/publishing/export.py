@@ -16,8 +16,8 @@ from transformers.utils import CONFIG_NAME, logging
 from ..model.head_multihead import is_a, near_names
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
-from ..prediction import graph_onnx, graph_openvino, quiet_imports
-from ..prediction.backends import GRAPH_DIGEST, graph_digest
+from ..prediction import graph_onnx, graph_openvino
+from ..prediction.backends import GRAPH_DIGEST, check_import, graph_digest
 from ..prediction.graph import (
     LogitsGraph,
     dynamic_axes,
@@ -167,12 +167,7 @@ def check_packages(format: str) -> None:
     Raises:
         ImportError: A package is missing or too old; the message gives the command that installs it.
     """
-    backend = FORMATS[format]
-    for package in backend.PACKAGES:
-        try:
-            quiet_imports.package(package)
-        except ImportError:
-            raise ImportError(f'export to {format} needs {package}: pip install "multihead-hf[{format}]"') from None
+    check_import(format, to_export=True)
     try:
         from transformers.exporters import ExportedModel  # noqa: F401 (older versions have other exporters)
     except ImportError as error:
