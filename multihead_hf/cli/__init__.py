@@ -61,7 +61,11 @@ def _hint_at_settings(error: Any) -> None:  # noqa: ANN401 (as above)
     from .signatures import training_argument_names
 
     word = error.option_name.lstrip("-").replace("-", "_")
-    if word and not near_names(error.option_name, error.possibilities or (), 0.85):
+    options = error.possibilities or ()
+    longer = [name for name in options if name.startswith(f"{error.option_name}-")]  # --output of --output-dir
+    if longer:
+        error.possibilities = longer
+    elif word and not near_names(error.option_name, options, 0.85):
         known = training_argument_names()
         found = [name for name in known if f"_{word}_" in f"_{name}_"]
         found = found or [name for name in known if near_names(word, [name], 0.85)]

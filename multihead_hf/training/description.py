@@ -126,7 +126,8 @@ def _head_lines(facts: RunFacts) -> list[str]:
 
 
 def _rare(head: HeadConfig, counts: HeadCounts) -> str:
-    labels = [label for label, count in zip(head.labels, counts.positives, strict=True) if count < RARE]
+    rare = [label for label, count in zip(head.labels, counts.positives, strict=True) if count < RARE]
+    labels = [repr(label) if "," in label or label != label.strip() else label for label in rare]
     return f"{len(labels):,}: {', '.join(labels)}" if labels and counts.labelled else NO_NUMBER
 
 

@@ -169,6 +169,7 @@ assert type(AutoModel.from_pretrained(sys.argv[1])).__module__ == "multihead_hf.
         ("--batch-size", "--set training.per_device_train_batch_size=VALUE"),
         ("--learnin-rate", "--set training.learning_rate=VALUE"),
         ("--lable-column", "(Possible options: --label-column, --text-column)"),
+        ("--output", "(Possible options: --output-dir)"),
     ],
 )
 def test_an_unknown_option_of_a_training_is_said_as_a_setting(option: str, said: str) -> None:

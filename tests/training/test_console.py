@@ -271,7 +271,7 @@ def test_a_run_with_everything() -> None:
     heads = {
         "topic": HeadConfig(labels=labels, problem_type="multi_label_classification", loss_weight=2.0),
         "mood": HeadConfig(labels=["calm", "Calm ", "angry"]),
-        "spam": HeadConfig(labels=["no", "yes"]),
+        "spam": HeadConfig(labels=["no", "yes, much"]),
         "empty": HeadConfig(labels=["a", "b"]),
     }
     counts = {
@@ -304,8 +304,8 @@ def test_a_run_with_everything() -> None:
         "Resuming at step 200 of 1.5 epochs (45,000 steps), 64 rows a step, bf16 mixed precision\n"
         "head   task          labels  labelled  unlabelled  none apply  rare labels (fewer than 10 rows)\n"
         "topic  multi-label       40   120,000           3         400  20: label_0, label_1, label_2, ...\n"
-        "mood   single-label       3       110     119,893           -  1: Calm \n"
-        "spam   single-label       2   120,003           -           -  1: yes\n"
+        "mood   single-label       3       110     119,893           -  1: 'Calm '\n"
+        "spam   single-label       2   120,003           -           -  1: 'yes, much'\n"
         "empty  single-label       2         0     120,003           -  -\n"
         "rows: train 120,003, evaluation 'a' 200, evaluation 'b' streamed\n"
         "trained (parameters, at the peak learning rate): encoder 22,565,376 at 1e-05 to 5e-05, heads 47,355\n"
