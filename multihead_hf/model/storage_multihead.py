@@ -160,10 +160,13 @@ class HeadStorage:
         Raises:
             ValueError: A head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
                 be applied to the weights when they are loaded; nothing is written.
+            NotADirectoryError: `save_directory` is a file, for which the base class would only log an error.
         """
         # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
         from .pipeline_multihead import MultiHeadPipeline
 
+        if os.path.isfile(save_directory):
+            raise NotADirectoryError(f"{save_directory} is a file: give a folder to save the model into")
         self._check_saveable()
         self.check_no_adapter(save_directory)
         self.sync_thresholds()

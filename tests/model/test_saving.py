@@ -25,3 +25,10 @@ def test_labels_in_another_order_than_the_saved_ones_are_refused(tmp_path: Path)
     swapped = {**heads, "mood": HeadConfig(labels=heads["mood"].labels[::-1])}
     with pytest.raises(ValueError, match=r"head 'mood': the saved labels are .* the logits would mean other labels"):
         MultiHeadModel.from_pretrained(tmp_path, heads=swapped)
+
+
+def test_a_file_is_no_folder_to_save_into(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(NotADirectoryError, match="file is a file: give a folder"):
+        tiny.model().save_pretrained(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
