@@ -38,22 +38,27 @@ def command(
     name: Annotated[
         list[str] | None, typer.Option(help="sequence-classification: name of the head, one for each folder.")
     ] = None,
+    problem_type: Annotated[
+        Literal["single_label_classification", "multi_label_classification"] | None,
+        typer.Option(help="sequence-classification: problem type of the models whose configuration has none."),
+    ] = None,
     overwrite: OverwriteFolderOption = False,
 ) -> None:
     """Convert an older checkpoint to a multi-head model, and compare the logits.
 
     Pickles are read as plain data only.
     """
-    options = {"labels": labels, "name": name, **ggu}
+    options = {"labels": labels, "name": name, "problem_type": problem_type, **ggu}
     for option, value in options.items():
-        reader = "sequence-classification" if option == "name" else "ggu"
+        reader = "sequence-classification" if option in ("name", "problem_type") else "ggu"
         if value and kind != reader:
             hint = f"--{option.replace('_', '-')}"
             raise typer.BadParameter(f"{kind} does not use this option, only {reader} does", param_hint=hint)
     if kind != "sequence-classification" and len(source) > 1:
         raise typer.BadParameter("give one folder at a time", param_hint="SOURCE")
     if kind == "sequence-classification" and len(name or []) != len(source):
-        raise typer.BadParameter(f"give a name for each of the {len(source)} heads", param_hint="--name")
+        heads = "the head" if len(source) == 1 else f"each of the {len(source)} heads, in the order of their folders"
+        raise typer.BadParameter(f"give a name for {heads}, such as --name topic", param_hint="--name")
     named = label_names(labels or [])
     from ..publishing import convert
 
@@ -66,7 +71,9 @@ def command(
         )
     else:
         pairs = zip(source, name or [], strict=True)
-        converted = convert.join([convert.convert_sequence_classification(folder, head) for folder, head in pairs])
+        converted = convert.join(
+            [convert.convert_sequence_classification(folder, head, problem_type) for folder, head in pairs]
+        )
     convert.save_converted(converted, output)
     print(f"{converted}\nThe model is {output}")
 

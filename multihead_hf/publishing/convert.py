@@ -221,18 +221,21 @@ def convert_sequence_classification(
     Args:
         name_or_path: Folder or name on the Hub.
         head: Name for the head.
-        problem_type: Problem type, if the checkpoint's configuration has none.
+        problem_type: Problem type, where the checkpoint's configuration has none.
 
     Raises:
         ValueError: No head has the layers of its classifier, it is a regression, or the new logits differ from the old
             logits.
     """
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-    kind = problem_type or config.problem_type or "single_label_classification"
-    if problem_type is None and config.problem_type is None:
+    kind = config.problem_type or problem_type or "single_label_classification"
+    if problem_type not in (None, kind):
+        logger.warning(f"{name_or_path}: its configuration has problem_type {kind!r}, which is kept")
+    elif problem_type is None and config.problem_type is None:
         logger.warning(
             f"{name_or_path}: its configuration has no problem_type, and one label per text is assumed (softmax). If "
-            "it was trained with several labels per text: problem_type='multi_label_classification' (--problem-type)"
+            "it was trained with several labels per text: problem_type='multi_label_classification' (on the command "
+            "line --problem-type multi_label_classification)"
         )
     if config.num_labels < 2 or kind == "regression":
         raise ValueError(

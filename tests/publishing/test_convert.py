@@ -196,6 +196,30 @@ def test_sequence_classification(tmp_path: Path, kind: str) -> None:
     assert found.model.config.heads["quality"].labels == ["bad", "fair", "good"]
 
 
+def test_a_problem_type_is_given_where_the_configuration_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny.save_encoder(tmp_path / "encoder", "bert")
+    for folder, problem_type in (("topic", None), ("mood", "single_label_classification")):
+        AutoModelForSequenceClassification.from_pretrained(
+            tmp_path / "encoder", num_labels=3, problem_type=problem_type
+        ).save_pretrained(tmp_path / folder)
+        AutoTokenizer.from_pretrained(tmp_path / "encoder").save_pretrained(tmp_path / folder)
+    arguments = ["convert", "sequence-classification", tmp_path / "topic", "-o", tmp_path / "new"]
+    assert "give a name for the head, such as --name topic" in cli(*arguments).stderr
+    cli(*arguments, "--name", "topic")
+    assert "--problem-type multi_label_classification" in caplog.text
+    caplog.clear()
+    done = cli(*arguments, "--name", "topic", "--overwrite", "--problem-type", "multi_label_classification")
+    assert done.returncode == 0, done.stderr
+    assert "problem_type" not in caplog.text
+    assert MultiHeadModel.from_pretrained(tmp_path / "new").config.heads["topic"].multi_label
+    arguments[2] = tmp_path / "mood"
+    cli(*arguments, "--name", "mood", "--overwrite", "--problem-type", "multi_label_classification")
+    assert "its configuration has problem_type 'single_label_classification', which is kept" in caplog.text
+    assert not MultiHeadModel.from_pretrained(tmp_path / "new").config.heads["mood"].multi_label
+
+
 def test_checkpoints_on_one_encoder_are_joined(tmp_path: Path) -> None:
     tiny.save_encoder(tmp_path / "encoder", "xlm-roberta")
     for seed, name in enumerate(("topic", "mood")):
