@@ -1,5 +1,7 @@
 """ONNX: the graph through transformers' exporter, its metadata, ONNX Runtime's quantiser, and running it."""
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,8 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     config = OnnxConfig(dynamic=True, dynamic_shapes=dynamic_shapes, prefer_deferred_runtime_asserts_over_guards=True)
-    return OnnxExporter().export(graph, sample, config).program
+    with contextlib.redirect_stderr(io.StringIO()):  # PyTorch prints a graph that it cannot trace
+        return OnnxExporter().export(graph, sample, config).program
 
 
 def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[str, Any]) -> "Model":

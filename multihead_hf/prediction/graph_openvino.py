@@ -1,6 +1,8 @@
 """OpenVINO: the graph through transformers' exporter, its metadata, and running it."""
 
+import contextlib
 import functools
+import io
 import itertools
 import json
 from collections import deque
@@ -29,7 +31,8 @@ def trace(graph: nn.Module, sample: dict[str, Any], dynamic_shapes: dict[str, An
     config = OpenVINOConfig(
         dynamic=True, dynamic_shapes=dynamic_shapes, prefer_deferred_runtime_asserts_over_guards=True, stateful=False
     )
-    return OpenVINOExporter().export(graph, sample, config).program
+    with contextlib.redirect_stderr(io.StringIO()):  # PyTorch prints a graph that it cannot trace
+        return OpenVINOExporter().export(graph, sample, config).program
 
 
 def name_and_describe(program: "Model", outputs: list[str], metadata: Mapping[str, Any]) -> "Model":

@@ -79,6 +79,21 @@ def check_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 @pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
+class Odd(torch.nn.Module):
+    """A module whose computation depends on a number, which no graph has."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return input_ids * 2 if input_ids.sum().item() == 1 else input_ids
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_a_graph_that_cannot_be_traced_is_not_printed(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    sample = {"input_ids": torch.ones(2, 3, dtype=torch.long)}
+    with pytest.raises(Exception, match="Could not guard"):
+        backends.GRAPHS[name].trace(Odd(), sample, {"input_ids": {0: torch.export.Dim.DYNAMIC}})
+    assert capfd.readouterr().err == ""
+
+
 def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any]) -> None:
     model, tokenizer = tiny.model(heads=HEADS, **settings), tiny.tokenizer()
     given = texts(60)
