@@ -76,9 +76,6 @@ def check_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_allclose(logits, other[name], atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
-@pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
 class Odd(torch.nn.Module):
     """A module whose computation depends on a number, which no graph has."""
 
@@ -94,6 +91,9 @@ def test_a_graph_that_cannot_be_traced_is_not_printed(name: str, capfd: pytest.C
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
 def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any]) -> None:
     model, tokenizer = tiny.model(heads=HEADS, **settings), tiny.tokenizer()
     given = texts(60)
