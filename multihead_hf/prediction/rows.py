@@ -146,9 +146,9 @@ def _holds(column: pa.Field, path: str) -> bool:
 
 
 def is_within(path: str | Path, places: Sequence[Path]) -> bool:
-    """Return whether a path is one of these, or is inside one."""
-    absolute = Path(os.path.abspath(path))
-    return any(absolute.is_relative_to(os.path.abspath(parent)) for parent in places)
+    """Return whether a path is one of these, or is inside one, also through links."""
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(parent)) for parent in places)
 
 
 def is_read_by(source: Files, path: Path) -> bool:

@@ -677,6 +677,8 @@ def test_bad_input(saved: Path, tmp_path: Path) -> None:
     refused(r"no column 'txt' for the text\. Did you mean 'text'", text_columns="txt")
     refused(r"no column 'idd' for --keep\. Did you mean 'id'", keep=["idd"])
     refused(r"rows\.csv is the input", output="rows.csv")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv")
+    refused(r"link\.csv is the input", str(tmp_path / "link.csv"), "rows.csv", overwrite=True)
     refused(r"end in \.parquet, \.jsonl, \.csv", output="out.xlsx")
     refused(r"there is no such file.*'rows\.csv'", given=str(tmp_path / "row.csv"))
     refused(r"a\.json has no rows", given=str(_empty(tmp_path / "a.json")))
