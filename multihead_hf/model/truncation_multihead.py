@@ -13,6 +13,8 @@ from .configuration_multihead import MultiHeadConfig
 from .encoder_multihead import max_positions, position_table
 from .texts_multihead import shortened
 
+_NO_WORDS = 2  # an empty tokenizer of transformers has up to two tokens more than its special ones
+
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the maximum number of tokens: `config.max_length`, else the limit of tokenizer and encoder, else none.
@@ -33,12 +35,30 @@ def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBa
     return int(limit) if limit < 10**6 else None  # tokenizers without a limit have 10**30
 
 
-def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the encoder has an embedding for every token of the tokenizer.
+def check_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a tokenizer knows words.
+
+    transformers makes an empty tokenizer, without an error, for a folder that has a configuration and no vocabulary.
 
     Raises:
-        ValueError: The tokenizer has tokens that the encoder has no embedding for.
+        ValueError: The tokenizer has only special tokens.
     """
+    special = len(set(tokenizer.all_special_ids))
+    if len(tokenizer) - special <= _NO_WORDS:
+        raise ValueError(
+            f"{tokenizer.name_or_path or 'this tokenizer'}: its vocabulary has only the {special} special tokens, so "
+            "every word would be unknown. The folder lacks the files of the tokenizer (tokenizer.json, or vocab.txt): "
+            "save them into it, with tokenizer.save_pretrained(FOLDER)"
+        )
+
+
+def check_vocabulary(config: MultiHeadConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the tokenizer knows words, and that the encoder has an embedding for every token of it.
+
+    Raises:
+        ValueError: The tokenizer has only special tokens, or tokens that the encoder has no embedding for.
+    """
+    check_words(tokenizer)
     known = getattr(config.encoder, "vocab_size", None)
     if known is None or len(tokenizer) <= known:
         return

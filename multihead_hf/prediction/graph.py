@@ -52,17 +52,23 @@ class LogitsGraph(nn.Module):
             Name of an output → tensor of shape (batch, labels), float32.
         """
         if self.model.config.truncation != WINDOWS:
-            logits = self.model(**tokens).logits
+            logits = self._logits(tokens)
         else:
             logits = self._of_windows(tokens)
         return {f"logits_{index:04}": head_logits.float() for index, head_logits in enumerate(logits.values())}
+
+    def _logits(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        features = self.model.encode(**tokens)  # (batch, hidden)
+        # OpenVINO's relu turns NaN into 0; with this term a head's logits are NaN, as in PyTorch
+        kept = 0.0 * features.sum(-1, keepdim=True)
+        return {name: values + kept for name, values in self.model(features=features).logits.items()}
 
     def _of_windows(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         mask = tokens["attention_mask"]  # (batch, windows, length)
         real = mask.sum(-1) > 0  # (batch, windows)
         # attention over a row without tokens is undefined, so the tokens of padding windows are unmasked
         seen = {**tokens, "attention_mask": torch.where(real.unsqueeze(-1), mask, torch.ones_like(mask))}
-        logits = self.model(**{name: values.flatten(0, 1) for name, values in seen.items()}).logits
+        logits = self._logits({name: values.flatten(0, 1) for name, values in seen.items()})
         keep = real.unsqueeze(-1)  # (batch, windows, 1)
         pooled = {}
         for name, head_logits in logits.items():

@@ -17,6 +17,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.layers_multihead import head_of_key
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.storage_multihead import encoder_problems
+from ..model.truncation_multihead import check_words
 from ..utils.sizes import no_larger_than_its_file
 from .backends import GRAPH_DIGEST, GRAPHS, SavedGraph, check_import, graph_digest, readable_graph
 from .graph import head_metadata
@@ -238,11 +239,11 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
     """Load the tokenizer saved with a model.
 
     Raises:
-        ValueError: The folder's tokenizer is missing or damaged, or the name does not exist on the Hub.
+        ValueError: The folder's tokenizer is missing, empty or damaged, or the name does not exist on the Hub.
     """
     check_place(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **hub)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except (OSError, ValueError, LookupError) as error:
         if not os.path.isdir(name_or_path):
             reason = _in_one_line(error)
@@ -253,6 +254,8 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
         raise ValueError(
             f"{name_or_path}: the tokenizer ({', '.join(TOKENIZER_FILES)}) cannot be read: {_in_one_line(error)}"
         ) from error
+    check_words(tokenizer)
+    return tokenizer
 
 
 def saved_config(name_or_path: str | os.PathLike, **hub: Any) -> MultiHeadConfig:

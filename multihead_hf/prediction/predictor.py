@@ -25,7 +25,7 @@ from .model_state import ModelState, State
 from .precision import AUTO, EXACT, Logits, PrecisionChoice, check_precision, choice_for
 from .results import MultiHeadPredictions
 from .runtime import Runtime, device_for
-from .tokenizing import Encoded, batches_of, encode_different
+from .tokenizing import Encoded, batches_of, encode_different, tokenizer_facts
 
 _COMPARED_BATCHES = 6
 WORTH_MEASURING = 512  # texts; with fewer, a comparison would take longer than the prediction
@@ -321,9 +321,7 @@ class MultiHeadPredictor:
         Returns:
             Hexadecimal digits, which any changed bit changes.
         """
-        tokenizer = self.tokenizer
-        tokens = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-        about = [plain_config(self.model.config), tokens]
+        about = [plain_config(self.model.config), tokenizer_facts(self.tokenizer)]
         return module_digest(self.model, about) if self._graph is None else self._graph.digest(about)
 
     def choose_precision(self, texts: Iterable[Any]) -> PrecisionChoice:

@@ -1,5 +1,6 @@
 """Tokens of many texts; equal texts are tokenized once."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,6 +46,18 @@ def encode_different(
     names = [name for name in tokenizer.model_input_names if name in tokens]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(tokens[name] for name in names), strict=True)]
     return Encoded(rows, keys, indices, cut)
+
+
+def tokenizer_facts(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what decides about the tokens of a text, as JSON can hold it."""
+    if tokenizer.is_fast:
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        # left by the last call of the tokenizer, and set by the next one
+        vocabulary = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+    else:
+        vocabulary = sorted(tokenizer.get_vocab().items())
+    sides = [tokenizer.truncation_side, tokenizer.padding_side]
+    return [vocabulary, sides, tokenizer.model_max_length, tokenizer.model_input_names]
 
 
 def size_of(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedConfig,
 )
 from transformers.utils import CONFIG_NAME, logging
@@ -19,6 +18,7 @@ from transformers.utils import CONFIG_NAME, logging
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.weights_multihead import tensors_only
+from ..prediction.loading import load_tokenizer
 from ..utils.files import check_free, write_files_whole
 from .convert_parity import (
     TEXTS,
@@ -108,7 +108,7 @@ def convert_wimbert(folder: str | os.PathLike) -> Converted:
     )
     for name, head_state in weights.items():
         load_into(checkpoint / WIMBERT_STATE, name, model.heads[name], head_state)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    tokenizer = load_tokenizer(checkpoint)
     encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=False).eval()
 
     def old(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,9 +208,7 @@ def convert_ggu(
             for name, layers in head_states.items()
         }
 
-    return checked(
-        model, AutoTokenizer.from_pretrained(tokenizer_folder(backbone, checkpoint), trust_remote_code=False), old
-    )
+    return checked(model, load_tokenizer(tokenizer_folder(backbone, checkpoint)), old)
 
 
 def convert_sequence_classification(
@@ -274,7 +272,7 @@ def convert_sequence_classification(
         for key, value in layer.state_dict().items()
     }
     load_into(Path(name_or_path), head, model.heads[head], state)
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    tokenizer = load_tokenizer(name_or_path)
     return checked(model, tokenizer, lambda tokens: {head: source(**tokens).logits})
 
 

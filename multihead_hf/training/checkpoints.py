@@ -1,5 +1,6 @@
 """Checkpoints: checks that one is complete and belongs to a model, and the files that are published."""
 
+import copy
 import functools
 import json
 import os
@@ -7,7 +8,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
@@ -18,7 +19,6 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, TrainerState
 from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
@@ -34,17 +34,16 @@ from transformers.utils import (
 from ..data.rows_like import has_length
 from ..model.configuration_multihead import MultiHeadConfig
 from ..publishing.card import CARD, FACTS, is_ours
-from .resuming import rows_digest, warn_of_changes
+from .resuming import TRAINED_FILE, check_same_trained, rows_digest, warn_of_changes
 
 if TYPE_CHECKING:
+    from .choices import OpenChoices
     from .trainer import MultiHeadTrainer
 
 logger = logging.get_logger(__name__)
 
 # learned weights of the heads' losses
 HEAD_WEIGHTING_FILE = "head_weighting.safetensors"
-# names and shapes of the trained parameters
-TRAINED_FILE = "trained_parameters.json"
 _WEIGHTS = (SAFE_WEIGHTS_NAME, ADAPTER_SAFE_WEIGHTS_NAME)
 # files of a checkpoint that only the Trainer needs: pickles and training states
 _TRAINER_FILES = (
@@ -107,57 +106,6 @@ def check_same_weighting(checkpoint: str, head_weighting: str) -> None:
         raise ValueError(
             f"{checkpoint}: its run had head_weighting={saved}, but this run has {head_weighting!r}: the optimizer's "
             f"state does not fit. Resume with head_weighting={saved}, or start a new run from its weights"
-        )
-
-
-def save_trained_names(
-    folder: str, trained: Mapping[str, Tensor], args: TrainingArguments, rows: Mapping[str, Any] | None
-) -> None:
-    """Write into a checkpoint the optimizer, its learning rate, the parameters, and the digest of the rows."""
-    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
-    about = {"optimizer": optimizer_name(args), "learning_rate": args.learning_rate, "parameters": shapes, "rows": rows}
-    with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
-        json.dump(about, file, indent=1)
-
-
-def optimizer_name(args: TrainingArguments) -> str:
-    """Return the name of a run's optimizer; PyTorch's AdamW variants share one name, as their states are compatible."""
-    name = str(getattr(args.optim, "value", args.optim))
-    return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
-
-
-def check_same_trained(
-    checkpoint: str, saved: Mapping[str, Any], trained: Mapping[str, Tensor], optimizer: str
-) -> None:
-    """Check that a checkpoint was made by a run with the same optimizer that trained the same parameters.
-
-    Args:
-        checkpoint: Folder of the checkpoint.
-        saved: What `save_trained_names` wrote into it.
-        trained: Name → parameter, of this run.
-        optimizer: Name of this run's optimizer.
-
-    Raises:
-        ValueError: The run of the checkpoint had another optimizer or trained other parameters, so that its optimizer
-            state does not fit.
-    """
-    if not {"optimizer", "parameters"} <= saved.keys():
-        path = os.path.join(checkpoint, TRAINED_FILE)
-        raise ValueError(f"{path} was written by another version or changed: start a new run from its weights")
-    if saved["optimizer"] != optimizer:
-        raise ValueError(
-            f"{checkpoint}: its run had the optimizer {saved['optimizer']!r}, but this run has {optimizer!r}: the "
-            "optimizer's state does not fit. Resume with the same optim, or start a new run from its weights"
-        )
-    saved = saved["parameters"]
-    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
-    if saved != shapes:
-        removed = [name for name in saved if name not in shapes]
-        added = [name for name in shapes if name not in saved]
-        raise ValueError(
-            f"{checkpoint}: its run trained other parameters: only in the checkpoint {removed[:5]}, only in this run "
-            f"{added[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
-            "from its weights"
         )
 
 
@@ -375,8 +323,13 @@ def _without_paths(state: Path) -> bytes:
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
-def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> float | None:
-    """Check that a run can be resumed from a checkpoint, and return its learning rate, if it is known.
+def prepare_resume(checkpoint: str, trainer: "MultiHeadTrainer", choices: "OpenChoices") -> None:
+    """Check that a run can be resumed from a checkpoint, and take its learning rate where none was given.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        trainer: The trainer of this run.
+        choices: What the run chooses itself.
 
     Raises:
         ValueError: The checkpoint is not complete, or was made with another model or another kind of run.
@@ -385,13 +338,17 @@ def check_resumable(checkpoint: str, trainer: "MultiHeadTrainer") -> float | Non
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
     path, saved = os.path.join(checkpoint, TRAINED_FILE), {}
+    rate = None
     if os.path.isfile(path):
         saved = _read_dict(path)
-        check_same_trained(checkpoint, saved, trained_parameters(trainer.model), optimizer_name(trainer.args))
-    warn_of_changes(checkpoint, trainer.config, saved.get("rows"), rows_digest(trainer.train_dataset))
+        args, rate = copy.copy(trainer.args), saved.get("learning_rate")
+        if choices.chose_rate(args):
+            args.learning_rate = rate
+        check_same_trained(checkpoint, saved, trained_parameters(trainer.model), args)
+    warn_of_changes(checkpoint, trainer.config, trainer.args, saved, rows_digest(trainer.train_dataset))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
-    return saved.get("learning_rate")
+    choices.resume_rate(trainer.args, rate)
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -73,7 +73,7 @@ class OpenChoices:
         """
         base = multi_head_model(model)
         fresh = [name for name, head in heads_in(model, base.config.heads) if is_fresh(head)]
-        is_chosen = args.head_learning_rate is not None or (not trains_encoder(base) and not self._chose_rate(args))
+        is_chosen = args.head_learning_rate is not None or (not trains_encoder(base) and not self.chose_rate(args))
         self.head_rates = {}
         if fresh and rows is not None and adam_like and not is_chosen:
             size = feature_size(base, rows, collate)
@@ -100,13 +100,13 @@ class OpenChoices:
 
     def resume_rate(self, args: MultiHeadTrainingArguments, rate: float | None) -> None:
         """Take the learning rate of a resumed run, which its optimizer and scheduler have, in place of a chosen one."""
-        if rate is not None and self._chose_rate(args):
+        if rate is not None and self.chose_rate(args):
             args.learning_rate = self._rate = rate
 
     def told(self, model: MultiHeadModel, args: MultiHeadTrainingArguments, adam_like: bool) -> list[str]:
         """Return messages about the chosen settings and how to set them; empty if no setting was left open."""
         choices = []
-        if self._chose_rate(args) and self.given.encoder_learning_rate is None and trains_encoder(model):
+        if self.chose_rate(args) and self.given.encoder_learning_rate is None and trains_encoder(model):
             choices.append(f"learning_rate {args.learning_rate:g} (by the encoder's width and the number of steps)")
         if self.head_rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(set(self.head_rates.values())))
@@ -121,7 +121,7 @@ class OpenChoices:
             )
         return notes
 
-    def _chose_rate(self, args: MultiHeadTrainingArguments) -> bool:
+    def chose_rate(self, args: MultiHeadTrainingArguments) -> bool:
         """Return whether `learning_rate` was left open, and still has the value that was chosen."""
         return self._rate is not None and args.learning_rate == self._rate
 

@@ -24,12 +24,11 @@ from .checkpoints import (
     is_checkpoint,
     push_from_checkpoint,
     save_head_weighting,
-    save_trained_names,
     trained_parameters,
 )
 from .checks import check_token
 from .head_weights import HeadWeights
-from .resuming import rows_digest
+from .resuming import rows_digest, save_trained_names
 
 
 class PublishingHooks(Trainer):

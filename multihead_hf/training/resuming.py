@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasets import Dataset, IterableDataset
+from torch import Tensor
+from transformers import TrainingArguments
 from transformers.utils import CONFIG_NAME, logging
 
 from ..data.encoding import WEIGHT
@@ -15,9 +17,25 @@ from .preparation import TEXT_SETTINGS
 
 logger = logging.get_logger(__name__)
 
+TRAINED_FILE = "trained_parameters.json"
+"""What a checkpoint knows of its run: names and shapes of the trained parameters, rows and settings."""
+
 _COMPARED_ROWS = 256
 _OF_A_HEAD = ("loss", "loss_kwargs", "loss_weight", "label_weights", "pos_weight")
 _OF_THE_MODEL = ("pooling", *TEXT_SETTINGS)
+_OF_THE_OPTIMIZER = (
+    "learning_rate",
+    "encoder_learning_rate",
+    "head_learning_rate",
+    "threshold_learning_rate",
+    "layer_learning_rate_decay",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim_args",
+)
+_OF_THE_SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm")
 
 
 def rows_digest(rows: object) -> dict[str, Any] | None:
@@ -39,26 +57,112 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def save_trained_names(
+    folder: str, trained: Mapping[str, Tensor], args: TrainingArguments, rows: Mapping[str, Any] | None
+) -> None:
+    """Write into a checkpoint the optimizer, its learning rate, the parameters, and the digest of the rows."""
+    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
+    about = {
+        "optimizer": optimizer_name(args),
+        "learning_rate": args.learning_rate,
+        "settings": _run_settings(args),
+        "parameters": shapes,
+        "rows": rows,
+    }
+    with open(os.path.join(folder, TRAINED_FILE), "w", encoding="utf-8") as file:
+        json.dump(about, file, indent=1)
+
+
+def optimizer_name(args: TrainingArguments) -> str:
+    """Return the name of a run's optimizer; PyTorch's AdamW variants share one name, as their states are compatible."""
+    name = str(getattr(args.optim, "value", args.optim))
+    return "adamw_torch" if name in ("adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused") else name
+
+
+def check_same_trained(
+    checkpoint: str, saved: Mapping[str, Any], trained: Mapping[str, Tensor], args: TrainingArguments
+) -> None:
+    """Check that a checkpoint was made by a run with the same optimizer that trained the same parameters.
+
+    PyTorch's optimizers take their settings from the state that they load, whatever they were made with.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        saved: What `save_trained_names` wrote into it.
+        trained: Name → parameter, of this run.
+        args: Arguments of this run.
+
+    Raises:
+        ValueError: The run of the checkpoint had another optimizer, trained other parameters, or had other settings of
+            the optimizer, which this run would keep.
+    """
+    if not {"optimizer", "parameters"} <= saved.keys():
+        path = os.path.join(checkpoint, TRAINED_FILE)
+        raise ValueError(f"{path} was written by another version or changed: start a new run from its weights")
+    optimizer = optimizer_name(args)
+    if saved["optimizer"] != optimizer:
+        raise ValueError(
+            f"{checkpoint}: its run had the optimizer {saved['optimizer']!r}, but this run has {optimizer!r}: the "
+            "optimizer's state does not fit. Resume with the same optim, or start a new run from its weights"
+        )
+    before, shapes = saved["parameters"], {name: list(parameter.shape) for name, parameter in trained.items()}
+    if before != shapes:
+        removed = [name for name in before if name not in shapes]
+        added = [name for name in shapes if name not in before]
+        raise ValueError(
+            f"{checkpoint}: its run trained other parameters: only in the checkpoint {removed[:5]}, only in this run "
+            f"{added[:5]}. Resume with the same freeze_encoder, train_heads and train_top_layers, or start a new run "
+            "from its weights"
+        )
+    changes = _changes(saved.get("settings", {}), _run_settings(args), _OF_THE_OPTIMIZER)
+    if changes:
+        raise ValueError(
+            f"{checkpoint}: this run has {'; '.join(changes)}, but a resumed optimizer keeps the settings that it was "
+            "saved with. Resume with the same settings, or start a new run from its weights"
+        )
+
+
+def _run_settings(args: TrainingArguments) -> dict[str, Any]:
+    """Return the compared settings of a run, as they are read back from JSON."""
+    settings = {name: getattr(args, name) for name in (*_OF_THE_OPTIMIZER, *_OF_THE_SCHEDULE)}
+    if settings["encoder_learning_rate"] is None:
+        settings["encoder_learning_rate"] = args.learning_rate
+    return json.loads(json.dumps(settings, default=str))
+
+
+def _changes(saved: Mapping[str, Any], current: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    return [
+        f"{name} {current[name]!r} instead of {saved[name]!r}"
+        for name in names
+        if name in saved and name in current and current[name] != saved[name]
+    ]
+
+
 def warn_of_changes(
-    checkpoint: str, config: MultiHeadConfig, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+    checkpoint: str,
+    config: MultiHeadConfig,
+    args: TrainingArguments,
+    of_checkpoint: Mapping[str, Any],
+    now: Mapping[str, Any] | None,
 ) -> None:
     """Warn of what differs from the run of a checkpoint, which its optimizer and its order of rows belong to.
 
     Args:
         checkpoint: Folder of the checkpoint.
         config: Configuration of the model.
-        before: `rows_digest` of the training rows of the checkpoint's run, if it is known.
+        args: Arguments of the run.
+        of_checkpoint: What `save_trained_names` wrote into the checkpoint; empty if it is not known.
         now: `rows_digest` of the training rows.
     """
-    changes, texts = [], None
+    changes = _changes(of_checkpoint.get("settings", {}), _run_settings(args), _OF_THE_SCHEDULE)
+    before, texts = of_checkpoint.get("rows"), None
     path = os.path.join(checkpoint, CONFIG_NAME)
     if os.path.isfile(path):  # (an adapter's checkpoint has none)
         with open(path, encoding="utf-8") as file:
             saved = _settings(json.load(file))
         current = _settings(json.loads(json.dumps(config.to_dict(), default=str)))
-        changed = [name for name, value in saved.items() if name in current and current[name] != value]
-        changes += [f"{name} {current[name]!r} instead of {saved[name]!r}" for name in changed]
-        texts = bool(set(changed) & set(_OF_THE_MODEL))
+        changes += _changes(saved, current, saved)
+        texts = any(current[name] != saved[name] for name in _OF_THE_MODEL)
     advice = "Resume with the same settings, or start a new run from its weights"
     if isinstance(before, Mapping) and now is not None:
         differs = [name for name in now if now[name] != before.get(name)]

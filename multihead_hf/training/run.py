@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import (
-    AutoTokenizer,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -15,6 +14,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import logging
 
 from ..data.encoding import check_texts_of
 from ..data.reading import string_columns
@@ -29,6 +29,7 @@ from ..evaluation.threshold_tuning import calibrate, tune_thresholds
 from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..model.modeling_multihead import MultiHeadModel
+from ..prediction.loading import load_tokenizer
 from ..utils.sizes import no_larger_than_its_file
 from .arguments import MultiHeadTrainingArguments
 from .console import collected_tables
@@ -39,6 +40,8 @@ from .run_config import OUTPUT_DIR, RunConfig, RunLike, read_run_config
 from .run_folder import claimed
 from .run_heads import check_known, heads_of_run, take_readings
 from .trainer import MultiHeadTrainer
+
+logger = logging.get_logger(__name__)
 
 
 class TrainingReport(NamedTuple):
@@ -292,15 +295,30 @@ def _model(run: RunConfig, heads: Mapping[str, HeadConfig]) -> tuple[MultiHeadMo
         settings = {key: value for key, value in asdict(run.model).items() if key not in ("encoder", "start_from")}
         settings = {key: value for key, value in settings.items() if value is not None}
         model = MultiHeadModel.from_encoder(run.model.encoder, heads=heads, **settings)
-        return model, AutoTokenizer.from_pretrained(
-            run.model.encoder, revision=run.model.revision, trust_remote_code=False
-        )
+        return model, _with_padding(load_tokenizer(run.model.encoder, revision=run.model.revision))
     with no_larger_than_its_file(run.model.start_from):
         model = MultiHeadModel.from_pretrained(run.model.start_from)
     for name, head in heads.items():
         if name not in model.config.heads:
             model.add_head(name, head)
-    return model, AutoTokenizer.from_pretrained(run.model.start_from, trust_remote_code=False)
+    return model, load_tokenizer(run.model.start_from)
+
+
+def _with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer with a padding token, which batches need; those of decoders, such as GPT-2, have none."""
+    if tokenizer.pad_token is None:
+        tokens = (tokenizer.eos_token, tokenizer.sep_token, tokenizer.unk_token, tokenizer.bos_token)
+        tokenizer.pad_token = next((token for token in tokens if token is not None), None)
+        if tokenizer.pad_token is None:
+            raise ValueError(
+                f"{tokenizer.name_or_path}: its tokenizer has no padding token, which batches need: set its pad_token, "
+                "and save it with tokenizer.save_pretrained(FOLDER)"
+            )
+        logger.warning(
+            f"{tokenizer.name_or_path}: its tokenizer has no padding token, so {tokenizer.pad_token!r} fills up "
+            "batches (filled places are masked)"
+        )
+    return tokenizer
 
 
 def _tuned(trainer: MultiHeadTrainer, validation: Predictions) -> str:

@@ -22,7 +22,7 @@ from ..model.unwrapping import multi_head_model
 from ..publishing.card_callback import ModelCardCallback
 from ..utils.files import naming_full_disk
 from .arguments import MultiHeadTrainingArguments
-from .checkpoints import check_resumable, check_same_heads
+from .checkpoints import check_same_heads, prepare_resume
 from .checks import check_arguments, check_collator, check_extensions, warn_of_frozen_heads
 from .choices import OpenChoices, moves_like_adam
 from .console_choice import use_console
@@ -380,7 +380,7 @@ class MultiHeadTrainer(EvaluationHooks, PublishingHooks, SearchHooks):
             if self.resumed_from is not None and sharded:
                 check_same_heads(self.resumed_from, self)
             elif self.resumed_from is not None:
-                self._choices.resume_rate(self.args, check_resumable(self.resumed_from, self))
+                prepare_resume(self.resumed_from, self, self._choices)
             # (between the trials of a search there is no model; heads may have changed since an earlier run)
             has_both = self.optimizer is not None and self.model is not None
             if has_both and is_outdated(self.optimizer, self.model, self._made_optimizer):

@@ -13,8 +13,9 @@ import torch
 import yaml
 from command_line import cli
 from training_runs import weights
+from transformers import PreTrainedTokenizerFast
 
-from multihead_hf import MultiHeadModel, MultiHeadTrainer, train_from_config
+from multihead_hf import MultiHeadModel, MultiHeadPredictor, MultiHeadTrainer, train_from_config
 from multihead_hf.cli.train import _stopped
 from multihead_hf.training.run_folder import claimed
 
@@ -220,3 +221,22 @@ def test_wrong_usage(folder: Path, arguments: list[str], code: int, said: str) -
     assert said in " ".join(done.stderr.split())
     assert not Path("runs").exists()
     assert not Path("out").exists()
+
+
+def test_an_encoder_without_a_vocabulary_is_refused(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / "encoder" / name).unlink()
+    done = cli(*TRAIN, "-o", "out")
+    assert done.returncode == 1
+    assert "encoder: its vocabulary has only the 5 special tokens, so every word would be unknown" in done.stderr
+    assert not Path("out").exists()
+
+
+def test_a_tokenizer_without_a_padding_token_gets_one(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = tiny.tokenizer().backend_tokenizer
+    kept = {"eos_token": "[SEP]", "unk_token": "[UNK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **kept).save_pretrained(folder / "encoder")
+    done = cli(*TRAIN, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert "has no padding token, so '[SEP]' fills up batches" in caplog.text
+    assert MultiHeadPredictor.from_pretrained("out").predict(["w1", "w1 w2 w3"])["mood"].labels

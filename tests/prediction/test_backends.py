@@ -107,6 +107,21 @@ def test_the_logits_are_those_of_pytorch(backend: str, settings: dict[str, Any])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.parametrize("settings", [{}, {"truncation": "windows", "max_length": 8, "stride": 2, "max_windows": 3}])
+def test_a_feature_that_is_not_a_number_decides_nothing(backend: str, settings: dict[str, Any]) -> None:
+    """The relu of OpenVINO makes it 0."""
+    model = tiny.model(heads={"mood": HeadConfig(tiny.MOODS, architecture="mlp", activation="relu")}, **settings)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tiny.VOCAB["w3"]] = torch.nan
+    predictor = MultiHeadPredictor(model, tiny.tokenizer(), backend=backend)
+    predictor.predict(["w1 w2", "w4"])
+    assert predictor.backend == backend
+    with pytest.raises(ValueError, match="head 'mood': its logits are not finite"):
+        predictor.predict(["w1 w2", "w3 w4"])
+
+
+@pytest.mark.slow
 def test_a_model_that_has_changed_has_another_graph() -> None:
     model = tiny.model(heads=HEADS)
     graph = MultiHeadPredictor(model, tiny.tokenizer(), device="cpu", backend="openvino", precision="fp32")

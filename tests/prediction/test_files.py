@@ -448,12 +448,22 @@ def test_bytes_are_base64_in_texts(saved: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.jsonl").read_text())["picture"] == "AP8="
 
 
-def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["a token", "the limit", "the side"])
+def test_a_changed_tokenizer_ends_resuming(saved: Path, tmp_path: Path, change: str) -> None:
     source, out = str(written(ROWS, tmp_path / "rows.csv")), tmp_path / "out.csv"
     with pytest.raises(Stopped):
         predict_files(stop_after(predictor(saved), 2), source, out)
     other = predictor(saved)
-    other.tokenizer.add_tokens(["w99"])
+    # leaves truncation and padding behind, which change no prediction
+    other.tokenizer(["w1 w2 w3"], truncation=True, max_length=2, padding="max_length")
+    with pytest.raises(Stopped):
+        predict_files(stop_after(other, 1), source, out, resume=True)
+    if change == "a token":
+        other.tokenizer.add_tokens(["w99"])
+    elif change == "the limit":
+        other.tokenizer.model_max_length = 4
+    else:
+        other.tokenizer.truncation_side = "left"
     with pytest.raises(ValueError, match="belongs to a run with another model"):
         predict_files(other, source, out, resume=True)
 

@@ -196,6 +196,15 @@ def test_sequence_classification(tmp_path: Path, kind: str) -> None:
     assert found.model.config.heads["quality"].labels == ["bad", "fair", "good"]
 
 
+def test_a_classifier_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    tiny.save_encoder(tmp_path / "encoder", "bert")
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "encoder", num_labels=3).save_pretrained(
+        tmp_path / "old"
+    )
+    with pytest.raises(ValueError, match=r"old: its vocabulary has only the 5 special tokens.*tokenizer\.json"):
+        convert_sequence_classification(tmp_path / "old", "quality")
+
+
 def test_a_problem_type_is_given_where_the_configuration_has_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -365,9 +365,45 @@ def test_a_resumed_run_keeps_the_rate_that_was_chosen_for_it(tmp_path: Path, mon
     more.train(resume_from_checkpoint=True)
     assert more.args.learning_rate == more.optimizer.param_groups[0]["initial_lr"] == encoder_rate(384, 1)
     assert f"learning_rate {encoder_rate(384, 1):g}" in more.chosen_settings()[0]
-    given = trainer_for(tmp_path, still(), **{**settings, "learning_rate": 1e-5, "num_train_epochs": 3})
-    given.train(resume_from_checkpoint=True)
-    assert given.args.learning_rate == 1e-5
+    known = {"learning_rate": encoder_rate(384, 1), "head_learning_rate": None, "num_train_epochs": 1}
+    same = trainer_for(tmp_path, still(), **{**settings, **known})
+    same.train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before"),
+    [
+        ("learning_rate", 1e-5, "0.0005"),
+        ("encoder_learning_rate", 1e-6, "0.0005"),
+        ("head_learning_rate", 1e-5, "0.0005"),
+        ("threshold_learning_rate", 0.5, "None"),
+        ("layer_learning_rate_decay", 0.5, "None"),
+        ("weight_decay", 0.3, "0.0"),
+        ("adam_beta1", 0.5, "0.9"),
+        ("adam_epsilon", 1e-3, "1e-08"),
+    ],
+)
+def test_settings_that_a_resumed_optimizer_would_ignore_are_refused(
+    tmp_path: Path, name: str, value: float, before: str
+) -> None:
+    settings = {"learning_rate": 5e-4, "max_steps": 2, "save_steps": 1, "save_strategy": "steps"}
+    trainer_for(tmp_path, still(), **settings).train()
+    again = trainer_for(tmp_path, still(), **{**settings, "max_steps": 3, name: value})
+    with pytest.raises(ValueError, match=rf"this run has .*{name} {value} instead of {before}.* keeps the settings"):
+        again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 0
+    # a run from the weights of the checkpoint has the new settings
+    path = tmp_path / "checkpoint-2"
+    fresh = trainer_for(tmp_path / "fresh", MultiHeadModel.from_pretrained(path), **{**settings, name: value})
+    fresh.train()
+
+
+def test_a_schedule_that_a_resumed_run_has_otherwise_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"save_steps": 1, "save_strategy": "steps"}
+    trainer_for(tmp_path, still(), max_steps=2, **settings).train()
+    other = {"lr_scheduler_type": "cosine", "warmup_steps": 1}
+    trainer_for(tmp_path, still(), max_steps=4, **settings, **other).train(resume_from_checkpoint=True)
+    assert "this run has lr_scheduler_type 'cosine' instead of 'linear'; warmup_steps 1 instead of 0" in caplog.text
 
 
 def test_text_settings_that_changed_since_the_rows_were_prepared_are_refused(tmp_path: Path) -> None:
