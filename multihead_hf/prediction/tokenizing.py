@@ -50,6 +50,7 @@ def encode_different(
 
 def tokenizer_facts(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
     """Return what decides about the tokens of a text, as JSON can hold it."""
+    vocabulary: Any
     if tokenizer.is_fast:
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         # left by the last call of the tokenizer, and set by the next one

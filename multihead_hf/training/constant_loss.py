@@ -71,10 +71,24 @@ def best_constant(name: str, head: HeadConfig, targets: Tensor, weights: Tensor)
     if head.learn_thresholds is not None:
         learned = torch.full((head.num_labels,), head.learn_thresholds, dtype=torch.float64).logit()
     terms = loss_terms(name, head, learned)
+    if head.loss == "cross_entropy" and head.loss_function is None:
+        return _of_cross_entropy(head, terms[0], targets, weights)
     start = log_odds(head, targets, weights)
     return min(
         (_minimise(terms, initial, targets, weights) for initial in (start, torch.zeros_like(start))), key=_loss_of
     )
+
+
+def _of_cross_entropy(head: HeadConfig, term: Term, targets: Tensor, weights: Tensor) -> Constant:
+    """Return the best constant prediction of a weighted, smoothed cross-entropy: the shares of the labels' weights."""
+    counts = torch.zeros(head.num_labels, dtype=torch.float64).index_add_(0, targets, weights.double())
+    smoothing = head.loss_kwargs.get("label_smoothing", 0.0)
+    label_weights = term.denominator(torch.arange(head.num_labels)).double()
+    smoothed = (1 - smoothing) * counts + smoothing / head.num_labels * counts.sum()
+    masses = label_weights * smoothed  # (labels,)
+    logits = masses.clamp(min=1e-12 * float(counts.sum())).log()
+    loss = -(masses * logits.log_softmax(0)).sum() / (label_weights * counts).sum()
+    return Constant(float(loss), logits)
 
 
 def log_odds(head: HeadConfig, targets: Tensor, weights: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from multihead_hf import HeadConfig
 from multihead_hf.model.losses_multihead import AdditiveTerm, loss_terms
-from multihead_hf.training.constant_loss import best_constants
+from multihead_hf.training.constant_loss import _minimise, best_constant, best_constants
 
 LABELS = ["a", "b", "c"]
 
@@ -46,6 +46,22 @@ def test_class_weights_count() -> None:
     found = best_constants(rows(kind=ids), {"kind": head})["kind"]
     mass = np.array([6.0, 6.0, 10.0]) / 22
     assert found.loss == pytest.approx(-(mass * np.log(mass)).sum())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 10.0, 0.5]])
+def test_cross_entropy_has_the_loss_that_a_search_finds(smoothing: float, weights: list[float] | None) -> None:
+    """The last label has no row."""
+    head = HeadConfig(labels=[*LABELS, "rare"], label_weights=weights, loss_kwargs={"label_smoothing": smoothing})
+    ids = torch.tensor([0] * 6 + [1] * 3 + [2])
+    found = best_constant("kind", head, ids, torch.ones(10, dtype=torch.float64))
+    searched = _minimise(loss_terms("kind", head), torch.zeros(4, dtype=torch.float64), ids, torch.ones(10).double())
+    assert found.loss == pytest.approx(searched.loss, rel=1e-4)
+    assert found.loss <= searched.loss * (1 + 1e-6)
+    (term,) = loss_terms("kind", head)
+    assert isinstance(term, AdditiveTerm)
+    value = term.numerator(found.logits.expand(10, -1), ids).sum() / term.denominator(ids).sum()
+    assert float(value) == pytest.approx(found.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("soft", [False, True])
