@@ -1,6 +1,7 @@
 """Integrated gradients: attribution of a label's logit to words."""
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -133,6 +134,12 @@ class _Path:
             with _replaced(self._layer, captured[0]):
                 self.begin = float(self._logits(self._ids, *self._rest))
             self.end = float(self._logits(self._ids, *self._rest))
+        if not math.isfinite(self.difference):
+            of = "the text" if math.isfinite(self.begin) else "the baseline"
+            raise ValueError(
+                f"head {question.head!r}, label {question.label!r}: the logit of {of} is not finite (NaN or infinity), "
+                f"so there is no way from one to the other: take another baseline, or {_OTHERS}"
+            )
 
     @property
     def difference(self) -> float:

@@ -172,6 +172,7 @@ class HeadStorage:
         self.sync_thresholds()
         if has_adapter(self):
             self._warn_of_base()
+        self._warn_of_broken(save_directory)
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
         heads_dtype = next(weights).dtype
@@ -179,6 +180,15 @@ class HeadStorage:
         implementation = f"{MultiHeadPipeline.__module__.rsplit('.', 1)[-1]}.{MultiHeadPipeline.__name__}"
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
+    def _warn_of_broken(self, folder: str | os.PathLike) -> None:
+        names = [name for name, weight in self.named_parameters() if _is_broken(weight)]  # type: ignore[attr-defined]
+        if names:
+            logger.warning(
+                f"{folder}: {len(names)} tensors of this model hold weights that are not finite (NaN or infinite), "
+                f"such as {names[0]}, so it may not predict. Train again, with a lower learning_rate or "
+                "head_learning_rate"
+            )
 
     def check_no_adapter(self, folder: str | os.PathLike) -> None:
         """Check that a folder to save into does not hold an adapter.
@@ -261,6 +271,12 @@ class HeadStorage:
 def has_adapter(model: object) -> bool:
     """Return whether an adapter was added to the model with `add_adapter` of transformers."""
     return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def _is_broken(weight: torch.Tensor) -> bool:
+    """Return whether a weight holds NaN or infinity, as far as it can be looked at."""
+    kinds = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    return weight.dtype in kinds and not weight.is_meta and not bool(weight.isfinite().all())
 
 
 def _decisions(config: MultiHeadConfig) -> dict[str, Any]:

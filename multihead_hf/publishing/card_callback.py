@@ -194,6 +194,9 @@ class ModelCardCallback(TrainerCallback):
                 for name, counts in (trainer.label_counts or {}).items()
                 if counts.labelled
             }
+            facts.training["without_rows"] = [
+                name for name, counts in (trainer.label_counts or {}).items() if not counts.labelled
+            ]
             if has_length(rows):
                 facts.training["rows"] = len(rows)
             evaluated = trainer.eval_dataset

@@ -32,7 +32,8 @@ class CardFacts:
             since), `step` (of the evaluation, if training continued), and `baseline` (head → `rows` and `figures`
             (metric → value) of a linear baseline on the same rows).
         training: Dict with `encoder` (name of its folder), `rows`, `validation_rows`, `labels` (head → label → rows),
-            `hyperparameters`, `epochs` and `steps`, as far as they are known.
+            `without_rows` (heads without a labelled row), `hyperparameters`, `epochs` and `steps`, as far as they are
+            known.
         versions: Package → version.
         pictures: Dicts with `path` (below the folder of the card), `title` and `alt`.
     """
@@ -121,6 +122,7 @@ def _check_training(training: Mapping[str, Any]) -> None:
     _optional(training, dict.fromkeys(("rows", "validation_rows", "epochs", "steps", "kept_step"), _number))
     for head, labels in _dict("labels", training.get("labels") or {}).items():
         _each(head, labels, _number)
+    _optional(training, {"without_rows": _texts})
     for name in _dict("hyperparameters", training.get("hyperparameters") or {}):
         if not name.isidentifier():
             raise ValueError(f"hyperparameters: {name!r} is not the name of a setting")
@@ -159,6 +161,13 @@ def _dict(name: str, value: object) -> dict[str, Any]:
 def _text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r}, not a string")
+
+
+def _texts(name: str, values: object) -> None:
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is {values!r}, not a list")
+    for value in values:
+        _text(name, value)
 
 
 def _number(name: str, value: object) -> None:

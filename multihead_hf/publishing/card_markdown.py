@@ -184,6 +184,10 @@ def _limits(config: MultiHeadConfig, facts: CardFacts) -> list[str]:
     elif config.max_length is not None:
         part = "their beginning and end" if config.truncation == "head+tail" else "their beginning"
         sentences.append(f"Texts longer than {config.max_length} tokens are truncated to {part}.")
+    sentences += [
+        f"{_markdown(name)}: no training row had a label of this head, so it learned nothing in this training."
+        for name in facts.training.get("without_rows") or []
+    ]
     for name, labels in (facts.training.get("labels") or {}).items():
         rare = [label for label, rows in labels.items() if rows < RARE]
         if rare:

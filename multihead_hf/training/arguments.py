@@ -41,6 +41,7 @@ class MultiHeadTrainingArguments(TrainingArguments):
     | `warmup_steps` | 0 | 0.1 of the steps | the gradients of fresh heads mean nothing to the encoder at first |
     | `train_sampling_strategy` | `"random"` | `"group_by_length"` | less padding: about twice as fast |
     | `logging_steps` | 500 | `None`: 0.05, a twentieth of the run | a short run would never show a loss |
+    | `logging_nan_inf_filter` | `True` | `False` | a mean of the other steps would hide that the run is broken |
     | `dataloader_pin_memory` | `True` | `None`: if there is an accelerator | otherwise PyTorch warns of it |
     | `bf16` | `False` | `None`: if the hardware is faster in it | about 1.8 times as fast there |
 
@@ -129,6 +130,9 @@ class MultiHeadTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = field(  # (declared again as a flag without a value)
         default=None,  # type: ignore[assignment]
         metadata={"help": "Whether data loaders pin memory. Default: where an accelerator supports it."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave losses that are not finite out of the logged means."}
     )
     # data
     text_columns: list[str] | None = field(

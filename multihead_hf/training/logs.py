@@ -87,7 +87,7 @@ class StepLog(TrainerCallback):
         self._without_loss -= {head for (head, term), value in zip(self._keys, sums, strict=True) if not term and value}
 
     def _check_finite(self, values: Sequence[float]) -> None:
-        """Warn once about losses that are not finite; transformers logs the mean of the other steps instead."""
+        """Warn once about losses that are not finite."""
         broken = [head for (head, term), value in zip(self._keys, values, strict=True) if not math.isfinite(value)]
         names = sorted({*broken} - self._not_finite)
         self._not_finite.update(names)

@@ -139,6 +139,17 @@ def test_what_integrated_gradients_need() -> None:
     )
 
 
+def test_a_baseline_without_a_logit_is_refused() -> None:
+    model = tiny.model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tiny.VOCAB["[PAD]"]] = torch.nan
+    with pytest.raises(
+        ValueError, match=r"'topic', label 'roads': the logit of the baseline is not finite .*occlusion"
+    ):
+        explain(model, tiny.tokenizer(), TEXT, "topic", "roads")
+    assert explain(model, tiny.tokenizer(), TEXT, "topic", "roads", baseline="unk").words
+
+
 def test_others_may_use_the_model_meanwhile() -> None:
     """What is hooked into is a copy, and it has no weights of its own."""
     model, seen = planted_model(), []

@@ -227,6 +227,7 @@ def test_facts_that_cannot_be_read(tmp_path: Path) -> None:
         ({"license": 5}, "license is 5"),
         ({"model_id": ["me/x"]}, "model_id is"),
         ({"versions": {"torch": None}}, "versions, torch is None"),
+        ({"training": {"without_rows": "mood"}}, "without_rows is 'mood', not a list"),
         ({"evaluations": [5]}, "evaluations is 5, not a dict"),
         ({"evaluations": [{"metrics": {"mood_f1": "high"}}]}, "metrics, mood_f1 is 'high'"),
         ({"evaluations": [{}]}, "metrics is None, not a dict"),

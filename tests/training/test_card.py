@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 from command_line import cli
+from datasets import Value
 from huggingface_hub import ModelCard
 from training_runs import arguments, trainer_for
 
@@ -272,6 +273,18 @@ def test_limits_of_labels_are_told(tmp_path: Path) -> None:
     trainer.train()
     trainer.save_model()
     assert "| topic | 3 | multi-label, at least 1 per row; threshold 0.5 |" in (tmp_path / CARD).read_text()
+
+
+def test_a_head_that_learned_nothing_is_said(tmp_path: Path) -> None:
+    rows = tiny.table(24).remove_columns("mood").add_column("mood", [None] * 24, feature=Value("int64"))
+    trainer = MultiHeadTrainer(
+        tiny.model(), arguments(tmp_path, max_steps=1), None, rows, processing_class=tiny.tokenizer()
+    )
+    trainer.train()
+    trainer.save_model()
+    said = "- mood: no training row had a label of this head, so it learned nothing in this training."
+    assert said in (tmp_path / CARD).read_text()
+    assert "- topic: no training row" not in (tmp_path / CARD).read_text()
 
 
 def test_of_an_adapter_peft_writes_the_card(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What cannot be learned, measured or collated is refused when the Trainer is made; what is left out is said."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,11 @@ def test_losses_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFix
     trainer.train()
     heads = "['mood']" if steps == 1 else "['mood', 'topic']"  # (the first step breaks the encoder)
     assert caplog.text.count(f"the training losses of the heads {heads} are not finite (NaN or infinite)") == 1
+    logs = trainer.state.log_history
+    assert math.isnan(logs[-1]["train_loss"])
+    assert all(math.isnan(entry["loss"]) for entry in logs if "loss" in entry)
+    trainer.save_model(tmp_path / "broken")
+    assert "tensors of this model hold weights that are not finite (NaN or infinite), such as" in caplog.text
 
 
 def test_a_list_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
