@@ -68,7 +68,7 @@ def command(
     """Predict the labels of any number of texts.
 
     Rows that cannot be read are left out, and go to OUTPUT.errors.jsonl with the reason; where they are in another
-    encoding, the exit code is 1. Several processes share the work:
+    encoding, or all are bad, the exit code is 1. Several processes share the work:
     torchrun --nproc_per_node 2 -m multihead_hf.cli predict …
     """
     from .. import MultiHeadPredictor, predict_files
@@ -89,7 +89,8 @@ def command(
         if predictor.choice is not None and not as_json:
             print(predictor.choice)
         show(report, as_json)
-        if report.undecoded:  # rows were lost that the option `encoding` could have saved
+        # rows were lost that the option `encoding` could have saved, or all of them
+        if report.undecoded or (report.bad_rows and not report.rows):
             raise typer.Exit(1)
 
 

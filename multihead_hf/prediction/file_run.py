@@ -192,7 +192,7 @@ class FileRun:
         backend = self.predictor.backend
         if self.processes.is_main_process:  # (which removes the run's state at the end)
             self.table.facts["backend"] = backend = ", ".join(self.parts.backends()) or backend
-        bad, undecoded = self._join(windows, end) if self.processes.is_main_process else (0, 0)
+        bad, undecoded, first = self._join(windows, end) if self.processes.is_main_process else (0, 0, None)
         report = PredictionReport(
             str(self.output),
             end - bad,
@@ -206,6 +206,7 @@ class FileRun:
             backend,
             undecoded,
             None if self.predictor.choice is None else self.predictor.choice.reason,
+            first,
         )
         if self.processes.is_main_process:
             self.parts.end({"report": report.to_dict(), "rows read": end})
@@ -299,8 +300,8 @@ class FileRun:
         window.rows = [window.rows[row] for row in good]
         return {name: values[good] for name, values in logits.items()}
 
-    def _join(self, windows: int, rows: int) -> tuple[int, int]:
-        """Join the parts; return the number of bad rows, and of those that could not be decoded.
+    def _join(self, windows: int, rows: int) -> tuple[int, int, str | None]:
+        """Join the parts; return the number of bad rows, and of those that could not be decoded, and the first of them.
 
         Raises:
             ValueError: Rows are missing from the parts.
@@ -308,13 +309,15 @@ class FileRun:
         parts = self.parts.done()
         missing = [index for index in range(windows) if index not in parts]
         errors = [path for path in map(self.parts.errors, range(windows)) if path.is_file()]
-        bad = undecoded = 0
+        bad, undecoded, first = 0, 0, None
         unfinished = self.parts.folder / f".errors.{self.parts.run}"
         with naming(self.errors), unfinished.open("wb") as file:
             for path in errors:
                 lines = path.read_bytes()
                 bad += lines.count(b"\n")
-                undecoded += sum(NOT_DECODED in json.loads(line)["error"] for line in lines.splitlines())
+                entries = [json.loads(line) for line in lines.splitlines()]
+                undecoded += sum(NOT_DECODED in entry["error"] for entry in entries)
+                first = first or f"{entries[0]['place']}: {entries[0]['error']}"
                 file.write(lines)
         written = sum(part.rows for part in parts.values())
         if missing or written + bad != rows:
@@ -327,7 +330,7 @@ class FileRun:
         else:
             self.errors.unlink(missing_ok=True)
         self.table.join([parts[index].path for index in range(windows)], self.output, self.rows.columns)
-        return bad, undecoded
+        return bad, undecoded, first
 
 
 def _refuse_other(folder: Path, about: dict[str, Any], before: dict[str, Any], advice: str) -> None:

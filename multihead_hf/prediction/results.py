@@ -1,5 +1,6 @@
 """Results of predictions: of all heads for several texts, and of a file."""
 
+import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,6 +83,7 @@ class PredictionReport:
         undecoded: Number of bad rows whose bytes have another encoding than was expected.
         precision_reason: Why this precision was chosen, or `None` if it was not chosen by this predictor: it was given,
             or there were fewer than 512 texts.
+        first_error: Place of the first bad row, and what is wrong with it.
 
     Example:
         >>> from multihead_hf import MultiHeadPredictor, predict_files
@@ -102,6 +104,7 @@ class PredictionReport:
     backend: str
     undecoded: int = 0
     precision_reason: str | None = None
+    first_error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields.
@@ -120,7 +123,8 @@ class PredictionReport:
         if self.truncated:
             lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
         if self.bad_rows:
-            lines.append(f"{counted(self.bad_rows, 'row')} could not be predicted: {self.errors}")
+            first = f" (the first: {textwrap.shorten(self.first_error, 300)})" if self.first_error else ""
+            lines.append(f"{counted(self.bad_rows, 'row')} could not be predicted: {self.errors}{first}")
         if self.undecoded:
             lines.append(
                 f"{self.undecoded:,} of them are in another encoding: name it, such as --encoding cp1252 "

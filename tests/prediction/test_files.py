@@ -86,6 +86,19 @@ def test_every_kind_of_input(saved: Path, tmp_path: Path, suffix: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", source.name]
 
 
+def test_a_column_without_texts_is_an_error(saved: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [1, 2], "other": ["w1", "w2"]}), tmp_path / "rows.parquet")
+    done = cli("predict", saved, tmp_path / "rows.parquet", "-o", tmp_path / "out.csv")
+    assert done.returncode == 1
+    assert "2 rows could not be predicted" in done.stdout
+    assert "(the first: " in done.stdout
+    assert "row 0: column 'text' is 1, but a text is expected)" in " ".join(done.stdout.split())
+    done = cli(
+        "predict", saved, tmp_path / "rows.parquet", "-o", tmp_path / "out.csv", "--text-column", "other", "--overwrite"
+    )
+    assert done.returncode == 0
+
+
 def test_bad_rows_of_a_json_document(saved: Path, tmp_path: Path) -> None:
     rows: list[Any] = [{"text": "w1 \U0001f600"}, 5, {"text": None}, {"text": "\ud800"}, {"text": "w2", "more": 1}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
