@@ -26,6 +26,7 @@ WIDTH = 100
 RARE = 10  # training rows; a label with fewer is rare
 _GROUPS = 3
 _AFTER_HEADS = ("thresholds", "head_weighting", "parameters")
+_MOST_LOSSES = 20
 
 
 @dataclass
@@ -170,7 +171,11 @@ def _weighting_line(facts: RunFacts) -> str:
         return ""
     how = _HEAD_WEIGHTING[facts.head_weighting]
     if facts.constant_losses:
-        losses = ", ".join(f"{name} {loss:.3g}" for name, loss in facts.constant_losses.items() if name in weights)
+        known = {name: loss for name, loss in facts.constant_losses.items() if name in weights}
+        losses = ", ".join(f"{name} {loss:.3g}" for name, loss in known.items())
+        if len(known) > _MOST_LOSSES:
+            least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+            losses = f"from {known[least]:.3g} of {least} to {known[most]:.3g} of {most}"
         others = ", ".join(name for name in weights if name not in facts.constant_losses)
         how += f" ({losses}; not divided, as that is 0 or not known: {others})" if others else f" ({losses})"
     elif facts.head_weighting == "prior":

@@ -29,6 +29,7 @@ from .defaults import heads_in, never_trained
 from .preparation import prepared
 
 logger = logging.get_logger(__name__)
+_MOST_WARNINGS = 5  # of one evaluation, of which each may be about one head
 
 
 class RunningEvaluation:
@@ -103,12 +104,15 @@ class RunningEvaluation:
         if self.last is None:
             return
         found = (heads_with_better_thresholds(self.last) if ended else {}) | collapsed_heads(self.last)
-        for name in heads:
-            kind, text = found.get(name, ("", ""))
-            if kind and kind != self._weak.get((prefix, name)) and says:
-                with tqdm.external_write_mode():  # above the progress bar
-                    logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
-            self._weak[prefix, name] = kind
+        weak = {name: found.get(name, ("", "")) for name in heads}
+        new = [name for name, (kind, _) in weak.items() if kind and kind != self._weak.get((prefix, name))]
+        self._weak |= {(prefix, name): kind for name, (kind, _) in weak.items()}
+        texts = [weak[name][1] for name in new[:_MOST_WARNINGS]]
+        if others := new[_MOST_WARNINGS:]:
+            texts.append(f"and {len(others)} other heads that have learned as little: {', '.join(others)}")
+        for text in texts if says else ():
+            with tqdm.external_write_mode():  # above the progress bar
+                logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
 
 
 @contextlib.contextmanager

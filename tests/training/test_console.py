@@ -254,6 +254,28 @@ def test_single_label_heads_that_learn_nothing(tmp_path: Path, caplog: pytest.Lo
     ]
 
 
+def test_of_many_weak_heads_some_are_described(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"h{number}" for number in range(24)]
+    rows = Dataset.from_list([{"text": f"w{row}", **dict.fromkeys(names, "ab"[row % 2])} for row in range(40)])
+    model = tiny.model(heads={name: HeadConfig(["a", "b"]) for name in names})
+    args = MultiHeadTrainingArguments(
+        str(tmp_path), max_steps=1, learning_rate=1e-9, head_learning_rate=1e-9, report_to="none"
+    )
+    trainer = MultiHeadTrainer(model, args, None, rows, rows, tiny.tokenizer())
+    trainer.train()
+    assert "count alike (from 0.693 of h0 to 0.693 of h0)" in " ".join(capsys.readouterr().out.split())
+    trainer.evaluate()
+    warned = [record.getMessage() for record in caplog.records if "labelled rows" in record.getMessage()]
+    described = [name for message in warned for name in re.findall(r"head '(\w+)'", message)]
+    (others,) = re.findall(r"and \d+ other heads that have learned as little: (.*)", caplog.text)
+    assert len(described) == 5 == len(warned)
+    assert set(described) < set(names)
+    assert f"and {len(others.split(', '))} other heads" in caplog.text
+    assert not set(described) & set(others.split(", "))
+
+
 def test_before_the_first_step_nothing_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = trainer_for(tmp_path, model=tiny.model(), rows=64, eval_on_start=True, eval_strategy="steps", max_steps=1)
     trainer.eval_dataset = trainer.train_dataset
