@@ -134,7 +134,11 @@ class HeadInterface:
 
     @torch.no_grad()
     def sync_thresholds(self) -> None:
-        """Write learned thresholds into `config.heads[…].thresholds`, from which decisions are made."""
+        """Write learned thresholds into `config.heads[…].thresholds`, from which decisions are made.
+
+        Raises:
+            ValueError: Learned thresholds are not finite, as after a training that diverged.
+        """
         by_key = {
             f"{module_key(name)}.threshold_logits": (name, head)
             for name, head in self.config.heads.items()
@@ -148,6 +152,11 @@ class HeadInterface:
             if name is None or head is None or "original_module" in key or threshold_logits.is_meta:
                 continue
             values = torch.sigmoid(threshold_logits.double().cpu()).clamp(1e-6, 1 - 1e-6)
+            if not values.isfinite().all():
+                raise ValueError(
+                    f"head {name!r}: its learned thresholds are not finite (NaN), so the model is broken: train again, "
+                    "with a lower threshold_learning_rate or learning_rate"
+                )
             # (the head is kept in the record, so that its id is that of no other; extended heads have further labels)
             record = self.__dict__.setdefault("_written_thresholds", {})
             _, written = record.get(id(head), (head, head.thresholds))

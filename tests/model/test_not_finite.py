@@ -64,6 +64,17 @@ def test_nothing_is_chosen_or_judged_by_them(function: Any) -> None:
         function(broken(), tiny.table(), tokenizer=tiny.tokenizer())
 
 
+def test_learned_thresholds_are_named(tmp_path: Path) -> None:
+    model = tiny.model(
+        heads={"topic": HeadConfig(tiny.TOPICS, "multi_label_classification", loss="soft_f1", learn_thresholds=0.4)}
+    )
+    with torch.no_grad():
+        model.heads["topic"].threshold_logits[1] = torch.nan
+    with pytest.raises(ValueError, match="head 'topic': its learned thresholds are not finite"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_no_report_is_written_of_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=MESSAGE):
         write_report(broken(), tiny.table(), tmp_path / "_report", tokenizer=tiny.tokenizer())
