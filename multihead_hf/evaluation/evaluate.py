@@ -45,12 +45,14 @@ class Evaluation:
     def figures(self, combine: Callable[[Mapping[str, Tensor]], Tensor], trained: Collection[str]) -> dict[str, float]:
         """Return the metrics of every head, `<head>_loss` of the labelled heads, and the combined `loss`.
 
-        The combined loss is included where the losses of all trained heads are known.
+        The combined loss is that of the trained heads with a labelled row; it is left out if there is none, or if the
+        loss of a trained head is not known.
         """
         by_head, labelled = self._loss.losses()
         losses = {f"{name}_loss": float(by_head[name]) for name in by_head if name in labelled}
-        if labelled and by_head.keys() >= set(trained):
-            losses["loss"] = float(combine({name: by_head[name] for name in trained}))
+        counted = [name for name in trained if name in labelled]
+        if counted and by_head.keys() >= set(trained):
+            losses["loss"] = float(combine({name: by_head[name] for name in counted}))
         if self.metrics is None:
             return losses
         self.metrics.losses = losses

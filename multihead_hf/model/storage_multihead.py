@@ -26,6 +26,7 @@ _Model = TypeVar("_Model", bound="HeadStorage")
 _SHOWN = 3  # keys
 
 TASK = "multi-head-text-classification"
+_GRAPHS = ("model.onnx", "openvino_model.xml")
 # settings of quantisers that list modules to skip
 _SKIPPED = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules")
 
@@ -160,19 +161,23 @@ class HeadStorage:
         Raises:
             ValueError: A head's `"balanced"` weights are not computed yet, or the folder holds an adapter, which would
                 be applied to the weights when they are loaded; nothing is written.
-            NotADirectoryError: `save_directory` is a file, for which the base class would only log an error.
+            NotADirectoryError: `save_directory` is a file, for which the base class would only log an error, or a
+                link to nothing.
         """
         # this import makes transformers copy the pipeline's file beside the model's, on the first save and on re-saves
         from .pipeline_multihead import MultiHeadPipeline
 
-        if os.path.isfile(save_directory):
-            raise NotADirectoryError(f"{save_directory} is a file: give a folder to save the model into")
+        if os.path.lexists(save_directory) and not os.path.isdir(save_directory):
+            is_file = os.path.exists(save_directory)
+            what = "is a file" if is_file else "is a symbolic link to something that does not exist"
+            raise NotADirectoryError(f"{save_directory} {what}: give a folder to save the model into")
         self._check_saveable()
         self.check_no_adapter(save_directory)
         self.sync_thresholds()
         if has_adapter(self):
             self._warn_of_base()
         self._warn_of_broken(save_directory)
+        _warn_of_older_files(save_directory)
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
         heads_dtype = next(weights).dtype
@@ -271,6 +276,21 @@ class HeadStorage:
 def has_adapter(model: object) -> bool:
     """Return whether an adapter was added to the model with `add_adapter` of transformers."""
     return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def _warn_of_older_files(folder: str | os.PathLike) -> None:
+    """Warn of a card and of graphs in a folder that describe and compute the model that was saved there before."""
+    if os.path.isfile(os.path.join(folder, "model_card.json")):
+        logger.warning(
+            f"{folder} holds the model card of an earlier save, which may have other heads and scores than this model: "
+            f"multihead-hf card {folder} writes it anew"
+        )
+    graphs = [name for name in _GRAPHS if os.path.isfile(os.path.join(folder, name))]
+    if graphs:
+        logger.warning(
+            f"{folder} holds the graph of an earlier model ({', '.join(graphs)}), which other programs would use: "
+            "export this model again, or delete it"
+        )
 
 
 def _is_broken(weight: torch.Tensor) -> bool:

@@ -13,6 +13,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.head_multihead import HeadConfig
 from ..utils.files import write_whole
 from .card_facts import CardFacts, check_facts, is_picture, picture_path
+from .card_heads import decision_settings, head_digests, without_other_heads
 from .card_markdown import MARK, model_card
 
 CARD, FACTS = "README.md", "model_card.json"
@@ -37,7 +38,7 @@ def write_card(
     Returns:
         Whether the card was written: a card without the generated mark is kept, and only the facts are saved.
     """
-    directory = Path(folder)
+    directory, facts = Path(folder), without_other_heads(facts, config)
     content = json.dumps(asdict(facts), ensure_ascii=False, indent=2)
     card = model_card(config, facts)
     if not replace and not is_ours(directory / CARD):
@@ -149,6 +150,7 @@ def add_report_folder(
         raise ValueError(
             f"{directory} has no readable report ({error!r}): multihead-hf report MODEL DATA -o {directory}"
         ) from None
+    evaluation["heads"] = head_digests(decision_settings(config))
     facts.evaluations, facts.pictures = [evaluation], pictures
     return files
 

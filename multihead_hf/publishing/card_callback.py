@@ -1,6 +1,5 @@
 """Model card of a run, which is written with every model that its Trainer saves."""
 
-import copy
 import importlib.metadata
 import math
 import os
@@ -19,6 +18,7 @@ from ..model.configuration_multihead import MultiHeadConfig
 from ..model.unwrapping import multi_head_model
 from .card import CARD, report_evaluation, report_pictures, write_card
 from .card_facts import CardFacts, check_given, picture_path, shown_path
+from .card_heads import decision_settings, head_digests
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -77,13 +77,13 @@ class EvaluationSnapshot:
         return self.step == step and self._decides_as(settings)
 
     def for_card(self, step: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the evaluations, with a mark if the model has changed since."""
-        evaluations = (
-            self.evaluations
-            if self._decides_as(settings)
-            else [{**evaluation, "stale": True} for evaluation in self.evaluations]
-        )
-        return evaluations if self.step == step else [{**evaluation, "step": self.step} for evaluation in evaluations]
+        """Return the evaluations, with what they belong to, and a mark if the model has changed since."""
+        marks: dict[str, Any] = {"heads": head_digests(self.settings)}
+        if not self._decides_as(settings):
+            marks["stale"] = True
+        if self.step != step:
+            marks["step"] = self.step
+        return [{**evaluation, **marks} for evaluation in self.evaluations]
 
 
 class ModelCardCallback(TrainerCallback):
@@ -255,20 +255,6 @@ def evaluations_of(
 def versions() -> dict[str, str]:
     """Return package → version, of the packages that a model depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
-    """Return each head's decision settings: labels, temperature, limits, and thresholds unless learned."""
-    return {
-        name: (
-            [*head.labels],
-            copy.copy(head.calibration_temperature),
-            head.min_labels,
-            head.max_labels,
-            None if head.learn_thresholds is not None else list(head.thresholds or [0.5] * head.num_labels),
-        )
-        for name, head in config.heads.items()
-    }
 
 
 def hub_name(name: str) -> str | None:

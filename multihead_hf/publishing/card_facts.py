@@ -29,8 +29,9 @@ class CardFacts:
         limits: What the model is not for, in your words.
         evaluations: Dicts with `name` (of the rows, or `None`), `metrics` (`<head>_<metric>` → value) and, if known,
             `rows`, `intervals` (head → metric → (low, high)), `confidence_level`, `stale` (whether thresholds changed
-            since), `step` (of the evaluation, if training continued), and `baseline` (head → `rows` and `figures`
-            (metric → value) of a linear baseline on the same rows).
+            since), `step` (of the evaluation, if training continued), `heads` (digests of their labels and of how they
+            decide), and `baseline` (head → `rows` and `figures` (metric → value) of a linear baseline on the same
+            rows).
         training: Dict with `encoder` (name of its folder), `rows`, `validation_rows`, `labels` (head → label → rows),
             `without_rows` (heads without a labelled row), `hyperparameters`, `epochs` and `steps`, as far as they are
             known.
@@ -136,6 +137,10 @@ def _check_evaluation(evaluation: dict[str, Any]) -> None:
             if not isinstance(interval, (list, tuple)) or len(interval) != 2:
                 raise ValueError(f"intervals: {head}, {metric} is {interval!r}, not two numbers")
             _each(metric, dict(enumerate(interval)), _number)
+    for head, digests in _dict("heads", evaluation.get("heads") or {}).items():
+        _texts(f"heads, {head}", digests)
+        if len(digests) != 2:
+            raise ValueError(f"heads, {head} is {digests!r}, not two digests")
     for head, baseline in _dict("baseline", evaluation.get("baseline") or {}).items():
         _each(head, {"rows": _dict(head, baseline).get("rows")}, _number)
         _each(head, baseline.get("figures"), _number)

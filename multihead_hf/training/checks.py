@@ -177,12 +177,14 @@ def check_best_metric_is_labelled(
     metric_of_set = metric.removeprefix("" if named is None else f"{named}_")
     name = max((name for name in config.heads if metric_of_set.startswith(f"{name}_")), key=len, default=None)
     heads = config.heads if name is None else {name: config.heads[name]}
+    if metric_of_set == "loss" and args.train_heads:  # (it is that of the trained heads)
+        heads = {name: head for name, head in config.heads.items() if name in args.train_heads}
     if any(count.labelled for rows in used_sets.values() for count in head_counts(rows, heads).values()):
         return
     if name is None:
         raise ValueError(
             f"metric_for_best_model {metric!r} cannot be computed: no row of eval_dataset has a label of the heads "
-            f"{list(config.heads)}. If the rows have labels, name their columns with label_columns={{head: column}}"
+            f"{list(heads)}. If the rows have labels, name their columns with label_columns={{head: column}}"
         )
     raise ValueError(
         f"metric_for_best_model {metric!r} is a metric of head {name!r}, but eval_dataset has no labels of that head"

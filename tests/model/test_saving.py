@@ -32,3 +32,17 @@ def test_a_file_is_no_folder_to_save_into(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="file is a file: give a folder"):
         tiny.model().save_pretrained(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(NotADirectoryError, match="link is a symbolic link to something that does not exist"):
+        tiny.model().save_pretrained(tmp_path / "link")
+
+
+def test_files_that_describe_an_earlier_model_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny.model().save_pretrained(tmp_path)
+    tiny.model().save_pretrained(tmp_path)
+    assert "earlier" not in caplog.text
+    for name in ("model_card.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    tiny.model().save_pretrained(tmp_path)
+    assert f"multihead-hf card {tmp_path} writes it anew" in caplog.text
+    assert f"{tmp_path} holds the graph of an earlier model (model.onnx)" in caplog.text

@@ -15,7 +15,7 @@ from datasets import Value
 from huggingface_hub import ModelCard
 from training_runs import arguments, trainer_for
 
-from multihead_hf import MultiHeadModel, MultiHeadTrainer, calibrate, tune_thresholds, write_report
+from multihead_hf import HeadConfig, MultiHeadModel, MultiHeadTrainer, calibrate, tune_thresholds, write_report
 from multihead_hf.publishing.card import CARD, FACTS, read_facts
 
 KNOWN = {"language": "nl", "license": "apache-2.0", "datasets": ["me/rows"], "widget_texts": ["w1 w2", "w3"]}
@@ -273,6 +273,39 @@ def test_limits_of_labels_are_told(tmp_path: Path) -> None:
     trainer.train()
     trainer.save_model()
     assert "| topic | 3 | multi-label, at least 1 per row; threshold 0.5 |" in (tmp_path / CARD).read_text()
+
+
+def test_the_figures_of_other_heads_are_left_out(tmp_path: Path) -> None:
+    """The model is changed and saved outside the Trainer, and the card is written by the command."""
+    trainer = trained(tmp_path)
+    trainer.save_model()
+    assert {"topic_f1_micro", "mood_f1_macro"} <= figures(tmp_path).keys()
+    model = MultiHeadModel.from_pretrained(tmp_path)
+    model.remove_head("topic")
+    model.add_head("topic", HeadConfig(["x", "y"], "multi_label_classification"))
+    model.save_pretrained(tmp_path)
+    assert cli("card", tmp_path).returncode == 0
+    assert not [key for key in figures(tmp_path) if key.startswith("topic")]
+    assert "mood_f1_macro" in figures(tmp_path)
+    shown = (tmp_path / CARD).read_text()
+    assert "| topic | 2 | multi-label; threshold 0.5 | – |" in shown
+    assert "training rows for roads" not in shown
+    model.remove_head("mood")
+    model.save_pretrained(tmp_path)
+    assert cli("card", tmp_path).returncode == 0
+    assert "No evaluation is recorded." in (tmp_path / CARD).read_text()
+
+
+def test_the_figures_of_other_thresholds_are_said_to_be(tmp_path: Path) -> None:
+    trained(tmp_path).save_model()
+    warning = "were changed after the metrics above"
+    assert cli("card", tmp_path).returncode == 0
+    assert warning not in (tmp_path / CARD).read_text()
+    model = MultiHeadModel.from_pretrained(tmp_path)
+    model.set_thresholds("topic", 0.95)
+    model.save_pretrained(tmp_path)
+    assert cli("card", tmp_path).returncode == 0
+    assert warning in (tmp_path / CARD).read_text()
 
 
 def test_a_head_that_learned_nothing_is_said(tmp_path: Path) -> None:

@@ -254,6 +254,22 @@ def test_losses_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "tensors of this model hold weights that are not finite (NaN or infinite), such as" in caplog.text
 
 
+def test_heads_without_evaluation_rows_are_not_in_the_loss(tmp_path: Path) -> None:
+    """A head that is not labelled there would count as a loss of 0."""
+    rows = tiny.table(40)
+    one = rows.select_columns(["text", "topic_labels"])
+    trainer = made(tmp_path, rows, evaluation=one, max_steps=1, head_weighting="prior")
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(metrics["eval_topic_loss"] / trainer.constant_losses["topic"])
+    assert "eval_mood_loss" not in metrics
+    settings = {"train_heads": ["mood"], "eval_strategy": "epoch", "save_strategy": "epoch"}
+    trainer = made(tmp_path, rows, evaluation=one, max_steps=1, **settings)
+    assert "eval_loss" not in trainer.evaluate()
+    with pytest.raises(ValueError, match=r"'loss' cannot be computed: no row .* has a label of the heads \['mood'\]"):
+        made(tmp_path, rows, evaluation=one, load_best_model_at_end=True, **settings)
+
+
 def test_a_list_from_which_nothing_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{**row, "labels": {"mood": None, "topic": None}} for row in prepared_rows()]
     made(tmp_path, rows, max_steps=2).train()
