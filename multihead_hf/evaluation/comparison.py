@@ -53,7 +53,7 @@ class IntervalReport:
     def __str__(self) -> str:
         lines = [f"{'head':24}{'rows':>8}  {'metric':18}value ({100 * self.confidence_level:g}% interval)"]
         for name, metrics in self.heads.items():
-            lines += [f"{name:24}{self.rows[name]:8,}  {metric:18}{interval}" for metric, interval in metrics.items()]
+            lines += [f"{name:23} {self.rows[name]:8,}  {metric:17} {interval}" for metric, interval in metrics.items()]
         return "\n".join(lines)
 
 
@@ -103,7 +103,7 @@ class ComparisonReport:
             for metric, difference in metrics.items():
                 interval = difference.difference
                 shown = f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-                prefix = f"{name:20}{self.baselines[name]:16}{self.rows[name]:8,}  {metric:18}"
+                prefix = f"{name:19} {self.baselines[name]:15} {self.rows[name]:8,}  {metric:18}"
                 lines.append(
                     f"{prefix}{difference.model:9.3f}{difference.baseline:10.3f}  {shown:32}{difference.verdict}"
                 )

@@ -225,9 +225,9 @@ class EvaluationReport:
         title = f"{'main score':12}{f'({100 * self.confidence_level:g}% interval)':26}"
         lines = [f"{'head':24}{'rows':>8}{'wrong':>8}  {title}{'linear baseline (difference)' * compared}".rstrip()]
         for name, head in self.heads.items():
-            line = f"{name:24}{head.rows:8,}{len(head.mistakes):8,}  {head.main_score:12}{head.main_interval:26}"
+            line = f"{name:23} {head.rows:8,}{len(head.mistakes):8,}  {head.main_score:12}{head.main_interval:25} "
             lines.append(f"{line}{head.main_baseline * compared}".rstrip())
-        lines += [f"{name:24}{0:8}{'':8}  no row has a label for this head" for name in self.unlabelled]
+        lines += [f"{name:23} {0:8}{'':8}  no row has a label for this head" for name in self.unlabelled]
         lines += self.baseline_notes
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
 

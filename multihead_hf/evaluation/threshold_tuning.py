@@ -57,7 +57,7 @@ class ThresholdReport:
         for name, head in self.heads.items():
             stages = (head.before, head.after, head.fitted)
             cells = [f"{stage['f1_micro']:.3f} / {stage['f1_macro']:.3f}" for stage in stages]
-            lines.append(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells))
+            lines.append(f"{name:23} " + "".join(f"{cell:>16}" for cell in cells))
         lines.append("* cross-validated: each fold is scored with thresholds that were chosen on the other folds")
         for name, head in self.heads.items():
             lines.append(f"{name}: {head.reason}")
@@ -113,7 +113,7 @@ class CalibrationReport:
                 {key: max(value, 0.0) for key, value in part.items()} for part in (head.before, head.after)
             )
             lines.append(
-                f"{name:24}{shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
+                f"{name:23} {shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
             )
         return "\n".join([*lines, "* on held-out rows, not used to fit the temperatures"])
 

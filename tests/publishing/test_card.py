@@ -230,7 +230,7 @@ def test_facts_that_cannot_be_read(tmp_path: Path) -> None:
         ({"training": {"without_rows": "mood"}}, "without_rows is 'mood', not a list"),
         ({"evaluations": [5]}, "evaluations is 5, not a dict"),
         ({"evaluations": [{"metrics": {"mood_f1": "high"}}]}, "metrics, mood_f1 is 'high'"),
-        ({"evaluations": [{"metrics": {}, "heads": {"mood": ["a"]}}]}, r"heads, mood is ['a'], not two digests"),
+        ({"evaluations": [{"metrics": {}, "heads": {"mood": ["a"]}}]}, "heads, mood is ['a'], not two digests"),
         ({"evaluations": [{}]}, "metrics is None, not a dict"),
         ({"evaluations": [{"metrics": {}, "intervals": {"mood": {"f1": [1]}}}]}, "not two numbers"),
         ({"evaluations": [{"metrics": {}, "baseline": {"mood": {"rows": 1}}}]}, "mood is None, not a dict"),
