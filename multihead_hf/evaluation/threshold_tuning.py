@@ -113,7 +113,8 @@ class CalibrationReport:
                 {key: max(value, 0.0) for key, value in part.items()} for part in (head.before, head.after)
             )
             lines.append(
-                f"{name:23} {shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}{before['nll']:12.4f}{after['nll']:10.4f}"
+                f"{name:23} {shown:>16}{before['ece']:12.4f}{after['ece']:10.4f}"
+                f"{before['nll']:12.4f}{after['nll']:10.4f}"
             )
         return "\n".join([*lines, "* on held-out rows, not used to fit the temperatures"])
 
