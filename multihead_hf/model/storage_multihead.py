@@ -282,8 +282,9 @@ def _warn_of_older_files(folder: str | os.PathLike) -> None:
     """Warn of a card and of graphs in a folder that describe and compute the model that was saved there before."""
     if os.path.isfile(os.path.join(folder, "model_card.json")):
         logger.warning(
-            f"{folder} holds the model card of an earlier save, which may have other heads and scores than this model: "
-            f"multihead-hf card {folder} writes it anew"
+            f"{folder} holds the model card of an earlier save, whose scores are not those of this model if its "
+            "weights have changed: delete README.md and model_card.json, or write a report and the card with it "
+            f"(multihead-hf report {folder} ROWS -o REPORT; multihead-hf card {folder} --report REPORT)"
         )
     graphs = [name for name in _GRAPHS if os.path.isfile(os.path.join(folder, name))]
     if graphs:

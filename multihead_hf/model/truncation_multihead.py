@@ -4,6 +4,7 @@ This file travels with every saved model.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from .configuration_multihead import MultiHeadConfig
 from .encoder_multihead import max_positions, position_table
 from .texts_multihead import shortened
 
-_NO_WORDS = 2  # an empty tokenizer of transformers has up to two tokens more than its special ones
+# what an empty tokenizer of transformers may have beside its special tokens: "▁", and tokens such as <tool_call>
+_FEW_TOKENS, _NO_WORD = 1000, re.compile(r"▁*|<.*>|\[.*\]", re.DOTALL)
 
 
 def token_limit(config: MultiHeadConfig | None, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -43,12 +45,14 @@ def check_words(tokenizer: PreTrainedTokenizerBase) -> None:
     Raises:
         ValueError: The tokenizer has only special tokens.
     """
-    special = len(set(tokenizer.all_special_ids))
-    if len(tokenizer) - special <= _NO_WORDS:
+    if len(tokenizer) > _FEW_TOKENS:
+        return
+    special = set(tokenizer.all_special_tokens)
+    if not [token for token in tokenizer.get_vocab() if token not in special and not _NO_WORD.fullmatch(token)]:
         raise ValueError(
-            f"{tokenizer.name_or_path or 'this tokenizer'}: its vocabulary has only the {special} special tokens, so "
-            "every word would be unknown. The folder lacks the files of the tokenizer (tokenizer.json, or vocab.txt): "
-            "save them into it, with tokenizer.save_pretrained(FOLDER)"
+            f"{tokenizer.name_or_path or 'this tokenizer'}: its vocabulary has only special tokens, so every word "
+            "would be unknown. The folder lacks the files of the tokenizer (tokenizer.json, or vocab.txt): save them "
+            "into it, with tokenizer.save_pretrained(FOLDER)"
         )
 
 

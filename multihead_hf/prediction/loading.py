@@ -244,7 +244,9 @@ def load_tokenizer(name_or_path: str | os.PathLike, **hub: Any) -> PreTrainedTok
     check_place(name_or_path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **hub)
-    except (OSError, ValueError, LookupError) as error:
+    except ImportError:  # it says what to install
+        raise
+    except Exception as error:  # (tokenizers raises bare ones)
         if not os.path.isdir(name_or_path):
             reason = _in_one_line(error)
             raise ValueError(f"{name_or_path}: its tokenizer cannot be loaded from the Hub: {reason}") from error

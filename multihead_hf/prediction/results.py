@@ -1,6 +1,5 @@
 """Results of predictions: of all heads for several texts, and of a file."""
 
-import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -123,7 +122,7 @@ class PredictionReport:
         if self.truncated:
             lines.append(f"{self.truncated:,} of {self.texts:,} texts were truncated to the length the model reads")
         if self.bad_rows:
-            first = f" (the first: {textwrap.shorten(self.first_error, 300)})" if self.first_error else ""
+            first = f" (the first: {_shortened(self.first_error)})" if self.first_error else ""
             lines.append(f"{counted(self.bad_rows, 'row')} could not be predicted: {self.errors}{first}")
         if self.undecoded:
             lines.append(
@@ -131,3 +130,9 @@ class PredictionReport:
                 "(encoding='cp1252')"
             )
         return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    """Return a text in one line, without its middle if it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"

@@ -1,6 +1,5 @@
 """Checkpoints: checks that one is complete and belongs to a model, and the files that are published."""
 
-import copy
 import functools
 import json
 import os
@@ -34,7 +33,14 @@ from transformers.utils import (
 from ..data.rows_like import has_length
 from ..model.configuration_multihead import MultiHeadConfig
 from ..publishing.card import CARD, FACTS, is_ours
-from .resuming import TRAINED_FILE, check_same_trained, rows_digest, warn_of_changes
+from .resuming import (
+    TRAINED_FILE,
+    check_same_schedule,
+    check_same_trained,
+    optimizer_name,
+    rows_digest,
+    warn_of_changes,
+)
 
 if TYPE_CHECKING:
     from .choices import OpenChoices
@@ -338,17 +344,14 @@ def prepare_resume(checkpoint: str, trainer: "MultiHeadTrainer", choices: "OpenC
     check_same_heads(checkpoint, trainer)
     check_same_weighting(checkpoint, trainer.args.head_weighting)
     path, saved = os.path.join(checkpoint, TRAINED_FILE), {}
-    rate = None
     if os.path.isfile(path):
         saved = _read_dict(path)
-        args, rate = copy.copy(trainer.args), saved.get("learning_rate")
-        if choices.chose_rate(args):
-            args.learning_rate = rate
-        check_same_trained(checkpoint, saved, trained_parameters(trainer.model), args)
+        check_same_trained(checkpoint, saved, trained_parameters(trainer.model), optimizer_name(trainer.args))
+        check_same_schedule(checkpoint, saved, trainer.args)
     warn_of_changes(checkpoint, trainer.config, trainer.args, saved, rows_digest(trainer.train_dataset))
     if not has_length(trainer.train_dataset):
         check_stream(checkpoint)
-    choices.resume_rate(trainer.args, rate)
+    choices.resume_rate(trainer.args, saved.get("learning_rate"))
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -109,7 +109,7 @@ class RunningEvaluation:
         self._weak |= {(prefix, name): kind for name, (kind, _) in weak.items()}
         texts = [weak[name][1] for name in new[:_MOST_WARNINGS]]
         if others := new[_MOST_WARNINGS:]:
-            texts.append(f"and {len(others)} other heads that have learned as little: {', '.join(others)}")
+            texts.append(f"and {len(others)} other heads, of which one of these things is true: {', '.join(others)}")
         for text in texts if says else ():
             with tqdm.external_write_mode():  # above the progress bar
                 logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)

@@ -117,6 +117,8 @@ class StepLog(TrainerCallback):
         if "loss" not in logs or not self._steps:
             return {}
         trainer = self._trainer
+        # the Trainer resets its sum of losses by subtraction, after which one that is not finite would stay so
+        trainer._tr_loss.nan_to_num_(0.0, 0.0, 0.0)
         # each process holds its share of the step
         sums = self._sums if trainer.args.world_size == 1 else trainer.accelerator.reduce(self._sums, reduction="sum")
         names = [f"{head}_{'loss' if term is None else term}" for head, term in self._keys]

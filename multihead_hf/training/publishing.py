@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
-from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import PushInProgress
 
@@ -28,10 +27,10 @@ from .checkpoints import (
 )
 from .checks import check_token
 from .head_weights import HeadWeights
-from .resuming import rows_digest, save_trained_names
+from .resuming import ResumingHooks, rows_digest, save_trained_names
 
 
-class PublishingHooks(Trainer):
+class PublishingHooks(ResumingHooks):
     """Methods of `MultiHeadTrainer` that save and publish."""
 
     args: MultiHeadTrainingArguments

@@ -44,5 +44,5 @@ def test_files_that_describe_an_earlier_model_are_said(tmp_path: Path, caplog: p
     for name in ("model_card.json", "model.onnx"):
         (tmp_path / name).write_text("{}")
     tiny.model().save_pretrained(tmp_path)
-    assert f"multihead-hf card {tmp_path} writes it anew" in caplog.text
+    assert f"multihead-hf card {tmp_path} --report REPORT" in caplog.text
     assert f"{tmp_path} holds the graph of an earlier model (model.onnx)" in caplog.text

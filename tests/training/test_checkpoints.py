@@ -371,31 +371,73 @@ def test_a_resumed_run_keeps_the_rate_that_was_chosen_for_it(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "before"),
+    ("name", "value", "said"),
     [
-        ("learning_rate", 1e-5, "0.0005"),
-        ("encoder_learning_rate", 1e-6, "0.0005"),
-        ("head_learning_rate", 1e-5, "0.0005"),
-        ("threshold_learning_rate", 0.5, "None"),
-        ("layer_learning_rate_decay", 0.5, "None"),
-        ("weight_decay", 0.3, "0.0"),
-        ("adam_beta1", 0.5, "0.9"),
-        ("adam_epsilon", 1e-3, "1e-08"),
+        ("learning_rate", 1e-5, "learning rate of encoder 1e-05 instead of 0.0005"),
+        ("encoder_learning_rate", 1e-6, "learning rate of encoder 1e-06 instead of 0.0005"),
+        ("head_learning_rate", 1e-5, "learning rate of heads 1e-05 instead of 0.0005"),
+        ("layer_learning_rate_decay", 0.5, "other groups of parameters"),
+        ("weight_decay", 0.3, "weight_decay of encoder 0.3 instead of 0.0"),
+        ("adam_beta1", 0.5, r"betas of encoder \(0.5, 0.999\) instead of \(0.9, 0.999\)"),
+        ("adam_epsilon", 1e-3, "eps of encoder 0.001 instead of 1e-08"),
     ],
 )
 def test_settings_that_a_resumed_optimizer_would_ignore_are_refused(
-    tmp_path: Path, name: str, value: float, before: str
+    tmp_path: Path, name: str, value: float, said: str
 ) -> None:
     settings = {"learning_rate": 5e-4, "max_steps": 2, "save_steps": 1, "save_strategy": "steps"}
     trainer_for(tmp_path, still(), **settings).train()
     again = trainer_for(tmp_path, still(), **{**settings, "max_steps": 3, name: value})
-    with pytest.raises(ValueError, match=rf"this run has .*{name} {value} instead of {before}.* keeps the settings"):
+    with pytest.raises(ValueError, match=rf"checkpoint-2: .*{said}.*start a new run from its weights"):
         again.train(resume_from_checkpoint=True)
-    assert again.state.global_step == 0
+    assert not (tmp_path / "checkpoint-3").exists()
     # a run from the weights of the checkpoint has the new settings
     path = tmp_path / "checkpoint-2"
-    fresh = trainer_for(tmp_path / "fresh", MultiHeadModel.from_pretrained(path), **{**settings, name: value})
-    fresh.train()
+    trainer_for(tmp_path / "fresh", MultiHeadModel.from_pretrained(path), **{**settings, name: value}).train()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"threshold_learning_rate": 0.5},  # no thresholds are learned
+        {"learning_rate": 1e-5, "encoder_learning_rate": 5e-4, "head_learning_rate": 5e-4},
+        {"lr_scheduler_kwargs": {}},
+        {"optim_args": ""},
+    ],
+)
+def test_settings_that_change_nothing_are_not_refused(
+    tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"learning_rate": 5e-4, "save_steps": 1, "save_strategy": "steps"}
+    trainer_for(tmp_path, still(), max_steps=2, **common).train()
+    again = trainer_for(tmp_path, still(), max_steps=3, **{**common, **settings})
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 3
+    assert "this run has" not in caplog.text
+
+
+def test_an_optimizer_of_ones_own_is_compared_too(tmp_path: Path) -> None:
+    def made(rate: float, steps: int) -> MultiHeadTrainer:
+        model = still()
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        args = arguments(tmp_path, max_steps=steps, save_steps=1, save_strategy="steps")
+        rows, tokenizer = tiny.table(16), tiny.tokenizer()
+        return MultiHeadTrainer(model, args, None, rows, processing_class=tokenizer, optimizers=(optimizer, None))
+
+    made(1e-3, 2).train()
+    made(1e-3, 3).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"learning rate of parameter group 0 0\.05 instead of 0\.001"):
+        made(5e-2, 4).train(resume_from_checkpoint=True)
+
+
+def test_a_schedule_with_a_state_is_resumed_as_it_was(tmp_path: Path) -> None:
+    settings = {"save_steps": 1, "save_strategy": "steps", "eval_strategy": "steps", "eval_steps": 1}
+    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss"}
+    trainer_for(tmp_path, still(), max_steps=2, **settings, **plateau).train()
+    for other in (settings, {**settings, **plateau, "lr_scheduler_kwargs": {"patience": 9}}):
+        with pytest.raises(ValueError, match="does not fit the state of the schedule"):
+            trainer_for(tmp_path, still(), max_steps=4, **other).train(resume_from_checkpoint=True)
+    trainer_for(tmp_path, still(), max_steps=3, **settings, **plateau).train(resume_from_checkpoint=True)
 
 
 def test_a_schedule_that_a_resumed_run_has_otherwise_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -254,6 +254,23 @@ def test_losses_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "tensors of this model hold weights that are not finite (NaN or infinite), such as" in caplog.text
 
 
+def test_a_step_that_is_not_finite_is_forgotten_after_its_log(tmp_path: Path) -> None:
+    """transformers resets its sum of losses by subtracting it from itself."""
+
+    class Once(MultiHeadTrainer):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs)
+            if self.state.global_step == 1 and not isinstance(loss, tuple):
+                return loss * 0 + math.inf  # (its gradient is 0)
+            return loss
+
+    settings = {"max_steps": 4, "logging_steps": 1}
+    trainer = Once(tiny.model(), arguments(tmp_path, **settings), None, tiny.table(), processing_class=tiny.tokenizer())
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert [math.isfinite(loss) for loss in losses] == [True, False, True, True]
+
+
 def test_heads_without_evaluation_rows_are_not_in_the_loss(tmp_path: Path) -> None:
     """A head that is not labelled there would count as a loss of 0."""
     rows = tiny.table(40)

@@ -269,7 +269,7 @@ def test_of_many_weak_heads_some_are_described(
     trainer.evaluate()
     warned = [record.getMessage() for record in caplog.records if "labelled rows" in record.getMessage()]
     described = [name for message in warned for name in re.findall(r"head '(\w+)'", message)]
-    (others,) = re.findall(r"and \d+ other heads that have learned as little: (.*)", caplog.text)
+    (others,) = re.findall(r"and \d+ other heads, of which one of these things is true: (.*)", caplog.text)
     assert len(described) == 5 == len(warned)
     assert set(described) < set(names)
     assert f"and {len(others.split(', '))} other heads" in caplog.text
