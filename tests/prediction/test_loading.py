@@ -10,10 +10,10 @@ import pytest
 import tiny
 from command_line import cli
 from peft import LoraConfig, get_peft_model
-from transformers import BartConfig
+from transformers import AutoConfig, BartConfig
 
 from multihead_hf import MultiHeadConfig, MultiHeadModel, MultiHeadPredictor
-from multihead_hf.prediction.loading import load_model
+from multihead_hf.prediction.loading import load_model, load_tokenizer
 
 HUGE: list[Callable[[dict[str, Any]], Any]] = [
     lambda config: config["encoder"].update(hidden_size=10**9),
@@ -135,3 +135,11 @@ def test_an_adapter_without_its_base_model(tmp_path: Path) -> None:
 def test_a_place_that_is_no_name() -> None:
     with pytest.raises(ValueError, match="None: give a folder or a name on the Hub"):
         MultiHeadPredictor.from_pretrained(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "modernbert", "gpt2"])
+def test_a_folder_without_a_vocabulary(tmp_path: Path, kind: str) -> None:
+    """transformers makes an empty tokenizer of some, and ends in various errors for others."""
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"its vocabulary has only special tokens|has no tokenizer files"):
+        load_tokenizer(tmp_path)
