@@ -18,6 +18,11 @@ def plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     return {name: value for name, value in config.to_dict().items() if name not in ABOUT_FILES}
 
 
+def value_digest(value: object) -> str:
+    """Return a short digest of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def module_digest(module: nn.Module, about: object) -> str:
     """Return a digest of the exact bits of a module's weights and buffers, and of the plain values in `about`."""
     digest = hashlib.blake2b(digest_size=16)

@@ -189,14 +189,13 @@ class ModelCardCallback(TrainerCallback):
             settings = facts.training["hyperparameters"] = changed_settings(args, args.world_size)
             if trainer.chosen_head_rates:
                 settings["head_learning_rate"] = ", ".join(f"{rate:g}" for rate in trainer.chosen_head_rates)
+            heads = trainer.label_counts or {}
             facts.training["labels"] = {
                 name: {label: round(count) for label, count in zip(counts.labels, counts.sums, strict=True)}
-                for name, counts in (trainer.label_counts or {}).items()
+                for name, counts in heads.items()
                 if counts.labelled
             }
-            facts.training["without_rows"] = [
-                name for name, counts in (trainer.label_counts or {}).items() if not counts.labelled
-            ]
+            facts.training["without_rows"] = [name for name, counts in heads.items() if not counts.labelled]
             if has_length(rows):
                 facts.training["rows"] = len(rows)
             evaluated = trainer.eval_dataset

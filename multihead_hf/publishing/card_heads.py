@@ -1,12 +1,11 @@
 """What the figures of a card belong to: the labels of the heads, and how they decide."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.digest import value_digest
 from .card_facts import CardFacts
 
 
@@ -26,11 +25,7 @@ def decision_settings(config: MultiHeadConfig) -> dict[str, Any]:
 
 def head_digests(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return head → digests of its labels and of its decision settings, from `decision_settings`."""
-    return {name: [_digest(values[0]), _digest(values)] for name, values in settings.items()}
-
-
-def _digest(values: object) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
+    return {name: [value_digest(values[0]), value_digest(values)] for name, values in settings.items()}
 
 
 def without_other_heads(facts: CardFacts, config: MultiHeadConfig) -> CardFacts:
@@ -44,16 +39,15 @@ def without_other_heads(facts: CardFacts, config: MultiHeadConfig) -> CardFacts:
     for evaluation in facts.evaluations:
         before = evaluation.get("heads", now)
         same = {name for name, digests in before.items() if name in now and now[name][0] == digests[0]}
-        others = sorted((*before.keys() - same, *now.keys() - before.keys()), key=len, reverse=True)
         if before.keys() - same:
             facts.pictures = []  # they may be of the others
         if any(before[name] != now[name] for name in same):
             evaluation["stale"] = True
-        names = sorted((*same, *others), key=len, reverse=True)
+        names = before.keys() | now.keys()
         evaluation["metrics"] = {
             key: value
             for key, value in evaluation["metrics"].items()
-            if next((name for name in names if key.startswith(f"{name}_")), None) in same
+            if max((name for name in names if key.startswith(f"{name}_")), key=len, default=None) in same
         }
         for part in ("intervals", "baseline"):
             if evaluation.get(part):

@@ -19,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, TrainerState
-from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
 from transformers.utils import (
     ADAPTER_SAFE_WEIGHTS_NAME,
@@ -38,6 +37,7 @@ from .resuming import (
     check_same_schedule,
     check_same_trained,
     optimizer_name,
+    read_pickle,
     rows_digest,
     warn_of_changes,
 )
@@ -253,8 +253,7 @@ def _open_weights(path: str) -> None:
 def _open_pickle(path: str) -> None:
     with zipfile.ZipFile(path) as file:  # `torch.save` writes the directory of the archive at the end
         file.namelist()
-    with safe_globals():  # as the Trainer does; the tensors are memory-mapped
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    read_pickle(path)
 
 
 # errors raised for values of unexpected types

@@ -1,6 +1,5 @@
 """What a resumed run has otherwise than the run of its checkpoint: rows, losses, and how texts are read."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from transformers.utils import CONFIG_NAME, logging
 
 from ..data.encoding import WEIGHT
 from ..model.configuration_multihead import MultiHeadConfig
+from ..model.digest import value_digest
 from .preparation import TEXT_SETTINGS
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def rows_digest(rows: object) -> dict[str, Any] | None:
     count = min(len(rows), _COMPARED_ROWS)
     some = rows.with_format(None).select([index * len(rows) // count for index in range(count)])
     labels = [some[name][:] for name in ("labels", WEIGHT) if name in some.column_names]
-    return {"rows": len(rows), "labels": _digest(labels), "tokens": _digest(some["input_ids"][:])}
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return {"rows": len(rows), "labels": value_digest(labels), "tokens": value_digest(some["input_ids"][:])}
 
 
 def save_trained_names(
@@ -137,6 +133,12 @@ def _schedule(args: TrainingArguments) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str))
 
 
+def read_pickle(path: str) -> dict[str, Any]:
+    """Return the content of a file of `torch.save`, as the Trainer reads it; its tensors are memory-mapped."""
+    with safe_globals():
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
 def check_same_settings(checkpoint: str, optimizer: Optimizer, is_head_rate_open: bool) -> None:
     """Check that an optimizer has the settings of that of a checkpoint, which it is about to take over.
 
@@ -151,8 +153,7 @@ def check_same_settings(checkpoint: str, optimizer: Optimizer, is_head_rate_open
     path = os.path.join(checkpoint, OPTIMIZER_NAME)
     if not os.path.isfile(path):
         return
-    with safe_globals():
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("param_groups", [])
+    saved = read_pickle(path).get("param_groups", [])
     groups = optimizer.param_groups
     advice = "Resume with the same settings, or start a new run from its weights"
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved]:
