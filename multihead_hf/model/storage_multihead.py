@@ -176,7 +176,7 @@ class HeadStorage:
         self.sync_thresholds()
         if has_adapter(self):
             self._warn_of_base()
-        self._warn_of_broken(save_directory)
+        self._warn_of_broken()
         _warn_of_older_files(save_directory)
         half = self.encoder.dtype in (torch.float16, torch.bfloat16)
         weights = (p for name, p in self.heads.named_parameters() if not name.endswith("threshold_logits"))
@@ -186,11 +186,11 @@ class HeadStorage:
         self.config.custom_pipelines = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "text"}}
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
-    def _warn_of_broken(self, folder: str | os.PathLike) -> None:
+    def _warn_of_broken(self) -> None:
         names = [name for name, weight in self.named_parameters() if _is_broken(weight)]  # type: ignore[attr-defined]
         if names:
             logger.warning(
-                f"{folder}: {len(names)} tensors of this model hold weights that are not finite (NaN or infinite), "
+                f"{len(names)} tensors of the model to be saved hold weights that are not finite (NaN or infinite), "
                 f"such as {names[0]}, so it may not predict. Train again, with a lower learning_rate or "
                 "head_learning_rate"
             )

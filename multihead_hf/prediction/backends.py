@@ -358,7 +358,9 @@ def _copied(source: Path, target: Path) -> bool:
                 shutil.copyfile(path, temporary / path.name)
             (temporary / _DIGEST).write_text(_digest_of(temporary))
             temporary.chmod(0o755)
-            if target.exists():  # damaged, or written by another process meanwhile
+            if is_whole(target):  # written by another process meanwhile, which may be reading it
+                return True
+            if target.exists():
                 shutil.rmtree(target)
             try:
                 os.rename(temporary, target)

@@ -153,7 +153,9 @@ def check_same_settings(checkpoint: str, optimizer: Optimizer, is_head_rate_open
     path = os.path.join(checkpoint, OPTIMIZER_NAME)
     if not os.path.isfile(path):
         return
-    saved = read_pickle(path).get("param_groups", [])
+    saved = read_pickle(path).get("param_groups")
+    if saved is None:  # an optimizer of another kind, whose state has no groups to compare
+        return
     groups = optimizer.param_groups
     advice = "Resume with the same settings, or start a new run from its weights"
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved]:

@@ -433,6 +433,29 @@ def test_a_cache_that_was_emptied_meanwhile(
     check_equal(own.logits(texts(12)), expected)
 
 
+@pytest.mark.slow
+def test_a_graph_that_another_process_made_meanwhile_stays(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be reading the files."""
+    folder = str(saved(tmp_path / "model"))
+    make = backends.make_graph
+    kept: list[int] = []
+
+    def slower(*given: Any) -> None:
+        make(*given)
+        monkeypatch.setattr(backends, "make_graph", make)
+        MultiHeadPredictor.from_pretrained(folder, device="cpu", backend="openvino").logits(texts(3))
+        kept.extend(path.stat().st_ino for path in sorted(empty_cache.glob("*/*")))
+
+    monkeypatch.setattr(backends, "make_graph", slower)
+    own = MultiHeadPredictor.from_pretrained(folder, device="cpu", backend="openvino")
+    expected = MultiHeadPredictor.from_pretrained(folder, device="cpu", backend="torch").logits(texts(12))
+    check_equal(own.logits(texts(12)), expected)
+    assert own.backend == "openvino"
+    assert kept == [path.stat().st_ino for path in sorted(empty_cache.glob("*/*"))] != []
+
+
 def test_the_version_of_a_package_whose_distribution_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(name: str) -> str:
         raise backends.PackageNotFoundError(name)

@@ -430,6 +430,27 @@ def test_an_optimizer_of_ones_own_is_compared_too(tmp_path: Path) -> None:
         made(5e-2, 4).train(resume_from_checkpoint=True)
 
 
+class Wrapped(torch.optim.SGD):
+    """An optimizer whose state has no groups at its top."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": super().state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict["inner"])
+
+
+def test_an_optimizer_whose_state_has_no_groups_is_resumed(tmp_path: Path) -> None:
+    rows, tokenizer = tiny.table(16), tiny.tokenizer()
+    for steps in (2, 3):
+        model = still()
+        args = arguments(tmp_path, max_steps=steps, save_steps=1, save_strategy="steps")
+        optimizers = (Wrapped(model.parameters(), lr=1e-3, momentum=0.9), None)
+        trainer = MultiHeadTrainer(model, args, None, rows, processing_class=tokenizer, optimizers=optimizers)
+        trainer.train(resume_from_checkpoint=steps == 3)
+        assert trainer.state.global_step == steps
+
+
 def test_a_schedule_with_a_state_is_resumed_as_it_was(tmp_path: Path) -> None:
     settings = {"save_steps": 1, "save_strategy": "steps", "eval_strategy": "steps", "eval_steps": 1}
     plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss"}

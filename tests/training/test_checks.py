@@ -251,7 +251,7 @@ def test_losses_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert math.isnan(logs[-1]["train_loss"])
     assert all(math.isnan(entry["loss"]) for entry in logs if "loss" in entry)
     trainer.save_model(tmp_path / "broken")
-    assert "tensors of this model hold weights that are not finite (NaN or infinite), such as" in caplog.text
+    assert "tensors of the model to be saved hold weights that are not finite (NaN or infinite), such as" in caplog.text
 
 
 def test_a_step_that_is_not_finite_is_forgotten_after_its_log(tmp_path: Path) -> None:
