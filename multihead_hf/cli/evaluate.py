@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import typer
+from transformers.utils import logging
 
 from .expansion import library
 from .options import (
@@ -17,6 +18,8 @@ from .options import (
     show,
     warn_of_training_rows,
 )
+
+logger = logging.get_logger(__name__)
 
 
 def command(
@@ -46,6 +49,7 @@ def command(
     as it was written.
     """
     from .. import MultiHeadPredictor, confidence_intervals
+    from ..evaluation.collapse import messages, weak_heads
     from ..evaluation.evaluate import evaluated
     from ..evaluation.predictions import predicted
     from ..prediction.backends import GRAPH_DIGEST
@@ -70,6 +74,8 @@ def command(
         return
     metrics, counted = evaluated(loaded, rows, tokenizer, compute, **reading)
     print(as_text(metrics) if as_json else counted)
+    for text in messages(weak_heads(counted)):
+        logger.warning(text)
     if predictor is not None and not as_json:
         reason = "" if predictor.choice is None else f" ({predictor.choice.reason})"
         print(f"Computed by {predictor.backend} in {predictor.chosen or 'fp32'}{reason}")

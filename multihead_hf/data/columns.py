@@ -10,7 +10,7 @@ from ..model.head_multihead import near_names
 from ..model.values_multihead import is_blank
 from .frames import table_of
 from .readers_text import DELIMITERS, split
-from .reading import column_names
+from .reading import column_names, is_missing
 from .sources import FIRST_ROWS
 
 
@@ -88,13 +88,15 @@ def _may_be_in_lists(value: Value) -> bool:
     return value.dtype.startswith(kinds)
 
 
-def check_named(where: str, labels: Iterable[Any]) -> None:
-    """Check that no label is empty or infinite.
+def check_named(where: str, labels: Sequence[Any]) -> None:
+    """Check that no label is missing, empty or infinite.
 
     Raises:
-        ValueError: If one of the labels is an empty text, has no visible character, or is an infinite number.
+        ValueError: If one of the labels is missing, an empty text, has no visible character, or is an infinite number.
     """
     for label in labels:
+        if is_missing(label):
+            raise ValueError(f"{where}: {with_gap(labels)}")
         if isinstance(label, float) and math.isinf(label):
             raise ValueError(f"{where}: {label} is not a label. Give None for an unlabelled row")
         if isinstance(label, str) and is_blank(label):
@@ -116,6 +118,11 @@ def check_ids(what: str, labels: Sequence[str]) -> None:
             f"{what}: integers in lists are positions in the list of labels (0 to {len(labels) - 1}), but the labels "
             f"of the head are numbers themselves, {list(labels[:8])}: store the labels in the lists as strings"
         )
+
+
+def with_gap(value: object) -> str:
+    """Return the message for a list of labels in which a label is missing."""
+    return f"{value!r} holds a missing label; leave it out, or leave the whole list out"
 
 
 def said_twice(label: object, value: object) -> str:

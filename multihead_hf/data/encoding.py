@@ -221,7 +221,12 @@ def _weight(value: object, row: int) -> float:
     if isinstance(value, str):  # from a CSV file, such as "0.50", which may also be a version
         with contextlib.suppress(ValueError):
             value = float(value)
-    return relative_weight(f"row {row}, column {WEIGHT!r}:", value)
+    try:
+        return relative_weight(f"row {row}, column {WEIGHT!r}:", value)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. A column of this name weights the rows; rename it if it holds something else"
+        ) from None
 
 
 def check_text_is_no_label(encoders: Mapping[str, LabelEncoder], texts: Sequence[str]) -> None:

@@ -109,11 +109,16 @@ def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
             try:
                 Dataset.from_pandas(frame[[column]], preserve_index=False)
             except _NO_COLUMN as error:
-                raise ValueError(
-                    f"{what}, column {column!r} cannot be read: {str(error).splitlines()[0]}. Make its values strings, "
-                    "numbers or lists of them, or leave the column out"
-                ) from None
+                raise _unread(what, column, error) from None
         raise
+
+
+def _unread(what: str, column: object, reason: object) -> ValueError:
+    """Return the error for a column of a data frame that cannot be read."""
+    return ValueError(
+        f"{what}, column {column!r} cannot be read: {str(reason).splitlines()[0]}. Make its values strings, numbers or "
+        "lists of them, or leave the column out"
+    )
 
 
 def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
@@ -122,19 +127,22 @@ def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
     Raises:
         ValueError: If the frame has no row or cannot be read.
     """
-    unread = [name for name, kind in frame.collect_schema().items() if str(kind) == "Object"]
+    frame = frame.collect() if hasattr(frame, "collect") else frame
+    # Arrow has no such integers; as text they are those of a CSV file
+    long = [name for name, kind in frame.schema.items() if str(kind) in ("Int128", "UInt128")]
+    frame = frame.with_columns(*(frame[name].cast(str) for name in long))
+    unread = [(name, f"its type is {kind}") for name, kind in frame.schema.items() if "Object" in str(kind)]
     if unread:  # otherwise its values would become memory addresses
-        raise ValueError(
-            f"the data frame, column {unread[0]!r} cannot be read: its type is Object. Make its values strings, "
-            "numbers or lists of them, or leave the column out"
-        )
+        raise _unread("the data frame", *unread[0])
     try:
-        rows = Dataset.from_polars(frame.collect() if hasattr(frame, "collect") else frame)
-    except _NO_COLUMN as error:
-        raise ValueError(
-            f"the data frame cannot be read: {str(error).splitlines()[0]}. Make the values strings, numbers or lists "
-            "of them, or leave the column out"
-        ) from None
+        rows = Dataset.from_polars(frame)
+    except _NO_COLUMN:
+        for name in frame.columns:
+            try:
+                Dataset.from_polars(frame.select(name))
+            except _NO_COLUMN as error:
+                raise _unread("the data frame", name, error) from None
+        raise
     if not len(rows):
         raise ValueError(f"the data frame has no rows; its columns are {rows.column_names}")
     return rows

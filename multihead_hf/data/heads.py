@@ -350,11 +350,10 @@ def _read_lists(
             has_shares = has_shares or any(cell not in (0, 1) for cell in value if not is_missing(cell))
             counts.update(str(index) for index, cell in enumerate(value) if not is_missing(cell) and cell > 0)
         else:
-            row_counts = Counter(label for label in value if not is_missing(label))
-            check_named(f"{what}, row {row}", row_counts)
-            if integers and row_counts and max(row_counts.values()) > 1:
-                raise ValueError(f"{what}, row {row}: {said_twice(max(row_counts, key=row_counts.__getitem__), value)}")
-            counts.update(row_counts.keys())
+            check_named(f"{what}, row {row}", value)
+            if integers and len(set(value)) < len(value):
+                raise ValueError(f"{what}, row {row}: {said_twice(Counter(value).most_common(1)[0][0], value)}")
+            counts.update(set(value))
     kind = f"{'multi-hot ' if cells else ''}lists of {_kind(inner)}"
     if cells:
         labels = [str(index) for index in range(width)]

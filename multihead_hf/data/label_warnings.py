@@ -114,8 +114,8 @@ def joined_labels(name: str, counts: Mapping[str, int], separators: str) -> tupl
             hold = "hold" if len(joined) > 1 else "holds"
             option = "" if sep == "\n" else f' (--sep "{name}={sep}")'
             message = (
-                f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} {sep!r}, and their parts are "
-                f"also labels of other rows ({shown}). If a row may have several labels, set sep={{{name!r}: "
+                f"head {name!r}: {len(joined):,} of its {len(present):,} labels {hold} {sep!r}, and their parts "
+                f"also occur in other labels ({shown}). If a row may have several labels, set sep={{{name!r}: "
                 f"{sep!r}}}{option}"
             )
             return message, 2 * len(joined) > len(present)

@@ -21,6 +21,7 @@ from .columns import (
     is_multi_hot,
     is_text,
     said_twice,
+    with_gap,
 )
 from .label_columns import LabelColumns
 from .label_warnings import SEPARATORS, warn_of_another_column, warn_of_another_spelling
@@ -190,7 +191,7 @@ class LabelEncoder(NamedTuple):
         targets = [0.0] * self.head.num_labels
         for label in value:
             if is_missing(label):
-                raise self._error(row, f"{value!r} holds a missing label; leave it out, or leave the whole list out")
+                raise self._error(row, with_gap(value))
             label_id = self._label_id(label, row)
             if targets[label_id] and not isinstance(label, str):
                 raise self._error(row, said_twice(label, value))

@@ -64,7 +64,7 @@ def read_and_prepare(
         if require_labels and "labels" not in columns:
             raise ValueError(
                 f"{what} holds tokens but no `labels`: pass the raw rows with their text, or the output of "
-                f"prepare_dataset. Columns: {columns}"
+                f"prepare_dataset, or rename the column input_ids if it holds no tokens. Columns: {columns}"
             )
         _check_windows(features_of(dataset)["input_ids"], config, what)
         check_record(dataset, config, tokenizer, what)

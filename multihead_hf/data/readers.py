@@ -33,6 +33,7 @@ from .readers_text import (
     unpacked,
 )
 
+_NUL = "line contains NUL"  # an error in csv before Python 3.11
 NOT_DECODED = "is not in "  # part of the message about a row in another encoding
 
 
@@ -77,6 +78,18 @@ def _holds_rows(values: list[Any]) -> bool:
         len(lists) == len(values)
         or any(isinstance(value, list) and isinstance(value[0], dict) for value in lists if value)
     )
+
+
+def _with_advice(reason: str) -> str:
+    return f"{reason}, a character that texts do not have: delete it" if reason == _NUL else reason
+
+
+def _next_line(text: TextIO) -> tuple[str, int]:
+    """Return the next line that is not blank, and the number of blank lines before it."""
+    blank = 0
+    while (line := text.readline()).isspace():
+        blank += 1
+    return line, blank
 
 
 @dataclass
@@ -189,10 +202,11 @@ class TextFile:
 
     def _found_delimiter(self) -> str:
         with self._open() as (text, _):
-            first, second = text.readline(), text.readline()
+            first, self._skipped = _next_line(text)
+            second, blank = _next_line(text)
         declaration = re.fullmatch(r'"?sep=(.)"?\s*', first)
         if declaration:
-            self._skipped = 1
+            self._skipped += 1 + blank
             return self.delimiter or declaration[1]
         usual = "\t" if self.suffix == ".tsv" else ","
         if self.delimiter is not None or self.suffix == ".tsv":
@@ -220,11 +234,11 @@ class TextFile:
                 with long_fields():
                     columns = next(self._reader(text), None)
             except csv.Error as error:
-                raise ValueError(f"{self.name} cannot be read: the first line: {error}") from None
+                raise ValueError(f"{self.name} cannot be read: line {self._skipped + 1}: {error}") from None
         if not columns:
             raise ValueError(f"{self.name} has no rows")
         if undecoded([("", "".join(columns))]):
-            raise ValueError(self.not_decoded(1))
+            raise ValueError(self.not_decoded(self._skipped + 1))
         check_names(columns, self.name)
         others = [other for other in DELIMITERS if other != self.delimiter and other in columns[0]]
         if len(columns) == 1 and others:
@@ -266,7 +280,7 @@ class TextFile:
             # such as an unclosed quote: only its first line is invalid, and the lines after it are read again
             until, first = lines.number, lines.taken[:1]
             lines.back(lines.taken[1:])
-            error = f"{problem} (read up to line {until})" if lines.number < until else str(problem)
+            error = f"{problem} (read up to line {until})" if lines.number < until else _with_advice(str(problem))
             return Record(number, [], first, error, until), True
         finally:
             csv.field_size_limit(before)
@@ -274,8 +288,8 @@ class TextFile:
             return None, False
         wrong = undecoded(zip(self.columns, fields, strict=False))
         reason = self._reason(wrong)
-        if reason is None and any("\0" in line for line in lines.taken):  # (an error in csv before Python 3.11)
-            reason = "line contains NUL"
+        if reason is None and any("\0" in line for line in lines.taken):
+            reason = _with_advice(_NUL)
         return Record(number, fields, lines.taken, reason, lines.number), False
 
     @property

@@ -1,6 +1,6 @@
 """Heads that predict almost nothing, almost everything, one label or by chance, and heads that need thresholds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..data.label_warnings import EMPTY_ADVICE, ONLY_POSITIVE
 from .streaming import StreamingMetrics
@@ -12,6 +12,7 @@ ENOUGH_LABELS = 10  # minimum number of labels that apply
 BY_CHANCE = 0.05  # Cohen's kappa
 MUCH_BETTER = 0.05  # difference of micro F1
 ENOUGH_FOR_A_THRESHOLD = 100  # minimum number of labels that apply
+_MOST_MESSAGES = 5
 _MORE_TRAINING = "Tune thresholds (tune_thresholds), raise head_learning_rate, or train longer."
 _LESS_WEIGHT = "Tune thresholds (tune_thresholds), check pos_weight and how empty labels are read, or train longer."
 _CHECK_ROWS = "Check that its texts and labels belong together, train longer, or label more rows."
@@ -21,11 +22,11 @@ def collapsed_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
     """Return the heads that have learned nothing, as far as at least 20 labelled rows show it.
 
     A multi-label head predicts almost nothing if it finds fewer than 5 % of the labels that apply, and almost
-    everything if it predicts more than 90 % of all labels while fewer than half as many apply; if all its known cells
-    are 1, its scores show nothing. A single-label head has learned nothing if it predicts one label for all rows, or
-    agrees with the true labels hardly more than by chance (Cohen's kappa below 0.05; Cohen 1960,
-    https://doi.org/10.1177/001316446002000104); at least 10 rows must have another label than the most frequent one, as
-    fewer show little.
+    everything if it predicts more than 90 % of all labels while fewer than half as many apply, or finds fewer than 5 %
+    of those that do not apply; if all its known cells are 1, its scores show nothing. A single-label head has learned
+    nothing if it predicts one label for all rows, or agrees with the true labels hardly more than by chance (Cohen's
+    kappa below 0.05; Cohen 1960, https://doi.org/10.1177/001316446002000104); at least 10 rows must have another label
+    than the most frequent one, as fewer show little.
 
     Returns:
         Head → `"nothing"`, `"everything"`, `"negatives"` (there are none) or `"chance"`, and a message with advice.
@@ -59,6 +60,21 @@ def heads_with_better_thresholds(metrics: StreamingMetrics) -> dict[str, tuple[s
             f"threshold of {threshold:.2g}. Tune thresholds on validation rows (tune_thresholds).",
         )
     return found
+
+
+def weak_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
+    """Return `heads_with_better_thresholds` and `collapsed_heads`; the latter take precedence."""
+    return heads_with_better_thresholds(metrics) | collapsed_heads(metrics)
+
+
+def messages(found: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return the messages of `weak_heads`, or those of the first five heads and the names of the others."""
+    texts = [text for _, text in found.values()]
+    if others := list(found)[_MOST_MESSAGES:]:
+        texts[_MOST_MESSAGES:] = [
+            f"and {len(others)} other heads, of which one of these things is true: {', '.join(others)}"
+        ]
+    return texts
 
 
 def _no_agreement(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]:
@@ -107,10 +123,12 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
         else:
             description = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
         yield "nothing", f"head {name!r} {description} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
-    elif predicted > ALMOST_EVERYTHING * known and support < predicted / 2:
+        return
+    others, others_found = known - support, known - support - (predicted - hits)  # labels that do not apply
+    finds_no_others = others >= ENOUGH_LABELS and others_found < ALMOST_NOTHING * others
+    if predicted > ALMOST_EVERYTHING * known and (support < predicted / 2 or finds_no_others):
         description = (
-            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, but only "
-            f"{support / known:.0%}"
+            f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, and {support / known:.0%}"
         )
         yield (
             "everything",

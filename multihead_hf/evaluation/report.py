@@ -16,6 +16,7 @@ from ..model.head_multihead import HeadConfig
 from ..utils.messages import counted
 from .bootstrap import Difference, Interval, RowCounts, differences, shown_intervals, too_few
 from .calibration import expected_calibration_error
+from .collapse import messages, weak_heads
 from .metric_names import main_score_of, metric_names
 from .metrics import MISSING
 from .report_pictures import HeadArrays, Picture, file_name, head_pictures, training_pictures
@@ -129,6 +130,7 @@ class EvaluationReport:
         folder: folder of the files.
         split: name of the split of the rows; `None` if it is not known.
         rows_of_table: whether the mistakes have the rows' numbers in the table that was split.
+        warnings: sentences on heads that have learned nothing, or whose thresholds should be tuned.
 
     Example:
         >>> from multihead_hf import MultiHeadModel, write_report
@@ -150,6 +152,7 @@ class EvaluationReport:
     folder: Path | None = None
     split: str | None = None
     rows_of_table: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     def number_rows(self, numbers: Sequence[int]) -> None:
         """Give each mistake the number of its row in the table that the evaluated rows were taken from.
@@ -179,6 +182,7 @@ class EvaluationReport:
             "split": self.split,
             "confidence_level": self.confidence_level,
             "unlabelled": self.unlabelled,
+            "warnings": self.warnings,
             "baseline": self._baseline_dict(),
             "pictures": [
                 {"name": picture.name, "title": picture.title, "alt": picture.alt} for picture in self.pictures
@@ -228,7 +232,7 @@ class EvaluationReport:
             line = f"{name:23} {head.rows:8,}{len(head.mistakes):8,}  {head.main_score:12}{head.main_interval:25} "
             lines.append(f"{line}{head.main_baseline * compared}".rstrip())
         lines += [f"{name:23} {0:8}{'':8}  no row has a label for this head" for name in self.unlabelled]
-        lines += self.baseline_notes
+        lines += self.warnings + self.baseline_notes
         return "\n".join(lines if self.folder is None else [*lines, f"The report is {self.folder / 'report.html'}"])
 
 
@@ -319,6 +323,7 @@ def make_report(
         confidence_level,
         training_pictures(plots, heads, history),
         baseline,
+        warnings=messages(weak_heads(metrics)),
     )
 
 

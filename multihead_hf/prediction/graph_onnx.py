@@ -73,15 +73,6 @@ def save(program: "Model", folder: Path) -> None:
     OnnxExporter.save_program(program, folder / GRAPH_FILE)
 
 
-def quantize(program: "Model", sample: dict[str, Any]) -> "Model":
-    """Quantise weights to int8, and activations while the graph runs."""
-    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
-
-    quantized = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig()).quantize(program, sample, "onnx")
-    quantized.metadata_props.update({**program.metadata_props, f"{METADATA}.quantize": json.dumps("int8")})
-    return quantized
-
-
 def runner(folder: Path) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Return a function that runs the saved graph on the CPU, one batch at a time."""
     return runner_of(folder / GRAPH_FILE)

@@ -140,6 +140,11 @@ def openvino_core() -> "Core":
     return quiet_imports.openvino().Core()
 
 
+def has_bf16() -> bool:
+    """Return whether OpenVINO can compute in bfloat16 on this CPU; elsewhere it computes in float32 when asked to."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def _compile(network: "Model", precision: str, settings: Mapping[str, Any]) -> "CompiledModel":
     """Compile a graph. By default, OpenVINO uses bfloat16 where it can."""
     hint = "bf16" if precision == "bf16" else "f32"

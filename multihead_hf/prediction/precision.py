@@ -12,6 +12,7 @@ import torch
 from ..model.decoding_multihead import HeadPrediction, rows_not_finite
 from ..model.head_multihead import HeadConfig, near_names
 from ..utils.hardware import is_faster_in_bf16
+from . import graph_openvino
 
 Logits = dict[str, npt.NDArray[np.float32]]
 AUTO = "auto"
@@ -62,7 +63,7 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
     Args:
         precision: as it was given.
         device: that the predictor uses.
-        backend: The backend that the user gave.
+        backend: The backend that the user gave, or that of the graph.
         is_quantized: Whether the model is a graph with 8-bit weights.
 
     Raises:
@@ -76,6 +77,11 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
         raise ValueError(f"precision='fp16' needs CUDA, but the device is {device.type}: use bf16, or auto")
     if precision == BF16 and backend == "onnx":
         raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
+    if precision == BF16 and backend == "openvino" and not graph_openvino.has_bf16():
+        raise ValueError(
+            "precision='bf16': OpenVINO has no bfloat16 on this processor: use precision='auto', which takes it where "
+            "it is faster, or fp32"
+        )
     if precision == INT8 and not is_quantized:
         raise ValueError(
             "precision='int8' needs a graph that was quantized with your texts: multihead-hf export MODEL --format "
@@ -109,7 +115,8 @@ def choice_for(
     """
     if quantize is not None:
         return PrecisionChoice(quantize, 0, 0, 0, 0.0, "the graph has quantized weights")
-    if backend == "onnx" or not is_faster_in_bf16(device.type == "cpu"):
+    lacks = backend == "onnx" or (backend == "openvino" and not graph_openvino.has_bf16())
+    if lacks or not is_faster_in_bf16(device.type == "cpu"):
         name = "ONNX Runtime" if backend == "onnx" else f"this {device.type}"
         return PrecisionChoice(EXACT, 0, 0, 0, 0.0, f"{name} is not faster in bf16")
     return compare(heads, compute, decode, BF16)

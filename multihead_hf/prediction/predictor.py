@@ -85,7 +85,8 @@ class MultiHeadPredictor:
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
         self.device = device_for(device, graph)
         check_backend(backend, self.device)
-        check_precision(precision, self.device, backend, graph is not None and graph.quantize is not None)
+        is_quantized = graph is not None and graph.quantize is not None
+        check_precision(precision, self.device, backend if graph is None else graph.backend, is_quantized)
         if graph is not None:
             graph.check(backend, precision)
             if precision == AUTO and (graph.quantize is not None or graph.backend == "onnx"):
@@ -272,7 +273,7 @@ class MultiHeadPredictor:
                 new.append(row)
         self.computed += len(new)
         self.cut += sum(encoded.cut[row] for row in new)
-        self._runtime.prepare(len(new), self._known_of)
+        self._runtime.prepare(len(new), self._known_of, self.chosen)
         if new:
             self._fill(logits, encoded.rows, new)
             self._remember(encoded.keys, new, logits)
@@ -291,7 +292,7 @@ class MultiHeadPredictor:
         tokens = [{name: row[name] for name in names if name in row} for row in rows]
         self._forget_another_model()
         logits = self._empty(len(tokens))
-        self._runtime.prepare(len(tokens), self._known_of)
+        self._runtime.prepare(len(tokens), self._known_of, self.chosen)
         if tokens:
             self._fill(logits, tokens, range(len(tokens)))
         return logits
@@ -350,7 +351,7 @@ class MultiHeadPredictor:
         if not encoded.rows:
             raise ValueError("choose_precision: give some texts, such as 500 of those that are to be predicted")
         self._forget_another_model()
-        self._runtime.prepare(len(encoded.rows), self._known_of)
+        self._runtime.prepare(len(encoded.rows), self._known_of, self.chosen)
         return self._choose(encoded.rows, self._batches(encoded.rows, range(len(encoded.rows))))
 
     def _choose(self, rows: list[dict[str, Any]], batches: list[list[int]]) -> PrecisionChoice:

@@ -60,6 +60,9 @@ class MultiHeadPredictions(dict[str, HeadPrediction]):
             ]
         )
 
+    def __missing__(self, name: object) -> HeadPrediction:
+        raise KeyError(f"there is no head {name!r}; the heads are {list(self)}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), self.one_label)
 

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from ..data.collator import pad_tokens
 from ..model.modeling_multihead import MultiHeadModel
 from ..model.modes_multihead import evaluating
+from . import graph_openvino
 from .backends import (
     AUTO,
     GRAPHS,
@@ -36,7 +37,7 @@ from .backends import (
 )
 from .graph import float32_copy
 from .model_state import State
-from .precision import EXACT, autocast
+from .precision import BF16, EXACT, autocast
 
 logger = logging.get_logger(__name__)
 
@@ -109,16 +110,17 @@ class Runtime:
             return _GRAPH_BATCH_TOKENS
         return _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cuda"])
 
-    def prepare(self, texts: int, state: State | None) -> None:
+    def prepare(self, texts: int, state: State | None, precision: str | None) -> None:
         """Choose the backend for the next texts.
 
         Args:
             texts: Number of distinct texts to compute.
             state: State of the model; another state needs another graph.
+            precision: Precision of the computation, or `None` where it is chosen later.
         """
         if self._saved is not None or not texts or state is None:
             return
-        name = self._candidate(texts)
+        name = self._candidate(texts, precision)
         if name != TORCH and state.hooks:
             logger.warning_once(f"the model has forward hooks, which a graph for {name} lacks, so PyTorch is used")
             name = TORCH
@@ -183,7 +185,7 @@ class Runtime:
         _GRAPHS[self.model][graph.backend].graph = self._graph = None
         self.backend = TORCH
 
-    def _candidate(self, texts: int) -> str:
+    def _candidate(self, texts: int, precision: str | None) -> str:
         if _is_forked():  # (it would wait for ever)
             return TORCH
         if self._asked != AUTO:
@@ -191,7 +193,7 @@ class Runtime:
         if self.device.type != "cpu":
             return TORCH
         if is_installed(OPENVINO):
-            return OPENVINO
+            return TORCH if precision == BF16 and not graph_openvino.has_bf16() else OPENVINO
         if texts >= WORTH_A_GRAPH:
             logger.warning_once(
                 "Predicting with PyTorch; OpenVINO is up to twice as fast on a CPU: pip install "

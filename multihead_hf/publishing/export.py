@@ -33,13 +33,13 @@ from .export_parity import (
     Batch,
     ExportReport,
     HeadComparison,
+    LeastChange,
     Runner,
     Tokens,
     check_batches,
     check_texts,
     compare,
     labelled_batches,
-    mean_score,
 )
 from .quantization import calibration_batches
 
@@ -84,11 +84,11 @@ def export_model(
         format: `"onnx"` (`model.onnx`, `model.onnx.data`) or `"openvino"` (`openvino_model.xml`, `.bin`).
         quantize: `"int8"` for weights and activations in 8 bits. The differences are reported, and the graph is kept.
             Heads and pooling stay in float32.
-        calibration: Some hundred texts like those to be predicted, or rows with the columns of the training, for int8.
-            Ranges of activations are measured on 800 of them, evenly spaced. OpenVINO needs them; without them ONNX
-            Runtime measures the ranges of each batch as it runs.
+        calibration: Some hundred texts like those to be predicted, or rows with the columns of the training, which int8
+            needs. Ranges of activations are measured on 800 of them, evenly spaced. (Ranges that are measured in each
+            batch as it runs would let a text's labels depend on the other texts of the batch.)
         batches: Labelled rows to compare and evaluate on too: padded batches as `MultiHeadDataCollator` returns them.
-            With them int8 leaves layers in float32 that cost accuracy: the mean score is within 0.002 of float32's.
+            With them int8 leaves layers in float32 that cost accuracy: no head's main score falls by more than 0.002.
         tolerance: Largest difference from PyTorch's logits; a graph (in float32) that differs by more is refused.
         overwrite: Whether to write into a folder that is not empty; other files in it stay, but a graph of another
             format, which may be of other weights, is removed.
@@ -147,9 +147,9 @@ def _check_asked(
         raise ValueError(f"format {format!r}: give one of {list(FORMATS)}.{near_names(format, FORMATS)}")
     if quantize is not None and quantize not in QUANTIZE:
         raise ValueError(f"quantize {quantize!r}: give one of {list(QUANTIZE)}, or leave it out")
-    if quantize is not None and format != "onnx" and not is_calibrated:
+    if quantize is not None and not is_calibrated:
         raise ValueError(
-            f"quantize={quantize!r} for {format!r} needs calibration: a few hundred texts like those to predict "
+            f"quantize={quantize!r} needs calibration: a few hundred texts like those to predict "
             "(--calibration rows.csv)"
         )
     if is_calibrated and quantize is None:
@@ -201,14 +201,13 @@ def _write(
         program = backend.trace(LogitsGraph(source), sample, dynamic_axes(sample))
         program = backend.name_and_describe(program, list(outputs.values()), metadata)
         programs = {"float32": program}
-        if quantize is not None:
+        if quantize is not None and texts is not None:
             programs[quantize] = _quantized(
                 program,
                 format,
-                sample,
                 texts,
                 labelled,
-                lambda run, rows: mean_score(source.config.heads, run, outputs, rows),
+                LeastChange(source, outputs),
             )
     runners = {}
     for precision, graph in programs.items():
@@ -242,13 +241,10 @@ def _write(
 def _quantized(
     program: Program,
     format: str,
-    sample: dict[str, Any],
-    texts: Sequence[quantization.Tokens] | None,
+    texts: Sequence[quantization.Tokens],
     labelled: list[Batch],
     score: Callable[[Runner, list[Batch]], float],
 ) -> Program:
-    if texts is None:
-        return graph_onnx.quantize(program, sample)
     if format == "onnx":
         quantized = quantization.quantize_onnx(program, texts, labelled, score)
     else:

@@ -34,7 +34,7 @@ _ENOUGH = 100  # texts
 
 _RANKED = 32
 MOST_LOST = 0.002
-"""Layers are left in float32 until the mean score over the heads is within this of the float32 graph's."""
+"""Layers are left in float32 until no head's main score falls by more than this."""
 
 
 def check_packages() -> None:
@@ -46,7 +46,7 @@ def check_packages() -> None:
     try:
         quiet_imports.nncf()
     except ImportError:
-        raise ImportError('int8 with calibration rows needs NNCF: pip install "multihead-hf[int8]"') from None
+        raise ImportError('int8 needs NNCF: pip install "multihead-hf[int8]"') from None
 
 
 def calibration_batches(
@@ -109,7 +109,7 @@ def quantize_openvino(
         program: An `openvino.Model`, which is not changed.
         calibration: Token batches.
         labelled: Batches with labels. If there are any, layers stay in float32 until the score falls by at most 0.002.
-        score: Function (runner of a graph, batches) → mean score over the heads.
+        score: Function (runner of a graph, batches) → score.
     """
 
     def runner(compiled: "openvino.CompiledModel") -> Run:

@@ -14,7 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
 from ..data.rows_like import PreparedRows, RowsLike
-from ..evaluation.collapse import collapsed_heads, heads_with_better_thresholds
+from ..evaluation.collapse import collapsed_heads, messages, weak_heads
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.metric_names import check_set_keys
 from ..evaluation.streaming import StreamingMetrics
@@ -29,7 +29,6 @@ from .defaults import heads_in, never_trained
 from .preparation import prepared
 
 logger = logging.get_logger(__name__)
-_MOST_WARNINGS = 5  # of one evaluation, of which each may be about one head
 
 
 class RunningEvaluation:
@@ -103,14 +102,11 @@ class RunningEvaluation:
         """
         if self.last is None:
             return
-        found = (heads_with_better_thresholds(self.last) if ended else {}) | collapsed_heads(self.last)
+        found = weak_heads(self.last) if ended else collapsed_heads(self.last)
         weak = {name: found.get(name, ("", "")) for name in heads}
         new = [name for name, (kind, _) in weak.items() if kind and kind != self._weak.get((prefix, name))]
         self._weak |= {(prefix, name): kind for name, (kind, _) in weak.items()}
-        texts = [weak[name][1] for name in new[:_MOST_WARNINGS]]
-        if others := new[_MOST_WARNINGS:]:
-            texts.append(f"and {len(others)} other heads, of which one of these things is true: {', '.join(others)}")
-        for text in texts if says else ():
+        for text in messages({name: weak[name] for name in new}) if says else ():
             with tqdm.external_write_mode():  # above the progress bar
                 logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
 

@@ -73,6 +73,15 @@ def test_an_option_that_a_graph_cannot_follow_is_refused(tmp_path: Path) -> None
     assert cli("evaluate", "graph", "rows.parquet", *COLUMNS, "--precision", "int8").returncode == 1
 
 
+def test_a_head_that_predicts_almost_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny.table(120).to_parquet(tmp_path / "rows.parquet")
+    topic = HeadConfig(tiny.TOPICS, "multi_label_classification", thresholds=[0.999] * 3)
+    tiny.model(heads={"topic": topic}).save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    assert cli("evaluate", "model", "rows.parquet", *COLUMNS[:2]).returncode == 0
+    assert "head 'topic' reached no threshold on " in caplog.text
+
+
 def test_pytorch_computes_what_is_not_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_and_model(tmp_path)
 

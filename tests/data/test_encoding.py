@@ -134,7 +134,9 @@ def test_sample_weights_travel_to_the_batch() -> None:
     assert batch["sample_weight"].tolist() == [2, 0.5]
     for wrong in (None, -1.0, float("nan")):
         bad = data.remove_columns("sample_weight").add_column("sample_weight", [1.0, wrong])
-        with pytest.raises(ValueError, match=r"row 1, column 'sample_weight'.*: (give a number|weights are relative)"):
+        with pytest.raises(
+            ValueError, match=r"row 1, column 'sample_weight'.*: (give a number|weights are relative).* rename it if"
+        ):
             prepare_dataset(bad, tiny.tokenizer(), tiny.two_heads())
 
 

@@ -148,6 +148,22 @@ def test_objects_in_a_polars_frame() -> None:
         infer_heads(frame, ["code"])
 
 
+def test_long_integers_of_a_polars_frame_are_read_as_text(tmp_path: Path) -> None:
+    path = written(tmp_path, *(digits := ["12345678901234567890", "12345678901234567891"]))
+    frame = pl.read_csv(path)
+    assert str(frame.schema["code"]) == "Int128"
+    for rows in (path, frame, frame.lazy()):
+        assert infer_heads(rows, ["code"])["code"].labels == digits
+    lists = frame.select("text", pl.col("code").implode().over("text"))
+    with pytest.raises(ValueError, match=r"column 'code' cannot be read: .*Make its values strings"):
+        infer_heads(lists, ["code"])
+
+
+def test_a_missing_label_in_a_list() -> None:
+    with pytest.raises(ValueError, match=r"head 'code'.*, row 1: \['b', None\] holds a missing label; leave it out"):
+        infer_heads(Dataset.from_dict({"text": ["w1", "w2"], "code": [["a"], ["b", None]]}), ["code"])
+
+
 def test_a_dict_of_columns_is_no_dict_of_splits() -> None:
     with pytest.raises(ValueError, match=r"a dict of columns \['text', 'code'\]: pass Dataset.from_dict\(rows\)"):
         read_dataset({"text": ["w1"], "code": ["a"]})
@@ -155,7 +171,7 @@ def test_a_dict_of_columns_is_no_dict_of_splits() -> None:
 
 def test_a_zero_byte_is_not_utf16(tmp_path: Path) -> None:
     path = written(tmp_path, "a", "b\0", "c")
-    with pytest.raises(ValueError, match="line 3: line contains NUL"):
+    with pytest.raises(ValueError, match="line 3: line contains NUL, a character that texts do not have: delete it"):
         read_dataset(path)
 
 

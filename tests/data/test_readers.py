@@ -136,6 +136,23 @@ def test_another_encoding_is_refused_with_the_option_to_type(tmp_path: Path, nam
         read_dataset(path, encoding="cp125x")
 
 
+def test_blank_lines_before_the_header(tmp_path: Path) -> None:
+    for number, (lines, columns) in enumerate(
+        {
+            "\ntext,mood\nw1,calm\nw2,angry\n": ["text", "mood"],
+            "\r\n  \r\nsep=;\r\n\r\ntext;mood\r\nw1;calm\r\n\r\nw2;angry\r\n": ["text", "mood"],
+            "text;mood\n\nw1;calm\nw2;angry\n": ["text", "mood"],
+        }.items()
+    ):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(lines, newline="")
+        rows = read_dataset(path)
+        assert (rows.column_names, rows[:]["mood"]) == (columns, ["calm", "angry"])
+    path.write_text("\n\ntext,mood\nw1,calm,no\n")
+    with pytest.raises(ValueError, match="line 4: 3 fields, but the header has 2"):
+        read_dataset(path)
+
+
 def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
     for order in ("le", "be"):
         (tmp_path / "rows.csv").write_bytes(COMMA.encode(f"utf-16-{order}"))

@@ -356,7 +356,7 @@ def test_a_separator_that_the_column_does_not_have(caplog: pytest.LogCaptureFixt
     for_head = {"topics": "|"}
     heads = infer_heads(rows, ["topics"], sep=for_head, empty="none")
     assert heads["topics"].labels == ["a", "a;b", "b"]  # taken at its word
-    assert "1 of its 3 labels holds ';', and their parts are also labels of other rows ('a', 'b')" in caplog.text
+    assert "1 of its 3 labels holds ';', and their parts also occur in other labels ('a', 'b')" in caplog.text
     assert '--sep "topics=;"' in caplog.text
     caplog.clear()
     infer_heads(rows, ["single"], sep={"single": "|"})
@@ -417,11 +417,11 @@ def test_one_separator_for_several_columns(caplog: pytest.LogCaptureFixture) -> 
     [
         (
             ["roads", "waste", "roads|noise", "roads|waste"],
-            "2 of its 4 labels hold '|', and their parts are also labels of other rows ('roads', 'waste'). If a row may "
+            "2 of its 4 labels hold '|', and their parts also occur in other labels ('roads', 'waste'). If a row may "
             "have several labels, set sep={'topics': '|'} (--sep \"topics=|\")",
         ),
-        (["a;b", "b;c"], "2 of its 2 labels hold ';', and their parts are also labels of other rows ('b')"),
-        (["a", "b", "a, b"], "1 of its 3 labels holds ',', and their parts are also labels of other rows ('a', 'b')"),
+        (["a;b", "b;c"], "2 of its 2 labels hold ';', and their parts also occur in other labels ('b')"),
+        (["a", "b", "a, b"], "1 of its 3 labels holds ',', and their parts also occur in other labels ('a', 'b')"),
         (["Smith, John", "Smith, Jane", "Doe, John"], None),
         (["a|b", "c|d"], None),
         (["calm, kind", "angry"], None),

@@ -74,6 +74,15 @@ def test_figures_are_those_of_scikit_learn(report: EvaluationReport, arrays: dic
     assert report.unlabelled == ["colour"]
 
 
+def test_a_head_that_predicts_nothing_is_said(arrays: dict[str, Any]) -> None:
+    logits = arrays["logits"] | {"topic/1": np.full_like(arrays["logits"]["topic/1"], -9)}
+    report = make_report(HEADS, **(arrays | {"logits": logits}), n_resamples=100)
+    (text,) = report.warnings
+    assert text.startswith("head 'topic/1' reached no threshold on ")
+    assert text in str(report)
+    assert report.to_dict()["warnings"] == [text]
+
+
 def test_mistakes_are_the_wrong_rows_the_surest_first(report: EvaluationReport, arrays: dict[str, Any]) -> None:
     mistakes = report.heads["topic/1"].mistakes
     scores = 1 / (1 + np.exp(-arrays["logits"]["topic/1"].astype(float)))

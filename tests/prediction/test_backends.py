@@ -23,7 +23,8 @@ from huggingface_hub import constants
 from packaging.version import parse
 
 from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
-from multihead_hf.prediction import backends, runtime
+from multihead_hf.prediction import backends, graph_openvino, runtime
+from multihead_hf.prediction import precision as precision_module
 
 pytest.importorskip("transformers.exporters", reason="the exporters need a newer transformers")
 if parse(torch.__version__) < parse("2.11"):
@@ -416,9 +417,28 @@ def test_tokenizers_with_other_inputs_have_their_own_graphs() -> None:
         check_equal(MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino").logits(given), expected)
 
 
+def test_bf16_where_openvino_has_none(monkeypatch: pytest.MonkeyPatch, made: list[str]) -> None:
+    model, tokenizer = tiny.model(heads=HEADS), tiny.tokenizer()
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(graph_openvino, "has_bf16", lambda has=has_bf16: has)
+        monkeypatch.setattr(precision_module, "is_faster_in_bf16", lambda on_cpu: True)
+        own = MultiHeadPredictor(model, tokenizer, device="cpu", precision="bf16")
+        own.logits(texts(300))
+        assert own.backend == ("openvino" if has_bf16 else "torch")  # which has it, in software if need be
+        auto = MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino")
+        assert (auto.choose_precision(texts(300)).rows > 0) == has_bf16
+    with pytest.raises(ValueError, match="OpenVINO has no bfloat16 on this processor: use precision='auto'"):
+        MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino", precision="bf16")
+
+
 def test_a_cache_that_was_emptied_meanwhile(
-    tmp_path: Path, empty_cache: Path, made: list[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    empty_cache: Path,
+    made: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(graph_openvino, "has_bf16", lambda: True)
     own = MultiHeadPredictor.from_pretrained(str(saved(tmp_path / "model")), device="cpu", backend="openvino")
     expected = own.logits(texts(12))
     shutil.rmtree(empty_cache)

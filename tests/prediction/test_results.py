@@ -34,6 +34,8 @@ def test_a_row_for_each_text(predictor: MultiHeadPredictor) -> None:
     best = predictor.predict(TEXTS, top_k=2).to_pandas()
     assert [len(labels) for labels in best["mood"]] == [2] * 4  # of several labels asked for each cell is a list
     assert predictor.predict([]).to_pandas().shape == (0, 4)
+    with pytest.raises(KeyError, match=r"there is no head 0; the heads are \['topic', 'mood'\]"):
+        predictions[0]
 
 
 def test_short_to_print(predictor: MultiHeadPredictor) -> None:

@@ -721,7 +721,7 @@ def test_refusals_before_anything_is_written(tmp_path: Path, monkeypatch: pytest
     refused("train_dataset is empty", train_dataset=[])
     refused("train_dataset is a list of raw rows", train_dataset=rows.to_list())
     tokens = rows.map(lambda row: tokenizer(row["text"]))
-    refused("train_dataset holds tokens but no `labels`", train_dataset=tokens)
+    refused("train_dataset holds tokens but no `labels`: .*rename the column input_ids", train_dataset=tokens)
     refused("two metrics have the key 'eval_loss'", model=still(eval=HeadConfig(["x"])))
 
     def broken() -> MultiHeadModel:
