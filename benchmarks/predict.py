@@ -16,10 +16,10 @@ round runs every system once over all texts, with loaded models and graphs; a ra
 6. `MultiHeadPredictor` with OpenVINO in fp32 (the same decisions) / the best hand-written PyTorch loop in fp32.
 
 `MultiHeadPredictor` also runs in PyTorch, and with a graph in static int8. Beside its speed stand, for each system with
-the head, its accuracy and how many texts it decides otherwise than PyTorch in fp32. Then come the latency of one text
-(median and 95 %), and the highest anonymous memory of `predict_files` with many rows / with few, each in a process of
-its own, with a small encoder and all texts different. With `--device cuda` everything runs there, without OpenVINO and
-int8.
+the head, its micro F1 (with one label for a text its accuracy) and how many texts it decides otherwise than PyTorch in
+fp32. Then come the latency of one text (median and 95 %), and the highest anonymous memory of `predict_files` with many
+rows / with few, each in a process of its own, with a small encoder and all texts different. With `--device cuda`
+everything runs there, without OpenVINO and int8.
 """
 
 import argparse
@@ -359,7 +359,7 @@ def main() -> None:
         for name, own in speeds.items():
             line = f"   {name:58} {statistics.median(own):7.1f} rows/s  {min(own):.1f} to {max(own):.1f}"
             if (labels := results[name]) is not None:
-                line += f"  accuracy {(labels == truth).mean():.3f}, {(labels != exact).sum()} decided otherwise"
+                line += f"  micro F1 {(labels == truth).mean():.3f}, {(labels != exact).sum()} decided otherwise"
             print(line)
         latencies(runs, texts[: 8 if options.quick else 64])
     first, *others = speeds

@@ -131,7 +131,7 @@ def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
     # Arrow has no such integers; as text they are those of a CSV file
     long = [name for name, kind in frame.schema.items() if str(kind) in ("Int128", "UInt128")]
     frame = frame.with_columns(*(frame[name].cast(str) for name in long))
-    unread = [(name, f"its type is {kind}") for name, kind in frame.schema.items() if "Object" in str(kind)]
+    unread = [(name, f"its type is {kind}") for name, kind in frame.schema.items() if str(kind) == "Object"]
     if unread:  # otherwise its values would become memory addresses
         raise _unread("the data frame", *unread[0])
     try:

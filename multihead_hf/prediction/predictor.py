@@ -371,7 +371,7 @@ class MultiHeadPredictor:
         """
         if precision is not None:
             quantize = getattr(self._graph, "quantize", None)
-            check_precision(precision, self.device, self._runtime.backend, quantize is not None)
+            check_precision(precision, self.device, self._runtime.asked, quantize is not None)
             if self._graph is not None:
                 self._graph.check(AUTO, precision)
         if precision != self.chosen:

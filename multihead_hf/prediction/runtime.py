@@ -78,6 +78,7 @@ class Runtime:
         saved: An exported graph that replaces the model, such as a quantized one.
 
     Attributes:
+        asked: The backend that the user gave, or that of the exported graph.
         backend: The backend in use.
         keep: Whether a new graph is stored in the cache, which is worthwhile for a saved model.
     """
@@ -93,7 +94,7 @@ class Runtime:
         self.model, self.tokenizer, self.device = model, tokenizer, device
         self.keep = False
         self.backend = TORCH if saved is None else saved.backend
-        self._asked = backend
+        self.asked = backend if saved is None else saved.backend
         self._saved = saved
         self._fixed: dict[str, CompiledGraph] = {}
         self._graph: ModelGraph | None = None
@@ -135,7 +136,7 @@ class Runtime:
         with _MAKING:
             graphs = _GRAPHS.setdefault(self.model, {})
             if name not in graphs or graphs[name].state != key:
-                is_worth_it = self._asked != AUTO or texts >= WORTH_A_GRAPH
+                is_worth_it = self.asked != AUTO or texts >= WORTH_A_GRAPH
                 if not is_worth_it and (not self.keep or state == self._not_cached):
                     return None
                 folder = cache_folder(self.model, self.tokenizer, name, state.adapters)  # (reads all weights)
@@ -188,8 +189,8 @@ class Runtime:
     def _candidate(self, texts: int, precision: str | None) -> str:
         if _is_forked():  # (it would wait for ever)
             return TORCH
-        if self._asked != AUTO:
-            return self._asked
+        if self.asked != AUTO:
+            return self.asked
         if self.device.type != "cpu":
             return TORCH
         if is_installed(OPENVINO):
@@ -210,7 +211,7 @@ class Runtime:
         try:
             check_import(name, to_export=not is_cached)
         except ImportError as error:
-            if self._asked != AUTO:
+            if self.asked != AUTO:
                 raise
             logger.warning(f"Predicting with PyTorch: {error}")
             return None
@@ -218,7 +219,7 @@ class Runtime:
             logger.warning(
                 f"Predicting with {name}: the graph of the model is exported now (backend='torch' needs no graph)"
             )
-        elif self._asked == AUTO:
+        elif self.asked == AUTO:
             logger.warning(f"Predicting with {name}: its cached graph is used (backend='torch' needs no graph)")
         try:
             return ModelGraph(self.model, self.tokenizer, name, folder, is_cached, self.keep)

@@ -427,6 +427,11 @@ def test_bf16_where_openvino_has_none(monkeypatch: pytest.MonkeyPatch, made: lis
         assert own.backend == ("openvino" if has_bf16 else "torch")  # which has it, in software if need be
         auto = MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino")
         assert (auto.choose_precision(texts(300)).rows > 0) == has_bf16
+    own = MultiHeadPredictor(model, tokenizer, device="cpu")
+    own.logits(texts(300))
+    own.use("bf16")
+    own.logits(texts(300))
+    assert own.backend == "torch"
     with pytest.raises(ValueError, match="OpenVINO has no bfloat16 on this processor: use precision='auto'"):
         MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino", precision="bf16")
 
