@@ -63,8 +63,10 @@ def heads_with_better_thresholds(metrics: StreamingMetrics) -> dict[str, tuple[s
 
 
 def weak_heads(metrics: StreamingMetrics) -> dict[str, tuple[str, str]]:
-    """Return `heads_with_better_thresholds` and `collapsed_heads`; the latter take precedence."""
-    return heads_with_better_thresholds(metrics) | collapsed_heads(metrics)
+    """Return `collapsed_heads`, and then the other ones of `heads_with_better_thresholds`."""
+    collapsed = collapsed_heads(metrics)
+    better = heads_with_better_thresholds(metrics)
+    return collapsed | {name: found for name, found in better.items() if name not in collapsed}
 
 
 def messages(found: Mapping[str, tuple[str, str]]) -> list[str]:
@@ -72,7 +74,7 @@ def messages(found: Mapping[str, tuple[str, str]]) -> list[str]:
     texts = [text for _, text in found.values()]
     if others := list(found)[_MOST_MESSAGES:]:
         texts[_MOST_MESSAGES:] = [
-            f"and {len(others)} other heads, of which one of these things is true: {', '.join(others)}"
+            f"and {len(others)} other heads have learned nothing or need other thresholds: {', '.join(others)}"
         ]
     return texts
 

@@ -29,7 +29,7 @@ from ..model.modes_multihead import evaluating
 from ..utils.cache import cache_path
 from . import graph_onnx, graph_openvino, quiet_imports
 from .graph import LogitsGraph, dynamic_axes, float32_copy, quiet, sample_tokens, token_inputs
-from .precision import AUTO, BF16, EXACT, Logits
+from .precision import AUTO, BF16, EXACT, Logits, check_bf16_of_openvino
 
 logger = logging.get_logger(__name__)
 
@@ -140,13 +140,15 @@ class SavedGraph:
         """Check that the graph has the requested backend and precision.
 
         Raises:
-            ValueError: It has another backend or precision.
+            ValueError: It has another backend or precision, or OpenVINO lacks the precision on this CPU.
         """
         if backend not in (AUTO, self.backend):
             raise ValueError(f"{self.folder} holds a graph for {self.backend}, not for {backend!r}: leave backend out")
         saved = self.quantize or EXACT
         if precision not in (AUTO, saved) and (self.backend, saved, precision) != (OPENVINO, EXACT, BF16):
             raise ValueError(f"{self.folder} holds a graph in {saved}, not in {precision!r}: leave precision out")
+        if precision == BF16:
+            check_bf16_of_openvino()
 
     def check_text(self, config: MultiHeadConfig) -> None:
         """Check that settings that are fixed in the graph were not changed.

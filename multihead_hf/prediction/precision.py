@@ -63,7 +63,7 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
     Args:
         precision: as it was given.
         device: that the predictor uses.
-        backend: The backend that the user gave, or that of the graph.
+        backend: The backend that the user gave.
         is_quantized: Whether the model is a graph with 8-bit weights.
 
     Raises:
@@ -77,15 +77,25 @@ def check_precision(precision: str, device: torch.device, backend: str, is_quant
         raise ValueError(f"precision='fp16' needs CUDA, but the device is {device.type}: use bf16, or auto")
     if precision == BF16 and backend == "onnx":
         raise ValueError("precision='bf16': ONNX Runtime has no bfloat16 on a CPU: use backend='openvino', or fp32")
-    if precision == BF16 and backend == "openvino" and not graph_openvino.has_bf16():
-        raise ValueError(
-            "precision='bf16': OpenVINO has no bfloat16 on this processor: use precision='auto', which takes it where "
-            "it is faster, or fp32"
-        )
+    if precision == BF16 and backend == "openvino":
+        check_bf16_of_openvino()
     if precision == INT8 and not is_quantized:
         raise ValueError(
             "precision='int8' needs a graph that was quantized with your texts: multihead-hf export MODEL --format "
             "openvino --quantize int8 --calibration rows.csv -o FOLDER, and then predict with FOLDER"
+        )
+
+
+def check_bf16_of_openvino() -> None:
+    """Check that OpenVINO computes in bfloat16 on this CPU.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if not graph_openvino.has_bf16():
+        raise ValueError(
+            "precision='bf16': OpenVINO has no bfloat16 on this processor: use precision='auto', which takes it where "
+            "it is faster, or fp32"
         )
 
 

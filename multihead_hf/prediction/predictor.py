@@ -85,8 +85,7 @@ class MultiHeadPredictor:
         graph: SavedGraph | None = getattr(model, "saved_graph", None)
         self.device = device_for(device, graph)
         check_backend(backend, self.device)
-        is_quantized = graph is not None and graph.quantize is not None
-        check_precision(precision, self.device, backend if graph is None else graph.backend, is_quantized)
+        check_precision(precision, self.device, backend, graph is not None and graph.quantize is not None)
         if graph is not None:
             graph.check(backend, precision)
             if precision == AUTO and (graph.quantize is not None or graph.backend == "onnx"):

@@ -1,5 +1,6 @@
 """Computation of the logits of token rows: by PyTorch, or by a graph of the model."""
 
+import contextlib
 import functools
 import os
 import threading
@@ -67,6 +68,14 @@ _first_process: int | None = None
 _MAKING = threading.RLock()  # several threads need one graph of a model
 
 
+def _lacks_bf16() -> bool:
+    """Return whether OpenVINO has no bfloat16 here; where it cannot be imported, that is said when a graph is made."""
+    with contextlib.suppress(ImportError):
+        check_import(OPENVINO, to_export=False)
+        return not graph_openvino.has_bf16()
+    return False
+
+
 class Runtime:
     """Computes logits with the requested backend, or with a suitable one.
 
@@ -78,7 +87,7 @@ class Runtime:
         saved: An exported graph that replaces the model, such as a quantized one.
 
     Attributes:
-        asked: The backend that the user gave, or that of the exported graph.
+        asked: The backend that the user gave.
         backend: The backend in use.
         keep: Whether a new graph is stored in the cache, which is worthwhile for a saved model.
     """
@@ -94,7 +103,7 @@ class Runtime:
         self.model, self.tokenizer, self.device = model, tokenizer, device
         self.keep = False
         self.backend = TORCH if saved is None else saved.backend
-        self.asked = backend if saved is None else saved.backend
+        self.asked = backend
         self._saved = saved
         self._fixed: dict[str, CompiledGraph] = {}
         self._graph: ModelGraph | None = None
@@ -194,7 +203,7 @@ class Runtime:
         if self.device.type != "cpu":
             return TORCH
         if is_installed(OPENVINO):
-            return TORCH if precision == BF16 and not graph_openvino.has_bf16() else OPENVINO
+            return TORCH if precision == BF16 and _lacks_bf16() else OPENVINO
         if texts >= WORTH_A_GRAPH:
             logger.warning_once(
                 "Predicting with PyTorch; OpenVINO is up to twice as fast on a CPU: pip install "

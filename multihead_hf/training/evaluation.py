@@ -103,10 +103,9 @@ class RunningEvaluation:
         if self.last is None:
             return
         found = weak_heads(self.last) if ended else collapsed_heads(self.last)
-        weak = {name: found.get(name, ("", "")) for name in heads}
-        new = [name for name, (kind, _) in weak.items() if kind and kind != self._weak.get((prefix, name))]
-        self._weak |= {(prefix, name): kind for name, (kind, _) in weak.items()}
-        for text in messages({name: weak[name] for name in new}) if says else ():
+        new = {name: own for name, own in found.items() if name in heads and own[0] != self._weak.get((prefix, name))}
+        self._weak |= {(prefix, name): found.get(name, ("", ""))[0] for name in heads}
+        for text in messages(new) if says else ():
             with tqdm.external_write_mode():  # above the progress bar
                 logger.warning(f"{set_title(prefix)}: {text}" if set_title(prefix) else text)
 

@@ -80,7 +80,7 @@ def test_the_messages_of_many_heads() -> None:
     heads = {f"head{number}": ("nothing", f"text {number}") for number in range(7)}
     assert messages(heads) == [
         *(f"text {number}" for number in range(5)),
-        "and 2 other heads, of which one of these things is true: head5, head6",
+        "and 2 other heads have learned nothing or need other thresholds: head5, head6",
     ]
 
 

@@ -23,7 +23,7 @@ from huggingface_hub import constants
 from packaging.version import parse
 
 from multihead_hf import HeadConfig, MultiHeadPredictor, predict_files
-from multihead_hf.prediction import backends, graph_openvino, runtime
+from multihead_hf.prediction import backends, graph_openvino, quiet_imports, runtime
 from multihead_hf.prediction import precision as precision_module
 
 pytest.importorskip("transformers.exporters", reason="the exporters need a newer transformers")
@@ -415,6 +415,22 @@ def test_tokenizers_with_other_inputs_have_their_own_graphs() -> None:
         tokenizer.model_input_names = names
         expected = MultiHeadPredictor(model, tokenizer, device="cpu", backend="torch").logits(given)
         check_equal(MultiHeadPredictor(model, tokenizer, device="cpu", backend="openvino").logits(given), expected)
+
+
+def test_bf16_where_openvino_cannot_be_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(package: str) -> None:
+        raise OSError("libopenvino.so: no such file")
+
+    monkeypatch.setattr(quiet_imports, "package", broken)
+    own = MultiHeadPredictor(tiny.model(heads=HEADS), tiny.tokenizer(), device="cpu", precision="bf16")
+    own.logits(texts(300))
+    assert own.backend == "torch"
+    assert (
+        'openvino cannot be imported (libopenvino.so: no such file): pip install "multihead-hf[openvino]"'
+        in caplog.text
+    )
 
 
 def test_bf16_where_openvino_has_none(monkeypatch: pytest.MonkeyPatch, made: list[str]) -> None:
