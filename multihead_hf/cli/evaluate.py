@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from transformers.utils import logging
 
 from .expansion import library
 from .options import (
@@ -18,8 +17,6 @@ from .options import (
     show,
     warn_of_training_rows,
 )
-
-logger = logging.get_logger(__name__)
 
 
 def command(
@@ -48,6 +45,8 @@ def command(
     --json prints all metrics. By default PyTorch computes, in the precision of the weights; an exported graph computes
     as it was written.
     """
+    from transformers.utils import logging
+
     from .. import MultiHeadPredictor, confidence_intervals
     from ..evaluation.collapse import messages, weak_heads
     from ..evaluation.evaluate import evaluated
@@ -75,7 +74,7 @@ def command(
     metrics, counted = evaluated(loaded, rows, tokenizer, compute, **reading)
     print(as_text(metrics) if as_json else counted)
     for text in messages(weak_heads(counted)):
-        logger.warning(text)
+        logging.get_logger(__name__).warning(text)
     if predictor is not None and not as_json:
         reason = "" if predictor.choice is None else f" ({predictor.choice.reason})"
         print(f"Computed by {predictor.backend} in {predictor.chosen or 'fp32'}{reason}")

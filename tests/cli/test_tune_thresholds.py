@@ -41,7 +41,7 @@ def test_evaluate_prints_the_figures_of_the_trainer(saved: Path, tmp_path: Path)
     assert f"{found['topic_f1_micro']:.4f}" in table
     assert "eval_" not in table
     summary, _, *lines = table.splitlines()
-    assert summary == f"loss {found['loss']:.4f}  mean F1 {found['f1']:.4f}"
+    assert summary == f"mean F1 {found['f1']:.4f}"
     assert [line.split()[:4] for line in lines] == [["topic", "3", "55", "5"], ["mood", "2", "55", "5"]]
     intervals = json.loads(
         cli(
