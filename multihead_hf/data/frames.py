@@ -1,7 +1,8 @@
 """Data frames and rows as `datasets` tables, whose columns each hold values of one type."""
 
+import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -102,12 +103,17 @@ def from_frame(frame: pd.DataFrame, what: str) -> Dataset:
     for column in frame.columns:
         _check_one_type(frame[column], str(column), what)
     frame = frame.rename(columns=str).reset_index(drop=True)
+    return _converted(functools.partial(Dataset.from_pandas, preserve_index=False), frame, what)
+
+
+def _converted(convert: Callable[[Any], Dataset], frame: "pd.DataFrame | pl.DataFrame", what: str) -> Dataset:
+    """Return a frame as a dataset, or name the first column that cannot be converted."""
     try:
-        return Dataset.from_pandas(frame, preserve_index=False)
+        return convert(frame)
     except _NO_COLUMN:
         for column in frame.columns:
             try:
-                Dataset.from_pandas(frame[[column]], preserve_index=False)
+                convert(frame[[column]])
             except _NO_COLUMN as error:
                 raise _unread(what, column, error) from None
         raise
@@ -134,15 +140,7 @@ def from_polars(frame: "pl.DataFrame | pl.LazyFrame") -> Dataset:
     unread = [(name, f"its type is {kind}") for name, kind in frame.schema.items() if str(kind) == "Object"]
     if unread:  # otherwise its values would become memory addresses
         raise _unread("the data frame", *unread[0])
-    try:
-        rows = Dataset.from_polars(frame)
-    except _NO_COLUMN:
-        for name in frame.columns:
-            try:
-                Dataset.from_polars(frame.select(name))
-            except _NO_COLUMN as error:
-                raise _unread("the data frame", name, error) from None
-        raise
+    rows = _converted(Dataset.from_polars, frame, "the data frame")
     if not len(rows):
         raise ValueError(f"the data frame has no rows; its columns are {rows.column_names}")
     return rows

@@ -126,8 +126,8 @@ def _collapse(metrics: StreamingMetrics, name: str) -> Iterator[tuple[str, str]]
             description = f"predicts almost nothing {on_rows}: {hits:,} of {support:,} labels that apply, and"
         yield "nothing", f"head {name!r} {description} {_extreme(metrics, name, highest=True)}. {_MORE_TRAINING}"
         return
-    others, others_found = known - support, known - support - (predicted - hits)  # labels that do not apply
-    finds_no_others = others >= ENOUGH_LABELS and others_found < ALMOST_NOTHING * others
+    others = known - support  # labels that do not apply
+    finds_no_others = others >= ENOUGH_LABELS and others - (predicted - hits) < ALMOST_NOTHING * others
     if predicted > ALMOST_EVERYTHING * known and (support < predicted / 2 or finds_no_others):
         description = (
             f"predicts almost everything {on_rows}: {predicted / known:.0%} of its labels, and {support / known:.0%}"

@@ -196,11 +196,9 @@ class LeastChange:
         heads = self._model.config.heads
         metrics, exact = StreamingMetrics(heads), StreamingMetrics(heads)
         for batch in batches:
-            ran = run(batch.tokens)
-            logits = {head: torch.from_numpy(np.array(ran[name])) for head, name in self._outputs.items()}
             if id(batch) not in self._exact:
                 self._exact[id(batch)] = _logits(self._model, batch)
-            metrics.add(logits, batch.labels or {})
+            metrics.add(_logits_of_graph(run, self._outputs, batch), batch.labels or {})
             exact.add(self._exact[id(batch)], batch.labels or {})
         figures, expected = metrics.figures(), exact.figures()
         keys = [key for name, head in heads.items() if (key := f"{name}_{main_score_of(head)}") in expected]
@@ -211,6 +209,11 @@ def _logits(model: MultiHeadModel, batch: Batch) -> dict[str, Tensor]:
     with torch.no_grad():
         results = model(**{name: torch.from_numpy(values) for name, values in batch.tokens.items()}).logits
     return {name: values.float() for name, values in results.items()}
+
+
+def _logits_of_graph(run: Runner, outputs: Mapping[str, str], batch: Batch) -> dict[str, Tensor]:
+    ran = run(batch.tokens)
+    return {head: torch.from_numpy(np.array(ran[output])) for head, output in outputs.items()}
 
 
 def compare(
@@ -235,8 +238,7 @@ def compare(
         if batch.labels is not None:
             metrics[""].add(expected, batch.labels)
         for name, run in runners.items():
-            ran = run(batch.tokens)
-            logits = {head: torch.from_numpy(np.array(ran[output])) for head, output in outputs.items()}
+            logits = _logits_of_graph(run, outputs, batch)
             for head, comparison in comparisons[name].items():
                 _add(comparison, heads[head], expected[head], logits[head], batch.tokens["input_ids"].shape)
             if batch.labels is not None:

@@ -137,17 +137,17 @@ def test_another_encoding_is_refused_with_the_option_to_type(tmp_path: Path, nam
 
 
 def test_blank_lines_before_the_header(tmp_path: Path) -> None:
-    for number, (lines, columns) in enumerate(
-        {
-            "\ntext,mood\nw1,calm\nw2,angry\n": ["text", "mood"],
-            "\r\n  \r\nsep=;\r\n\r\ntext;mood\r\nw1;calm\r\n\r\nw2;angry\r\n": ["text", "mood"],
-            "text;mood\n\nw1;calm\nw2;angry\n": ["text", "mood"],
-        }.items()
+    for number, lines in enumerate(
+        (
+            "\ntext,mood\nw1,calm\nw2,angry\n",
+            "\r\n  \r\nsep=;\r\n\r\ntext;mood\r\nw1;calm\r\n\r\nw2;angry\r\n",
+            "text;mood\n\nw1;calm\nw2;angry\n",
+        )
     ):
         path = tmp_path / f"{number}.csv"
         path.write_text(lines, newline="")
         rows = read_dataset(path)
-        assert (rows.column_names, rows[:]["mood"]) == (columns, ["calm", "angry"])
+        assert (rows.column_names, rows[:]["mood"]) == (["text", "mood"], ["calm", "angry"])
     path.write_text("\n\ntext,mood\nw1,calm,no\n")
     with pytest.raises(ValueError, match="line 4: 3 fields, but the header has 2"):
         read_dataset(path)
